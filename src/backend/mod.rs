@@ -1,0 +1,130 @@
+//! Floor 2: places for whole objects.
+//!
+//! A backend knows keys and bytes: no hashes, no datasets, no encryption. Objects are written
+//! once, whole, and never changed. The contract stands at [`Backend`]; one suite in
+//! `tests/it/backend.rs` holds every implementation to it.
+
+use crate::backend::key::FolderKey;
+use crate::backend::key::ObjectKey;
+use crate::base::error::Result;
+use crate::base::time::Timestamp;
+use std::ops::Range;
+
+pub mod key;
+pub mod local;
+pub mod memory;
+pub mod wrap;
+
+/// What a backend can do beyond put, get, list and delete.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Whether `put_new` is an atomic create that carries content: class A of the protocol.
+    /// Without it the repository uses class B and never calls `put_new`.
+    pub atomic_create: bool,
+    /// How many requests at a time are of use.
+    pub parallel: usize,
+}
+
+/// One row of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listed {
+    /// An object directly in the folder.
+    Object(ObjectInfo),
+    /// A folder directly in the folder that holds, or once held, objects.
+    Folder(FolderKey),
+}
+
+/// An object as a listing shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectInfo {
+    /// Its key.
+    pub key: ObjectKey,
+    /// Its size in bytes.
+    pub size: u64,
+    /// When it was put, by the store's own clock, where the store tells.
+    pub modified: Option<Timestamp>,
+}
+
+/// A place for whole objects.
+///
+/// Contract:
+/// - `put` is atomic and durable when it returns: a later `get`, `stat` and `list`, from any
+///   machine and after a power cut, shows the whole object. A reader never sees a part of it.
+///   Putting the same key again with the same bytes is success.
+/// - `put_new` does the same, but fails with `AlreadyExists` when the key is taken; of many
+///   that race, exactly one wins. Only with [`Capabilities::atomic_create`].
+/// - `get` of a missing key is `NotFound`; `delete` of one is success.
+/// - `list` shows every object that was put before it began and not deleted, exactly once, or
+///   fails: an error is an error, never a shorter list. A missing folder is an empty list.
+/// - Everything may be called from many threads.
+pub trait Backend: Send + Sync {
+    /// Returns where it is, without credentials: safe to print.
+    fn location(&self) -> String;
+
+    /// Says what it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Stores a whole object.
+    ///
+    /// # Errors
+    /// `Full`, `Denied`, `Unreachable`, ...; the object is then not visible, or whole.
+    fn put(&self, key: &ObjectKey, bytes: &[u8]) -> Result<()>;
+
+    /// Stores a whole object unless the key is taken.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when the key is taken; `Unsupported` without an atomic create.
+    fn put_new(&self, key: &ObjectKey, bytes: &[u8]) -> Result<()>;
+
+    /// Returns a whole object, which may be at most `bytes_max` long.
+    ///
+    /// # Errors
+    /// `NotFound`; `Corrupt` when the object is longer than `bytes_max`.
+    fn get(&self, key: &ObjectKey, bytes_max: usize) -> Result<Vec<u8>>;
+
+    /// Returns a stretch of an object, exactly as long as asked.
+    ///
+    /// # Errors
+    /// `NotFound`; `Corrupt` when the object ends before the stretch does.
+    fn get_range(&self, key: &ObjectKey, range: Range<u64>) -> Result<Vec<u8>>;
+
+    /// Returns an object's size in bytes, or None when it is not there.
+    ///
+    /// # Errors
+    /// As the store says.
+    fn stat(&self, key: &ObjectKey) -> Result<Option<u64>>;
+
+    /// Shows what is directly in a folder, in any order.
+    ///
+    /// # Errors
+    /// As the store says, or as `visit` says, which ends the listing.
+    fn list(&self, folder: &FolderKey, visit: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()>;
+
+    /// Removes an object for good.
+    ///
+    /// # Errors
+    /// As the store says; a missing object is success.
+    fn delete(&self, key: &ObjectKey) -> Result<()>;
+}
+
+/// Shows every object below a folder, at any depth.
+///
+/// # Errors
+/// Those of [`Backend::list`].
+pub fn list_all(
+    backend: &dyn Backend,
+    folder: &FolderKey,
+    visit: &mut dyn FnMut(ObjectInfo) -> Result<()>,
+) -> Result<()> {
+    let mut folders = vec![folder.clone()];
+    while let Some(next) = folders.pop() {
+        backend.list(&next, &mut |listed| match listed {
+            Listed::Object(object) => visit(object),
+            Listed::Folder(below) => {
+                folders.push(below);
+                Ok(())
+            }
+        })?;
+    }
+    Ok(())
+}

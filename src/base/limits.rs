@@ -1,0 +1,104 @@
+//! All maxima and sizes by name, each with its reason. A number that bounds memory, a loop or
+//! a length from outside stands here and nowhere else.
+
+/// One kibibyte in bytes.
+pub const KIB: usize = 1024;
+/// One mebibyte in bytes.
+pub const MIB: usize = 1024 * KIB;
+
+/// Longest component of a path: what Linux file systems allow (`NAME_MAX`).
+pub const NAME_BYTES_MAX: usize = 255;
+/// Longest path: deeper than `PATH_MAX` by far, yet a bound on what an entry may allocate.
+pub const PATH_BYTES_MAX: usize = 64 * KIB;
+/// Longest symlink target: `PATH_MAX` on Linux is 4096 with its NUL; the rest is room.
+pub const LINK_BYTES_MAX: usize = 16 * KIB;
+/// Most bytes of one extended attribute: Linux's `XATTR_SIZE_MAX`.
+pub const XATTR_VALUE_BYTES_MAX: usize = 64 * KIB;
+/// Most extended attributes of one entry; Linux bounds the list of names to 64 KiB.
+pub const XATTRS_MAX: usize = 4096;
+
+/// Longest name of a dataset in bytes, so that it fits any file system and any listing.
+pub const DATASET_NAME_BYTES_MAX: usize = 200;
+
+/// Plaintext gathered into one block. Blocks of 1 MiB compress a source tree within 2 % of
+/// 4 MiB ones, and a block is the least that a restore decodes.
+pub const BLOCK_BYTES_TARGET: usize = MIB;
+/// Most plaintext in one block: a target-sized block and one chunk of the largest size.
+pub const BLOCK_BYTES_MAX: usize = 8 * MIB;
+/// Blocks of metadata are smaller: a replay holds one decoded block for each of up to
+/// [`CHAIN_MANIFESTS_MAX`] + 1 streams at a time.
+pub const METADATA_BLOCK_BYTES_TARGET: usize = 128 * KIB;
+/// Most places in one block; bounds what a hostile table can make a reader allocate.
+pub const BLOCK_PLACES_MAX: usize = 64 * KIB;
+/// Rows of a block's table under one node of its small tree (PROTOCOL: groups of 16).
+pub const TABLE_GROUP_ROWS: usize = 16;
+
+/// A pack is closed once it holds this much. On a local disk one fsync serves 16 MiB; over a
+/// network one round trip does.
+pub const PACK_BYTES_TARGET: usize = 16 * MIB;
+/// Largest pack a reader accepts: the target, one block and its tables, with room to grow.
+pub const PACK_BYTES_MAX: usize = 512 * MIB;
+/// Most blocks in one pack; bounds what a hostile footer can make a reader allocate.
+pub const PACK_BLOCKS_MAX: usize = 256 * KIB;
+
+/// Largest single chunk; also the bound on a blob.
+pub const CHUNK_BYTES_MAX: usize = 4 * MIB;
+/// A large file is cut into pieces of this size, each a unit of its own for one thread; part
+/// of the chunker's definition, as a cut is forced at each piece's end.
+pub const PIECE_BYTES: u64 = 16 * MIB as u64;
+/// Neighbouring small entries that one thread takes together: plaintext bytes ...
+pub const UNIT_BYTES_TARGET: u64 = 4 * MIB as u64;
+/// ... and entries, so that a unit of empty files stays small.
+pub const UNIT_ENTRIES_MAX: usize = 1024;
+
+/// Entries in one range: aimed at (cut where the hash of a path says so) ...
+pub const RANGE_ENTRIES_MEAN: u64 = 128;
+/// ... never fewer, unless the stream ends ...
+pub const RANGE_ENTRIES_MIN: usize = 64;
+/// ... and never more: a forced cut.
+pub const RANGE_ENTRIES_MAX: usize = 512;
+/// A range is also cut when its entries weigh this much, whatever their number, so that long
+/// run lists or attributes cannot make a range grow without bound.
+pub const RANGE_BYTES_MAX: usize = 512 * KIB;
+/// A partial backup's chain goes back at most this many manifests to a full index.
+pub const CHAIN_MANIFESTS_MAX: usize = 64;
+/// A list of ranges up to this size stays inside the header; a longer one is stored as blobs.
+pub const INLINE_BYTES_MAX: usize = 64 * KIB;
+
+/// Largest record (header, lease, tombstone, config, key) a reader accepts.
+pub const RECORD_BYTES_MAX: usize = 4 * MIB;
+/// Largest pack index object a reader accepts: 1 GiB covers some ten million blocks.
+pub const INDEX_BYTES_MAX: usize = 1024 * MIB;
+/// A writer puts an interim index each time it has put this many packs, so that a backup that
+/// dies can be gone on with.
+pub const INTERIM_INDEX_PACKS: usize = 32;
+
+/// Numbers in one folder of a dataset, so that listings stay short (PROTOCOL).
+pub const NUMBERS_PER_FOLDER: u64 = 1000;
+/// Seconds between two beats of a lease.
+pub const BEAT_SECONDS: u64 = 60;
+/// A beat is fresh when it changed within this many seconds.
+pub const FRESH_SECONDS: u64 = 150;
+/// How often a writer starts again after losing its number before it gives up as busy.
+pub const COMMIT_TRIES_MAX: usize = 8;
+
+/// Decoded data blocks kept by a reader, in bytes.
+pub const BLOCK_CACHE_BYTES: usize = 16 * MIB;
+/// Rows of newly stored blobs kept in memory before they go to a segment file: some 4 MB.
+pub const NAMES_MEMORY_ROWS: usize = 64 * KIB;
+/// Block tables kept in memory for confirming names, in blobs.
+pub const TABLE_CACHE_ROWS: usize = 128 * KIB;
+
+/// Rows of a restore plan held at a time; a window of the snapshot that is written before the
+/// next is looked at.
+pub const RESTORE_WINDOW_ROWS: usize = 64 * KIB;
+/// Bytes of one read from a pack during a restore: neighbouring blocks come together.
+pub const RESTORE_READ_BYTES: usize = 4 * MIB;
+
+/// Memory argon2id may ask for when a key slot is read, in KiB: a hostile slot cannot ask for
+/// all of the machine.
+pub const ARGON2_MEMORY_KIB_MAX: u32 = 1024 * 1024;
+/// Passes argon2id may ask for when a key slot is read.
+pub const ARGON2_PASSES_MAX: u32 = 64;
+/// Key slots looked at when a repository is opened.
+pub const KEY_SLOTS_MAX: usize = 64;

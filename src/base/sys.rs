@@ -1,0 +1,151 @@
+//! What the standard library lacks of the system: randomness, host, process identity.
+
+use crate::base::error::Error;
+use crate::base::error::Result;
+use serde::Deserialize;
+use serde::Serialize;
+
+/// Fills `out` with random bytes of the operating system.
+///
+/// # Errors
+/// `Io` when the system has none to give, which on Linux happens only before boot is done.
+pub fn fill_random(out: &mut [u8]) -> Result<()> {
+    let mut filled = 0;
+    while filled < out.len() {
+        let flags = rustix::rand::GetRandomFlags::empty();
+        let got = rustix::rand::getrandom(&mut out[filled..], flags)
+            .map_err(|e| Error::io("cannot get random bytes from the system", e.into()))?;
+        filled += got;
+    }
+    Ok(())
+}
+
+/// Returns `N` random bytes.
+///
+/// # Errors
+/// Those of [`fill_random`].
+pub fn random<const N: usize>() -> Result<[u8; N]> {
+    let mut bytes = [0; N];
+    fill_random(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Returns the machine's name, or `unknown`.
+pub fn host_name() -> String {
+    let name = rustix::system::uname();
+    match name.nodename().to_str() {
+        Ok(text) if !text.is_empty() => text.to_owned(),
+        _ => "unknown".to_owned(),
+    }
+}
+
+/// Which process on which boot of which machine; evidence for telling a dead writer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessIdentity {
+    /// The machine's name.
+    pub host: String,
+    /// Random id of this boot, empty where the system has none.
+    pub boot: String,
+    /// Process number.
+    pub pid: u32,
+    /// When the process began, in the system's own ticks since boot; numbers come again, this
+    /// pair does not.
+    pub started: u64,
+    /// Which space of process numbers `pid` is in (containers share hosts, not numbers).
+    pub namespace: u64,
+}
+
+impl ProcessIdentity {
+    /// Returns the identity of this process.
+    pub fn current() -> Self {
+        let pid = std::process::id();
+        ProcessIdentity {
+            host: host_name(),
+            boot: boot_id(),
+            pid,
+            started: start_ticks(pid).unwrap_or(0),
+            namespace: pid_namespace(),
+        }
+    }
+
+    /// Says whether the process is gone for certain: this machine was booted since, or the
+    /// number is free or belongs to a process that began at another time. False means unknown.
+    pub fn is_certainly_dead(&self) -> bool {
+        if self.host != host_name() || self.boot.is_empty() {
+            return false;
+        }
+        let boot = boot_id();
+        if boot.is_empty() {
+            return false;
+        }
+        if boot != self.boot {
+            return true;
+        }
+        if self.namespace == 0 || self.namespace != pid_namespace() {
+            return false;
+        }
+        let proc_is_mounted = start_ticks(std::process::id()).is_some();
+        proc_is_mounted && start_ticks(self.pid) != Some(self.started)
+    }
+
+    /// Says whether the process runs for certain, on this very machine.
+    pub fn is_certainly_alive(&self) -> bool {
+        !self.boot.is_empty()
+            && self.host == host_name()
+            && self.boot == boot_id()
+            && self.namespace == pid_namespace()
+            && self.started != 0
+            && start_ticks(self.pid) == Some(self.started)
+    }
+}
+
+fn boot_id() -> String {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    text.trim().to_owned()
+}
+
+/// Field 22 of `/proc/<pid>/stat`, counted after the command's closing parenthesis.
+fn start_ticks(pid: u32) -> Option<u64> {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let after = stat.iter().rposition(|&byte| byte == b')')?;
+    let text = std::str::from_utf8(stat.get(after + 1..)?).ok()?;
+    text.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// The inode number of the namespace, out of `pid:[4026531836]`.
+fn pid_namespace() -> u64 {
+    let link = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
+    let text = link.to_string_lossy();
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    digits.parse().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_is_alive() {
+        let me = ProcessIdentity::current();
+        assert!(!me.is_certainly_dead());
+        assert!(me.is_certainly_alive());
+    }
+
+    #[test]
+    fn another_start_time_or_boot_means_dead() {
+        let mut other = ProcessIdentity::current();
+        other.started += 1;
+        assert!(other.is_certainly_dead());
+        let mut before = ProcessIdentity::current();
+        before.boot = "another".to_owned();
+        assert!(before.is_certainly_dead());
+    }
+
+    #[test]
+    fn nothing_is_certain_of_another_machine() {
+        let mut other = ProcessIdentity::current();
+        other.host = "elsewhere".to_owned();
+        assert!(!other.is_certainly_dead());
+        assert!(!other.is_certainly_alive());
+    }
+}

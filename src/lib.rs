@@ -1,0 +1,8 @@
+//! Content-addressed snapshots of datasets: record every version, get any version back, exactly.
+
+pub mod backend;
+pub mod base;
+pub mod chunk;
+pub mod codec;
+pub mod source;
+pub mod target;

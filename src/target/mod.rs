@@ -1,0 +1,188 @@
+//! Floor 2: where a restore writes.
+//!
+//! A [`Target`] hands out a [`TargetWriter`] to every worker thread. All paths are relative to
+//! the target's root; nothing outside it is ever written, and no symlink below it is followed.
+
+use crate::base::error::Result;
+use crate::base::metadata::Kind;
+use crate::base::metadata::Metadata;
+use crate::base::path::EntryPath;
+
+pub mod local;
+pub mod memory;
+
+/// What stands in the target already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TargetEntry {
+    /// What it is.
+    pub kind: Kind,
+    /// Bytes of content; 0 for what is not a file.
+    pub size: u64,
+    /// Mode, owner, time, without extended attributes.
+    pub metadata: Metadata,
+    /// How many names the file has; 1 where links do not exist.
+    pub links: u64,
+}
+
+/// Things that are neither files nor folders.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Node {
+    /// A symbolic link with its target, any bytes.
+    Symlink(Vec<u8>),
+    /// A named pipe.
+    Fifo,
+    /// A character device: major, minor.
+    CharDevice(u32, u32),
+    /// A block device: major, minor.
+    BlockDevice(u32, u32),
+}
+
+/// What of an entry's metadata a restore sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MetadataRules {
+    /// Whether uid and gid are set (`--no-owner` clears it).
+    pub owner: bool,
+}
+
+impl Default for MetadataRules {
+    fn default() -> Self {
+        MetadataRules { owner: true }
+    }
+}
+
+/// A place to write a tree of files.
+pub trait Target: Send + Sync {
+    /// Returns where it is, for people.
+    fn location(&self) -> String;
+
+    /// Makes the root when it is missing, with all folders above it, and says whether it was
+    /// there.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the root is there and no folder; else as the system says.
+    fn prepare(&self) -> Result<bool>;
+
+    /// Returns a writer for one thread.
+    ///
+    /// # Errors
+    /// When the target cannot be reached.
+    fn writer(&self) -> Result<Box<dyn TargetWriter + Send + '_>>;
+}
+
+/// Writes for one thread, one file open at a time.
+pub trait TargetWriter {
+    /// Returns what stands at `path`, not following a link; None when nothing does.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn stat(&mut self, path: &EntryPath) -> Result<Option<TargetEntry>>;
+
+    /// Returns the names in a folder, sorted bytewise.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn list(&mut self, path: &EntryPath) -> Result<Vec<Vec<u8>>>;
+
+    /// Makes a folder that can be written to until [`TargetWriter::set_metadata`]; one that
+    /// is there is made writable, if need be, and kept.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when something else stands there.
+    fn create_directory(&mut self, path: &EntryPath) -> Result<()>;
+
+    /// Makes a new empty file and opens it for writing.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when anything stands there.
+    fn create_file(&mut self, path: &EntryPath) -> Result<()>;
+
+    /// Opens a file that is there for reading and writing, never through a link; makes it
+    /// writable if need be.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it is no regular file.
+    fn open_file(&mut self, path: &EntryPath) -> Result<()>;
+
+    /// Writes all of `bytes` at `offset` of the open file.
+    ///
+    /// # Errors
+    /// `Full` on a full disk; else as the system says.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()>;
+
+    /// Reads from the open file at `offset` until `buffer` is full or the file ends; returns
+    /// how many bytes that were.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize>;
+
+    /// Makes a stretch of the open file a hole that reads as zeros.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn punch_hole(&mut self, offset: u64, length: u64) -> Result<()>;
+
+    /// Sets the length of the open file, which adds a hole at the end or cuts it off.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn set_length(&mut self, length: u64) -> Result<()>;
+
+    /// Sets the metadata of the open file and closes it. Returns what could not be set
+    /// (an owner without the right to, an attribute the file system does not know), which is
+    /// reported and does not undo the content.
+    ///
+    /// # Errors
+    /// When content may not have been written.
+    fn finish_file(&mut self, metadata: &Metadata, rules: MetadataRules) -> Result<Vec<String>>;
+
+    /// Closes the open file without touching its metadata.
+    ///
+    /// # Errors
+    /// When content may not have been written.
+    fn close_file(&mut self) -> Result<()>;
+
+    /// Makes a symlink, fifo or device with its metadata; returns what could not be set.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when anything stands there; `Denied` for a device without the right.
+    fn create_node(
+        &mut self,
+        path: &EntryPath,
+        node: &Node,
+        metadata: &Metadata,
+        rules: MetadataRules,
+    ) -> Result<Vec<String>>;
+
+    /// Gives the file at `existing` a second name.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when anything stands at `path`.
+    fn link(&mut self, path: &EntryPath, existing: &EntryPath) -> Result<()>;
+
+    /// Sets the metadata of what stands at `path`, whatever its kind: for a folder when all of
+    /// its contents are there, for a file whose content was right already. Returns what could
+    /// not be set.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn set_metadata(
+        &mut self,
+        path: &EntryPath,
+        metadata: &Metadata,
+        rules: MetadataRules,
+    ) -> Result<Vec<String>>;
+
+    /// Removes what stands at `path`, a folder with all below it, following no link. What is
+    /// not there is success.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn remove(&mut self, path: &EntryPath) -> Result<()>;
+
+    /// Makes everything written so far durable.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn sync(&mut self) -> Result<()>;
+}
