@@ -4,5 +4,6 @@ pub mod backend;
 pub mod base;
 pub mod chunk;
 pub mod codec;
+pub mod format;
 pub mod source;
 pub mod target;

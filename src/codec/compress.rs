@@ -61,7 +61,9 @@ impl Compressor {
     /// `Io` when zstd has no memory; `InvalidInput` for a level out of range.
     pub fn new(level: i32) -> Result<Self> {
         if !(1..=LEVEL_MAX).contains(&level) {
-            return Err(Error::invalid(format!("compression level {level} is not in 1..={LEVEL_MAX}")));
+            return Err(Error::invalid(format!(
+                "compression level {level} is not in 1..={LEVEL_MAX}"
+            )));
         }
         let failed = |e| Error::io("cannot start zstd", e);
         let mut inner = zstd::bulk::Compressor::new(level).map_err(failed)?;
@@ -127,7 +129,8 @@ pub fn decompress(stored: &[u8], length: usize, out: &mut Vec<u8>) -> Result<()>
         Method::Raw => Err(broken()),
         Method::Zstd => {
             out.resize(length, 0);
-            let decoded = with_decompressor(|zstd| zstd.decompress_to_buffer(content, &mut out[..]))?;
+            let decoded =
+                with_decompressor(|zstd| zstd.decompress_to_buffer(content, &mut out[..]))?;
             match decoded {
                 Ok(got) if got == length => Ok(()),
                 Ok(_) => Err(broken()),

@@ -1,0 +1,305 @@
+//! A block: neighbouring blobs compressed and sealed together; its table and its id.
+//!
+//! The id is the root of a small tree: BLAKE3 over groups of 16 rows, then over the group
+//! hashes. So a block rewritten without its dead blobs keeps its id: a group in which nothing
+//! lives any more keeps only its hash. A row is the blob's name and its length; the row of a
+//! blob that is gone stays as long as its group has a live one.
+
+use crate::base::error::Error;
+use crate::base::error::Result;
+use crate::base::hash;
+use crate::base::hash::Digest;
+use crate::base::id::BlobId;
+use crate::base::id::BlockId;
+use crate::base::limits::BLOCK_PLACES_MAX;
+use crate::base::limits::CHUNK_BYTES_MAX;
+use crate::base::limits::TABLE_GROUP_ROWS;
+use crate::codec::serial;
+use serde::Deserialize;
+use serde::Serialize;
+
+/// One place of a block: a blob's name and length.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The blob.
+    pub blob: BlobId,
+    /// Its length in bytes.
+    pub length: u32,
+}
+
+/// The table of a block: one row a place, or only the hash of a group that is dead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Table {
+    groups: Vec<Group>,
+    places: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Group {
+    /// Up to 16 rows, each with its offset in the stored plaintext, or None when the blob was
+    /// left out of this copy.
+    Rows(Vec<(Row, Option<u32>)>),
+    /// Nothing of this group is in this copy.
+    Dead(Digest),
+}
+
+/// Where a blob stands in the plaintext of one copy of a block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// The blob.
+    pub blob: BlobId,
+    /// Offset in the block's plaintext.
+    pub offset: u32,
+    /// Length in bytes.
+    pub length: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct TableV1 {
+    places: u32,
+    /// Lengths of the rows of live groups, in order.
+    lengths: Vec<u32>,
+    /// Their names, 32 bytes each, in order.
+    names: Vec<u8>,
+    /// Numbers of dead groups, ascending, and their hashes, 32 bytes each.
+    dead_groups: Vec<u32>,
+    dead_hashes: Vec<u8>,
+    /// One bit a place, least first: 1 where the blob is in this copy. Empty: all are.
+    present: Vec<u8>,
+}
+
+impl Table {
+    /// Makes the table of a new block, in which every place is present.
+    pub fn new(rows: &[Row]) -> Self {
+        let mut offset = 0;
+        let groups = rows
+            .chunks(TABLE_GROUP_ROWS)
+            .map(|group| {
+                let place = |row: &Row| {
+                    let start = offset;
+                    offset += row.length;
+                    (*row, Some(start))
+                };
+                Group::Rows(group.iter().map(place).collect())
+            })
+            .collect();
+        Table { groups, places: rows.len() as u32 }
+    }
+
+    /// Returns the block's id.
+    pub fn id(&self) -> BlockId {
+        let mut root = hash::Hasher::new_derive("icecore 2026-11-21 block id v1");
+        root.update(&self.places.to_le_bytes());
+        for group in &self.groups {
+            match group {
+                Group::Dead(digest) => root.update(digest),
+                Group::Rows(rows) => root.update(&hash_group(rows)),
+            }
+        }
+        BlockId::new(root.finish())
+    }
+
+    /// Returns how many places the block has, dead ones counted.
+    pub fn places(&self) -> u32 {
+        self.places
+    }
+
+    /// Returns how many bytes of plaintext this copy holds.
+    pub fn plain_bytes(&self) -> u64 {
+        self.present().map(|(_, located)| u64::from(located.length)).sum()
+    }
+
+    /// Returns a place of this copy, or None when the place does not exist or is not present.
+    pub fn locate(&self, place: u32) -> Option<Located> {
+        let index = usize::try_from(place).ok()?;
+        let Group::Rows(rows) = self.groups.get(index / TABLE_GROUP_ROWS)? else { return None };
+        let (row, offset) = rows.get(index % TABLE_GROUP_ROWS)?;
+        Some(Located { blob: row.blob, offset: (*offset)?, length: row.length })
+    }
+
+    /// Goes through the places that are present in this copy, in order.
+    pub fn present(&self) -> impl Iterator<Item = (u32, Located)> + '_ {
+        (0..self.places).filter_map(|place| Some((place, self.locate(place)?)))
+    }
+
+    /// Says whether every place is present.
+    pub fn is_whole(&self) -> bool {
+        self.present().count() as u64 == u64::from(self.places)
+    }
+
+    /// Returns one bit a place, or nothing when all are present: the form of pack indexes.
+    pub fn presence_bits(&self) -> Vec<u8> {
+        if self.is_whole() {
+            return Vec::new();
+        }
+        let mut bits = vec![0_u8; (self.places as usize).div_ceil(8)];
+        for (place, _) in self.present() {
+            bits[place as usize / 8] |= 1 << (place % 8);
+        }
+        bits
+    }
+
+    /// Returns the table of a copy that keeps only the places for which `keep` says so.
+    pub fn retain(&self, keep: impl Fn(u32) -> bool) -> Table {
+        let mut offset = 0;
+        let mut place = 0_u32;
+        let groups = self.groups.iter().map(|group| match group {
+            Group::Dead(digest) => {
+                place += TABLE_GROUP_ROWS as u32;
+                Group::Dead(*digest)
+            }
+            Group::Rows(rows) => {
+                let kept: Vec<_> = rows
+                    .iter()
+                    .map(|(row, old)| {
+                        let stays = old.is_some() && keep(place);
+                        place += 1;
+                        let start = stays.then_some(offset);
+                        offset += if stays { row.length } else { 0 };
+                        (*row, start)
+                    })
+                    .collect();
+                if kept.iter().any(|(_, start)| start.is_some()) {
+                    Group::Rows(kept)
+                } else {
+                    Group::Dead(hash_group(&kept))
+                }
+            }
+        });
+        Table { groups: groups.collect(), places: self.places }
+    }
+
+    /// Returns the stored bytes.
+    ///
+    /// # Errors
+    /// `Bug` of the encoder.
+    pub fn encode(&self) -> Result<Vec<u8>> {
+        let mut stored = TableV1 {
+            places: self.places,
+            lengths: Vec::new(),
+            names: Vec::new(),
+            dead_groups: Vec::new(),
+            dead_hashes: Vec::new(),
+            present: self.presence_bits(),
+        };
+        for (number, group) in self.groups.iter().enumerate() {
+            match group {
+                Group::Dead(digest) => {
+                    stored.dead_groups.push(number as u32);
+                    stored.dead_hashes.extend_from_slice(digest);
+                }
+                Group::Rows(rows) => {
+                    for (row, _) in rows {
+                        stored.lengths.push(row.length);
+                        stored.names.extend_from_slice(row.blob.as_bytes());
+                    }
+                }
+            }
+        }
+        serial::encode(&stored)
+    }
+
+    /// Reads the stored bytes of the table of block `id`, which they must hash to.
+    ///
+    /// # Errors
+    /// `Corrupt` when they do not, or make no sense.
+    pub fn decode(bytes: &[u8], id: &BlockId) -> Result<Table> {
+        let broken = |why: &str| Error::corrupt(format!("table of block {}: {why}", id.short()));
+        let stored: TableV1 = serial::decode(bytes, "a block's table")?;
+        let places = stored.places as usize;
+        let groups_total = places.div_ceil(TABLE_GROUP_ROWS);
+        if places > BLOCK_PLACES_MAX || stored.dead_groups.len() > groups_total {
+            return Err(broken("too many places"));
+        }
+        let bits_fit = stored.present.is_empty() || stored.present.len() == places.div_ceil(8);
+        if !bits_fit || stored.names.len() != stored.lengths.len() * 32 {
+            return Err(broken("its parts do not fit together"));
+        }
+        if stored.lengths.iter().any(|&length| length as usize > CHUNK_BYTES_MAX) {
+            return Err(broken("a blob is too long"));
+        }
+        let table = assemble(&stored, groups_total).ok_or_else(|| broken("rows are missing"))?;
+        if table.id() != *id || table.presence_bits() != stored.present {
+            return Err(broken("it is not the table of this block"));
+        }
+        Ok(table)
+    }
+}
+
+fn assemble(stored: &TableV1, groups_total: usize) -> Option<Table> {
+    let places = stored.places as usize;
+    let mut dead = stored.dead_groups.iter().zip(stored.dead_hashes.chunks_exact(32)).peekable();
+    let mut rows = stored.lengths.iter().zip(stored.names.chunks_exact(32));
+    let mut offset = 0_u32;
+    let mut groups = Vec::with_capacity(groups_total);
+    for number in 0..groups_total {
+        if let Some((_, digest)) = dead.next_if(|(group, _)| **group as usize == number) {
+            groups.push(Group::Dead(digest.try_into().ok()?));
+            continue;
+        }
+        let first = number * TABLE_GROUP_ROWS;
+        let mut group = Vec::with_capacity(TABLE_GROUP_ROWS);
+        for place in first..places.min(first + TABLE_GROUP_ROWS) {
+            let (&length, name) = rows.next()?;
+            let byte = stored.present.get(place / 8);
+            let is_present = byte.is_none_or(|byte| byte >> (place % 8) & 1 == 1);
+            let start = is_present.then_some(offset);
+            offset = offset.checked_add(if is_present { length } else { 0 })?;
+            group.push((Row { blob: BlobId::from_slice(name).ok()?, length }, start));
+        }
+        groups.push(Group::Rows(group));
+    }
+    let used_up = dead.next().is_none() && rows.next().is_none();
+    used_up.then_some(Table { groups, places: stored.places })
+}
+
+fn hash_group(rows: &[(Row, Option<u32>)]) -> Digest {
+    let mut hasher = hash::Hasher::new_derive("icecore 2026-11-21 block table group v1");
+    for (row, _) in rows {
+        hasher.update(row.blob.as_bytes());
+        hasher.update(&row.length.to_le_bytes());
+    }
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table(count: u32) -> Table {
+        let row = |n: u32| Row { blob: BlobId::new(hash::hash(&n.to_le_bytes())), length: n + 1 };
+        Table::new(&(0..count).map(row).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn tables_go_round_whole_and_thinned() {
+        for count in [0, 1, 15, 16, 17, 40] {
+            let whole = table(count);
+            let bytes = whole.encode().expect("encodes");
+            assert_eq!(Table::decode(&bytes, &whole.id()).expect("decodes"), whole);
+            let thin = whole.retain(|place| place % 20 == 3);
+            assert_eq!(thin.id(), whole.id(), "a thinned block keeps its id");
+            let bytes = thin.encode().expect("encodes");
+            assert_eq!(Table::decode(&bytes, &whole.id()).expect("decodes"), thin);
+        }
+    }
+
+    #[test]
+    fn a_thinned_copy_holds_what_was_kept_side_by_side() {
+        let thin = table(40).retain(|place| place == 3 || place == 35);
+        let located: Vec<_> = thin.present().map(|(place, at)| (place, at.offset)).collect();
+        assert_eq!(located, [(3, 0), (35, 4)]);
+        assert_eq!(thin.plain_bytes(), 4 + 36);
+        assert_eq!(thin.locate(4), None);
+        assert_eq!(thin.locate(400), None);
+    }
+
+    #[test]
+    fn another_table_is_refused() {
+        let bytes = table(5).encode().expect("encodes");
+        assert!(Table::decode(&bytes, &table(6).id()).is_err());
+        for cut in 0..bytes.len() {
+            assert!(Table::decode(&bytes[..cut], &table(5).id()).is_err());
+        }
+    }
+}

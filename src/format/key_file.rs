@@ -1,0 +1,170 @@
+//! A password slot: the master key wrapped by a key made of one password.
+//!
+//! Never sealed itself, as it is what opens everything else. The wrapping is bound to the
+//! repository and to the slot, and commits to its key.
+
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Result;
+use crate::base::hash;
+use crate::base::hash::Digest;
+use crate::base::id::KeyId;
+use crate::base::id::RepositoryId;
+use crate::base::limits::RECORD_BYTES_MAX;
+use crate::base::secret::Secret;
+use crate::base::sys;
+use crate::base::time::Timestamp;
+use crate::codec::crypt;
+use crate::codec::crypt::Cipher;
+use crate::codec::crypt::Part;
+use crate::codec::frame;
+use crate::codec::frame::ObjectKind;
+use crate::codec::key;
+use crate::codec::key::Argon2Cost;
+use crate::codec::key::Keys;
+use crate::codec::serial;
+use serde::Deserialize;
+use serde::Serialize;
+use zeroize::Zeroizing;
+
+/// What a slot tells without its password.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeySlot {
+    /// Its id.
+    pub id: KeyId,
+    /// What a person called it.
+    pub label: String,
+    /// When it was made.
+    pub created: Timestamp,
+    /// On which machine.
+    pub host: String,
+    stored: KeyFileV1,
+}
+
+/// How the wrapped key is to be understood. Room for a write-only mode, whose slots hold data
+/// keys sealed to a public key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+enum WrappedV1 {
+    /// The master key, sealed with AES-256-GCM under argon2id of the password.
+    Master {
+        memory_kib: u32,
+        passes: u32,
+        lanes: u32,
+        salt: Digest,
+        commitment: Digest,
+        sealed: Vec<u8>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct KeyFileV1 {
+    id: KeyId,
+    label: String,
+    created: Timestamp,
+    host: String,
+    wrapped: WrappedV1,
+}
+
+/// Makes a slot: wraps the master key with a password.
+///
+/// # Errors
+/// `Io` without randomness; those of argon2.
+pub fn seal(
+    keys: &Keys,
+    repository: &RepositoryId,
+    password: &Secret,
+    cost: Argon2Cost,
+    label: &str,
+    created: Timestamp,
+) -> Result<(KeyId, Vec<u8>)> {
+    let id = KeyId::new(sys::random()?);
+    let salt: [u8; 32] = sys::random()?;
+    let wrapping = key::from_password(password, &salt, cost)?;
+    let mut sealed = keys.master().to_vec();
+    Cipher::new(&wrapping)?.seal(Part::Record, 0, &associated(repository, &id), &mut sealed, 0)?;
+    let wrapped = WrappedV1::Master {
+        memory_kib: cost.memory_kib,
+        passes: cost.passes,
+        lanes: cost.lanes,
+        salt,
+        commitment: crypt::commitment(&wrapping),
+        sealed,
+    };
+    let host = sys::host_name();
+    let stored = KeyFileV1 { id, label: label.to_owned(), created, host, wrapped };
+    let mut bytes = frame::start(ObjectKind::Key, 0);
+    bytes.append(&mut serial::encode(&stored)?);
+    frame::finish(&mut bytes);
+    Ok((id, bytes))
+}
+
+/// Reads a slot.
+///
+/// # Errors
+/// `Corrupt` for damage; `Unsupported` for a later version.
+pub fn open(bytes: &[u8], object: &str) -> Result<KeySlot> {
+    if bytes.len() > RECORD_BYTES_MAX {
+        return Err(Error::corrupt(format!("key {object} is too large")));
+    }
+    let frame = frame::open(ObjectKind::Key, bytes, object)?;
+    let stored: KeyFileV1 = serial::decode(frame.body, &format!("key {object}"))?;
+    Ok(KeySlot {
+        id: stored.id,
+        label: stored.label.clone(),
+        created: stored.created,
+        host: stored.host.clone(),
+        stored,
+    })
+}
+
+impl KeySlot {
+    /// Unwraps the master key.
+    ///
+    /// # Errors
+    /// `Denied` when the password is not this slot's; `Corrupt` for damage.
+    pub fn unlock(&self, repository: &RepositoryId, password: &Secret) -> Result<Keys> {
+        let WrappedV1::Master { memory_kib, passes, lanes, salt, commitment, sealed } =
+            &self.stored.wrapped;
+        let cost = Argon2Cost { memory_kib: *memory_kib, passes: *passes, lanes: *lanes };
+        let wrapping = key::from_password(password, salt, cost)?;
+        if !hash::same(&crypt::commitment(&wrapping), commitment) {
+            return Err(Error::new(ErrorKind::Denied, "wrong password"));
+        }
+        let mut bytes = Zeroizing::new(sealed.clone());
+        let associated = associated(repository, &self.id);
+        let plain = Cipher::new(&wrapping)?.open(Part::Record, 0, &associated, &mut bytes)?;
+        let master: [u8; 32] =
+            plain.try_into().map_err(|_| Error::corrupt("a wrapped key has a wrong length"))?;
+        Ok(Keys::from_master(Zeroizing::new(master)))
+    }
+}
+
+fn associated(repository: &RepositoryId, id: &KeyId) -> Vec<u8> {
+    let mut bytes = repository.as_bytes().to_vec();
+    bytes.extend_from_slice(&[ObjectKind::Key.code(), ObjectKind::Key.version()]);
+    bytes.extend_from_slice(id.as_bytes());
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CHEAP: Argon2Cost = Argon2Cost { memory_kib: 64, passes: 1, lanes: 1 };
+
+    #[test]
+    fn the_right_password_in_the_right_repository_unlocks() {
+        let keys = Keys::generate().expect("keys");
+        let here = RepositoryId::new([1; 16]);
+        let password = Secret::new(b"pass".to_vec());
+        let (_, bytes) =
+            seal(&keys, &here, &password, CHEAP, "mine", Timestamp::default()).expect("seals");
+        let slot = open(&bytes, "k").expect("opens");
+        assert_eq!(slot.label, "mine");
+        let unlocked = slot.unlock(&here, &password).expect("unlocks");
+        assert_eq!(unlocked.master(), keys.master());
+        let wrong = slot.unlock(&here, &Secret::new(b"word".to_vec())).expect_err("wrong");
+        assert_eq!(wrong.kind(), ErrorKind::Denied);
+        assert!(slot.unlock(&RepositoryId::new([2; 16]), &password).is_err());
+    }
+}

@@ -1,0 +1,281 @@
+//! The stored form of block locations: sorted fixed-width rows, made to be memory-mapped.
+//!
+//! ```text
+//! packs (4) rows (4) heap length (4) 0 (4)
+//! packs      40 each: name (32), size (8)
+//! rows       96 each, sorted by block, then by pack and offset
+//! heap       presence bits of the blocks that are not whole
+//! ```
+//!
+//! A row, little endian: block (32), pack number (4), offset (4), length (4), plain length (4),
+//! table offset (4), table length (4), places (4), number in its pack (4), heap offset (4),
+//! class (1), hooks (1), flags (1: 1 = not whole), 0 (1), three hooks (8 each).
+//!
+//! The object is a record frame around these bytes: sealed when encrypted, compressed.
+
+use crate::base::error::Error;
+use crate::base::error::Result;
+use crate::base::id::BlockId;
+use crate::base::id::PackId;
+use crate::format::pack::BlockRow;
+use crate::format::pack::HOOKS_MAX;
+use std::ops::Deref;
+
+const HEAD_BYTES: usize = 16;
+const PACK_BYTES: usize = 40;
+const ROW_BYTES: usize = 96;
+const NOT_WHOLE: u8 = 1;
+
+/// A pack covered by an index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackSize {
+    /// The pack.
+    pub pack: PackId,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+/// Encodes the plain bytes of a pack index.
+///
+/// # Errors
+/// `Bug` when a row names a pack that is not in the list.
+pub fn encode(packs: &[PackSize], rows: &[(u32, &BlockRow)]) -> Result<Vec<u8>> {
+    let mut sorted: Vec<&(u32, &BlockRow)> = rows.iter().collect();
+    sorted.sort_by_key(|(pack, row)| (row.block, *pack, row.offset));
+    let mut bytes =
+        Vec::with_capacity(HEAD_BYTES + packs.len() * PACK_BYTES + rows.len() * ROW_BYTES);
+    let mut heap = Vec::new();
+    bytes.extend_from_slice(&(packs.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&(rows.len() as u32).to_le_bytes());
+    bytes.extend_from_slice(&[0; 8]);
+    for pack in packs {
+        bytes.extend_from_slice(pack.pack.as_bytes());
+        bytes.extend_from_slice(&pack.size.to_le_bytes());
+    }
+    for (pack, row) in sorted {
+        if *pack as usize >= packs.len() || row.hooks.len() > HOOKS_MAX {
+            return Err(Error::bug("a pack index row names a pack that is not listed"));
+        }
+        encode_row(&mut bytes, *pack, row, &mut heap);
+    }
+    bytes[8..12].copy_from_slice(&(heap.len() as u32).to_le_bytes());
+    bytes.append(&mut heap);
+    Ok(bytes)
+}
+
+fn encode_row(bytes: &mut Vec<u8>, pack: u32, row: &BlockRow, heap: &mut Vec<u8>) {
+    bytes.extend_from_slice(row.block.as_bytes());
+    let heap_offset = heap.len() as u32;
+    heap.extend_from_slice(&row.present);
+    for number in [
+        pack,
+        row.offset,
+        row.length,
+        row.plain_length,
+        row.table_offset,
+        row.table_length,
+        row.places,
+        row.number,
+        if row.present.is_empty() { 0 } else { heap_offset },
+    ] {
+        bytes.extend_from_slice(&number.to_le_bytes());
+    }
+    let flags = if row.present.is_empty() { 0 } else { NOT_WHOLE };
+    bytes.extend_from_slice(&[row.class, row.hooks.len() as u8, flags, 0]);
+    for n in 0..HOOKS_MAX {
+        bytes.extend_from_slice(&row.hooks.get(n).copied().unwrap_or(0).to_le_bytes());
+    }
+}
+
+/// A pack index over bytes that somebody holds: memory or a mapped file.
+#[derive(Debug)]
+pub struct IndexTable<B> {
+    bytes: B,
+    packs: usize,
+    rows: usize,
+}
+
+impl<B: Deref<Target = [u8]>> IndexTable<B> {
+    /// Checks the shape of the bytes: lengths, order of rows, numbers within their lists.
+    ///
+    /// # Errors
+    /// `Corrupt` when they are no pack index.
+    pub fn new(bytes: B) -> Result<Self> {
+        let broken = || Error::corrupt("a pack index makes no sense");
+        let number = |at: usize| {
+            let four = bytes.get(at..at + 4).and_then(|four| four.try_into().ok());
+            four.map(u32::from_le_bytes).map(|n| n as usize).ok_or_else(broken)
+        };
+        let (packs, rows, heap) = (number(0)?, number(4)?, number(8)?);
+        let expected = packs
+            .checked_mul(PACK_BYTES)
+            .and_then(|n| n.checked_add(rows.checked_mul(ROW_BYTES)?))
+            .and_then(|n| n.checked_add(heap)?.checked_add(HEAD_BYTES));
+        if number(12)? != 0 || expected != Some(bytes.len()) {
+            return Err(broken());
+        }
+        let table = IndexTable { bytes, packs, rows };
+        let mut last = [0_u8; 32];
+        for n in 0..rows {
+            let row = table.row_bytes(n);
+            let ordered = n == 0 || row[..32] >= last[..];
+            let sound = ordered && table.row_is_sound(row, heap);
+            if !sound {
+                return Err(broken());
+            }
+            last.copy_from_slice(&row[..32]);
+        }
+        Ok(table)
+    }
+
+    fn row_is_sound(&self, row: &[u8], heap: usize) -> bool {
+        let places = field(row, 6) as usize;
+        let present_fits = row[70] & NOT_WHOLE == 0
+            || (field(row, 8) as usize).checked_add(places.div_ceil(8)).is_some_and(|n| n <= heap);
+        (field(row, 0) as usize) < self.packs && present_fits && row[69] as usize <= HOOKS_MAX
+    }
+
+    /// Returns how many rows there are.
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Says whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// Goes through the packs it covers.
+    pub fn packs(&self) -> impl Iterator<Item = PackSize> + '_ {
+        (0..self.packs).filter_map(|n| self.pack(n as u32))
+    }
+
+    /// Returns pack number `n` of its list.
+    pub fn pack(&self, n: u32) -> Option<PackSize> {
+        let start = HEAD_BYTES + (n as usize).checked_mul(PACK_BYTES)?;
+        let bytes = self.bytes.get(start..start + PACK_BYTES)?;
+        let size = u64::from_le_bytes(bytes[32..].try_into().ok()?);
+        Some(PackSize { pack: PackId::from_slice(&bytes[..32]).ok()?, size })
+    }
+
+    fn row_bytes(&self, n: usize) -> &[u8] {
+        let start = HEAD_BYTES + self.packs * PACK_BYTES + n * ROW_BYTES;
+        &self.bytes[start..start + ROW_BYTES]
+    }
+
+    /// Returns row number `n` and the pack it is in.
+    pub fn row(&self, n: usize) -> Option<(PackSize, BlockRow)> {
+        if n >= self.rows {
+            return None;
+        }
+        let bytes = self.row_bytes(n);
+        let places = field(bytes, 6);
+        let present = if bytes[70] & NOT_WHOLE == 0 {
+            Vec::new()
+        } else {
+            let heap = HEAD_BYTES + self.packs * PACK_BYTES + self.rows * ROW_BYTES;
+            let start = heap + field(bytes, 8) as usize;
+            self.bytes.get(start..start + (places as usize).div_ceil(8))?.to_vec()
+        };
+        let hook = |n: usize| {
+            let start = 72 + n * 8;
+            u64::from_le_bytes(bytes[start..start + 8].try_into().unwrap_or([0; 8]))
+        };
+        let row = BlockRow {
+            block: BlockId::from_slice(&bytes[..32]).ok()?,
+            offset: field(bytes, 1),
+            length: field(bytes, 2),
+            plain_length: field(bytes, 3),
+            table_offset: field(bytes, 4),
+            table_length: field(bytes, 5),
+            places,
+            number: field(bytes, 7),
+            class: bytes[68],
+            present,
+            hooks: (0..usize::from(bytes[69])).map(hook).collect(),
+        };
+        Some((self.pack(field(bytes, 0))?, row))
+    }
+
+    /// Goes through all copies of a block.
+    pub fn find<'a>(
+        &'a self,
+        block: &'a BlockId,
+    ) -> impl Iterator<Item = (PackSize, BlockRow)> + 'a {
+        let mut low = 0;
+        let mut high = self.rows;
+        while low < high {
+            let middle = low + (high - low) / 2;
+            if self.row_bytes(middle)[..32] < block.as_bytes()[..] {
+                low = middle + 1;
+            } else {
+                high = middle;
+            }
+        }
+        (low..self.rows)
+            .take_while(|&n| self.row_bytes(n)[..32] == block.as_bytes()[..])
+            .filter_map(|n| self.row(n))
+    }
+}
+
+/// Returns the `n`-th four-byte field of a row, behind the block.
+fn field(row: &[u8], n: usize) -> u32 {
+    let start = 32 + n * 4;
+    u32::from_le_bytes(row[start..start + 4].try_into().unwrap_or([0; 4]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(n: u8) -> BlockRow {
+        BlockRow {
+            block: BlockId::new([n; 32]),
+            offset: 100 + u32::from(n),
+            length: 5,
+            plain_length: 50,
+            table_offset: 1000,
+            table_length: 40,
+            places: 20,
+            number: n.into(),
+            class: n % 2,
+            present: if n % 2 == 0 { Vec::new() } else { vec![n, 255, 1] },
+            hooks: (0..u64::from(n % 4)).collect(),
+        }
+    }
+
+    fn sample() -> Vec<u8> {
+        let packs = [PackSize { pack: PackId::new([9; 32]), size: 5000 }];
+        let rows = [row(3), row(1), row(2), row(1)];
+        let rows: Vec<_> = rows.iter().map(|row| (0, row)).collect();
+        encode(&packs, &rows).expect("encodes")
+    }
+
+    #[test]
+    fn rows_come_back_sorted_with_all_copies() {
+        let table = IndexTable::new(sample()).expect("sound");
+        assert_eq!(table.len(), 4);
+        let found: Vec<_> = table.find(&BlockId::new([1; 32])).map(|(_, row)| row).collect();
+        assert_eq!(found, [row(1), row(1)]);
+        assert_eq!(table.find(&BlockId::new([4; 32])).count(), 0);
+        assert_eq!(table.row(3).expect("there").1, row(3));
+        assert_eq!(table.packs().count(), 1);
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic() {
+        let bytes = sample();
+        for cut in 0..bytes.len() {
+            assert!(IndexTable::new(bytes[..cut].to_vec()).is_err());
+        }
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 0xff;
+            if let Ok(table) = IndexTable::new(damaged) {
+                for n in 0..table.len() {
+                    let _ = table.row(n);
+                }
+            }
+        }
+    }
+}
