@@ -22,8 +22,12 @@ pub enum ErrorKind {
     Unsupported,
     /// Somebody else is at work here.
     Busy,
-    /// Permission, or a missing or wrong password.
+    /// Permission.
     Denied,
+    /// A password that is missing or wrong.
+    Password,
+    /// There is no repository at the place named.
+    NoRepository,
     /// The other end does not answer, or the connection broke.
     Unreachable,
     /// The other end asks to slow down.

@@ -4,6 +4,8 @@ use crate::base::error::Error;
 use crate::base::error::Result;
 use serde::Deserialize;
 use serde::Serialize;
+use std::fs::File;
+use std::path::Path;
 
 /// Fills `out` with random bytes of the operating system.
 ///
@@ -37,6 +39,44 @@ pub fn host_name() -> String {
         Ok(text) if !text.is_empty() => text.to_owned(),
         _ => "unknown".to_owned(),
     }
+}
+
+/// Makes a folder, and those above it, that only its owner can look into.
+///
+/// # Errors
+/// As the system says, with the folder's name.
+pub fn make_private_folder(folder: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|e| Error::io(format!("cannot make the folder {}", folder.display()), e))
+}
+
+/// Makes a new file that only its owner can read and write.
+///
+/// # Errors
+/// Those of the system.
+pub fn create_private(path: &Path) -> std::io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    File::options().read(true).write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// Reads from `offset` until `buffer` is full.
+///
+/// # Errors
+/// Those of the system; the end of the file is one.
+pub fn read_exact_at(file: &File, buffer: &mut [u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::read_exact_at(file, buffer, offset)
+}
+
+/// Writes all of `bytes` at `offset`.
+///
+/// # Errors
+/// Those of the system.
+pub fn write_all_at(file: &File, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+    std::os::unix::fs::FileExt::write_all_at(file, bytes, offset)
 }
 
 /// Which process on which boot of which machine; evidence for telling a dead writer.

@@ -121,14 +121,14 @@ impl KeySlot {
     /// Unwraps the master key.
     ///
     /// # Errors
-    /// `Denied` when the password is not this slot's; `Corrupt` for damage.
+    /// `Password` when the password is not this slot's; `Corrupt` for damage.
     pub fn unlock(&self, repository: &RepositoryId, password: &Secret) -> Result<Keys> {
         let WrappedV1::Master { memory_kib, passes, lanes, salt, commitment, sealed } =
             &self.stored.wrapped;
         let cost = Argon2Cost { memory_kib: *memory_kib, passes: *passes, lanes: *lanes };
         let wrapping = key::from_password(password, salt, cost)?;
         if !hash::same(&crypt::commitment(&wrapping), commitment) {
-            return Err(Error::new(ErrorKind::Denied, "wrong password"));
+            return Err(Error::new(ErrorKind::Password, "wrong password"));
         }
         let mut bytes = Zeroizing::new(sealed.clone());
         let associated = associated(repository, &self.id);
@@ -164,7 +164,7 @@ mod tests {
         let unlocked = slot.unlock(&here, &password).expect("unlocks");
         assert_eq!(unlocked.master(), keys.master());
         let wrong = slot.unlock(&here, &Secret::new(b"word".to_vec())).expect_err("wrong");
-        assert_eq!(wrong.kind(), ErrorKind::Denied);
+        assert_eq!(wrong.kind(), ErrorKind::Password);
         assert!(slot.unlock(&RepositoryId::new([2; 16]), &password).is_err());
     }
 }

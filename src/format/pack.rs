@@ -153,6 +153,7 @@ pub struct EncodedBlock {
 /// A pack being filled in memory.
 pub struct PackBuilder {
     bytes: Vec<u8>,
+    salt: [u8; 32],
     cipher: PackCipher,
     rows: Vec<BlockRow>,
     tables: Vec<Vec<u8>>,
@@ -164,6 +165,8 @@ pub struct PackBuilder {
 pub struct FinishedPack {
     /// Its name.
     pub id: PackId,
+    /// The salt in its head.
+    pub salt: [u8; 32],
     /// The whole object.
     pub bytes: Vec<u8>,
     /// Its footer's rows.
@@ -189,6 +192,7 @@ impl PackBuilder {
         buffer.extend_from_slice(&commitment);
         Ok(PackBuilder {
             bytes: buffer,
+            salt,
             cipher: PackCipher::new(repository, keys, &salt)?,
             rows: Vec::new(),
             tables: Vec::new(),
@@ -252,7 +256,7 @@ impl PackBuilder {
         let footer_length = (self.bytes.len() - footer_start) as u32;
         self.bytes.extend_from_slice(&footer_length.to_le_bytes());
         let id = PackId::new(frame::finish(&mut self.bytes));
-        Ok(FinishedPack { id, bytes: self.bytes, rows: footer.blocks })
+        Ok(FinishedPack { id, salt: self.salt, bytes: self.bytes, rows: footer.blocks })
     }
 }
 

@@ -1,8 +1,8 @@
 //! The stored form of block locations: sorted fixed-width rows, made to be memory-mapped.
 //!
 //! ```text
-//! packs (4) rows (4) heap length (4) 0 (4)
-//! packs      40 each: name (32), size (8)
+//! packs (4) rows (4) heap length (4) 0 (4) lease (16): who put it, zeros for a prune
+//! packs      72 each: name (32), size (8), salt (32)
 //! rows       96 each, sorted by block, then by pack and offset
 //! heap       presence bits of the blocks that are not whole
 //! ```
@@ -16,30 +16,33 @@
 use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::id::BlockId;
+use crate::base::id::LeaseId;
 use crate::base::id::PackId;
 use crate::format::pack::BlockRow;
 use crate::format::pack::HOOKS_MAX;
 use std::ops::Deref;
 
-const HEAD_BYTES: usize = 16;
-const PACK_BYTES: usize = 40;
+const HEAD_BYTES: usize = 32;
+const PACK_BYTES: usize = 72;
 const ROW_BYTES: usize = 96;
 const NOT_WHOLE: u8 = 1;
 
 /// A pack covered by an index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PackSize {
+pub struct IndexedPack {
     /// The pack.
     pub pack: PackId,
     /// Its size in bytes.
     pub size: u64,
+    /// The salt in its head, so that a block is opened without another read.
+    pub salt: [u8; 32],
 }
 
 /// Encodes the plain bytes of a pack index.
 ///
 /// # Errors
 /// `Bug` when a row names a pack that is not in the list.
-pub fn encode(packs: &[PackSize], rows: &[(u32, &BlockRow)]) -> Result<Vec<u8>> {
+pub fn encode(lease: LeaseId, packs: &[IndexedPack], rows: &[(u32, &BlockRow)]) -> Result<Vec<u8>> {
     let mut sorted: Vec<&(u32, &BlockRow)> = rows.iter().collect();
     sorted.sort_by_key(|(pack, row)| (row.block, *pack, row.offset));
     let mut bytes =
@@ -48,9 +51,11 @@ pub fn encode(packs: &[PackSize], rows: &[(u32, &BlockRow)]) -> Result<Vec<u8>> 
     bytes.extend_from_slice(&(packs.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&(rows.len() as u32).to_le_bytes());
     bytes.extend_from_slice(&[0; 8]);
+    bytes.extend_from_slice(lease.as_bytes());
     for pack in packs {
         bytes.extend_from_slice(pack.pack.as_bytes());
         bytes.extend_from_slice(&pack.size.to_le_bytes());
+        bytes.extend_from_slice(&pack.salt);
     }
     for (pack, row) in sorted {
         if *pack as usize >= packs.len() || row.hooks.len() > HOOKS_MAX {
@@ -145,17 +150,24 @@ impl<B: Deref<Target = [u8]>> IndexTable<B> {
         self.rows == 0
     }
 
+    /// Returns the lease it was put under.
+    pub fn lease(&self) -> LeaseId {
+        let bytes = self.bytes.get(16..32).and_then(|bytes| bytes.try_into().ok());
+        LeaseId::new(bytes.unwrap_or([0; 16]))
+    }
+
     /// Goes through the packs it covers.
-    pub fn packs(&self) -> impl Iterator<Item = PackSize> + '_ {
+    pub fn packs(&self) -> impl Iterator<Item = IndexedPack> + '_ {
         (0..self.packs).filter_map(|n| self.pack(n as u32))
     }
 
     /// Returns pack number `n` of its list.
-    pub fn pack(&self, n: u32) -> Option<PackSize> {
+    pub fn pack(&self, n: u32) -> Option<IndexedPack> {
         let start = HEAD_BYTES + (n as usize).checked_mul(PACK_BYTES)?;
         let bytes = self.bytes.get(start..start + PACK_BYTES)?;
-        let size = u64::from_le_bytes(bytes[32..].try_into().ok()?);
-        Some(PackSize { pack: PackId::from_slice(&bytes[..32]).ok()?, size })
+        let size = u64::from_le_bytes(bytes[32..40].try_into().ok()?);
+        let salt = bytes[40..].try_into().ok()?;
+        Some(IndexedPack { pack: PackId::from_slice(&bytes[..32]).ok()?, size, salt })
     }
 
     fn row_bytes(&self, n: usize) -> &[u8] {
@@ -164,7 +176,7 @@ impl<B: Deref<Target = [u8]>> IndexTable<B> {
     }
 
     /// Returns row number `n` and the pack it is in.
-    pub fn row(&self, n: usize) -> Option<(PackSize, BlockRow)> {
+    pub fn row(&self, n: usize) -> Option<(IndexedPack, BlockRow)> {
         if n >= self.rows {
             return None;
         }
@@ -201,7 +213,7 @@ impl<B: Deref<Target = [u8]>> IndexTable<B> {
     pub fn find<'a>(
         &'a self,
         block: &'a BlockId,
-    ) -> impl Iterator<Item = (PackSize, BlockRow)> + 'a {
+    ) -> impl Iterator<Item = (IndexedPack, BlockRow)> + 'a {
         let mut low = 0;
         let mut high = self.rows;
         while low < high {
@@ -245,10 +257,10 @@ mod tests {
     }
 
     fn sample() -> Vec<u8> {
-        let packs = [PackSize { pack: PackId::new([9; 32]), size: 5000 }];
+        let packs = [IndexedPack { pack: PackId::new([9; 32]), size: 5000, salt: [7; 32] }];
         let rows = [row(3), row(1), row(2), row(1)];
         let rows: Vec<_> = rows.iter().map(|row| (0, row)).collect();
-        encode(&packs, &rows).expect("encodes")
+        encode(LeaseId::new([1; 16]), &packs, &rows).expect("encodes")
     }
 
     #[test]

@@ -1,0 +1,276 @@
+//! Reads blocks and their tables out of packs, from whichever copy is good.
+//!
+//! A block may have several copies, with one id and maybe other bytes. Each is tried in turn;
+//! when none is left the index is loaded anew once, then the failure is reported. What is given
+//! out was verified down from the block's id: table against id, blob against the table's name.
+
+use crate::backend::key::ObjectKey;
+use crate::base::error::Error;
+use crate::base::error::Origin;
+use crate::base::error::Result;
+use crate::base::id::BlobId;
+use crate::base::id::BlockId;
+use crate::base::id::PackId;
+use crate::base::limits::BLOCK_CACHE_BYTES;
+use crate::base::limits::TABLE_CACHE_ROWS;
+use crate::codec::compress;
+use crate::codec::crypt::Part;
+use crate::format::block::Table;
+use crate::format::pack::PackCipher;
+use crate::repository::Repository;
+use crate::repository::index::Location;
+use crate::repository::layout;
+use std::collections::HashMap;
+use std::collections::VecDeque;
+use std::hash::Hash;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+/// A decoded block. Its blobs are verified when they are asked for.
+pub struct Block {
+    /// Its table, verified against its id.
+    pub table: Arc<Table>,
+    /// The plaintext of this copy.
+    pub plain: Vec<u8>,
+}
+
+impl Block {
+    /// Returns one blob, verified against its name.
+    ///
+    /// # Errors
+    /// `Corrupt` when this copy has not the place, or other bytes there.
+    pub fn blob(&self, repository: &Repository, place: u32) -> Result<&[u8]> {
+        let missing = || Error::corrupt(format!("place {place} is not in this copy of the block"));
+        let at = self.table.locate(place).ok_or_else(missing)?;
+        let start = at.offset as usize;
+        let bytes = self.plain.get(start..start + at.length as usize).ok_or_else(missing)?;
+        if repository.name_blob(bytes) != at.blob {
+            return Err(Error::corrupt(format!("blob {} has other bytes", at.blob.short())));
+        }
+        Ok(bytes)
+    }
+}
+
+/// A cache bounded by weight, oldest out first.
+struct Bounded<K, V> {
+    entries: HashMap<K, (V, usize)>,
+    order: VecDeque<K>,
+    weight: usize,
+    weight_max: usize,
+}
+
+impl<K: Clone + Eq + Hash, V: Clone> Bounded<K, V> {
+    fn new(weight_max: usize) -> Self {
+        Bounded { entries: HashMap::new(), order: VecDeque::new(), weight: 0, weight_max }
+    }
+
+    fn get(&self, key: &K) -> Option<V> {
+        self.entries.get(key).map(|(value, _)| value.clone())
+    }
+
+    fn insert(&mut self, key: K, value: V, weight: usize) {
+        if self.entries.insert(key.clone(), (value, weight)).is_none() {
+            self.order.push_back(key);
+            self.weight += weight;
+        }
+        while self.weight > self.weight_max && self.order.len() > 1 {
+            let Some(oldest) = self.order.pop_front() else { break };
+            if let Some((_, weight)) = self.entries.remove(&oldest) {
+                self.weight -= weight;
+            }
+        }
+    }
+}
+
+/// What readers of blocks share.
+pub(crate) struct Blocks {
+    tables: Mutex<Bounded<BlockId, Arc<Table>>>,
+    blocks: Mutex<Bounded<BlockId, Arc<Block>>>,
+}
+
+impl Default for Blocks {
+    fn default() -> Self {
+        Blocks {
+            tables: Mutex::new(Bounded::new(TABLE_CACHE_ROWS)),
+            blocks: Mutex::new(Bounded::new(BLOCK_CACHE_BYTES)),
+        }
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Repository {
+    /// Returns all copies of a block; loads the index if need be.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn locate_block(&self, block: &BlockId) -> Result<Vec<Location>> {
+        self.index().ensure(self.store(), self.cache())?;
+        Ok(self.index().find(block))
+    }
+
+    /// Runs `read` on each copy of a block until one succeeds.
+    ///
+    /// # Errors
+    /// `NotFound` when the index knows no copy; else the failure of the last copy.
+    pub fn with_copy<T>(
+        &self,
+        block: &BlockId,
+        read: &mut dyn FnMut(&Location) -> Result<T>,
+    ) -> Result<T> {
+        let mut failure = None;
+        for is_second_look in [false, true] {
+            if is_second_look {
+                self.refresh_index()?;
+            }
+            for location in self.locate_block(block)? {
+                match read(&location) {
+                    Ok(value) => return Ok(value),
+                    Err(e) => failure = Some(e.context(describe(block, &location))),
+                }
+            }
+        }
+        Err(failure.unwrap_or_else(|| {
+            Error::corrupt(format!("no pack holds block {}", block.short()))
+                .hint("`icecore check` says which backups suffer")
+                .at(Origin::Repository)
+        }))
+    }
+
+    /// Returns the table of a block.
+    ///
+    /// # Errors
+    /// Those of [`Repository::with_copy`].
+    pub fn table(&self, block: &BlockId) -> Result<Arc<Table>> {
+        if let Some(table) = lock(&self.block_caches().tables).get(block) {
+            return Ok(table);
+        }
+        let table = self.with_copy(block, &mut |location| self.read_table(location))?;
+        self.remember_table(*block, &table);
+        Ok(table)
+    }
+
+    /// Keeps a table that was just made or read.
+    pub(crate) fn remember_table(&self, block: BlockId, table: &Arc<Table>) {
+        let weight = table.places() as usize + 1;
+        lock(&self.block_caches().tables).insert(block, Arc::clone(table), weight);
+    }
+
+    fn read_table(&self, location: &Location) -> Result<Arc<Table>> {
+        let row = &location.row;
+        let cipher = self.pack_cipher(location)?;
+        let key = layout::pack(&location.pack.pack)?;
+        let mut sealed = self.read_range(&key, row.table_offset, row.table_length)?;
+        let plain = cipher.open(Part::Table, row.number, &mut sealed)?;
+        Ok(Arc::new(Table::decode(plain, &row.block)?))
+    }
+
+    fn read_range(&self, key: &ObjectKey, offset: u32, length: u32) -> Result<Vec<u8>> {
+        let range = u64::from(offset)..u64::from(offset) + u64::from(length);
+        self.store().backend().get_range(key, range).map_err(|e| e.at(Origin::Repository))
+    }
+
+    /// Returns the cipher of the pack a copy is in.
+    ///
+    /// # Errors
+    /// `Bug` of the cipher.
+    pub fn pack_cipher(&self, location: &Location) -> Result<PackCipher> {
+        PackCipher::new(&self.id(), self.store().sealer().keys(), &location.pack.salt)
+    }
+
+    /// Opens and decodes the stored bytes of a copy whose table is known. The blobs are not
+    /// verified yet.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn decode_copy(
+        &self,
+        location: &Location,
+        table: Arc<Table>,
+        sealed: &mut [u8],
+        mut plain: Vec<u8>,
+    ) -> Result<Block> {
+        let cipher = self.pack_cipher(location)?;
+        let stored = cipher.open(Part::Block, location.row.number, sealed)?;
+        compress::decompress(stored, location.row.plain_length as usize, &mut plain)?;
+        if table.plain_bytes() != plain.len() as u64 {
+            return Err(Error::corrupt("block and table do not fit together"));
+        }
+        Ok(Block { table, plain })
+    }
+
+    /// Reads one copy of a block, its own table included.
+    ///
+    /// # Errors
+    /// `Corrupt`; those of the backend.
+    pub fn read_copy(&self, location: &Location) -> Result<Block> {
+        let table = self.read_table(location)?;
+        let key = layout::pack(&location.pack.pack)?;
+        let mut sealed = self.read_range(&key, location.row.offset, location.row.length)?;
+        self.decode_copy(location, table, &mut sealed, Vec::new())
+    }
+
+    /// Returns a block from a copy in which all of `places` are present and verify.
+    ///
+    /// # Errors
+    /// Those of [`Repository::with_copy`].
+    pub fn read_block(&self, block: &BlockId, places: &[(u32, u32)]) -> Result<Arc<Block>> {
+        if let Some(cached) = lock(&self.block_caches().blocks).get(block)
+            && self.verify_places(&cached, places).is_ok()
+        {
+            return Ok(cached);
+        }
+        let read = self.with_copy(block, &mut |location| {
+            let read = self.read_copy(location)?;
+            self.verify_places(&read, places)?;
+            Ok(Arc::new(read))
+        })?;
+        let weight = read.plain.len() + 1024;
+        lock(&self.block_caches().blocks).insert(*block, Arc::clone(&read), weight);
+        Ok(read)
+    }
+
+    fn verify_places(&self, block: &Block, places: &[(u32, u32)]) -> Result<()> {
+        for &(first, count) in places {
+            let end = first.checked_add(count).ok_or_else(|| Error::corrupt("a run overflows"))?;
+            for place in first..end {
+                block.blob(self, place)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns one blob by its place.
+    ///
+    /// # Errors
+    /// Those of [`Repository::read_block`].
+    pub fn read_blob(&self, block: &BlockId, place: u32) -> Result<Vec<u8>> {
+        let read = self.read_block(block, &[(place, 1)])?;
+        read.blob(self, place).map(<[u8]>::to_vec)
+    }
+
+    /// Says whether a blob stands at a place of a block, by the block's table.
+    ///
+    /// # Errors
+    /// Those of [`Repository::table`].
+    pub fn blob_is_at(&self, blob: &BlobId, block: &BlockId, place: u32) -> Result<bool> {
+        Ok(self.table(block)?.locate(place).is_some_and(|at| at.blob == *blob))
+    }
+
+    /// Says whether a pack is there with its size.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn pack_exists(&self, pack: &PackId, size: u64) -> Result<bool> {
+        let there = self.store().backend().stat(&layout::pack(pack)?);
+        Ok(there.map_err(|e| e.at(Origin::Repository))? == Some(size))
+    }
+}
+
+fn describe(block: &BlockId, location: &Location) -> String {
+    format!("block {} in pack {}", block.short(), location.pack.pack.short())
+}

@@ -1,0 +1,207 @@
+//! The pack index in use: which pack and offset hold a block.
+//!
+//! Every index object of the repository is one segment, kept as a mapped file in the cache (it
+//! is immutable, so once fetched it is never fetched again; which ones count is asked of the
+//! repository each run). Look-ups ask the newest first. The index is a hint: what it says is
+//! there is confirmed by reading it, or before a writer leans on it, by a stat.
+
+use crate::base::error::Error;
+use crate::base::error::Origin;
+use crate::base::error::Result;
+use crate::base::id::BlockId;
+use crate::base::id::IndexId;
+use crate::base::id::LeaseId;
+use crate::base::limits::INDEX_BYTES_MAX;
+use crate::base::mapped::Mapped;
+use crate::base::sys;
+use crate::codec::frame::ObjectKind;
+use crate::format::pack::BlockRow;
+use crate::format::pack_index;
+use crate::format::pack_index::IndexTable;
+use crate::format::pack_index::IndexedPack;
+use crate::repository::cache::Cache;
+use crate::repository::layout;
+use crate::repository::store::Store;
+use std::collections::BTreeMap;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::RwLock;
+
+type Segment = IndexTable<Slice>;
+
+/// The plain bytes of one index object.
+#[derive(Debug)]
+pub struct Slice {
+    bytes: Mapped,
+    length: usize,
+}
+
+impl std::ops::Deref for Slice {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.bytes[..self.length]
+    }
+}
+
+/// One copy of a block.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Location {
+    /// The pack.
+    pub pack: IndexedPack,
+    /// Where in the pack.
+    pub row: BlockRow,
+}
+
+/// All index objects of a repository.
+#[derive(Default)]
+pub struct PackIndex {
+    segments: RwLock<Option<BTreeMap<IndexId, Arc<Segment>>>>,
+}
+
+impl PackIndex {
+    /// Loads every index object that is not loaded yet, and drops those that are gone.
+    ///
+    /// # Errors
+    /// Those of the backend; `Corrupt` for a damaged object.
+    pub fn refresh(&self, store: &Store, cache: &Cache) -> Result<()> {
+        let names = store.names_below(&layout::folder("index")?)?;
+        let ids: HashSet<IndexId> = names.iter().filter_map(|key| key.name().parse().ok()).collect();
+        let loaded = self.loaded();
+        let mut segments = BTreeMap::new();
+        for id in &ids {
+            let segment = match loaded.get(id) {
+                Some(segment) => Arc::clone(segment),
+                None => Arc::new(load(id, store, cache)?),
+            };
+            segments.insert(*id, segment);
+        }
+        for stale in cache.list("index") {
+            let is_known = stale.parse().is_ok_and(|id: IndexId| ids.contains(&id));
+            if !is_known && !stale.ends_with(".tmp") {
+                cache.remove(&format!("index/{stale}"));
+            }
+        }
+        *self.segments.write().unwrap_or_else(PoisonError::into_inner) = Some(segments);
+        Ok(())
+    }
+
+    fn loaded(&self) -> BTreeMap<IndexId, Arc<Segment>> {
+        let guard = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        guard.clone().unwrap_or_default()
+    }
+
+    /// Loads the index unless it was loaded before.
+    ///
+    /// # Errors
+    /// Those of [`PackIndex::refresh`].
+    pub fn ensure(&self, store: &Store, cache: &Cache) -> Result<()> {
+        let is_loaded =
+            self.segments.read().unwrap_or_else(PoisonError::into_inner).is_some();
+        if is_loaded { Ok(()) } else { self.refresh(store, cache) }
+    }
+
+    /// Returns all copies of a block that the loaded index knows.
+    pub fn find(&self, block: &BlockId) -> Vec<Location> {
+        let guard = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let segments = guard.iter().flat_map(BTreeMap::values);
+        let mut found: Vec<Location> = Vec::new();
+        for segment in segments {
+            for (pack, row) in segment.find(block) {
+                let is_known =
+                    found.iter().any(|l| l.pack.pack == pack.pack && l.row.offset == row.offset);
+                if !is_known {
+                    found.push(Location { pack, row });
+                }
+            }
+        }
+        found
+    }
+
+    /// Returns the ids of the loaded objects.
+    pub fn ids(&self) -> Vec<IndexId> {
+        self.loaded().into_keys().collect()
+    }
+
+    /// Goes through all rows of one loaded object.
+    ///
+    /// # Errors
+    /// Those of `visit`.
+    pub fn visit(
+        &self,
+        id: &IndexId,
+        visit: &mut dyn FnMut(Location) -> Result<()>,
+    ) -> Result<()> {
+        let Some(segment) = self.loaded().get(id).cloned() else { return Ok(()) };
+        for n in 0..segment.len() {
+            if let Some((pack, row)) = segment.row(n) {
+                visit(Location { pack, row })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the packs covered by one loaded object.
+    pub fn packs_of(&self, id: &IndexId) -> Vec<IndexedPack> {
+        self.loaded().get(id).map(|segment| segment.packs().collect()).unwrap_or_default()
+    }
+
+    /// Puts an index object for packs that are durable, and takes it into use.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn put(
+        &self,
+        store: &Store,
+        cache: &Cache,
+        lease: LeaseId,
+        packs: &[IndexedPack],
+        rows: &[(u32, &BlockRow)],
+    ) -> Result<(IndexId, u64)> {
+        let plain = pack_index::encode(lease, packs, rows)?;
+        let id = IndexId::new(sys::random()?);
+        let key = layout::index(&id)?;
+        let sealed = store.sealer().seal(ObjectKind::PackIndex, key.as_str(), &plain)?;
+        store.backend().put(&key, &sealed).map_err(|e| {
+            e.context(format!("cannot write pack index {key}")).at(Origin::Repository)
+        })?;
+        let segment = Arc::new(keep(&id, plain, cache)?);
+        let mut guard = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(segments) = guard.as_mut() {
+            segments.insert(id, segment);
+        }
+        Ok((id, sealed.len() as u64))
+    }
+}
+
+fn load(id: &IndexId, store: &Store, cache: &Cache) -> Result<Segment> {
+    if let Some(segment) = from_cache(id, cache) {
+        return Ok(segment);
+    }
+    let key = layout::index(id)?;
+    let bytes = store.backend().get(&key, INDEX_BYTES_MAX).map_err(|e| {
+        e.context(format!("cannot read pack index {key}")).at(Origin::Repository)
+    })?;
+    let opened =
+        store.sealer().open(ObjectKind::PackIndex, key.as_str(), &bytes, INDEX_BYTES_MAX);
+    let plain = opened.map_err(|e| e.at(Origin::Repository))?;
+    keep(id, plain, cache).map_err(|e| e.context(format!("pack index {key}")).at(Origin::Repository))
+}
+
+fn from_cache(id: &IndexId, cache: &Cache) -> Option<Segment> {
+    let bytes = cache.map(&format!("index/{id}"))?;
+    let length = bytes.len().checked_sub(32)?;
+    IndexTable::new(Slice { bytes, length }).ok()
+}
+
+fn keep(id: &IndexId, plain: Vec<u8>, cache: &Cache) -> Result<Segment> {
+    cache.write(&format!("index/{id}"), &plain);
+    match from_cache(id, cache) {
+        Some(segment) => Ok(segment),
+        None => {
+            let length = plain.len();
+            IndexTable::new(Slice { bytes: Mapped::Memory(plain), length })
+                .map_err(|e: Error| e.at(Origin::Repository))
+        }
+    }
+}

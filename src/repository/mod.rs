@@ -1,0 +1,120 @@
+//! Floor 3: the content-addressed store on one backend.
+//!
+//! [`open`] gives a [`Repository`]; [`datasets`] lists what is in it; [`history`] replays a
+//! backup; [`transaction`] writes one. The order of writes is always: packs, pack index, then
+//! the header, which makes the backup exist.
+
+pub mod blocks;
+pub mod cache;
+pub mod datasets;
+pub mod history;
+pub mod index;
+pub mod layout;
+pub mod lease;
+pub mod names;
+pub mod open;
+pub mod packer;
+pub mod ranges;
+pub mod saved;
+pub mod store;
+pub mod transaction;
+
+use crate::base::error::Result;
+use crate::base::hash;
+use crate::base::id::BlobId;
+use crate::base::id::RepositoryId;
+use crate::chunk::GearTable;
+use crate::format::config::Config;
+use crate::repository::blocks::Blocks;
+use crate::repository::cache::Cache;
+use crate::repository::index::PackIndex;
+use crate::repository::store::Store;
+use std::sync::Arc;
+
+/// An open repository. Cheap to clone; all clones share caches and index.
+#[derive(Clone)]
+pub struct Repository {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    store: Store,
+    cache: Cache,
+    gear: GearTable,
+    index: PackIndex,
+    blocks: Blocks,
+}
+
+impl Repository {
+    fn assemble(config: Config, store: Store, cache: Cache) -> Self {
+        let gear = match store.sealer().keys() {
+            Some(keys) => GearTable::from_secret(keys.gear_seed()),
+            None => GearTable::public(),
+        };
+        let inner = Inner {
+            gear,
+            index: PackIndex::default(),
+            blocks: Blocks::default(),
+            config,
+            store,
+            cache,
+        };
+        Repository { inner: Arc::new(inner) }
+    }
+
+    /// Returns the parameters.
+    pub fn config(&self) -> &Config {
+        &self.inner.config
+    }
+
+    /// Returns the id.
+    pub fn id(&self) -> RepositoryId {
+        self.inner.config.id
+    }
+
+    /// Returns where it is, without credentials.
+    pub fn location(&self) -> String {
+        self.store().backend().location()
+    }
+
+    /// Returns the records on the backend.
+    pub fn store(&self) -> &Store {
+        &self.inner.store
+    }
+
+    /// Returns the local cache.
+    pub fn cache(&self) -> &Cache {
+        &self.inner.cache
+    }
+
+    /// Returns the chunker's table.
+    pub fn gear(&self) -> &GearTable {
+        &self.inner.gear
+    }
+
+    /// Returns the name of a blob: keyed when the repository is encrypted.
+    pub fn name_blob(&self, bytes: &[u8]) -> BlobId {
+        BlobId::new(match self.store().sealer().keys() {
+            Some(keys) => hash::keyed(keys.blob_key(), bytes),
+            None => hash::hash(bytes),
+        })
+    }
+
+    /// Returns the pack index; it loads itself when first asked.
+    pub fn index(&self) -> &PackIndex {
+        &self.inner.index
+    }
+
+    pub(crate) fn block_caches(&self) -> &Blocks {
+        &self.inner.blocks
+    }
+
+    /// Loads what of the pack index is new in the repository.
+    ///
+    /// # Errors
+    /// Those of the backend; `Corrupt` for a damaged index object.
+    pub fn refresh_index(&self) -> Result<()> {
+        self.inner.index.refresh(self.store(), self.cache())
+    }
+}

@@ -1,0 +1,135 @@
+//! Records on a backend: sealed on the way down, opened on the way up.
+
+use crate::backend::Backend;
+use crate::backend::key::FolderKey;
+use crate::backend::key::ObjectKey;
+use crate::backend::list_all;
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Origin;
+use crate::base::error::Result;
+use crate::base::limits::RECORD_BYTES_MAX;
+use crate::codec::frame::ObjectKind;
+use crate::codec::seal::Sealer;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::sync::Arc;
+
+/// A backend with the sealer of the repository on it; cloning shares both.
+#[derive(Clone)]
+pub struct Store {
+    backend: Arc<dyn Backend>,
+    sealer: Arc<Sealer>,
+}
+
+impl Store {
+    /// Puts the two together.
+    pub fn new(backend: Arc<dyn Backend>, sealer: Sealer) -> Self {
+        Store { backend, sealer: Arc::new(sealer) }
+    }
+
+    /// Returns the backend.
+    pub fn backend(&self) -> &dyn Backend {
+        &*self.backend
+    }
+
+    /// Returns the sealer.
+    pub fn sealer(&self) -> &Sealer {
+        &self.sealer
+    }
+
+    /// Says whether the backend has an atomic create: class A of the protocol.
+    pub fn is_class_a(&self) -> bool {
+        self.backend.capabilities().atomic_create
+    }
+
+    /// Puts a record.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn put<T: Serialize>(&self, kind: ObjectKind, key: &ObjectKey, record: &T) -> Result<()> {
+        let bytes = self.sealer.seal_record(kind, key.as_str(), record)?;
+        self.backend.put(key, &bytes).map_err(|e| at_repository(e, "write", kind, key))
+    }
+
+    /// Puts a record unless its key is taken; returns whether it was this one that took it.
+    ///
+    /// # Errors
+    /// Those of the backend but `AlreadyExists`.
+    pub fn put_new<T: Serialize>(
+        &self,
+        kind: ObjectKind,
+        key: &ObjectKey,
+        record: &T,
+    ) -> Result<bool> {
+        self.put_new_bytes(kind, key, &self.sealer.seal_record(kind, key.as_str(), record)?)
+    }
+
+    /// Puts a sealed object unless its key is taken; returns whether it was this one. A reply
+    /// that was lost is settled by looking at what is there: every seal has its own salt or
+    /// names its lease, so equal bytes are this very call's.
+    ///
+    /// # Errors
+    /// Those of the backend but `AlreadyExists`.
+    pub fn put_new_bytes(&self, kind: ObjectKind, key: &ObjectKey, bytes: &[u8]) -> Result<bool> {
+        match self.backend.put_new(key, bytes) {
+            Ok(()) => Ok(true),
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {
+                let there = self.backend.get(key, bytes.len().max(RECORD_BYTES_MAX));
+                Ok(there.map_err(|e| at_repository(e, "read", kind, key))? == bytes)
+            }
+            Err(e) => Err(at_repository(e, "write", kind, key)),
+        }
+    }
+
+    /// Returns a record and the bytes of its object.
+    ///
+    /// # Errors
+    /// `NotFound`; `Corrupt`; those of the backend.
+    pub fn get<T: DeserializeOwned + Serialize>(
+        &self,
+        kind: ObjectKind,
+        key: &ObjectKey,
+    ) -> Result<T> {
+        let bytes = self.get_bytes(kind, key)?;
+        self.sealer
+            .open_record(kind, key.as_str(), &bytes)
+            .map_err(|e| e.at(Origin::Repository))
+    }
+
+    /// Returns the bytes of a record's object, unopened.
+    ///
+    /// # Errors
+    /// `NotFound`; those of the backend.
+    pub fn get_bytes(&self, kind: ObjectKind, key: &ObjectKey) -> Result<Vec<u8>> {
+        let got = self.backend.get(key, RECORD_BYTES_MAX);
+        got.map_err(|e| at_repository(e, "read", kind, key))
+    }
+
+    /// Returns the names of all objects below a folder, at any depth.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn names_below(&self, folder: &FolderKey) -> Result<Vec<ObjectKey>> {
+        let mut keys = Vec::new();
+        list_all(self.backend(), folder, &mut |object| {
+            keys.push(object.key);
+            Ok(())
+        })
+        .map_err(|e| e.context(format!("cannot list {folder}")).at(Origin::Repository))?;
+        Ok(keys)
+    }
+
+    /// Deletes an object.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn delete(&self, key: &ObjectKey) -> Result<()> {
+        let done = self.backend.delete(key);
+        done.map_err(|e| e.context(format!("cannot delete {key}")).at(Origin::Repository))
+    }
+}
+
+fn at_repository(error: Error, verb: &str, kind: ObjectKind, key: &ObjectKey) -> Error {
+    error.context(format!("cannot {verb} {} {key}", kind.word())).at(Origin::Repository)
+}
