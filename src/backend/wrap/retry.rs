@@ -1,0 +1,157 @@
+//! Tries again what failed on the way: a broken connection, a server that asks to slow down.
+//!
+//! A put whose answer was lost may have been done. For `put` nothing changes: the same bytes under
+//! the same key are success. But a `put_new` that is tried again then meets its own object and
+//! fails with `AlreadyExists`. This cannot be told apart here; the caller resolves it by getting
+//! the object and looking for its own lease id in it, as it must after any lost answer.
+//!
+//! There is no random part in the waits: repositories have few writers at a time.
+
+use crate::backend::Backend;
+use crate::backend::wrap::Around;
+use crate::backend::wrap::Call;
+use crate::backend::wrap::Outcome;
+use crate::backend::wrap::Wrapper;
+use crate::backend::wrap::sleeper::Sleeper;
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Result;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How often and how patiently.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryPolicy {
+    /// How often a call is made at most, the first time included.
+    pub tries_max: u32,
+    /// The wait before the second try; each further one doubles ...
+    pub first_wait: Duration,
+    /// ... up to this.
+    pub longest_wait: Duration,
+}
+
+impl Default for RetryPolicy {
+    /// Some two minutes in all: a router that starts anew is back by then.
+    fn default() -> Self {
+        RetryPolicy {
+            tries_max: 9,
+            first_wait: Duration::from_millis(500),
+            longest_wait: Duration::from_secs(60),
+        }
+    }
+}
+
+/// The wrapper.
+pub type RetryBackend = Wrapper<Retry>;
+
+/// Runs a call again while it fails with an error of the way.
+pub struct Retry {
+    policy: RetryPolicy,
+    sleeper: Arc<dyn Sleeper>,
+}
+
+impl Wrapper<Retry> {
+    /// Puts retries around `inner`.
+    pub fn new(inner: Arc<dyn Backend>, policy: RetryPolicy, sleeper: Arc<dyn Sleeper>) -> Self {
+        Wrapper::around(inner, Retry { policy, sleeper })
+    }
+}
+
+impl Around for Retry {
+    fn run<T: Outcome>(&self, _: Call<'_>, work: &dyn Fn() -> Result<T>) -> Result<T> {
+        let mut wait = self.policy.first_wait;
+        for _ in 1..self.policy.tries_max {
+            match work() {
+                Err(e) if is_worth_a_try(&e) => self.sleeper.sleep(wait)?,
+                other => return other,
+            }
+            wait = wait.saturating_mul(2).min(self.policy.longest_wait);
+        }
+        work()
+    }
+}
+
+fn is_worth_a_try(error: &Error) -> bool {
+    match error.kind() {
+        ErrorKind::Unreachable | ErrorKind::RateLimited => true,
+        ErrorKind::NotFound
+        | ErrorKind::AlreadyExists
+        | ErrorKind::Corrupt
+        | ErrorKind::Unsupported
+        | ErrorKind::Busy
+        | ErrorKind::Denied
+        | ErrorKind::InvalidInput
+        | ErrorKind::Cancelled
+        | ErrorKind::Full
+        | ErrorKind::Bug
+        | ErrorKind::Io => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::key::ObjectKey;
+    use crate::backend::memory::MemoryBackend;
+    use crate::backend::wrap::fault::Fault;
+    use crate::backend::wrap::fault::FaultBackend;
+    use crate::backend::wrap::sleeper::NotingSleeper;
+
+    fn retrying(faults: Vec<Fault>) -> (RetryBackend, Arc<NotingSleeper>, Arc<FaultBackend>) {
+        let sleeper = Arc::new(NotingSleeper::default());
+        let faulty = Arc::new(FaultBackend::new(Arc::new(MemoryBackend::new()), faults));
+        let policy = RetryPolicy {
+            tries_max: 4,
+            first_wait: Duration::from_secs(1),
+            longest_wait: Duration::from_secs(3),
+        };
+        let inner = Arc::clone(&faulty) as Arc<dyn Backend>;
+        let clock = Arc::clone(&sleeper) as Arc<dyn Sleeper>;
+        (RetryBackend::new(inner, policy, clock), sleeper, faulty)
+    }
+
+    fn key() -> ObjectKey {
+        ObjectKey::new("a").expect("a good key")
+    }
+
+    #[test]
+    fn a_passing_failure_goes_unnoticed() {
+        let fault = |call| Fault::Call { call, kind: ErrorKind::Unreachable };
+        let (backend, sleeper, _) = retrying(vec![fault(1), fault(2)]);
+
+        backend.put(&key(), b"1").expect("the third try");
+
+        assert_eq!(sleeper.waits(), [Duration::from_secs(1), Duration::from_secs(2)]);
+    }
+
+    #[test]
+    fn it_gives_up_in_the_end() {
+        let (backend, sleeper, faulty) = retrying(vec![Fault::DeadFrom { call: 1 }]);
+
+        let error = backend.get(&key(), 9).expect_err("dead");
+
+        assert_eq!(error.kind(), ErrorKind::Unreachable);
+        assert_eq!(faulty.calls(), 4);
+        let seconds: Vec<u64> = sleeper.waits().iter().map(Duration::as_secs).collect();
+        assert_eq!(seconds, [1, 2, 3]);
+    }
+
+    #[test]
+    fn other_failures_are_not_tried_again() {
+        for kind in [ErrorKind::NotFound, ErrorKind::Full, ErrorKind::Denied, ErrorKind::Io] {
+            let (backend, _, faulty) = retrying(vec![Fault::Call { call: 1, kind }]);
+            assert_eq!(backend.stat(&key()).expect_err("fails").kind(), kind);
+            assert_eq!(faulty.calls(), 1);
+        }
+    }
+
+    #[test]
+    fn a_lost_answer_to_put_new_shows_as_already_exists() {
+        let (backend, _, _) = retrying(vec![Fault::LostReply { call: 1 }]);
+
+        let error = backend.put_new(&key(), b"mine").expect_err("its own object is there");
+
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists);
+        assert_eq!(backend.get(&key(), 9).expect("there"), b"mine");
+    }
+}

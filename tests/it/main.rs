@@ -1,0 +1,3 @@
+//! Integration tests: one program, a module for each thing that is held to its contract.
+
+mod backend;
