@@ -15,6 +15,7 @@ use crate::base::limits::KIB;
 use crate::base::limits::PACK_BYTES_MAX;
 use crate::base::limits::RECORD_BYTES_MAX;
 use crate::base::time::Timestamp;
+use crate::chunk::ChunkParameters;
 use crate::codec::frame;
 use crate::codec::frame::ObjectKind;
 use crate::codec::key::Keys;
@@ -34,23 +35,6 @@ pub enum Encryption {
     Password,
 }
 
-/// How files are cut.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ChunkSizes {
-    /// Average chunk of content that compresses, in bytes; a power of two.
-    pub fine: u32,
-    /// Average chunk of content that does not.
-    pub coarse: u32,
-    /// Files up to this many averages are one blob.
-    pub whole_averages: u32,
-}
-
-impl Default for ChunkSizes {
-    fn default() -> Self {
-        ChunkSizes { fine: 8 * KIB as u32, coarse: 512 * KIB as u32, whole_averages: 4 }
-    }
-}
-
 /// The parameters of one repository; they never change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Config {
@@ -63,7 +47,7 @@ pub struct Config {
     /// Encryption mode.
     pub encryption: Encryption,
     /// How files are cut.
-    pub chunks: ChunkSizes,
+    pub chunks: ChunkParameters,
     /// Plaintext gathered into one block, in bytes.
     pub block_bytes: u32,
     /// Size at which a pack is closed, in bytes.
@@ -133,19 +117,10 @@ impl Config {
     /// `Corrupt` with the parameter's name.
     pub fn check(&self) -> Result<()> {
         let refuse = |what: &str| Err(Error::corrupt(format!("config has an absurd {what}")));
-        let average = |bytes: u32| {
-            bytes.is_power_of_two() && (KIB..=CHUNK_BYTES_MAX / 4).contains(&(bytes as usize))
-        };
         if self.format == 0 {
             return refuse("format version");
         }
-        if !average(self.chunks.fine) || !average(self.chunks.coarse) {
-            return refuse("chunk size");
-        }
-        let whole = u64::from(self.chunks.whole_averages) * u64::from(self.chunks.coarse);
-        if self.chunks.whole_averages == 0 || whole > CHUNK_BYTES_MAX as u64 {
-            return refuse("number of averages in one blob");
-        }
+        self.chunks.check()?;
         if !(KIB..=BLOCK_BYTES_MAX - CHUNK_BYTES_MAX).contains(&(self.block_bytes as usize)) {
             return refuse("block size");
         }
@@ -171,7 +146,7 @@ mod tests {
             format: FORMAT_VERSION,
             created: Timestamp::new(1, 2),
             encryption: Encryption::Password,
-            chunks: ChunkSizes::default(),
+            chunks: ChunkParameters::default(),
             block_bytes: BLOCK_BYTES_TARGET as u32,
             pack_bytes: PACK_BYTES_TARGET as u32,
             compression: 3,
@@ -201,7 +176,7 @@ mod tests {
     fn absurd_parameters_are_refused() {
         let zero = Config { block_bytes: 0, ..sample() };
         let huge = Config { pack_bytes: u32::MAX, ..sample() };
-        let odd = ChunkSizes { fine: 9000, ..ChunkSizes::default() };
+        let odd = ChunkParameters { average_fine: 9000, ..ChunkParameters::default() };
         for bad in [zero, huge, Config { chunks: odd, ..sample() }] {
             assert!(open(&seal(&bad, None).expect("seals")).is_err());
         }

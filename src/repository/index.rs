@@ -11,6 +11,7 @@ use crate::base::error::Result;
 use crate::base::id::BlockId;
 use crate::base::id::IndexId;
 use crate::base::id::LeaseId;
+use crate::base::id::PackId;
 use crate::base::limits::INDEX_BYTES_MAX;
 use crate::base::mapped::Mapped;
 use crate::base::sys;
@@ -57,6 +58,8 @@ pub struct Location {
 #[derive(Default)]
 pub struct PackIndex {
     segments: RwLock<Option<BTreeMap<IndexId, Arc<Segment>>>>,
+    /// Packs that this process has put and no index object names yet.
+    pending: RwLock<BTreeMap<PackId, Arc<Segment>>>,
 }
 
 impl PackIndex {
@@ -104,9 +107,10 @@ impl PackIndex {
     /// Returns all copies of a block that the loaded index knows.
     pub fn find(&self, block: &BlockId) -> Vec<Location> {
         let guard = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
         let segments = guard.iter().flat_map(BTreeMap::values);
         let mut found: Vec<Location> = Vec::new();
-        for segment in segments {
+        for segment in pending.values().chain(segments) {
             for (pack, row) in segment.find(block) {
                 let is_known =
                     found.iter().any(|l| l.pack.pack == pack.pack && l.row.offset == row.offset);
@@ -146,6 +150,20 @@ impl PackIndex {
         self.loaded().get(id).map(|segment| segment.packs().collect()).unwrap_or_default()
     }
 
+    /// Takes a pack into use that this process has put, before an index object names it.
+    ///
+    /// # Errors
+    /// `Bug` of the encoder.
+    pub fn add_pending(&self, pack: &IndexedPack, rows: &[BlockRow]) -> Result<()> {
+        let rows: Vec<(u32, &BlockRow)> = rows.iter().map(|row| (0, row)).collect();
+        let plain = pack_index::encode(LeaseId::new([0; 16]), &[*pack], &rows)?;
+        let length = plain.len();
+        let segment = IndexTable::new(Slice { bytes: Mapped::Memory(plain), length })?;
+        let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
+        pending.insert(pack.pack, Arc::new(segment));
+        Ok(())
+    }
+
     /// Puts an index object for packs that are durable, and takes it into use.
     ///
     /// # Errors
@@ -169,6 +187,9 @@ impl PackIndex {
         let mut guard = self.segments.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(segments) = guard.as_mut() {
             segments.insert(id, segment);
+            drop(guard);
+            let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
+            packs.iter().for_each(|pack| drop(pending.remove(&pack.pack)));
         }
         Ok((id, sealed.len() as u64))
     }

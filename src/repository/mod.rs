@@ -23,7 +23,7 @@ use crate::base::error::Result;
 use crate::base::hash;
 use crate::base::id::BlobId;
 use crate::base::id::RepositoryId;
-use crate::chunk::GearTable;
+use crate::chunk::fastcdc::GearTable;
 use crate::format::config::Config;
 use crate::repository::blocks::Blocks;
 use crate::repository::cache::Cache;

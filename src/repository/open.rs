@@ -16,13 +16,13 @@ use crate::base::limits::RECORD_BYTES_MAX;
 use crate::base::secret::Secret;
 use crate::base::sys;
 use crate::base::time::Timestamp;
+use crate::chunk::ChunkParameters;
 use crate::codec::compress;
 use crate::codec::frame::ObjectKind;
 use crate::codec::key::Argon2Cost;
 use crate::codec::key::Keys;
 use crate::codec::seal::Sealer;
 use crate::format::config;
-use crate::format::config::ChunkSizes;
 use crate::format::config::Config;
 use crate::format::config::Encryption;
 use crate::format::config::FORMAT_VERSION;
@@ -43,7 +43,7 @@ pub struct CreateOptions {
     /// Cost of one password attempt.
     pub cost: Argon2Cost,
     /// How files are cut.
-    pub chunks: ChunkSizes,
+    pub chunks: ChunkParameters,
     /// zstd level.
     pub compression: i32,
     /// Size at which a pack is closed, in bytes.
@@ -55,7 +55,7 @@ impl Default for CreateOptions {
         CreateOptions {
             password: None,
             cost: Argon2Cost::DEFAULT,
-            chunks: ChunkSizes::default(),
+            chunks: ChunkParameters::default(),
             compression: compress::LEVEL_DEFAULT,
             pack_bytes: PACK_BYTES_TARGET as u32,
         }

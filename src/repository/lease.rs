@@ -1,0 +1,237 @@
+//! Leases and tombstones at work: who may run beside whom.
+//!
+//! | running \ starting | writer, same dataset | writer, another | reader | prune |
+//! |---|---|---|---|---|
+//! | writer | refused politely (exit 11); in a race the commit decides | yes | yes | waits for nobody: stops before deleting what the writer may lean on |
+//! | reader | yes | yes | yes | keeps what the reader's lease pins |
+//! | prune | yes: the writer does not lean on doomed packs | yes | yes | yes: each goes on with the other's tombstones |
+//!
+//! A lease is never a lock: nothing is decided by its absence, and a writer that is taken for
+//! dead loses its number, not its data. See PROTOCOL in `src/docs/format.md`.
+
+use crate::base::error::Result;
+use crate::base::id::BackupId;
+use crate::base::id::DatasetId;
+use crate::base::id::LeaseId;
+use crate::base::id::PackId;
+use crate::base::id::TombstoneId;
+use crate::base::limits::BEAT_SECONDS;
+use crate::base::limits::FRESH_SECONDS;
+use crate::base::sys;
+use crate::base::sys::ProcessIdentity;
+use crate::base::time::Timestamp;
+use crate::backend::list_all;
+use crate::codec::frame::ObjectKind;
+use crate::format::lease::BeatRecord;
+use crate::format::lease::LeaseRecord;
+use crate::format::tombstone::TombstoneRecord;
+use crate::repository::layout;
+use crate::repository::store::Store;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::Condvar;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// A lease that this process holds. It beats until it is dropped or given back.
+pub struct Lease {
+    record: LeaseRecord,
+    store: Store,
+    signal: Arc<(Mutex<bool>, Condvar)>,
+    beating: Option<JoinHandle<u64>>,
+}
+
+impl Lease {
+    /// Puts a lease and starts its beat.
+    ///
+    /// # Errors
+    /// Those of the backend. A reader goes on without a lease then.
+    pub fn take(
+        store: &Store,
+        dataset: DatasetId,
+        number: Option<BackupId>,
+        parent: Option<BackupId>,
+        purpose: &str,
+        now: Timestamp,
+    ) -> Result<Self> {
+        let record = LeaseRecord {
+            lease: LeaseId::new(sys::random()?),
+            dataset,
+            number,
+            parent,
+            process: ProcessIdentity::current(),
+            taken: now,
+            purpose: purpose.to_owned(),
+        };
+        store.put(ObjectKind::Lease, &layout::lease(&record.lease)?, &record)?;
+        let signal = Arc::new((Mutex::new(false), Condvar::new()));
+        let (id, to_store, to_signal) = (record.lease, store.clone(), Arc::clone(&signal));
+        let beating = std::thread::Builder::new()
+            .name("beat".to_owned())
+            .spawn(move || beat(&to_store, id, &to_signal))
+            .ok();
+        Ok(Lease { record, store: store.clone(), signal, beating })
+    }
+
+    /// Returns its id.
+    pub fn id(&self) -> LeaseId {
+        self.record.lease
+    }
+
+    fn stop(&mut self) -> u64 {
+        let (stopped, wake) = &*self.signal;
+        *stopped.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        wake.notify_all();
+        self.beating.take().and_then(|thread| thread.join().ok()).unwrap_or(0)
+    }
+
+    /// Gives the lease back: it and its last beat are deleted. One that cannot be deleted is
+    /// over all the same, and goes with the next prune.
+    pub fn give_back(mut self) {
+        let last_beat = self.stop();
+        let id = self.record.lease;
+        if last_beat > 0
+            && let Ok(key) = layout::beat(&id, last_beat)
+        {
+            let _ = self.store.delete(&key);
+        }
+        if let Ok(key) = layout::lease(&id) {
+            let _ = self.store.delete(&key);
+        }
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Puts a new beat each time, and deletes the one before. Returns the number of the last.
+fn beat(store: &Store, lease: LeaseId, signal: &(Mutex<bool>, Condvar)) -> u64 {
+    let (stopped, wake) = signal;
+    let mut last = 0;
+    loop {
+        let guard = stopped.lock().unwrap_or_else(PoisonError::into_inner);
+        let pause = Duration::from_secs(BEAT_SECONDS);
+        let waited = wake.wait_timeout_while(guard, pause, |stopped| !*stopped);
+        let is_stopped = *waited.unwrap_or_else(PoisonError::into_inner).0;
+        if is_stopped {
+            return last;
+        }
+        let record = BeatRecord { lease, beat: last + 1 };
+        // A beat that fails means nothing; the next one may succeed.
+        let put = layout::beat(&lease, last + 1)
+            .and_then(|key| store.put(ObjectKind::Beat, &key, &record));
+        if put.is_ok() {
+            if last > 0
+                && let Ok(key) = layout::beat(&lease, last)
+            {
+                let _ = store.delete(&key);
+            }
+            last += 1;
+        }
+    }
+}
+
+/// Returns the packs named by any tombstone: nothing new may lean on them.
+///
+/// # Errors
+/// Those of the backend; a tombstone that cannot be read is an error, as what it dooms is
+/// unknown. One that is gone between listing and reading was done with.
+pub fn doomed_packs(store: &Store) -> Result<HashSet<PackId>> {
+    let mut doomed = HashSet::new();
+    for key in store.names_below(&layout::folder("tombstones")?)? {
+        if key.name().parse::<TombstoneId>().is_err() {
+            continue;
+        }
+        match store.get::<TombstoneRecord>(ObjectKind::Tombstone, &key) {
+            Ok(record) => doomed.extend(record.packs),
+            Err(e) if e.kind() == crate::base::error::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(doomed)
+}
+
+/// A lease as others see it.
+#[derive(Clone, Debug)]
+pub struct SeenLease {
+    /// What it says.
+    pub record: LeaseRecord,
+    /// Marks on it (class B): names behind its id.
+    pub marks: Vec<String>,
+    /// When it or its latest beat was put, by the store's own clock, where the store tells.
+    pub last_sign: Option<Timestamp>,
+}
+
+impl SeenLease {
+    /// Says whether its holder is certainly gone.
+    pub fn is_certainly_dead(&self) -> bool {
+        self.record.process.is_certainly_dead()
+    }
+
+    /// Says whether its holder is at work as far as can be told at one look: its process runs on
+    /// this machine, or its last sign is fresh by the store's clock, of which `store_now` is the
+    /// time.
+    pub fn is_fresh(&self, store_now: Option<Timestamp>) -> bool {
+        if self.record.process.is_certainly_alive() {
+            return true;
+        }
+        if self.is_certainly_dead() {
+            return false;
+        }
+        match (self.last_sign, store_now) {
+            (Some(sign), Some(now)) => now.seconds_since(sign) < FRESH_SECONDS as f64,
+            _ => false,
+        }
+    }
+}
+
+/// Returns all leases, by id. One that is gone between listing and reading is left out.
+///
+/// # Errors
+/// Those of the backend; `Corrupt` for a lease that cannot be read.
+pub fn list(store: &Store) -> Result<HashMap<LeaseId, SeenLease>> {
+    let mut signs: HashMap<LeaseId, Option<Timestamp>> = HashMap::new();
+    let mut marks: HashMap<LeaseId, Vec<String>> = HashMap::new();
+    let mut leases = Vec::new();
+    list_all(store.backend(), &layout::folder("leases")?, &mut |object| {
+        let (id, suffix) = object.key.name().split_once('.').unwrap_or((object.key.name(), ""));
+        let Ok(id) = id.parse::<LeaseId>() else { return Ok(()) };
+        match suffix {
+            "" => leases.push(id),
+            beat if beat.starts_with("beat-") => {}
+            mark => marks.entry(id).or_default().push(mark.to_owned()),
+        }
+        let sign = signs.entry(id).or_default();
+        *sign = (*sign).max(object.modified);
+        Ok(())
+    })?;
+    let mut seen = HashMap::new();
+    for id in leases {
+        let record: LeaseRecord = match store.get(ObjectKind::Lease, &layout::lease(&id)?) {
+            Ok(record) => record,
+            Err(e) if e.kind() == crate::base::error::ErrorKind::NotFound => continue,
+            Err(e) => return Err(e),
+        };
+        let last_sign = signs.get(&id).copied().flatten();
+        let marks = marks.remove(&id).unwrap_or_default();
+        seen.insert(id, SeenLease { record, marks, last_sign });
+    }
+    Ok(seen)
+}
+
+/// Returns the marks on one lease (class B), by listing its folder.
+///
+/// # Errors
+/// Those of the backend.
+pub fn marks_on(store: &Store, lease: &LeaseId) -> Result<Vec<String>> {
+    let prefix = format!("{lease}.");
+    let names = store.names_below(&layout::lease_folder(lease)?)?;
+    let marks = names.iter().filter_map(|key| key.name().strip_prefix(&prefix));
+    Ok(marks.filter(|mark| !mark.starts_with("beat-")).map(str::to_owned).collect())
+}

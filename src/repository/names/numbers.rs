@@ -1,0 +1,107 @@
+//! Local numbers of blocks: a file of ids, 32 bytes each, only ever added to.
+//!
+//! A second process reads the numbers that are kept and adds its own to a file that goes with it.
+
+use crate::base::error::Error;
+use crate::base::error::Result;
+use crate::base::id::BlockId;
+use crate::base::id::to_hex;
+use crate::base::sys;
+use crate::repository::cache::Cache;
+use std::fs::File;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering;
+
+const ID_BYTES: u64 = 32;
+
+/// Numbers blocks.
+pub struct BlockNumbers {
+    kept: File,
+    /// Numbers from here up are in `added`, which is `kept` itself for the process that adds.
+    kept_count: u32,
+    added: Option<File>,
+    next: AtomicU32,
+}
+
+impl BlockNumbers {
+    /// Opens the numbers of a cache, of which `count` are in use. None when the file is absent
+    /// or too short.
+    pub fn open(cache: &Cache, count: u32, is_owner: bool) -> Option<Self> {
+        let path = cache.path("names/blocks");
+        let kept = File::options().read(true).write(is_owner).open(path).ok()?;
+        if kept.metadata().ok()?.len() < u64::from(count) * ID_BYTES {
+            return None;
+        }
+        if is_owner {
+            // What lies beyond was added by a run that died; its numbers mean nothing.
+            kept.set_len(u64::from(count) * ID_BYTES).ok()?;
+        }
+        let added = if is_owner { None } else { Some(unnamed(cache).ok()?) };
+        Some(BlockNumbers { kept, kept_count: count, added, next: AtomicU32::new(count) })
+    }
+
+    /// Starts with no numbers at all.
+    ///
+    /// # Errors
+    /// When the cache cannot be written.
+    pub fn create(cache: &Cache, is_owner: bool) -> Result<Self> {
+        let failed = |e| Error::io("cannot write the cache of blob names", e);
+        let kept = if is_owner {
+            let path = cache.path("names/blocks");
+            let _ = std::fs::remove_file(&path);
+            sys::create_private(&path).map_err(failed)?
+        } else {
+            unnamed(cache).map_err(failed)?
+        };
+        Ok(BlockNumbers { kept, kept_count: 0, added: None, next: AtomicU32::new(0) })
+    }
+
+    /// Returns how many numbers are in use.
+    pub fn count(&self) -> u32 {
+        self.next.load(Ordering::Acquire)
+    }
+
+    /// Returns the next number.
+    pub fn allocate(&self) -> u32 {
+        self.next.fetch_add(1, Ordering::AcqRel)
+    }
+
+    fn at(&self, number: u32) -> (&File, u64) {
+        match &self.added {
+            Some(added) if number >= self.kept_count => {
+                (added, u64::from(number - self.kept_count) * ID_BYTES)
+            }
+            _ => (&self.kept, u64::from(number) * ID_BYTES),
+        }
+    }
+
+    /// Says which block a number stands for.
+    ///
+    /// # Errors
+    /// When the cache cannot be written.
+    pub fn settle(&self, number: u32, block: &BlockId) -> Result<()> {
+        let (file, offset) = self.at(number);
+        sys::write_all_at(file, block.as_bytes(), offset)
+            .map_err(|e| Error::io("cannot write the cache of blob names", e))
+    }
+
+    /// Returns the block of a number, or None while it is not settled.
+    pub fn block(&self, number: u32) -> Option<BlockId> {
+        if number >= self.count() {
+            return None;
+        }
+        let (file, offset) = self.at(number);
+        let mut bytes = [0; 32];
+        sys::read_exact_at(file, &mut bytes, offset).ok()?;
+        (bytes != [0; 32]).then_some(BlockId::new(bytes))
+    }
+}
+
+/// Makes a file without a name, which goes with the process.
+fn unnamed(cache: &Cache) -> std::io::Result<File> {
+    let unique: [u8; 8] = sys::random().map_err(std::io::Error::other)?;
+    let path = cache.path(&format!("names/numbers-{}.tmp", to_hex(&unique)));
+    let file = sys::create_private(&path)?;
+    std::fs::remove_file(path)?;
+    Ok(file)
+}
