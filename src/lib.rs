@@ -4,6 +4,8 @@ pub mod backend;
 pub mod base;
 pub mod chunk;
 pub mod codec;
+pub mod engine;
 pub mod format;
+pub mod repository;
 pub mod source;
 pub mod target;

@@ -251,7 +251,7 @@ mod tests {
             places: 20,
             number: n.into(),
             class: n % 2,
-            present: if n % 2 == 0 { Vec::new() } else { vec![n, 255, 1] },
+            present: if n.is_multiple_of(2) { Vec::new() } else { vec![n, 255, 1] },
             hooks: (0..u64::from(n % 4)).collect(),
         }
     }

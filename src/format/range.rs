@@ -342,7 +342,7 @@ fn cuts_after(path: &[u8]) -> bool {
     let number = u64::from_le_bytes([
         digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7],
     ]);
-    number % (RANGE_ENTRIES_MEAN - RANGE_ENTRIES_MIN as u64) == 0
+    number.is_multiple_of(RANGE_ENTRIES_MEAN - RANGE_ENTRIES_MIN as u64)
 }
 
 /// Decodes a range and its companion. Without a companion detection is left at its default.

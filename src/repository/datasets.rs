@@ -57,7 +57,7 @@ pub struct Numbers {
 
 /// One object that stands at a number.
 enum AtNumber {
-    Backup(Header, hash::Digest),
+    Backup(Box<Header>, hash::Digest),
     Void,
 }
 
@@ -302,14 +302,15 @@ impl Dataset {
             None => store.get_bytes(ObjectKind::Backup, &key)?,
         };
         let opened = if frame::peek_kind(&bytes) == Some(ObjectKind::Void) {
-            let open = store.sealer().open(ObjectKind::Void, key.as_str(), &bytes, RECORD_BYTES_MAX);
+            let open =
+                store.sealer().open(ObjectKind::Void, key.as_str(), &bytes, RECORD_BYTES_MAX);
             open.map(|_| AtNumber::Void)
         } else {
             let open =
                 store.sealer().open(ObjectKind::Backup, key.as_str(), &bytes, RECORD_BYTES_MAX);
             open.and_then(|plain| backup::decode(&plain, &format!("the header of {n}")))
                 .and_then(|header| self.check_header(header, n, lease))
-                .map(|header| AtNumber::Backup(header, hash::hash(&bytes)))
+                .map(|header| AtNumber::Backup(Box::new(header), hash::hash(&bytes)))
         };
         let opened = opened.map_err(|e| {
             e.context(format!("{}@{}", self.name, n.0))
@@ -360,7 +361,7 @@ impl Dataset {
             }
             if let AtNumber::Backup(header, digest) = self.read_object(n, *lease)? {
                 let (tags, description) = self.tags(n, slot, &header)?;
-                return Ok(Some(Backup { header, digest, tags, description }));
+                return Ok(Some(Backup { header: *header, digest, tags, description }));
             }
         }
         Ok(None)

@@ -69,7 +69,8 @@ impl PackIndex {
     /// Those of the backend; `Corrupt` for a damaged object.
     pub fn refresh(&self, store: &Store, cache: &Cache) -> Result<()> {
         let names = store.names_below(&layout::folder("index")?)?;
-        let ids: HashSet<IndexId> = names.iter().filter_map(|key| key.name().parse().ok()).collect();
+        let ids: HashSet<IndexId> =
+            names.iter().filter_map(|key| key.name().parse().ok()).collect();
         let loaded = self.loaded();
         let mut segments = BTreeMap::new();
         for id in &ids {
@@ -99,8 +100,7 @@ impl PackIndex {
     /// # Errors
     /// Those of [`PackIndex::refresh`].
     pub fn ensure(&self, store: &Store, cache: &Cache) -> Result<()> {
-        let is_loaded =
-            self.segments.read().unwrap_or_else(PoisonError::into_inner).is_some();
+        let is_loaded = self.segments.read().unwrap_or_else(PoisonError::into_inner).is_some();
         if is_loaded { Ok(()) } else { self.refresh(store, cache) }
     }
 
@@ -131,11 +131,7 @@ impl PackIndex {
     ///
     /// # Errors
     /// Those of `visit`.
-    pub fn visit(
-        &self,
-        id: &IndexId,
-        visit: &mut dyn FnMut(Location) -> Result<()>,
-    ) -> Result<()> {
+    pub fn visit(&self, id: &IndexId, visit: &mut dyn FnMut(Location) -> Result<()>) -> Result<()> {
         let Some(segment) = self.loaded().get(id).cloned() else { return Ok(()) };
         for n in 0..segment.len() {
             if let Some((pack, row)) = segment.row(n) {
@@ -200,13 +196,14 @@ fn load(id: &IndexId, store: &Store, cache: &Cache) -> Result<Segment> {
         return Ok(segment);
     }
     let key = layout::index(id)?;
-    let bytes = store.backend().get(&key, INDEX_BYTES_MAX).map_err(|e| {
-        e.context(format!("cannot read pack index {key}")).at(Origin::Repository)
-    })?;
-    let opened =
-        store.sealer().open(ObjectKind::PackIndex, key.as_str(), &bytes, INDEX_BYTES_MAX);
+    let bytes = store
+        .backend()
+        .get(&key, INDEX_BYTES_MAX)
+        .map_err(|e| e.context(format!("cannot read pack index {key}")).at(Origin::Repository))?;
+    let opened = store.sealer().open(ObjectKind::PackIndex, key.as_str(), &bytes, INDEX_BYTES_MAX);
     let plain = opened.map_err(|e| e.at(Origin::Repository))?;
-    keep(id, plain, cache).map_err(|e| e.context(format!("pack index {key}")).at(Origin::Repository))
+    keep(id, plain, cache)
+        .map_err(|e| e.context(format!("pack index {key}")).at(Origin::Repository))
 }
 
 fn from_cache(id: &IndexId, cache: &Cache) -> Option<Segment> {

@@ -9,6 +9,7 @@
 //! A lease is never a lock: nothing is decided by its absence, and a writer that is taken for
 //! dead loses its number, not its data. See PROTOCOL in `src/docs/format.md`.
 
+use crate::backend::list_all;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
 use crate::base::id::DatasetId;
@@ -20,7 +21,6 @@ use crate::base::limits::FRESH_SECONDS;
 use crate::base::sys;
 use crate::base::sys::ProcessIdentity;
 use crate::base::time::Timestamp;
-use crate::backend::list_all;
 use crate::codec::frame::ObjectKind;
 use crate::format::lease::BeatRecord;
 use crate::format::lease::LeaseRecord;

@@ -191,12 +191,10 @@ pub fn open(
         }
         (Encryption::None, Some(_)) => {
             let location = backend.location();
-            let message = format!(
-                "a password was given, but the repository at {location} is not encrypted"
-            );
-            return Err(Error::new(ErrorKind::Password, message).hint(
-                "if it should be, somebody replaced it; if not, unset ICECORE_PASSWORD",
-            ));
+            let message =
+                format!("a password was given, but the repository at {location} is not encrypted");
+            return Err(Error::new(ErrorKind::Password, message)
+                .hint("if it should be, somebody replaced it; if not, unset ICECORE_PASSWORD"));
         }
     };
     config::verify(&config, &mac, keys.as_ref()).map_err(|e| e.at(Origin::Repository))?;

@@ -92,9 +92,7 @@ impl Store {
         key: &ObjectKey,
     ) -> Result<T> {
         let bytes = self.get_bytes(kind, key)?;
-        self.sealer
-            .open_record(kind, key.as_str(), &bytes)
-            .map_err(|e| e.at(Origin::Repository))
+        self.sealer.open_record(kind, key.as_str(), &bytes).map_err(|e| e.at(Origin::Repository))
     }
 
     /// Returns the bytes of a record's object, unopened.

@@ -80,6 +80,8 @@ fn is_worth_a_try(error: &Error) -> bool {
         | ErrorKind::Unsupported
         | ErrorKind::Busy
         | ErrorKind::Denied
+        | ErrorKind::Password
+        | ErrorKind::NoRepository
         | ErrorKind::InvalidInput
         | ErrorKind::Cancelled
         | ErrorKind::Full

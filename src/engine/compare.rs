@@ -1,0 +1,1 @@
+//! Compares two sorted streams.

@@ -1,0 +1,78 @@
+//! Floor 4: one operation per file, each with its options, its report and a `run`.
+//!
+//! | operation | keeps the sentence |
+//! |---|---|
+//! | [`backup`] | all that a header names is durable before the header is |
+//! | [`restore`] | what is written was verified against its name; nothing outside the target |
+//! | [`check`] | changes nothing, and names what suffers |
+//! | [`list`] | datasets, backups, entries |
+//! | [`stats`] | sizes, deduplication, growth |
+//! | [`address`] | what a person types for a backup, and which one that is |
+//!
+//! Nothing here prints, reads the environment, or asks for the time but through [`Context`].
+
+use crate::base::cancel::Cancel;
+use crate::base::path::EntryPath;
+use crate::base::progress::Progress;
+use crate::base::progress::Warning;
+use crate::base::time::Clock;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+
+pub mod backup;
+pub mod compare;
+
+/// What every operation is given besides its arguments.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// Receives what is going on.
+    pub progress: &'a dyn Progress,
+    /// Tells when to stop.
+    pub cancel: &'a Cancel,
+    /// Tells the time.
+    pub clock: &'a dyn Clock,
+    /// How many worker threads to use; at least one.
+    pub threads: usize,
+}
+
+/// An entry that could not be handled, while the operation went on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The entry, if it is about one.
+    pub path: Option<EntryPath>,
+    /// What happened.
+    pub message: String,
+}
+
+/// Gathers failures from many threads and passes each on as a warning.
+pub struct Failures<'a> {
+    progress: &'a dyn Progress,
+    list: Mutex<Vec<Failure>>,
+}
+
+/// Failures that a report lists by name; more are counted, as each could be a path of 64 KiB.
+const FAILURES_LISTED_MAX: usize = 10_000;
+
+impl<'a> Failures<'a> {
+    /// Starts with none.
+    pub fn new(progress: &'a dyn Progress) -> Self {
+        Failures { progress, list: Mutex::new(Vec::new()) }
+    }
+
+    /// Passes a warning on, and keeps it when it is an error.
+    pub fn warn(&self, warning: &Warning) {
+        self.progress.warn(warning);
+        if !warning.is_error {
+            return;
+        }
+        let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
+        if list.len() < FAILURES_LISTED_MAX {
+            list.push(Failure { path: warning.path.clone(), message: warning.message.clone() });
+        }
+    }
+
+    /// Returns them all.
+    pub fn into_list(self) -> Vec<Failure> {
+        self.list.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,249 @@
+//! Snapshots saved in the cache: the state of a dataset at its newest backup, or as far as a
+//! backup that died has come.
+//!
+//! A file is named by the dataset and holds the digest of the header it stands for, so another
+//! repository's or last year's is not taken for it. Its ranges carry a checksum each; a file that
+//! is damaged, cut short or of another header counts as absent. What it says of blocks is
+//! believed only for the header's own; a journal's blocks must pass the protocol's step 5.
+
+use crate::base::error::Error;
+use crate::base::error::Result;
+use crate::base::hash;
+use crate::base::hash::Digest;
+use crate::base::id::DatasetId;
+use crate::base::id::to_hex;
+use crate::base::sys;
+use crate::base::time::Timestamp;
+use crate::format::entry::TrackedEntry;
+use crate::format::range;
+use crate::format::range::Change;
+use crate::format::range::RangeBuilder;
+use crate::format::range::RangeRow;
+use crate::repository::cache::Cache;
+use std::fs::File;
+use std::io::BufReader;
+use std::io::BufWriter;
+use std::io::Read;
+use std::io::Write;
+use std::path::PathBuf;
+
+const MAGIC: &[u8; 8] = b"icesnap1";
+/// Longest range or companion in a file; more than any range has.
+const PART_BYTES_MAX: u32 = 16 * 1024 * 1024;
+
+/// What a saved snapshot is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SavedKind {
+    /// All entries of a backup.
+    Snapshot,
+    /// The entries that a backup has stored so far.
+    Journal,
+}
+
+fn name(kind: SavedKind, dataset: &DatasetId) -> String {
+    match kind {
+        SavedKind::Snapshot => format!("snapshots/{dataset}"),
+        SavedKind::Journal => format!("snapshots/{dataset}.journal"),
+    }
+}
+
+/// Writes a saved snapshot, entry by entry. Failures are kept and make it void: a cache is never
+/// a reason to fail.
+pub struct SavedWriter {
+    temporary: PathBuf,
+    file: Option<BufWriter<File>>,
+    builder: RangeBuilder,
+    entries: u64,
+}
+
+impl SavedWriter {
+    /// Starts a file. `digest` is that of the header it will stand for, when that is known
+    /// already, as for one written anew for the same header.
+    pub fn start(cache: &Cache, dataset: &DatasetId) -> Self {
+        let unique: [u8; 8] = sys::random().unwrap_or([0; 8]);
+        let temporary = cache.path(&format!("snapshots/{dataset}-{}.tmp", to_hex(&unique)));
+        let file = sys::create_private(&temporary).and_then(|file| {
+            let mut writer = BufWriter::with_capacity(1 << 16, file);
+            // Digest and time are filled in at the end.
+            writer.write_all(&[0; 8 + 32 + 12])?;
+            Ok(writer)
+        });
+        SavedWriter { temporary, file: file.ok(), builder: RangeBuilder::default(), entries: 0 }
+    }
+
+    /// Adds the next entry.
+    pub fn push(&mut self, tracked: &TrackedEntry) {
+        if self.file.is_none() {
+            return;
+        }
+        // The clone is cheap beside the encoding; entries are small.
+        let pushed = self.builder.push(&RangeRow::Put(Change::Present, tracked.clone()));
+        self.entries += 1;
+        if pushed.is_err() || (self.builder.is_full() && self.write_range().is_err()) {
+            self.file = None;
+        }
+    }
+
+    fn write_range(&mut self) -> Result<()> {
+        let Some(range) = self.builder.finish()? else { return Ok(()) };
+        let failed = |e| Error::io("cannot write the cache", e);
+        let Some(file) = &mut self.file else { return Ok(()) };
+        let mut hasher = hash::Hasher::new();
+        for part in [&range.range, &range.companion] {
+            file.write_all(&(part.len() as u32).to_le_bytes()).map_err(failed)?;
+            file.write_all(part).map_err(failed)?;
+            hasher.update(part);
+        }
+        file.write_all(&hasher.finish()[..16]).map_err(failed)
+    }
+
+    /// Writes to the file what was added so far, so that a journal survives a kill.
+    pub fn flush(&mut self) {
+        let written = self.write_range();
+        if let Some(file) = &mut self.file
+            && (written.is_err() || file.flush().is_err())
+        {
+            self.file = None;
+        }
+    }
+
+    /// Ends the file and takes it into use for a header, as checked at a time.
+    pub fn finish(
+        mut self,
+        cache: &Cache,
+        kind: SavedKind,
+        dataset: &DatasetId,
+        digest: &Digest,
+        checked: Timestamp,
+    ) {
+        self.flush();
+        let Some(file) = self.file.take().and_then(|file| file.into_inner().ok()) else { return };
+        let finished = (|| {
+            let end = [&0_u32.to_le_bytes()[..], &self.entries.to_le_bytes()[..]].concat();
+            let length = file.metadata()?.len();
+            if kind == SavedKind::Snapshot {
+                sys::write_all_at(&file, &end, length)?;
+            }
+            sys::write_all_at(&file, &head(digest, checked), 0)?;
+            std::fs::rename(&self.temporary, cache.path(&name(kind, dataset)))
+        })();
+        if finished.is_err() {
+            cache.remove(&name(kind, dataset));
+        }
+    }
+}
+
+impl Drop for SavedWriter {
+    fn drop(&mut self) {
+        // After `finish` the name is gone already.
+        let _ = std::fs::remove_file(&self.temporary);
+    }
+}
+
+fn head(digest: &Digest, checked: Timestamp) -> Vec<u8> {
+    let mut head = MAGIC.to_vec();
+    head.extend_from_slice(digest);
+    head.extend_from_slice(&checked.seconds().to_le_bytes());
+    head.extend_from_slice(&checked.nanos().to_le_bytes());
+    head
+}
+
+/// Streams a saved snapshot.
+pub struct SavedReader {
+    file: BufReader<File>,
+    kind: SavedKind,
+    checked: Timestamp,
+    rows: std::vec::IntoIter<RangeRow>,
+    entries: u64,
+    is_done: bool,
+}
+
+impl SavedReader {
+    /// Opens the saved snapshot of a dataset; None when there is none for this header.
+    pub fn open(
+        cache: &Cache,
+        kind: SavedKind,
+        dataset: &DatasetId,
+        digest: &Digest,
+    ) -> Option<Self> {
+        let file = File::open(cache.path(&name(kind, dataset))).ok()?;
+        let mut file = BufReader::with_capacity(1 << 16, file);
+        let mut bytes = [0; 8 + 32 + 12];
+        file.read_exact(&mut bytes).ok()?;
+        if &bytes[..8] != MAGIC || bytes[8..40] != *digest {
+            return None;
+        }
+        let seconds = i64::from_le_bytes(bytes[40..48].try_into().ok()?);
+        let nanos = u32::from_le_bytes(bytes[48..52].try_into().ok()?);
+        let checked = Timestamp::new(seconds, nanos);
+        let rows = Vec::new().into_iter();
+        Some(SavedReader { file, kind, checked, rows, entries: 0, is_done: false })
+    }
+
+    /// Returns when its entries were last found to be as they are.
+    pub fn checked(&self) -> Timestamp {
+        self.checked
+    }
+
+    fn next_range(&mut self) -> Result<Option<Vec<RangeRow>>> {
+        let broken = || Error::corrupt("a saved snapshot is damaged");
+        let Some(range) = self.part()? else { return Ok(None) };
+        let companion = self.part()?.ok_or_else(broken)?;
+        let mut hasher = hash::Hasher::new();
+        hasher.update(&range);
+        hasher.update(&companion);
+        let mut checksum = [0; 16];
+        self.file.read_exact(&mut checksum).map_err(|e| broken().caused_by(e))?;
+        if hasher.finish()[..16] != checksum {
+            return Err(broken());
+        }
+        range::decode(&range, Some(&companion)).map(Some)
+    }
+
+    /// Reads one length and so many bytes; None at the end.
+    fn part(&mut self) -> Result<Option<Vec<u8>>> {
+        let broken = |e| Error::corrupt("a saved snapshot is cut short").caused_by(e);
+        let mut length = [0; 4];
+        self.file.read_exact(&mut length).map_err(broken)?;
+        let length = u32::from_le_bytes(length);
+        if length == 0 {
+            let mut total = [0; 8];
+            self.file.read_exact(&mut total).map_err(broken)?;
+            let is_whole = u64::from_le_bytes(total) == self.entries;
+            return if is_whole { Ok(None) } else { Err(Error::corrupt("entries are missing")) };
+        }
+        if length > PART_BYTES_MAX {
+            return Err(Error::corrupt("a saved snapshot is damaged"));
+        }
+        let mut bytes = vec![0; length as usize];
+        self.file.read_exact(&mut bytes).map_err(broken)?;
+        Ok(Some(bytes))
+    }
+
+    fn next_entry(&mut self) -> Result<Option<TrackedEntry>> {
+        loop {
+            match self.rows.next() {
+                Some(RangeRow::Put(_, tracked)) => {
+                    self.entries += 1;
+                    return Ok(Some(tracked));
+                }
+                Some(RangeRow::Deleted(_)) => {}
+                None if self.is_done => return Ok(None),
+                None => match self.next_range() {
+                    Ok(Some(rows)) => self.rows = rows.into_iter(),
+                    Ok(None) => self.is_done = true,
+                    // A journal ends where its writer died.
+                    Err(_) if self.kind == SavedKind::Journal => self.is_done = true,
+                    Err(e) => return Err(e),
+                },
+            }
+        }
+    }
+}
+
+impl Iterator for SavedReader {
+    type Item = Result<TrackedEntry>;
+    fn next(&mut self) -> Option<Self::Item> {
+        self.next_entry().transpose()
+    }
+}

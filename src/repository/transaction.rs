@@ -1,0 +1,411 @@
+//! A backup being written: which blobs are known, where new ones go, and the commit.
+//!
+//! The steps are those of PROTOCOL, class A: list, lease, list again, tombstones, existence;
+//! then packs and their index, then `put_new` of the number that the lease names. In class B the
+//! header has a key of its own and is acknowledged only when nobody has asked whether its lease
+//! still stands.
+
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Origin;
+use crate::base::error::Result;
+use crate::base::hash;
+use crate::base::id::BackupId;
+use crate::base::id::BlobId;
+use crate::base::id::BlockId;
+use crate::base::id::IndexId;
+use crate::base::id::LeaseId;
+use crate::base::id::PackId;
+use crate::base::time::Timestamp;
+use crate::codec::frame::ObjectKind;
+use crate::format::backup;
+use crate::format::backup::Header;
+use crate::repository::Repository;
+use crate::repository::datasets::Backup;
+use crate::repository::datasets::Dataset;
+use crate::repository::history::Snapshot;
+use crate::repository::layout;
+use crate::repository::lease;
+use crate::repository::lease::Lease;
+use crate::repository::names::NameIndex;
+use crate::repository::names::NamePlace;
+use std::collections::HashMap;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::OnceLock;
+use std::sync::PoisonError;
+
+/// Where a blob is that need not be stored again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// At a place of a block in the repository.
+    Stored(BlockId, u32),
+    /// In a block that this run fills or has filled, by its local number.
+    Written(NamePlace),
+}
+
+/// A backup being written under a lease.
+pub struct Transaction {
+    dataset: Dataset,
+    lease: Lease,
+    number: BackupId,
+    parent: Option<Snapshot>,
+    doomed: HashSet<PackId>,
+    names: NameIndex,
+    /// First local number of this run: blocks from here up are this run's own.
+    own_from: OnceLock<u32>,
+    catching_up: Mutex<()>,
+    packs_there: Mutex<HashMap<PackId, bool>>,
+}
+
+/// How a commit ended.
+#[derive(Debug)]
+pub enum Committed {
+    /// The backup exists; the digest of its header object.
+    Yes(hash::Digest),
+    /// Somebody took the number, or ended the lease: start again.
+    Lost,
+}
+
+impl Transaction {
+    /// Takes a lease on the next number of a dataset and looks at what may be leaned on.
+    ///
+    /// # Errors
+    /// `Busy` when another writer is at work on the dataset; those of the backend.
+    pub fn begin(dataset: &Dataset, now: Timestamp) -> Result<Self> {
+        let store = dataset.repository().store();
+        loop {
+            let numbers = dataset.newest_numbers()?;
+            remember_highest(dataset, numbers.next())?;
+            let parent = dataset.newest(&numbers)?.map(Arc::new);
+            let parent_number = parent.as_ref().map(|parent| parent.header.number);
+            let number = numbers.next();
+            let purpose = format!("backup of {}", dataset.name());
+            let lease =
+                Lease::take(store, dataset.id(), Some(number), parent_number, &purpose, now)?;
+            if let Err(e) = refuse_busy(dataset, &lease) {
+                lease.give_back();
+                return Err(e);
+            }
+            let again = dataset.newest_numbers()?;
+            let parent_stands = match parent_number {
+                None => true,
+                Some(n) => dataset.backup(&again, n)?.is_some(),
+            };
+            if !parent_stands || again.is_taken(number) {
+                lease.give_back();
+                continue;
+            }
+            let parent = parent.map(|parent| dataset.snapshot(&again, parent)).transpose();
+            let opened = parent.and_then(|parent| {
+                Ok((
+                    parent,
+                    lease::doomed_packs(store)?,
+                    NameIndex::open(dataset.repository().cache())?,
+                ))
+            });
+            let (parent, doomed, names) = match opened {
+                Ok(opened) => opened,
+                Err(e) => {
+                    lease.give_back();
+                    return Err(e);
+                }
+            };
+            return Ok(Transaction {
+                dataset: dataset.clone(),
+                lease,
+                number,
+                parent,
+                doomed,
+                names,
+                own_from: OnceLock::new(),
+                catching_up: Mutex::new(()),
+                packs_there: Mutex::new(HashMap::new()),
+            });
+        }
+    }
+
+    /// Returns the dataset.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// Returns the repository.
+    pub fn repository(&self) -> &Repository {
+        self.dataset.repository()
+    }
+
+    /// Returns the number that will be committed.
+    pub fn number(&self) -> BackupId {
+        self.number
+    }
+
+    /// Returns the lease's id.
+    pub fn lease_id(&self) -> LeaseId {
+        self.lease.id()
+    }
+
+    /// Returns the backup that this one is compared with.
+    pub fn parent(&self) -> Option<&Snapshot> {
+        self.parent.as_ref()
+    }
+
+    /// Returns the name index of this run.
+    pub fn names(&self) -> &NameIndex {
+        &self.names
+    }
+
+    /// Reads the tables of packs that other machines or lost caches have left unknown here, once
+    /// and before the first block of this run gets its number.
+    fn catch_up(&self) -> Result<u32> {
+        if let Some(&own_from) = self.own_from.get() {
+            return Ok(own_from);
+        }
+        let _one_at_a_time = self.catching_up.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&own_from) = self.own_from.get() {
+            return Ok(own_from);
+        }
+        let repository = self.repository();
+        repository.refresh_index()?;
+        for id in repository.index().ids() {
+            if !self.names.has_absorbed(&id) {
+                self.absorb(&id)?;
+            }
+        }
+        Ok(*self.own_from.get_or_init(|| self.names.count()))
+    }
+
+    /// Takes the tables of one index object into the name index. A table that cannot be read is
+    /// left out: its blobs are stored again.
+    fn absorb(&self, id: &IndexId) -> Result<()> {
+        let repository = self.repository();
+        let mut rows: Vec<(BlobId, NamePlace)> = Vec::new();
+        repository.index().visit(id, &mut |location| {
+            let Ok(table) = repository.table(&location.row.block) else { return Ok(()) };
+            let number = self.names.allocate();
+            self.names.settle(number, &location.row.block)?;
+            rows.extend(table.present().map(|(place, at)| (at.blob, NamePlace { number, place })));
+            if rows.len() >= crate::base::limits::NAMES_MEMORY_ROWS {
+                self.names.learn(repository.cache(), std::mem::take(&mut rows))?;
+            }
+            Ok(())
+        })?;
+        self.names.learn(repository.cache(), rows)?;
+        self.names.absorbed(*id);
+        Ok(())
+    }
+
+    /// Returns a local number for a block of this run.
+    ///
+    /// # Errors
+    /// Those of the backend, when the name index has to catch up.
+    pub fn new_block(&self) -> Result<u32> {
+        self.catch_up()?;
+        Ok(self.names.allocate())
+    }
+
+    /// Returns where a blob is, if it may be leaned on.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn look_up(&self, blob: &BlobId) -> Result<Option<Known>> {
+        let own_from = self.catch_up()?;
+        if let Some(at) = self.names.find_recent(blob) {
+            return Ok(Some(Known::Written(at)));
+        }
+        for (at, block) in self.names.find_kept(blob) {
+            let is_own = at.number >= own_from;
+            let is_usable = is_own || self.may_lean_on(&block, at.place)?;
+            // A table that cannot be read confirms nothing; the blob is stored again.
+            let is_there =
+                is_usable && self.repository().blob_is_at(blob, &block, at.place).unwrap_or(false);
+            if is_there {
+                return Ok(Some(Known::Stored(block, at.place)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Says whether a place of a block is in a pack that no tombstone names and that is there:
+    /// step 5 of the protocol.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn may_lean_on(&self, block: &BlockId, place: u32) -> Result<bool> {
+        self.catch_up()?;
+        for location in self.repository().locate_block(block)? {
+            let pack = location.pack;
+            let holds = location.row.has_place(place) && !self.doomed.contains(&pack.pack);
+            if holds && self.pack_is_there(&pack.pack, pack.size)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn pack_is_there(&self, pack: &PackId, size: u64) -> Result<bool> {
+        let lock = || self.packs_there.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&is_there) = lock().get(pack) {
+            return Ok(is_there);
+        }
+        let is_there = self.repository().pack_exists(pack, size)?;
+        lock().insert(*pack, is_there);
+        Ok(is_there)
+    }
+
+    /// Says whether the parent is still visible and the newest: asked at the end of a run without
+    /// changes, so that `unchanged` is true when it is said.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn parent_still_stands(&self) -> Result<bool> {
+        let numbers = self.dataset.newest_numbers()?;
+        let newest = self.dataset.newest(&numbers)?.map(|backup| backup.header.number);
+        Ok(newest == self.parent.as_ref().map(Snapshot::number))
+    }
+
+    /// Commits: all that the header names must be durable. The lease is given back either way.
+    ///
+    /// # Errors
+    /// Those of the backend; the backup does not exist then, unless only the reply was lost.
+    pub fn commit(self, header: &Header) -> Result<Committed> {
+        let sealed = self.seal(header)?;
+        let store = self.repository().store().clone();
+        let committed = if store.is_class_a() {
+            let key = layout::header(&self.dataset.id(), self.number)?;
+            store.put_new_bytes(ObjectKind::Backup, &key, &sealed)
+        } else {
+            self.commit_class_b(&sealed)
+        };
+        let committed = committed?;
+        if committed {
+            remember_highest(&self.dataset, BackupId(self.number.0 + 1))?;
+        }
+        let (_, names, repository) =
+            (self.lease.give_back(), self.names, self.dataset.repository());
+        // A cache that cannot be saved costs the next run time, and nothing else.
+        let _ = names.save(repository.cache());
+        Ok(if committed { Committed::Yes(hash::hash(&sealed)) } else { Committed::Lost })
+    }
+
+    fn seal(&self, header: &Header) -> Result<Vec<u8>> {
+        let key = self.header_key()?;
+        let plain = backup::encode(header)?;
+        self.repository().store().sealer().seal(ObjectKind::Backup, key.as_str(), &plain)
+    }
+
+    fn header_key(&self) -> Result<crate::backend::key::ObjectKey> {
+        let id = self.dataset.id();
+        if self.repository().store().is_class_a() {
+            layout::header(&id, self.number)
+        } else {
+            layout::header_of_lease(&id, self.number, &self.lease.id())
+        }
+    }
+
+    /// Class B: put the header, then look whether somebody asked if the lease stands.
+    fn commit_class_b(&self, sealed: &[u8]) -> Result<bool> {
+        let store = self.repository().store();
+        let key = self.header_key()?;
+        store.backend().put(&key, sealed).map_err(|e| {
+            e.context(format!("cannot write backup header {key}")).at(Origin::Repository)
+        })?;
+        Ok(lease::marks_on(store, &self.lease.id())?.is_empty())
+    }
+
+    /// Ends without a backup and keeps what was learned.
+    pub fn abandon(self) {
+        let _ = self.names.save(self.dataset.repository().cache());
+        self.lease.give_back();
+    }
+}
+
+/// Refuses to begin while another writer is at work on the dataset.
+fn refuse_busy(dataset: &Dataset, own: &Lease) -> Result<()> {
+    let store = dataset.repository().store();
+    let seen = lease::list(store)?;
+    let store_now = seen.get(&own.id()).and_then(|own| own.last_sign);
+    let other = seen.values().find(|other| {
+        other.record.lease != own.id()
+            && other.record.dataset == dataset.id()
+            && other.record.number.is_some()
+            && other.is_fresh(store_now)
+    });
+    let Some(other) = other else { return Ok(()) };
+    let process = &other.record.process;
+    let message = format!(
+        "another backup of {} is running: process {} on {}, since {}",
+        dataset.name(),
+        process.pid,
+        process.host,
+        other.record.taken.to_local_text()
+    );
+    Err(Error::new(ErrorKind::Busy, message).hint("wait until it is done, then try again"))
+}
+
+/// Keeps the highest number seen, and refuses a store that shows less than it has shown before.
+fn remember_highest(dataset: &Dataset, next: BackupId) -> Result<()> {
+    let cache = dataset.repository().cache();
+    let name = format!("seen/highest-{}", dataset.id());
+    let before = cache
+        .read(&name)
+        .and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)))
+        .unwrap_or(0);
+    if next.0 < before {
+        let message = format!(
+            "{} had {before} backups when last seen from here, and shows {} now",
+            dataset.name(),
+            next.0
+        );
+        return Err(Error::corrupt(message)
+            .hint(
+                "if the repository was put back to an earlier state on purpose, throw the \
+                   local cache away: --no-cache, or delete its folder",
+            )
+            .at(Origin::Repository));
+    }
+    if next.0 > before {
+        cache.write(&name, &next.0.to_le_bytes());
+    }
+    Ok(())
+}
+
+impl Repository {
+    /// Takes a reader's lease on a backup, best effort: without the right to write, or on a full
+    /// disk, reading goes on without. Returns None then.
+    ///
+    /// # Errors
+    /// `NotFound` when the backup was forgotten meanwhile.
+    pub fn read_lease(
+        &self,
+        dataset: &Dataset,
+        number: BackupId,
+        purpose: &str,
+        now: Timestamp,
+    ) -> Result<Option<Lease>> {
+        let taken = Lease::take(self.store(), dataset.id(), None, Some(number), purpose, now);
+        let Ok(lease) = taken else { return Ok(None) };
+        let numbers = dataset.all_numbers()?;
+        if dataset.backup(&numbers, number)?.is_some() {
+            return Ok(Some(lease));
+        }
+        lease.give_back();
+        let message = format!("{number} of {} was forgotten just now", dataset.name());
+        Err(Error::new(ErrorKind::NotFound, message))
+    }
+}
+
+/// Returns a backup by number.
+///
+/// # Errors
+/// `NotFound` when it is not there or was forgotten.
+pub fn visible(dataset: &Dataset, number: BackupId) -> Result<Arc<Backup>> {
+    let numbers = dataset.all_numbers()?;
+    let found = dataset.backup(&numbers, number)?;
+    found.map(Arc::new).ok_or_else(|| {
+        let message = format!("{} has no {number}", dataset.name());
+        Error::new(ErrorKind::NotFound, message)
+            .hint(format!("`icecore list {}` shows its backups", dataset.name()))
+    })
+}
