@@ -14,6 +14,8 @@ pub const PATH_BYTES_MAX: usize = 64 * KIB;
 pub const LINK_BYTES_MAX: usize = 16 * KIB;
 /// Most bytes of one extended attribute: Linux's `XATTR_SIZE_MAX`.
 pub const XATTR_VALUE_BYTES_MAX: usize = 64 * KIB;
+/// Most bytes of all extended attributes of one entry: a range of one entry must stay a blob.
+pub const XATTRS_BYTES_MAX: usize = MIB;
 /// Most extended attributes of one entry; Linux bounds the list of names to 64 KiB.
 pub const XATTRS_MAX: usize = 4096;
 

@@ -29,6 +29,7 @@ use crate::repository::packer::PackedReport;
 use crate::repository::packer::Packer;
 use crate::repository::transaction::Known;
 use crate::repository::transaction::Transaction;
+use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -118,6 +119,9 @@ pub struct MetadataWriter<'a> {
     packer: Packer,
     compressor: Compressor,
     block: BlockBuilder,
+    /// Blobs of the block being filled. Others learn of them when it has an id, so that content
+    /// never waits for a block of metadata.
+    filling: HashMap<BlobId, NamePlace>,
 }
 
 impl<'a> MetadataWriter<'a> {
@@ -132,6 +136,7 @@ impl<'a> MetadataWriter<'a> {
             packer: Packer::start(transaction.repository(), transaction.lease_id())?,
             compressor: Compressor::new(level)?,
             block: BlockBuilder::new(CLASS_METADATA),
+            filling: HashMap::new(),
         })
     }
 
@@ -153,9 +158,10 @@ impl<'a> MetadataWriter<'a> {
             return Ok(known);
         }
         let place = self.block.next_place(self.transaction)?;
-        if let Some(theirs) = self.transaction.names().claim(&blob, place) {
+        if let Some(&theirs) = self.filling.get(&blob) {
             return Ok(Known::Written(theirs));
         }
+        self.filling.insert(blob, place);
         self.block.plain.extend_from_slice(bytes);
         self.block.take_blob(blob, bytes.len());
         if self.block.plain.len() >= METADATA_BLOCK_BYTES_TARGET {
@@ -165,10 +171,13 @@ impl<'a> MetadataWriter<'a> {
     }
 
     fn seal_block(&mut self) -> Result<()> {
-        match self.block.seal(self.transaction, &mut self.compressor)? {
-            Some(block) => self.packer.add(&block),
-            None => Ok(()),
+        let Some(block) = self.block.seal(self.transaction, &mut self.compressor)? else {
+            return Ok(());
+        };
+        for (blob, place) in self.filling.drain() {
+            self.transaction.names().claim(&blob, place);
         }
+        self.packer.add(&block)
     }
 
     /// Returns the block and place of a blob that was stored, or None while its block is filled.

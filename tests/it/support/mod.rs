@@ -3,3 +3,4 @@
 
 pub(crate) mod folder;
 pub(crate) mod tree;
+pub(crate) mod world;
