@@ -4,6 +4,7 @@
 
 mod backend;
 mod engine_backup;
+mod engine_backup_trouble;
 mod source;
 mod support;
 mod target;
