@@ -20,6 +20,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 pub mod backup;
+pub mod check;
 pub mod compare;
 
 /// What every operation is given besides its arguments.
