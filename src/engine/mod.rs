@@ -22,6 +22,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
 pub mod backup;
+pub mod check;
 pub mod compare;
 pub mod pool;
 

@@ -5,6 +5,7 @@
 mod backend;
 mod engine_backup;
 mod engine_backup_trouble;
+mod engine_check;
 mod source;
 mod support;
 mod target;
