@@ -21,6 +21,7 @@ use std::sync::PoisonError;
 
 pub mod backup;
 pub mod compare;
+pub mod restore;
 
 /// What every operation is given besides its arguments.
 #[derive(Clone, Copy)]
