@@ -24,7 +24,11 @@ use std::sync::atomic::Ordering;
 pub mod backup;
 pub mod check;
 pub mod compare;
+<<<<<<< HEAD
 pub mod pool;
+=======
+pub mod restore;
+>>>>>>> restore
 
 /// What every operation is given besides its arguments.
 #[derive(Clone, Copy)]
