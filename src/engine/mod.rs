@@ -24,11 +24,8 @@ use std::sync::atomic::Ordering;
 pub mod backup;
 pub mod check;
 pub mod compare;
-<<<<<<< HEAD
 pub mod pool;
-=======
 pub mod restore;
->>>>>>> restore
 
 /// What every operation is given besides its arguments.
 #[derive(Clone, Copy)]

@@ -2,13 +2,11 @@
 //! held to its contract.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests as well")]
 
-//! Integration tests of the library, in one program so that they link once.
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests as well")]
-
 mod backend;
 mod engine_backup;
 mod engine_backup_trouble;
 mod engine_check;
+mod model;
 mod source;
 mod support;
 mod target;
