@@ -122,7 +122,15 @@ impl Worker<'_, '_> {
         for hole in file.layout.holes() {
             if !is_zero(&mut *self.writer, hole, &mut self.scratch)? {
                 changed = true;
-                if !is_dry {
+                if is_dry {
+                    continue;
+                }
+                if hole.offset + hole.length == size {
+                    // Cut off and grown again: a hole is punched by whole blocks, and the last
+                    // one of a file rarely is.
+                    self.writer.set_length(hole.offset)?;
+                    self.writer.set_length(size)?;
+                } else {
                     self.writer.punch_hole(hole.offset, hole.length)?;
                 }
             }
