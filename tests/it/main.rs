@@ -1,7 +1,13 @@
-//! Integration tests of the library, in one program so that they link once.
+//! Integration tests in one program, so that they link once: a module for each thing that is
+//! held to its contract.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests as well")]
 
 mod backend;
+mod engine_backup;
+mod engine_backup_trouble;
+mod engine_restore;
+mod engine_restore_over;
+mod engine_restore_trouble;
 mod source;
 mod support;
 mod target;
