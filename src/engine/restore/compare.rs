@@ -136,10 +136,10 @@ impl Worker<'_, '_> {
             }
         }
         file.progress().changed = changed || before.metadata_differs;
-        let must_set = changed || before.metadata_differs || !before.opens_as_it_is;
-        if is_dry || !must_set {
+        if is_dry {
             return self.close().map(|()| Vec::new());
         }
+        // Always set: the target does not show attributes that the snapshot has not.
         self.is_open = false;
         self.writer.finish_file(&file.metadata, self.work.rules())
     }
