@@ -20,7 +20,9 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 pub mod backup;
+pub mod check;
 pub mod compare;
+pub mod restore;
 
 /// What every operation is given besides its arguments.
 #[derive(Clone, Copy)]
