@@ -19,10 +19,13 @@ use crate::base::time::Clock;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
+pub mod address;
 pub mod backup;
 pub mod check;
 pub mod compare;
+pub mod list;
 pub mod restore;
+pub mod stats;
 
 /// What every operation is given besides its arguments.
 #[derive(Clone, Copy)]
