@@ -14,6 +14,8 @@ pub const PATH_BYTES_MAX: usize = 64 * KIB;
 pub const LINK_BYTES_MAX: usize = 16 * KIB;
 /// Most bytes of one extended attribute: Linux's `XATTR_SIZE_MAX`.
 pub const XATTR_VALUE_BYTES_MAX: usize = 64 * KIB;
+/// Most bytes of all extended attributes of one entry: a range of one entry must stay a blob.
+pub const XATTRS_BYTES_MAX: usize = MIB;
 /// Most extended attributes of one entry; Linux bounds the list of names to 64 KiB.
 pub const XATTRS_MAX: usize = 4096;
 
@@ -51,6 +53,13 @@ pub const UNIT_BYTES_TARGET: u64 = 4 * MIB as u64;
 /// ... and entries, so that a unit of empty files stays small.
 pub const UNIT_ENTRIES_MAX: usize = 1024;
 
+/// Entries that pass through a unit at most; unchanged ones cost little but memory.
+pub const UNIT_ITEMS_MAX: usize = 4096;
+
+/// Rows of a manifest held back in memory while nothing but the times of folders has changed,
+/// so that a run without changes stores nothing.
+pub const HELD_BYTES_MAX: usize = 8 * MIB;
+
 /// Entries in one range: aimed at (cut where the hash of a path says so) ...
 pub const RANGE_ENTRIES_MEAN: u64 = 128;
 /// ... never fewer, unless the stream ends ...
@@ -71,7 +80,7 @@ pub const RECORD_BYTES_MAX: usize = 4 * MIB;
 pub const INDEX_BYTES_MAX: usize = 1024 * MIB;
 /// A writer puts an interim index each time it has put this many packs, so that a backup that
 /// dies can be gone on with.
-pub const INTERIM_INDEX_PACKS: usize = 32;
+pub const INTERIM_INDEX_PACKS: usize = 8;
 
 /// Numbers in one folder of a dataset, so that listings stay short (PROTOCOL).
 pub const NUMBERS_PER_FOLDER: u64 = 1000;

@@ -63,6 +63,9 @@ pub fn from_password(
     Ok(key)
 }
 
+/// A value that is wiped when dropped.
+pub type Wiped<T> = Zeroizing<T>;
+
 /// The subkeys of one repository. Cloning shares nothing; each copy is wiped when dropped.
 #[derive(Clone)]
 pub struct Keys {

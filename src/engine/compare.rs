@@ -1,1 +1,295 @@
-//! Compares two sorted streams.
+//! Merges a scan with the previous snapshot and says, path by path, what changed and why.
+
+use crate::base::error::Error;
+use crate::base::error::Result;
+use crate::base::metadata::Kind;
+use crate::base::path::EntryPath;
+use crate::base::time::Timestamp;
+use crate::format::entry::Entry;
+use crate::format::entry::EntryNode;
+use crate::format::entry::TrackedEntry;
+use crate::repository::lost::LostPlaces;
+use crate::source::ScanItem;
+use crate::source::SourceEntry;
+use std::cmp::Ordering;
+use std::iter::Peekable;
+
+/// Times with a fraction tick at least this often; a file may change within one tick.
+const FINE_TICK_NANOS: u32 = 50_000_000;
+/// File systems without fractions tick in up to two seconds.
+const COARSE_TICK_SECONDS: i64 = 2;
+
+/// Why an entry has to be looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// It was not there.
+    New,
+    /// It is of another kind.
+    Kind,
+    /// Its length differs.
+    Size,
+    /// Its time differs.
+    Time,
+    /// Its inode, or the inode's time, or its version tag differs.
+    Inode,
+    /// Mode, owner or links differ.
+    Metadata,
+    /// It may have changed within one tick of the clock of the run that read it.
+    Racy,
+    /// Everything is read, by wish or because the source shows no sign of change.
+    ReadAll,
+    /// Repair declared some of its content lost.
+    Lost,
+}
+
+/// What a comparison yields, in path order.
+#[derive(Debug)]
+pub enum Compared {
+    /// As before, by all signs. The entry is the one before.
+    Same(Box<TrackedEntry>),
+    /// New, or perhaps changed: to be opened.
+    Look(SourceEntry, Option<Box<TrackedEntry>>, Reason),
+    /// Not there any more.
+    Gone(Box<TrackedEntry>),
+    /// Could not be looked at; what was there before stays as it was.
+    Failed(EntryPath, Error),
+    /// Left out on purpose.
+    Skipped(EntryPath, String),
+}
+
+/// How entries are compared.
+#[derive(Debug)]
+pub struct Rules {
+    /// Read everything.
+    pub read_all: bool,
+    /// When the previous entries were last found to be as they are.
+    pub checked: Timestamp,
+    /// Places whose content is lost.
+    pub lost: LostPlaces,
+}
+
+/// Says why an entry has to be looked at, or None when all signs say that it is as before.
+pub fn reason(now: &SourceEntry, before: &TrackedEntry, rules: &Rules) -> Option<Reason> {
+    let entry = &before.entry;
+    if now.kind != entry.kind() {
+        return Some(Reason::Kind);
+    }
+    if now.size != entry.size() {
+        return Some(Reason::Size);
+    }
+    if now.metadata.mtime != entry.metadata.mtime {
+        return Some(Reason::Time);
+    }
+    if now.detection != before.detection {
+        return Some(Reason::Inode);
+    }
+    if !same_metadata(now, entry) {
+        return Some(Reason::Metadata);
+    }
+    if rules.read_all {
+        return Some(Reason::ReadAll);
+    }
+    if rules.lost.touches(entry) {
+        return Some(Reason::Lost);
+    }
+    is_racy(now, rules.checked).then_some(Reason::Racy)
+}
+
+fn same_metadata(now: &SourceEntry, entry: &Entry) -> bool {
+    let same_node = match &entry.node {
+        EntryNode::File(file) => file.hard_link == now.hard_link,
+        EntryNode::CharDevice(major, minor) | EntryNode::BlockDevice(major, minor) => {
+            (*major, *minor) == now.device
+        }
+        EntryNode::Directory | EntryNode::Symlink(_) | EntryNode::Fifo => true,
+    };
+    let (a, b) = (&now.metadata, &entry.metadata);
+    same_node && a.mode == b.mode && (a.owner.uid, a.owner.gid) == (b.owner.uid, b.owner.gid)
+}
+
+/// A file changed within the same tick as it was read shows no sign of it (the racy-git rule).
+fn is_racy(now: &SourceEntry, checked: Timestamp) -> bool {
+    if now.kind == Kind::Directory {
+        return false;
+    }
+    let mtime = now.metadata.mtime;
+    let settled = if mtime.nanos() == 0 {
+        mtime.plus_seconds(COARSE_TICK_SECONDS)
+    } else {
+        let nanos = mtime.nanos() + FINE_TICK_NANOS;
+        Timestamp::new(
+            mtime.seconds().saturating_add(i64::from(nanos / 1_000_000_000)),
+            nanos % 1_000_000_000,
+        )
+    };
+    settled >= checked
+}
+
+/// Streams the comparison of two sorted streams.
+pub struct Comparison<S: Iterator, P: Iterator> {
+    scan: Peekable<S>,
+    previous: Peekable<P>,
+    rules: Rules,
+    /// Below this path nothing could be listed: what was there stays.
+    unknown: Option<EntryPath>,
+}
+
+impl<S, P> Comparison<S, P>
+where
+    S: Iterator<Item = ScanItem>,
+    P: Iterator<Item = Result<TrackedEntry>>,
+{
+    /// Compares a scan with the entries before.
+    pub fn new(scan: S, previous: P, rules: Rules) -> Self {
+        Comparison { scan: scan.peekable(), previous: previous.peekable(), rules, unknown: None }
+    }
+
+    fn take_previous(&mut self) -> Result<Option<Box<TrackedEntry>>> {
+        Ok(self.previous.next().transpose()?.map(Box::new))
+    }
+
+    fn step(&mut self) -> Result<Option<Compared>> {
+        if let Some(Err(_)) = self.previous.peek() {
+            self.take_previous()?;
+        }
+        let before = match self.previous.peek() {
+            Some(Ok(tracked)) => Some(&tracked.entry.path),
+            _ => None,
+        };
+        let now = self.scan.peek().map(ScanItem::path);
+        let order = match (now, before) {
+            (None, None) => return Ok(None),
+            (None, Some(_)) => Ordering::Greater,
+            (Some(_), None) => Ordering::Less,
+            (Some(now), Some(before)) => now.cmp(before),
+        };
+        if order == Ordering::Greater {
+            return Ok(self.take_previous()?.map(|gone| self.gone(gone)));
+        }
+        let is_entry = matches!(self.scan.peek(), Some(ScanItem::Entry(_)));
+        if order == Ordering::Equal && !is_entry {
+            return self.not_an_entry_now();
+        }
+        let before = if order == Ordering::Equal { self.take_previous()? } else { None };
+        Ok(self.scan.next().map(|item| self.look(item, before)))
+    }
+
+    /// What was an entry could not be looked at, or is left out now; the previous entry comes
+    /// after the note, and is judged on its own.
+    fn not_an_entry_now(&mut self) -> Result<Option<Compared>> {
+        Ok(self.scan.next().map(|item| self.look(item, None)))
+    }
+
+    fn gone(&self, gone: Box<TrackedEntry>) -> Compared {
+        let is_unknown =
+            self.unknown.as_ref().is_some_and(|folder| gone.entry.path.is_within(folder));
+        if is_unknown { Compared::Same(gone) } else { Compared::Gone(gone) }
+    }
+
+    fn look(&mut self, item: ScanItem, before: Option<Box<TrackedEntry>>) -> Compared {
+        match item {
+            ScanItem::Failed(path, error) => {
+                self.unknown = Some(path.clone());
+                Compared::Failed(path, error)
+            }
+            ScanItem::Skipped(path, why) => Compared::Skipped(path, why),
+            ScanItem::Entry(now) => match before {
+                None => Compared::Look(now, None, Reason::New),
+                Some(before) => match reason(&now, &before, &self.rules) {
+                    None => Compared::Same(before),
+                    Some(reason) => Compared::Look(now, Some(before), reason),
+                },
+            },
+        }
+    }
+}
+
+impl<S, P> Iterator for Comparison<S, P>
+where
+    S: Iterator<Item = ScanItem>,
+    P: Iterator<Item = Result<TrackedEntry>>,
+{
+    type Item = Result<Compared>;
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().transpose()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::metadata::Detection;
+    use crate::base::metadata::Metadata;
+
+    const CHECKED: Timestamp = Timestamp::new(1_000, 0);
+
+    fn now(path: &str, seconds: i64) -> SourceEntry {
+        SourceEntry {
+            path: EntryPath::new(path.as_bytes()).expect("a path"),
+            kind: Kind::Directory,
+            size: 0,
+            metadata: Metadata { mtime: Timestamp::new(seconds, 0), ..Metadata::default() },
+            detection: Detection::default(),
+            hard_link: None,
+            device: (0, 0),
+            maybe_sparse: false,
+        }
+    }
+
+    fn before(path: &str, seconds: i64) -> TrackedEntry {
+        let SourceEntry { path, metadata, detection, .. } = now(path, seconds);
+        TrackedEntry { entry: Entry { path, metadata, node: EntryNode::Directory }, detection }
+    }
+
+    fn compare(scan: Vec<ScanItem>, previous: Vec<TrackedEntry>) -> Vec<String> {
+        let rules = Rules { read_all: false, checked: CHECKED, lost: LostPlaces::default() };
+        let previous = previous.into_iter().map(Ok);
+        Comparison::new(scan.into_iter(), previous, rules)
+            .map(|compared| match compared.expect("no error") {
+                Compared::Same(tracked) => format!("= {}", tracked.entry.path),
+                Compared::Look(entry, _, reason) => format!("{reason:?} {}", entry.path),
+                Compared::Gone(tracked) => format!("- {}", tracked.entry.path),
+                Compared::Failed(path, _) => format!("! {path}"),
+                Compared::Skipped(path, _) => format!("~ {path}"),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn each_path_is_told_once_in_order() {
+        let scan = ["", "a", "b/c", "d"].map(|path| ScanItem::Entry(now(path, 1)));
+        let previous = vec![before("", 1), before("a", 2), before("b", 1), before("e", 1)];
+        let told = compare(scan.into(), previous);
+        assert_eq!(told, ["= ", "Time a", "- b", "New b/c", "New d", "- e"]);
+    }
+
+    #[test]
+    fn below_a_folder_that_cannot_be_listed_everything_stays() {
+        let path = EntryPath::new(b"a").expect("a path");
+        let scan = vec![
+            ScanItem::Entry(now("", 1)),
+            ScanItem::Entry(now("a", 1)),
+            ScanItem::Failed(path, Error::invalid("x")),
+        ];
+        let previous = vec![before("", 1), before("a", 1), before("a/x", 1), before("b", 1)];
+        assert_eq!(compare(scan, previous), ["= ", "= a", "! a", "= a/x", "- b"]);
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_looked_at_stays_as_it_was() {
+        let path = EntryPath::new(b"a").expect("a path");
+        let scan = vec![ScanItem::Failed(path, Error::invalid("x"))];
+        assert_eq!(compare(scan, vec![before("a", 1), before("b", 1)]), ["! a", "= a", "- b"]);
+    }
+
+    #[test]
+    fn a_file_as_young_as_the_run_that_read_it_is_read_again() {
+        let mut entry = now("a", 999);
+        entry.kind = Kind::Fifo;
+        let mut old = before("a", 999);
+        old.entry.node = EntryNode::Fifo;
+        let rules = |checked| Rules { read_all: false, checked, lost: LostPlaces::default() };
+        assert_eq!(reason(&entry, &old, &rules(CHECKED)), Some(Reason::Racy));
+        assert_eq!(reason(&entry, &old, &rules(Timestamp::new(1_002, 0))), None);
+    }
+}

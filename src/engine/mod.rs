@@ -18,12 +18,15 @@ use crate::base::progress::Warning;
 use crate::base::time::Clock;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 pub mod address;
 pub mod backup;
 pub mod check;
 pub mod compare;
 pub mod list;
+pub mod pool;
 pub mod restore;
 pub mod stats;
 
@@ -53,6 +56,7 @@ pub struct Failure {
 pub struct Failures<'a> {
     progress: &'a dyn Progress,
     list: Mutex<Vec<Failure>>,
+    count: AtomicU64,
 }
 
 /// Failures that a report lists by name; more are counted, as each could be a path of 64 KiB.
@@ -61,7 +65,7 @@ const FAILURES_LISTED_MAX: usize = 10_000;
 impl<'a> Failures<'a> {
     /// Starts with none.
     pub fn new(progress: &'a dyn Progress) -> Self {
-        Failures { progress, list: Mutex::new(Vec::new()) }
+        Failures { progress, list: Mutex::new(Vec::new()), count: AtomicU64::new(0) }
     }
 
     /// Passes a warning on, and keeps it when it is an error.
@@ -70,10 +74,16 @@ impl<'a> Failures<'a> {
         if !warning.is_error {
             return;
         }
+        self.count.fetch_add(1, Ordering::Relaxed);
         let mut list = self.list.lock().unwrap_or_else(PoisonError::into_inner);
         if list.len() < FAILURES_LISTED_MAX {
             list.push(Failure { path: warning.path.clone(), message: warning.message.clone() });
         }
+    }
+
+    /// Returns how many there are.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Returns them all.

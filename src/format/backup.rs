@@ -89,8 +89,10 @@ pub struct Header {
     pub host: String,
     /// Where the data came from.
     pub source: String,
-    /// When it began: the backup's time.
+    /// When it began, or the time it was given: the backup's time.
     pub started: Timestamp,
+    /// When reading the source began: a file as young as this may have changed unseen.
+    pub read_from: Timestamp,
     /// When it ended.
     pub ended: Timestamp,
     /// What it counted.
@@ -121,6 +123,7 @@ struct HeaderV1 {
     host: String,
     source: String,
     started: Timestamp,
+    read_from: Timestamp,
     ended: Timestamp,
     counts: Counts,
     snapshot: SnapshotHash,
@@ -263,6 +266,7 @@ pub fn encode(header: &Header) -> Result<Vec<u8>> {
         host: header.host.clone(),
         source: header.source.clone(),
         started: header.started,
+        read_from: header.read_from,
         ended: header.ended,
         counts: header.counts,
         snapshot: header.snapshot,
@@ -304,6 +308,7 @@ pub fn decode(bytes: &[u8], object: &str) -> Result<Header> {
         host: stored.host,
         source: stored.source,
         started: stored.started,
+        read_from: stored.read_from,
         ended: stored.ended,
         counts: stored.counts,
         snapshot: stored.snapshot,
@@ -326,6 +331,7 @@ mod tests {
             host: "h".into(),
             source: "/s".into(),
             started: Timestamp::new(-5, 1),
+            read_from: Timestamp::new(-4, 0),
             ended: Timestamp::new(9, 0),
             counts: Counts { added: 3, ..Counts::default() },
             snapshot: SnapshotHash::new([8; 32]),

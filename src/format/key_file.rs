@@ -22,10 +22,10 @@ use crate::codec::frame::ObjectKind;
 use crate::codec::key;
 use crate::codec::key::Argon2Cost;
 use crate::codec::key::Keys;
+use crate::codec::key::Wiped;
 use crate::codec::serial;
 use serde::Deserialize;
 use serde::Serialize;
-use zeroize::Zeroizing;
 
 /// What a slot tells without its password.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,12 +130,12 @@ impl KeySlot {
         if !hash::same(&crypt::commitment(&wrapping), commitment) {
             return Err(Error::new(ErrorKind::Password, "wrong password"));
         }
-        let mut bytes = Zeroizing::new(sealed.clone());
+        let mut bytes = Wiped::new(sealed.clone());
         let associated = associated(repository, &self.id);
         let plain = Cipher::new(&wrapping)?.open(Part::Record, 0, &associated, &mut bytes)?;
         let master: [u8; 32] =
             plain.try_into().map_err(|_| Error::corrupt("a wrapped key has a wrong length"))?;
-        Ok(Keys::from_master(Zeroizing::new(master)))
+        Ok(Keys::from_master(Wiped::new(master)))
     }
 }
 

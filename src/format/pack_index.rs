@@ -18,6 +18,8 @@ use crate::base::error::Result;
 use crate::base::id::BlockId;
 use crate::base::id::LeaseId;
 use crate::base::id::PackId;
+use crate::base::limits::BLOCK_BYTES_MAX;
+use crate::base::limits::BLOCK_PLACES_MAX;
 use crate::format::pack::BlockRow;
 use crate::format::pack::HOOKS_MAX;
 use std::ops::Deref;
@@ -137,7 +139,10 @@ impl<B: Deref<Target = [u8]>> IndexTable<B> {
         let places = field(row, 6) as usize;
         let present_fits = row[70] & NOT_WHOLE == 0
             || (field(row, 8) as usize).checked_add(places.div_ceil(8)).is_some_and(|n| n <= heap);
-        (field(row, 0) as usize) < self.packs && present_fits && row[69] as usize <= HOOKS_MAX
+        // A reader allocates what these two claim.
+        let bounded = field(row, 3) as usize <= BLOCK_BYTES_MAX && places <= BLOCK_PLACES_MAX;
+        let known = (field(row, 0) as usize) < self.packs && row[69] as usize <= HOOKS_MAX;
+        known && present_fits && bounded
     }
 
     /// Returns how many rows there are.

@@ -498,7 +498,8 @@ pub fn decode_run_list(bytes: &[u8]) -> Result<Vec<Run>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use proptest::prop_assert_eq;
+    use proptest::proptest;
 
     fn file(path: &str, runs: Vec<Run>) -> RangeRow {
         let size = runs.iter().map(|run| run.bytes).sum();
@@ -590,7 +591,9 @@ mod tests {
         }
 
         #[test]
-        fn run_lists_go_round(seeds in proptest::collection::vec((0_u8..9, 0_u32..999, 1_u32..9), 0..50)) {
+        fn run_lists_go_round(
+            seeds in proptest::collection::vec((0_u8..9, 0_u32..999, 1_u32..9), 0..50)
+        ) {
             let runs: Vec<Run> =
                 seeds.iter().map(|&(b, first, count)| run(b, first, count, 8)).collect();
             let bytes = encode_run_list(&runs).expect("encodes");

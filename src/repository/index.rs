@@ -90,6 +90,30 @@ impl PackIndex {
         Ok(())
     }
 
+    /// Loads these objects anew, past the cache, in place of all that was loaded. Returns how many
+    /// bytes were read, and those that cannot be used: the others are in use without them.
+    pub fn load_anew(
+        &self,
+        store: &Store,
+        cache: &Cache,
+        ids: &[IndexId],
+    ) -> (u64, Vec<(IndexId, Error)>) {
+        let mut bytes = 0;
+        let mut damaged = Vec::new();
+        let mut segments = BTreeMap::new();
+        for id in ids {
+            match fetch(id, store, cache) {
+                Ok((segment, length)) => {
+                    bytes += length;
+                    segments.insert(*id, Arc::new(segment));
+                }
+                Err(e) => damaged.push((*id, e)),
+            }
+        }
+        *self.segments.write().unwrap_or_else(PoisonError::into_inner) = Some(segments);
+        (bytes, damaged)
+    }
+
     fn loaded(&self) -> BTreeMap<IndexId, Arc<Segment>> {
         let guard = self.segments.read().unwrap_or_else(PoisonError::into_inner);
         guard.clone().unwrap_or_default()
@@ -192,9 +216,14 @@ impl PackIndex {
 }
 
 fn load(id: &IndexId, store: &Store, cache: &Cache) -> Result<Segment> {
-    if let Some(segment) = from_cache(id, cache) {
-        return Ok(segment);
+    match from_cache(id, cache) {
+        Some(segment) => Ok(segment),
+        None => fetch(id, store, cache).map(|(segment, _)| segment),
     }
+}
+
+/// Gets one object from the repository and keeps it; returns its size as well.
+fn fetch(id: &IndexId, store: &Store, cache: &Cache) -> Result<(Segment, u64)> {
     let key = layout::index(id)?;
     let bytes = store
         .backend()
@@ -202,8 +231,9 @@ fn load(id: &IndexId, store: &Store, cache: &Cache) -> Result<Segment> {
         .map_err(|e| e.context(format!("cannot read pack index {key}")).at(Origin::Repository))?;
     let opened = store.sealer().open(ObjectKind::PackIndex, key.as_str(), &bytes, INDEX_BYTES_MAX);
     let plain = opened.map_err(|e| e.at(Origin::Repository))?;
-    keep(id, plain, cache)
-        .map_err(|e| e.context(format!("pack index {key}")).at(Origin::Repository))
+    let segment = keep(id, plain, cache)
+        .map_err(|e| e.context(format!("pack index {key}")).at(Origin::Repository))?;
+    Ok((segment, bytes.len() as u64))
 }
 
 fn from_cache(id: &IndexId, cache: &Cache) -> Option<Segment> {

@@ -2,9 +2,13 @@
 //!
 //! | running \ starting | writer, same dataset | writer, another | reader | prune |
 //! |---|---|---|---|---|
-//! | writer | refused politely (exit 11); in a race the commit decides | yes | yes | waits for nobody: stops before deleting what the writer may lean on |
-//! | reader | yes | yes | yes | keeps what the reader's lease pins |
-//! | prune | yes: the writer does not lean on doomed packs | yes | yes | yes: each goes on with the other's tombstones |
+//! | writer | refused (exit 11); in a race the commit decides | yes | yes | yes (a) |
+//! | reader | yes | yes | yes | yes (b) |
+//! | prune | yes (c) | yes (c) | yes | yes (d) |
+//!
+//! (a) it stops before it deletes what the writer may lean on; (b) it keeps what the reader's
+//! lease pins; (c) the writer leans on no doomed pack; (d) each goes on with the other's
+//! tombstones.
 //!
 //! A lease is never a lock: nothing is decided by its absence, and a writer that is taken for
 //! dead loses its number, not its data. See PROTOCOL in `src/docs/format.md`.

@@ -11,6 +11,7 @@ pub mod history;
 pub mod index;
 pub mod layout;
 pub mod lease;
+pub mod lost;
 pub mod names;
 pub mod open;
 pub mod packer;

@@ -6,6 +6,7 @@ use crate::base::error::Result;
 use crate::base::hash;
 use crate::base::id::BlobId;
 use crate::base::id::BlockId;
+use crate::base::limits::HELD_BYTES_MAX;
 use crate::base::limits::INLINE_BYTES_MAX;
 use crate::base::limits::METADATA_BLOCK_BYTES_TARGET;
 use crate::base::path::EntryPath;
@@ -24,9 +25,11 @@ use crate::format::range::EncodedRange;
 use crate::format::range::RangeBuilder;
 use crate::format::range::RangeRow;
 use crate::repository::names::NamePlace;
+use crate::repository::packer::PackedReport;
 use crate::repository::packer::Packer;
 use crate::repository::transaction::Known;
 use crate::repository::transaction::Transaction;
+use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::sync::Arc;
 
@@ -110,13 +113,15 @@ impl BlockBuilder {
     }
 }
 
-/// Stores blobs of metadata, each once.
+/// Stores blobs of metadata, each once; owns the packs that a backup fills.
 pub struct MetadataWriter<'a> {
     transaction: &'a Transaction,
-    packer: &'a mut Packer,
+    packer: Packer,
     compressor: Compressor,
     block: BlockBuilder,
-    new_bytes: u64,
+    /// Blobs of the block being filled. Others learn of them when it has an id, so that content
+    /// never waits for a block of metadata.
+    filling: HashMap<BlobId, NamePlace>,
 }
 
 impl<'a> MetadataWriter<'a> {
@@ -124,14 +129,14 @@ impl<'a> MetadataWriter<'a> {
     ///
     /// # Errors
     /// Those of the compressor.
-    pub fn new(transaction: &'a Transaction, packer: &'a mut Packer) -> Result<Self> {
+    pub fn new(transaction: &'a Transaction) -> Result<Self> {
         let level = transaction.repository().config().compression;
         Ok(MetadataWriter {
             transaction,
-            packer,
+            packer: Packer::start(transaction.repository(), transaction.lease_id())?,
             compressor: Compressor::new(level)?,
             block: BlockBuilder::new(CLASS_METADATA),
-            new_bytes: 0,
+            filling: HashMap::new(),
         })
     }
 
@@ -153,12 +158,12 @@ impl<'a> MetadataWriter<'a> {
             return Ok(known);
         }
         let place = self.block.next_place(self.transaction)?;
-        if let Some(theirs) = self.transaction.names().claim(&blob, place) {
+        if let Some(&theirs) = self.filling.get(&blob) {
             return Ok(Known::Written(theirs));
         }
+        self.filling.insert(blob, place);
         self.block.plain.extend_from_slice(bytes);
         self.block.take_blob(blob, bytes.len());
-        self.new_bytes += bytes.len() as u64;
         if self.block.plain.len() >= METADATA_BLOCK_BYTES_TARGET {
             self.seal_block()?;
         }
@@ -166,10 +171,13 @@ impl<'a> MetadataWriter<'a> {
     }
 
     fn seal_block(&mut self) -> Result<()> {
-        match self.block.seal(self.transaction, &mut self.compressor)? {
-            Some(block) => self.packer.add(&block),
-            None => Ok(()),
+        let Some(block) = self.block.seal(self.transaction, &mut self.compressor)? else {
+            return Ok(());
+        };
+        for (blob, place) in self.filling.drain() {
+            self.transaction.names().claim(&blob, place);
         }
+        self.packer.add(&block)
     }
 
     /// Returns the block and place of a blob that was stored, or None while its block is filled.
@@ -219,13 +227,13 @@ impl<'a> MetadataWriter<'a> {
         Ok(Content::Listed(settled))
     }
 
-    /// Ends the last block.
+    /// Ends the last block and puts what is left; all is durable then.
     ///
     /// # Errors
     /// Those of the packer.
-    pub fn finish(mut self) -> Result<u64> {
+    pub fn finish(mut self) -> Result<PackedReport> {
         self.seal_block()?;
-        Ok(self.new_bytes)
+        self.packer.finish()
     }
 }
 
@@ -276,7 +284,25 @@ impl RangeWriter {
     pub fn push(&mut self, row: &RangeRow, metadata: &mut MetadataWriter<'_>) -> Result<()> {
         self.builder.push(row)?;
         self.rows += 1;
-        if self.builder.is_full() { self.end_range(metadata) } else { Ok(()) }
+        if !self.builder.is_full() {
+            return Ok(());
+        }
+        self.end_range()?;
+        self.relieve(metadata)
+    }
+
+    /// Adds a row that is held in memory for now: perhaps none will be needed. Returns false when
+    /// more is held than is bearable.
+    ///
+    /// # Errors
+    /// `Bug` when rows are out of order.
+    pub fn hold(&mut self, row: &RangeRow) -> Result<bool> {
+        self.builder.push(row)?;
+        self.rows += 1;
+        if self.builder.is_full() {
+            self.end_range()?;
+        }
+        Ok(self.inline_bytes <= HELD_BYTES_MAX)
     }
 
     /// Returns how many rows were added.
@@ -284,18 +310,21 @@ impl RangeWriter {
         self.rows
     }
 
-    fn end_range(&mut self, metadata: &mut MetadataWriter<'_>) -> Result<()> {
-        let Some(range) = self.builder.finish()? else { return Ok(()) };
-        if self.spilled {
-            return self.store(&range, metadata);
+    fn end_range(&mut self) -> Result<()> {
+        if let Some(range) = self.builder.finish()? {
+            self.inline_bytes += range.range.len() + range.companion.len();
+            self.inline.push(range);
         }
-        self.inline_bytes += range.range.len() + range.companion.len();
-        self.inline.push(range);
-        if self.inline_bytes > INLINE_BYTES_MAX { self.spill(metadata) } else { Ok(()) }
+        Ok(())
     }
 
-    fn spill(&mut self, metadata: &mut MetadataWriter<'_>) -> Result<()> {
+    /// Stores what is too much for the header.
+    fn relieve(&mut self, metadata: &mut MetadataWriter<'_>) -> Result<()> {
+        if !self.spilled && self.inline_bytes <= INLINE_BYTES_MAX {
+            return Ok(());
+        }
         self.spilled = true;
+        self.inline_bytes = 0;
         for range in std::mem::take(&mut self.inline) {
             self.store(&range, metadata)?;
         }
@@ -340,7 +369,8 @@ impl RangeWriter {
     /// # Errors
     /// Those of storing.
     pub fn finish(mut self, metadata: &mut MetadataWriter<'_>) -> Result<Body> {
-        self.end_range(metadata)?;
+        self.end_range()?;
+        self.relieve(metadata)?;
         if !self.spilled {
             let inline = self.inline.into_iter().map(|range| (range.range, range.companion));
             return Ok(Body::Inline(inline.collect()));

@@ -7,11 +7,11 @@
 //! believed only for the header's own; a journal's blocks must pass the protocol's step 5.
 
 use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::hash;
 use crate::base::hash::Digest;
 use crate::base::id::DatasetId;
-use crate::base::id::to_hex;
 use crate::base::sys;
 use crate::base::time::Timestamp;
 use crate::format::entry::TrackedEntry;
@@ -25,6 +25,7 @@ use std::io::BufReader;
 use std::io::BufWriter;
 use std::io::Read;
 use std::io::Write;
+use std::path::Path;
 use std::path::PathBuf;
 
 const MAGIC: &[u8; 8] = b"icesnap1";
@@ -49,26 +50,28 @@ fn name(kind: SavedKind, dataset: &DatasetId) -> String {
 
 /// Writes a saved snapshot, entry by entry. Failures are kept and make it void: a cache is never
 /// a reason to fail.
+///
+/// While it is written it is a journal under the digest of the parent's header, so that what a
+/// killed backup has done is found by the next one.
 pub struct SavedWriter {
-    temporary: PathBuf,
+    path: PathBuf,
     file: Option<BufWriter<File>>,
     builder: RangeBuilder,
     entries: u64,
 }
 
 impl SavedWriter {
-    /// Starts a file. `digest` is that of the header it will stand for, when that is known
-    /// already, as for one written anew for the same header.
-    pub fn start(cache: &Cache, dataset: &DatasetId) -> Self {
-        let unique: [u8; 8] = sys::random().unwrap_or([0; 8]);
-        let temporary = cache.path(&format!("snapshots/{dataset}-{}.tmp", to_hex(&unique)));
-        let file = sys::create_private(&temporary).and_then(|file| {
+    /// Starts a journal for a backup that is compared with the parent of this digest.
+    pub fn start(cache: &Cache, dataset: &DatasetId, parent: &Digest, started: Timestamp) -> Self {
+        let path = cache.path(&name(SavedKind::Journal, dataset));
+        // A reader of the journal before keeps its file; this is another one of the same name.
+        let _ = std::fs::remove_file(&path);
+        let file = sys::create_private(&path).and_then(|file| {
             let mut writer = BufWriter::with_capacity(1 << 16, file);
-            // Digest and time are filled in at the end.
-            writer.write_all(&[0; 8 + 32 + 12])?;
+            writer.write_all(&head(parent, started))?;
             Ok(writer)
         });
-        SavedWriter { temporary, file: file.ok(), builder: RangeBuilder::default(), entries: 0 }
+        SavedWriter { path, file: file.ok(), builder: RangeBuilder::default(), entries: 0 }
     }
 
     /// Adds the next entry.
@@ -97,46 +100,68 @@ impl SavedWriter {
         file.write_all(&hasher.finish()[..16]).map_err(failed)
     }
 
-    /// Writes to the file what was added so far, so that a journal survives a kill.
-    pub fn flush(&mut self) {
+    /// Ends the stream of entries.
+    pub fn end(&mut self) {
         let written = self.write_range();
+        let end = [&0_u32.to_le_bytes()[..], &self.entries.to_le_bytes()[..]].concat();
         if let Some(file) = &mut self.file
-            && (written.is_err() || file.flush().is_err())
+            && (written.is_err() || file.write_all(&end).is_err() || file.flush().is_err())
         {
             self.file = None;
         }
     }
 
-    /// Ends the file and takes it into use for a header, as checked at a time.
-    pub fn finish(
-        mut self,
-        cache: &Cache,
-        kind: SavedKind,
-        dataset: &DatasetId,
-        digest: &Digest,
-        checked: Timestamp,
-    ) {
-        self.flush();
-        let Some(file) = self.file.take().and_then(|file| file.into_inner().ok()) else { return };
-        let finished = (|| {
-            let end = [&0_u32.to_le_bytes()[..], &self.entries.to_le_bytes()[..]].concat();
-            let length = file.metadata()?.len();
-            if kind == SavedKind::Snapshot {
-                sys::write_all_at(&file, &end, length)?;
-            }
-            sys::write_all_at(&file, &head(digest, checked), 0)?;
-            std::fs::rename(&self.temporary, cache.path(&name(kind, dataset)))
-        })();
-        if finished.is_err() {
-            cache.remove(&name(kind, dataset));
+    /// Reads back what was written, after [`SavedWriter::end`].
+    ///
+    /// # Errors
+    /// When the cache could not be written.
+    pub fn read_back(&self) -> Result<SavedReader> {
+        let opened = self.file.as_ref().and_then(|_| SavedReader::open_file(&self.path, None));
+        opened.ok_or_else(|| {
+            Error::new(ErrorKind::Io, "cannot write the local cache, which a full index needs")
+                .hint("`--cache-dir DIR` names a folder on a disk with room")
+        })
+    }
+
+    /// Takes the ended file into use for a header, as checked at a time.
+    pub fn finish(mut self, cache: &Cache, dataset: &DatasetId, of: &Digest, checked: Timestamp) {
+        let kept = name(SavedKind::Snapshot, dataset);
+        let file = self.file.take().and_then(|file| file.into_inner().ok());
+        let finished = file.is_some_and(|file| {
+            sys::write_all_at(&file, &head(of, checked), 0).is_ok()
+                && std::fs::rename(&self.path, cache.path(&kept)).is_ok()
+        });
+        if !finished {
+            cache.remove(&kept);
+            let _ = std::fs::remove_file(&self.path);
         }
+    }
+
+    /// Leaves the journal as it is for the next backup to go on with.
+    pub fn leave(mut self) {
+        let _ = self.write_range();
+        if let Some(file) = &mut self.file {
+            let _ = file.flush();
+        }
+    }
+
+    /// Removes the journal.
+    pub fn discard(self) {
+        let _ = std::fs::remove_file(&self.path);
     }
 }
 
-impl Drop for SavedWriter {
-    fn drop(&mut self) {
-        // After `finish` the name is gone already.
-        let _ = std::fs::remove_file(&self.temporary);
+/// Removes the saved snapshot of a dataset: it was found to be damaged.
+pub fn remove(cache: &Cache, dataset: &DatasetId) {
+    cache.remove(&name(SavedKind::Snapshot, dataset));
+    cache.remove(&name(SavedKind::Journal, dataset));
+}
+
+/// Says that the entries of a saved snapshot were found to be as they are at a later time.
+pub fn touch(cache: &Cache, dataset: &DatasetId, of: &Digest, checked: Timestamp) {
+    let path = cache.path(&name(SavedKind::Snapshot, dataset));
+    if let Ok(file) = File::options().write(true).open(path) {
+        let _ = sys::write_all_at(&file, &head(of, checked), 0);
     }
 }
 
@@ -166,17 +191,24 @@ impl SavedReader {
         dataset: &DatasetId,
         digest: &Digest,
     ) -> Option<Self> {
-        let file = File::open(cache.path(&name(kind, dataset))).ok()?;
+        let mut reader = SavedReader::open_file(&cache.path(&name(kind, dataset)), Some(digest))?;
+        reader.kind = kind;
+        Some(reader)
+    }
+
+    fn open_file(path: &Path, digest: Option<&Digest>) -> Option<Self> {
+        let file = File::open(path).ok()?;
         let mut file = BufReader::with_capacity(1 << 16, file);
         let mut bytes = [0; 8 + 32 + 12];
         file.read_exact(&mut bytes).ok()?;
-        if &bytes[..8] != MAGIC || bytes[8..40] != *digest {
+        if &bytes[..8] != MAGIC || digest.is_some_and(|digest| bytes[8..40] != *digest) {
             return None;
         }
         let seconds = i64::from_le_bytes(bytes[40..48].try_into().ok()?);
         let nanos = u32::from_le_bytes(bytes[48..52].try_into().ok()?);
         let checked = Timestamp::new(seconds, nanos);
         let rows = Vec::new().into_iter();
+        let kind = SavedKind::Snapshot;
         Some(SavedReader { file, kind, checked, rows, entries: 0, is_done: false })
     }
 

@@ -1,3 +1,11 @@
-//! Integration tests: one program, a module for each thing that is held to its contract.
+//! Integration tests in one program, so that they link once: a module for each thing that is
+//! held to its contract.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests as well")]
 
 mod backend;
+mod engine_backup;
+mod engine_backup_trouble;
+mod engine_check;
+mod source;
+mod support;
+mod target;

@@ -1,13 +1,46 @@
 //! Makes a backup.
+//!
+//! ```text
+//! source --scan--> sorted entries --compare with the snapshot before--> units       [scan]
+//!    units --one thread each: open, read, cut, hash, look up, block, compress-->    [read]
+//!    results, in order: blocks -> packs; entries -> manifest, hash, saved snapshot  [store]
+//!    then pack index, then the header, which makes the backup exist                 [attempt]
+//! ```
+//!
+//! A unit is a run of neighbouring entries, about 4 MiB, or a piece of a large file. The producer
+//! needs a permit for each unit and the committer gives it back, so at most
+//! `2 x threads + 1` units are under way. Memory is bounded by: for each unit under way its
+//! entries and its blocks (a piece at most, when nothing compresses); for each thread one piece
+//! buffer and one block; two packs; one range for each stream of the chain; the tables in the
+//! cache. None of it grows with the dataset.
 
+pub mod attempt;
+pub mod read;
+pub mod scan;
+pub mod store;
+pub mod unit;
+
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
+use crate::base::limits::COMMIT_TRIES_MAX;
+use crate::base::metadata::Kind;
+use crate::base::progress::Warning;
+use crate::base::sys;
 use crate::base::time::Timestamp;
 use crate::engine::Context;
 use crate::engine::Failure;
+use crate::engine::Failures;
+use crate::engine::backup::attempt::Attempt;
+use crate::engine::backup::attempt::Ended;
+use crate::engine::compare::Compared;
+use crate::engine::compare::Comparison;
+use crate::engine::compare::Rules;
 use crate::format::backup::Counts;
 use crate::format::dataset::DatasetName;
 use crate::repository::Repository;
+use crate::repository::history::Snapshot;
 use crate::source::Source;
 
 /// What a backup does beyond the ordinary.
@@ -73,6 +106,120 @@ pub fn run(
     options: &BackupOptions,
     context: &Context<'_>,
 ) -> Result<BackupReport> {
-    let _ = (repository, name, source, options, context);
-    Err(crate::base::error::Error::bug("not written yet"))
+    // The source is looked at first: one that is not there makes no dataset.
+    let mut scan = Some(source.scan(context.cancel)?);
+    if options.dry_run {
+        return dry_run(repository, name, source, options, context);
+    }
+    let dataset = repository.dataset_or_new(name, context.clock.now())?;
+    for _ in 0..COMMIT_TRIES_MAX {
+        let failures = Failures::new(context.progress);
+        let started = context.clock.now();
+        let attempt = Attempt::prepare(&dataset, source, options, context, &failures, started)?;
+        refuse_another_source(&attempt)?;
+        let scan = match scan.take() {
+            Some(scan) => scan,
+            None => source.scan(context.cancel)?,
+        };
+        if let Ended::Done(mut report) = attempt.run(scan)? {
+            report.errors = failures.into_list();
+            return Ok(report);
+        }
+    }
+    let message = format!("other backups of {name} were always quicker");
+    Err(Error::new(ErrorKind::Busy, message).hint("run one backup of a dataset at a time"))
+}
+
+/// Two machines that back up different things under one default name would mix them up.
+fn refuse_another_source(attempt: &Attempt<'_>) -> Result<()> {
+    let Some(parent) = &attempt.parent else { return Ok(()) };
+    let header = &parent.backup().header;
+    let host = attempt.options.host.clone().unwrap_or_else(sys::host_name);
+    let is_same = header.host == host && header.source == attempt.source.location();
+    if is_same || attempt.options.dataset_was_named {
+        return Ok(());
+    }
+    let message = format!(
+        "dataset {} holds backups of {} on {}, not of {} on {host}",
+        attempt.dataset.name(),
+        header.source,
+        header.host,
+        attempt.source.location(),
+    );
+    Err(Error::invalid(message).hint(format!(
+        "`--dataset {}` goes on with it all the same, another name starts another dataset",
+        attempt.dataset.name()
+    )))
+}
+
+/// Compares by metadata alone and stores nothing.
+fn dry_run(
+    repository: &Repository,
+    name: &DatasetName,
+    source: &dyn Source,
+    options: &BackupOptions,
+    context: &Context<'_>,
+) -> Result<BackupReport> {
+    let failures = Failures::new(context.progress);
+    let started = context.clock.now();
+    let (parent, next) = match repository.dataset(name) {
+        Ok(dataset) => {
+            let numbers = dataset.newest_numbers()?;
+            let newest = dataset.newest(&numbers)?.map(std::sync::Arc::new);
+            let parent = newest.map(|newest| dataset.snapshot(&numbers, newest)).transpose()?;
+            (parent, numbers.next())
+        }
+        Err(e) if e.kind() == ErrorKind::NotFound => (None, BackupId(0)),
+        Err(e) => return Err(e),
+    };
+    let rules = Rules {
+        read_all: options.read_all || !source.detects_changes(),
+        checked: parent.as_ref().map_or(started, |parent| parent.backup().header.read_from),
+        lost: repository.lost_places()?,
+    };
+    let previous = parent.iter().flat_map(Snapshot::entries);
+    let mut counts = Counts::default();
+    for compared in Comparison::new(source.scan(context.cancel)?, previous, rules) {
+        count_dry(compared?, &mut counts, &failures);
+    }
+    context.cancel.check()?;
+    counts.errors = failures.count();
+    let is_changed = parent.is_none() || counts.added + counts.modified + counts.deleted > 0;
+    let kind = match (&parent, is_changed) {
+        (Some(_), false) => BackupKind::Unchanged,
+        (Some(_), true) if !options.full => BackupKind::Partial,
+        _ => BackupKind::Full,
+    };
+    let newest = parent.as_ref().map_or(next, Snapshot::number);
+    Ok(BackupReport {
+        dataset: name.clone(),
+        backup: if kind == BackupKind::Unchanged { newest } else { next },
+        kind,
+        counts,
+        errors: failures.into_list(),
+        seconds: context.clock.now().seconds_since(started).max(0.0),
+    })
+}
+
+fn count_dry(compared: Compared, counts: &mut Counts, failures: &Failures<'_>) {
+    let mut present = |kind: Kind, size: u64| {
+        counts.entries += 1;
+        counts.files += u64::from(kind != Kind::Directory);
+        counts.bytes += size;
+    };
+    match compared {
+        Compared::Same(kept) => present(kept.entry.kind(), kept.entry.size()),
+        Compared::Look(now, before, _) => {
+            present(now.kind, now.size);
+            let is_file = now.kind != Kind::Directory;
+            counts.new_bytes += now.size;
+            counts.added += u64::from(is_file && before.is_none());
+            counts.modified += u64::from(is_file && before.is_some());
+        }
+        Compared::Gone(gone) => {
+            counts.deleted += u64::from(gone.entry.kind() != Kind::Directory);
+        }
+        Compared::Failed(path, error) => failures.warn(&Warning::failed(&path, &error)),
+        Compared::Skipped(path, why) => failures.warn(&Warning::note(&path, why)),
+    }
 }

@@ -99,7 +99,7 @@ impl LocalReader {
             return Ok(None);
         }
         let name = path.name();
-        let by_name = Place::Path(path_in_proc(parent, name));
+        let by_name = || Place::Path(path_in_proc(parent, name));
         match opened.entry.kind {
             Kind::File => {
                 let file = open_quietly(parent, name, OFlags::RDONLY | OFlags::NONBLOCK)?;
@@ -115,7 +115,7 @@ impl LocalReader {
                     Ok(folder) => buffers.xattrs(&Place::Handle(folder.as_fd()))?,
                     // A folder that must not be listed is still an entry with attributes.
                     Err(cause) if cause.kind() == io::ErrorKind::PermissionDenied => {
-                        buffers.xattrs(&by_name)?
+                        buffers.xattrs(&by_name())?
                     }
                     Err(cause) => return Err(cause),
                 };
@@ -123,10 +123,10 @@ impl LocalReader {
             Kind::Symlink => {
                 let target = rustix::fs::readlinkat(parent, name, Vec::new())?;
                 opened.link_target = target.into_bytes();
-                opened.entry.metadata.xattrs = buffers.xattrs(&by_name)?;
+                opened.entry.metadata.xattrs = buffers.xattrs(&by_name())?;
             }
             Kind::Fifo | Kind::CharDevice | Kind::BlockDevice | Kind::Socket => {
-                opened.entry.metadata.xattrs = buffers.xattrs(&by_name)?;
+                opened.entry.metadata.xattrs = buffers.xattrs(&by_name())?;
             }
         }
         Ok(None)

@@ -53,7 +53,10 @@ pub(super) fn set(
     }
     set_xattrs(subject, &metadata.xattrs, &mut trouble);
     if !is_link {
-        let mode = safe_mode(&subject.stat()?, metadata, &mut trouble);
+        // Looked at again only when the outcome of the change of owner matters.
+        let is_risky = metadata.mode & (SETUID | SETGID) != 0;
+        let now = if is_risky { subject.stat()? } else { before };
+        let mode = safe_mode(&now, metadata, &mut trouble);
         if let Err(cause) = subject.set_mode(mode) {
             trouble.push(format!("mode {mode:04o} was not set: {cause}"));
         }

@@ -2,8 +2,8 @@
 //!
 //! Everything goes by folder handles below the root's, one name at a time and never through a
 //! symlink: whatever stands in the target, and whatever a repository says, nothing outside is
-//! written. Paths beyond `PATH_MAX` work. [`writer`] writes, [`metadata`] sets what is not
-//! content, [`remove`] clears away.
+//! written. Paths beyond `PATH_MAX` work. `writer` writes, `metadata` sets what is not
+//! content, `remove` clears away.
 
 use crate::base::error::Error;
 use crate::base::error::Origin;

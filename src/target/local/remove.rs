@@ -30,7 +30,7 @@ pub(super) fn remove_folder(
     path: &[u8],
 ) -> std::result::Result<(), (Vec<u8>, io::Error)> {
     let mut current = path.to_vec();
-    // Each level: how long the path above it is, and the subfolders still to go into.
+    // For each level of `current`, the subfolders still to go into.
     let mut levels: Vec<Vec<Vec<u8>>> = vec![Vec::new()];
     while let Some(subfolders) = levels.last_mut() {
         if let Some(name) = subfolders.pop() {
@@ -98,10 +98,13 @@ fn is_folder(parent: BorrowedFd<'_>, name: &[u8]) -> bool {
 }
 
 fn remove_empty(handles: &mut Handles, folder: &[u8]) -> io::Result<()> {
-    let parent = handles.enter(parent(folder))?;
-    match rustix::fs::unlinkat(parent, name(folder), AtFlags::REMOVEDIR) {
-        Ok(()) | Err(Errno::NOENT) => Ok(()),
-        Err(errno) => Err(errno.into()),
+    let removed = handles
+        .enter(parent(folder))
+        .and_then(|parent| Ok(rustix::fs::unlinkat(parent, name(folder), AtFlags::REMOVEDIR)?));
+    match removed {
+        // Somebody else removes the same.
+        Err(cause) if cause.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
     }
 }
 

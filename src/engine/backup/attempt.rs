@@ -1,0 +1,481 @@
+//! One attempt at a backup: compare with the newest backup, read what may have changed, commit.
+//! It starts again when another backup was committed meanwhile.
+
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Result;
+use crate::base::hash::Digest;
+use crate::base::id::BackupId;
+use crate::base::limits::CHAIN_MANIFESTS_MAX;
+use crate::base::progress::Phase;
+use crate::base::progress::Totals;
+use crate::base::sys;
+use crate::base::time::Timestamp;
+use crate::engine::Context;
+use crate::engine::Failures;
+use crate::engine::backup::BackupKind;
+use crate::engine::backup::BackupOptions;
+use crate::engine::backup::BackupReport;
+use crate::engine::backup::read::Worker;
+use crate::engine::backup::scan::Journal;
+use crate::engine::backup::scan::Producer;
+use crate::engine::backup::store::Committer;
+use crate::engine::backup::store::Gathered;
+use crate::engine::backup::store::WrittenRows;
+use crate::engine::backup::unit::Item;
+use crate::engine::backup::unit::Outcome;
+use crate::engine::backup::unit::Unit;
+use crate::engine::backup::unit::UnitResult;
+use crate::engine::compare::Comparison;
+use crate::engine::compare::Rules;
+use crate::engine::pool;
+use crate::format::backup::Header;
+use crate::format::entry::TrackedEntry;
+use crate::repository::datasets::Dataset;
+use crate::repository::history::Snapshot;
+use crate::repository::lost::LostPlaces;
+use crate::repository::saved;
+use crate::repository::saved::SavedKind;
+use crate::repository::saved::SavedReader;
+use crate::repository::transaction::Committed;
+use crate::repository::transaction::Transaction;
+use crate::source::Scan;
+use crate::source::Source;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::OnceLock;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+
+/// Units under way for each worker: one being worked on, one waiting to be committed.
+const UNITS_PER_WORKER: usize = 2;
+
+/// What one attempt has in hand.
+pub struct Attempt<'a> {
+    /// The dataset.
+    pub dataset: &'a Dataset,
+    /// The backup compared with.
+    pub parent: Option<Snapshot>,
+    /// Where data comes from.
+    pub source: &'a dyn Source,
+    /// What was asked.
+    pub options: &'a BackupOptions,
+    /// Progress, cancel, clock.
+    pub context: &'a Context<'a>,
+    /// Failures so far.
+    pub failures: &'a Failures<'a>,
+    /// When the run began.
+    pub started: Timestamp,
+    lost: LostPlaces,
+    transaction: OnceLock<Transaction>,
+    beginning: Mutex<()>,
+    parent_moved: AtomicBool,
+    saved_is_damaged: AtomicBool,
+}
+
+/// How an attempt ended.
+pub enum Ended {
+    /// With a report.
+    Done(BackupReport),
+    /// The parent moved, or the number was taken: start again.
+    Again,
+}
+
+impl<'a> Attempt<'a> {
+    /// Looks at the dataset as it is now.
+    ///
+    /// # Errors
+    /// Those of the repository.
+    pub fn prepare(
+        dataset: &'a Dataset,
+        source: &'a dyn Source,
+        options: &'a BackupOptions,
+        context: &'a Context<'a>,
+        failures: &'a Failures<'a>,
+        started: Timestamp,
+    ) -> Result<Self> {
+        let numbers = dataset.newest_numbers()?;
+        let parent = dataset.newest(&numbers)?.map(std::sync::Arc::new);
+        let parent = parent.map(|parent| dataset.snapshot(&numbers, parent)).transpose()?;
+        Ok(Attempt {
+            dataset,
+            parent,
+            source,
+            options,
+            context,
+            failures,
+            started,
+            lost: dataset.repository().lost_places()?,
+            transaction: OnceLock::new(),
+            beginning: Mutex::new(()),
+            parent_moved: AtomicBool::new(false),
+            saved_is_damaged: AtomicBool::new(false),
+        })
+    }
+
+    /// Returns the transaction, beginning it when first asked: a run without changes takes no
+    /// lease.
+    ///
+    /// # Errors
+    /// Those of [`Transaction::begin`]; `Cancelled` when the parent moved meanwhile.
+    pub fn transaction(&self) -> Result<&Transaction> {
+        if let Some(transaction) = self.transaction.get() {
+            return Ok(transaction);
+        }
+        let _one_at_a_time = self.beginning.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(transaction) = self.transaction.get() {
+            return Ok(transaction);
+        }
+        if self.parent_moved.load(Ordering::Acquire) {
+            return Err(Error::cancelled());
+        }
+        let transaction = Transaction::begin(self.dataset, self.context.clock.now())?;
+        if transaction.parent().map(Snapshot::number) != self.parent_number() {
+            self.parent_moved.store(true, Ordering::Release);
+            transaction.abandon();
+            return Err(Error::cancelled());
+        }
+        Ok(self.transaction.get_or_init(|| transaction))
+    }
+
+    fn parent_number(&self) -> Option<BackupId> {
+        self.parent.as_ref().map(Snapshot::number)
+    }
+
+    /// Returns the digest of the parent's header; zeros without a parent.
+    pub fn digest(&self) -> Digest {
+        self.parent.as_ref().map_or([0; 32], |parent| parent.backup().digest)
+    }
+
+    fn saved(&self, kind: SavedKind) -> Option<SavedReader> {
+        let cache = self.dataset.repository().cache();
+        SavedReader::open(cache, kind, &self.dataset.id(), &self.digest())
+    }
+
+    /// Streams the entries of the parent, from the cache where it has them.
+    ///
+    /// # Errors
+    /// Those of the repository.
+    pub fn previous_entries(
+        &self,
+    ) -> Result<Box<dyn Iterator<Item = Result<TrackedEntry>> + Send + '_>> {
+        let Some(parent) = &self.parent else { return Ok(Box::new(std::iter::empty())) };
+        if let Some(saved) = self.saved(SavedKind::Snapshot) {
+            return Ok(Box::new(saved.inspect(|tracked| {
+                if tracked.is_err() {
+                    self.saved_is_damaged.store(true, Ordering::Release);
+                }
+            })));
+        }
+        // Without a saved snapshot the repository's is read, under a lease that pins it.
+        self.transaction()?;
+        Ok(Box::new(parent.entries()))
+    }
+
+    fn checked(&self) -> Timestamp {
+        let started = self.parent.as_ref().map(|parent| parent.backup().header.read_from);
+        let saved = self.saved(SavedKind::Snapshot).map(|saved| saved.checked());
+        started.max(saved).unwrap_or(self.started)
+    }
+
+    fn rules(&self, checked: Timestamp) -> Rules {
+        let read_all = self.options.read_all || !self.source.detects_changes();
+        Rules { read_all, checked, lost: self.lost.clone() }
+    }
+
+    /// Runs the attempt on a scan.
+    ///
+    /// # Errors
+    /// Those of the repository; `Busy`; `Cancelled`.
+    pub fn run(self, scan: Scan<'_>) -> Result<Ended> {
+        self.context.progress.start(Phase::Backup, Totals::default());
+        let gathered = self.gather(scan);
+        self.context.progress.finish();
+        let moved = self.parent_moved.load(Ordering::Acquire);
+        let is_damaged = self.saved_is_damaged.load(Ordering::Acquire);
+        match gathered {
+            Ok((gathered, None)) => self.unchanged(gathered),
+            Ok((gathered, Some(finished))) => self.commit(gathered, finished),
+            Err(e) => {
+                if is_damaged {
+                    saved::remove(self.dataset.repository().cache(), &self.dataset.id());
+                }
+                if let Some(transaction) = self.transaction.into_inner() {
+                    transaction.abandon();
+                }
+                if moved || is_damaged { Ok(Ended::Again) } else { Err(e) }
+            }
+        }
+    }
+
+    /// Reads everything, ends the rows and makes all of it durable.
+    fn gather(&self, scan: Scan<'_>) -> Result<(Gathered, Option<Finished>)> {
+        let mut committer = Committer::new(self);
+        if let Err(e) = self.pump(scan, &mut committer) {
+            // What was read is kept for the next backup: packs are put and named by an index.
+            if let Some(metadata) = committer.leave()
+                && e.origin() != crate::base::error::Origin::Repository
+            {
+                let _ = metadata.finish();
+            }
+            return Err(e);
+        }
+        let wants_rows = self.options.allow_unchanged;
+        if wants_rows {
+            self.transaction()?;
+        }
+        let (mut gathered, written) = committer.finish(wants_rows)?;
+        let Some(mut written) = written else { return Ok((gathered, None)) };
+        let is_full = self.decide_full(&gathered, &written);
+        if is_full && self.parent.is_some() {
+            self.make_full(&gathered, &mut written)?;
+        }
+        if !is_full {
+            let before = self.parent.as_ref().map_or(0, |p| p.backup().header.counts.chain_rows);
+            gathered.counts.chain_rows = before + written.count();
+        }
+        let (body, packed) = written.finish()?;
+        gathered.counts.stored_bytes = packed.stored_bytes;
+        for id in packed.indexes {
+            self.transaction()?.names().absorbed(id);
+        }
+        Ok((gathered, Some(Finished { body, is_full })))
+    }
+
+    fn decide_full(&self, gathered: &Gathered, written: &WrittenRows<'_>) -> bool {
+        let Some(parent) = &self.parent else { return true };
+        let header = &parent.backup().header;
+        self.options.full
+            || header.chain.len() + 1 > CHAIN_MANIFESTS_MAX
+            || header.counts.chain_rows + written.count() > gathered.counts.entries
+    }
+
+    fn make_full(&self, gathered: &Gathered, written: &mut WrittenRows<'_>) -> Result<()> {
+        match &gathered.saved {
+            Some(saved) => written.make_full(saved.read_back()?),
+            None => written.make_full(self.previous_entries()?),
+        }
+    }
+
+    fn unchanged(self, gathered: Gathered) -> Result<Ended> {
+        let Some(parent) = &self.parent else {
+            return Err(Error::bug("a first backup is never unchanged"));
+        };
+        let cache = self.dataset.repository().cache();
+        let (id, digest) = (self.dataset.id(), self.digest());
+        match gathered.saved {
+            // Rows for the times of folders alone are not stored, so the saved snapshot, which
+            // has them, would not be the parent's.
+            Some(saved) if gathered.snapshot == parent.backup().header.snapshot => {
+                saved.finish(cache, &id, &digest, self.started);
+            }
+            Some(saved) => saved.discard(),
+            None if gathered.looked => saved::touch(cache, &id, &digest, self.started),
+            None => {}
+        }
+        let number = parent.number();
+        let numbers = self.dataset.newest_numbers()?;
+        let newest = self.dataset.newest(&numbers)?.map(|backup| backup.header.number);
+        let still_stands = newest == Some(number);
+        let report = self.report(number, BackupKind::Unchanged, &gathered.counts);
+        if let Some(transaction) = self.transaction.into_inner() {
+            transaction.abandon();
+        }
+        Ok(if still_stands { Ended::Done(report) } else { Ended::Again })
+    }
+
+    fn report(
+        &self,
+        backup: BackupId,
+        kind: BackupKind,
+        counts: &crate::format::backup::Counts,
+    ) -> BackupReport {
+        BackupReport {
+            dataset: self.dataset.name().clone(),
+            backup,
+            kind,
+            counts: *counts,
+            errors: Vec::new(),
+            seconds: self.context.clock.now().seconds_since(self.started).max(0.0),
+        }
+    }
+
+    fn commit(self, mut gathered: Gathered, finished: Finished) -> Result<Ended> {
+        self.context.cancel.check()?;
+        let (number, lease) = {
+            let transaction = self.transaction()?;
+            (transaction.number(), transaction.lease_id())
+        };
+        gathered.counts.errors = self.failures.count();
+        let parent = self.parent.as_ref().map(|parent| &parent.backup().header);
+        let chain = match parent {
+            Some(parent) if !finished.is_full => {
+                parent.chain.iter().copied().chain([parent.number]).collect()
+            }
+            _ => Vec::new(),
+        };
+        let header = Header {
+            number,
+            parent: self.parent_number(),
+            lease,
+            chain,
+            host: self.options.host.clone().unwrap_or_else(sys::host_name),
+            source: self.source.location(),
+            started: self.options.time.unwrap_or(self.started),
+            read_from: self.started,
+            ended: self.context.clock.now(),
+            counts: gathered.counts,
+            snapshot: match (&gathered.saved, parent) {
+                (None, Some(parent)) => parent.snapshot,
+                _ => gathered.snapshot,
+            },
+            tags: self.options.tags.clone(),
+            description: self.options.description.clone(),
+            body: finished.body,
+        };
+        let kind = if finished.is_full { BackupKind::Full } else { BackupKind::Partial };
+        let report = self.report(number, kind, &gathered.counts);
+        let (repository, id) = (self.dataset.repository().clone(), self.dataset.id());
+        let before = self.digest();
+        let Some(transaction) = self.transaction.into_inner() else {
+            return Err(Error::bug("a backup with changes has a transaction"));
+        };
+        let saved_was_there = gathered.saved.is_none()
+            && SavedReader::open(repository.cache(), SavedKind::Snapshot, &id, &before).is_some();
+        let committed = transaction.commit(&header)?;
+        Ok(match (committed, gathered.saved) {
+            (Committed::Yes(digest), Some(saved)) => {
+                saved.finish(repository.cache(), &id, &digest, self.started);
+                Ended::Done(report)
+            }
+            (Committed::Yes(digest), None) => {
+                // The entries are those of the parent, and so is what the cache has of them.
+                if saved_was_there {
+                    saved::touch(repository.cache(), &id, &digest, self.started);
+                }
+                Ended::Done(report)
+            }
+            (Committed::Lost, saved) => {
+                saved.into_iter().for_each(saved::SavedWriter::leave);
+                Ended::Again
+            }
+        })
+    }
+
+    /// Drives producer, workers and committer until all units are in.
+    fn pump(&self, scan: Scan<'_>, committer: &mut Committer<'_>) -> Result<()> {
+        let threads = self.context.threads.max(1);
+        let checked = self.checked();
+        let journal = self.saved(SavedKind::Journal);
+        let journal_rules = self.rules(journal.as_ref().map_or(checked, SavedReader::checked));
+        let journal = Journal::new(journal, journal_rules);
+        let comparison = Comparison::new(scan, self.previous_entries()?, self.rules(checked));
+        let (to_workers, units) = mpsc::channel::<Unit>();
+        let units = Mutex::new(units);
+        let (to_committer, results) = mpsc::channel::<Result<UnitResult>>();
+        let (permit, permits) = mpsc::channel::<()>();
+        for _ in 0..threads * UNITS_PER_WORKER + 1 {
+            // The receiver is right here.
+            let _ = permit.send(());
+        }
+        let producer = Producer::new(self, journal, to_workers, permits);
+        // Each worker takes one sender and drops it when it ends, so that the committer sees the
+        // end of all of them.
+        let senders = Mutex::new(vec![to_committer; threads]);
+        std::thread::scope(|scope| {
+            let producing = scope.spawn(|| producer.run(comparison));
+            let work = |_| {
+                let sender = senders.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                if let Some(sender) = sender {
+                    self.work(&units, &sender);
+                }
+            };
+            let collected = pool::beside(threads, work, || collect(results, permit, committer));
+            let produced = producing.join().unwrap_or_else(|_| Err(Error::bug("scan panicked")));
+            collected?.and_then(|units| match produced {
+                Ok(made) if made == units => Ok(()),
+                Ok(_) => Err(Error::bug("units were lost on the way")),
+                Err(e) => Err(e),
+            })
+        })
+    }
+
+    fn work(
+        &self,
+        units: &Mutex<mpsc::Receiver<Unit>>,
+        results: &mpsc::Sender<Result<UnitResult>>,
+    ) {
+        let mut worker = None;
+        loop {
+            let next = units.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let Ok(unit) = next else { return };
+            let result = self.process(unit, &mut worker);
+            let failed = result.is_err();
+            if results.send(result).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    fn process<'s>(&'s self, unit: Unit, worker: &mut Option<Worker<'s>>) -> Result<UnitResult> {
+        if unit.items.iter().all(|item| matches!(item, Item::Keep(_))) {
+            return Ok(kept(unit));
+        }
+        let worker = match worker {
+            Some(worker) => worker,
+            slot => slot.insert(Worker::new(
+                self.transaction()?,
+                &self.lost,
+                self.source.reader()?,
+                self.failures,
+                self.context,
+            )?),
+        };
+        worker.process(unit)
+    }
+}
+
+struct Finished {
+    body: crate::format::backup::Body,
+    is_full: bool,
+}
+
+fn kept(unit: Unit) -> UnitResult {
+    let outcomes = unit.items.into_iter().filter_map(|item| match item {
+        Item::Keep(kept) => Some(Outcome::Keep(kept)),
+        _ => None,
+    });
+    UnitResult {
+        number: unit.number,
+        outcomes: outcomes.collect(),
+        blocks: Vec::new(),
+        new_bytes: 0,
+    }
+}
+
+/// Takes results as they come and hands them on in order; each lets the producer make one more
+/// unit. Returns how many there were.
+fn collect(
+    results: mpsc::Receiver<Result<UnitResult>>,
+    permit: mpsc::Sender<()>,
+    committer: &mut Committer<'_>,
+) -> Result<u64> {
+    let mut early: BTreeMap<u64, UnitResult> = BTreeMap::new();
+    let mut next = 0;
+    while let Ok(result) = results.recv() {
+        let result = result?;
+        early.insert(result.number, result);
+        while let Some(result) = early.remove(&next) {
+            committer.take(result)?;
+            next += 1;
+            // The producer may have made its last unit.
+            let _ = permit.send(());
+        }
+    }
+    if early.is_empty() {
+        return Ok(next);
+    }
+    Err(Error::new(ErrorKind::Bug, "a unit was lost on the way"))
+}

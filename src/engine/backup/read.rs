@@ -1,0 +1,492 @@
+//! One thread's way with a unit: open, read, cut, hash, look up, gather into blocks, compress.
+
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Origin;
+use crate::base::error::Result;
+use crate::base::id::BlobId;
+use crate::base::id::BlockId;
+use crate::base::limits::PIECE_BYTES;
+use crate::base::metadata::Extent;
+use crate::base::metadata::Kind;
+use crate::base::progress::Counter;
+use crate::base::progress::Warning;
+use crate::chunk;
+use crate::chunk::Cut;
+use crate::codec::compress::Compressor;
+use crate::engine::Context;
+use crate::engine::Failures;
+use crate::engine::backup::unit::Item;
+use crate::engine::backup::unit::LargeFile;
+use crate::engine::backup::unit::Outcome;
+use crate::engine::backup::unit::Stretch;
+use crate::engine::backup::unit::Unit;
+use crate::engine::backup::unit::UnitResult;
+use crate::engine::backup::unit::push_stretch;
+use crate::format::entry::Content;
+use crate::format::entry::Entry;
+use crate::format::entry::EntryNode;
+use crate::format::entry::FileNode;
+use crate::format::entry::Run;
+use crate::format::entry::TrackedEntry;
+use crate::format::pack::EncodedBlock;
+use crate::repository::lost::LostPlaces;
+use crate::repository::ranges::BlockBuilder;
+use crate::repository::ranges::CLASS_CONTENT;
+use crate::repository::transaction::Known;
+use crate::repository::transaction::Transaction;
+use crate::source::OpenedEntry;
+use crate::source::SourceEntry;
+use crate::source::SourceReader;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// Content is sampled in so many places of so many bytes to see whether it compresses.
+const SAMPLES: usize = 3;
+const SAMPLE_BYTES: usize = 16 * 1024;
+/// A file that changes while it is read is read once more, then taken as it is.
+const READ_TRIES: usize = 2;
+
+/// What a file before this one holds: where to look for a chunk first.
+type Hints = HashMap<BlobId, (BlockId, u32)>;
+
+/// What one worker needs.
+pub struct Worker<'a> {
+    transaction: &'a Transaction,
+    lost: &'a LostPlaces,
+    failures: &'a Failures<'a>,
+    context: &'a Context<'a>,
+    reader: Box<dyn SourceReader + Send + 'a>,
+    store: BlobStore<'a>,
+    buffer: Vec<u8>,
+}
+
+/// New blobs of one worker on their way into blocks.
+struct BlobStore<'a> {
+    transaction: &'a Transaction,
+    compressor: Compressor,
+    block: BlockBuilder,
+    blocks: Vec<EncodedBlock>,
+    hints: Hints,
+    new_bytes: u64,
+}
+
+impl BlobStore<'_> {
+    /// Takes the last `length` bytes of the block's plaintext as a blob; they are dropped again
+    /// when the blob is known.
+    fn take_tail(&mut self, length: usize) -> Result<Known> {
+        let start = self.block.plain.len() - length;
+        let blob = self.transaction.repository().name_blob(&self.block.plain[start..]);
+        if let Some(known) = self.find(&blob)? {
+            self.block.plain.truncate(start);
+            return Ok(known);
+        }
+        let place = self.block.next_place(self.transaction)?;
+        if let Some(theirs) = self.transaction.names().claim(&blob, place) {
+            self.block.plain.truncate(start);
+            return Ok(Known::Written(theirs));
+        }
+        self.block.take_blob(blob, length);
+        self.new_bytes += length as u64;
+        self.seal_if_full()?;
+        Ok(Known::Written(place))
+    }
+
+    /// Stores one chunk unless it is known.
+    fn add(&mut self, chunk: &[u8]) -> Result<Known> {
+        let blob = self.transaction.repository().name_blob(chunk);
+        if let Some(known) = self.find(&blob)? {
+            return Ok(known);
+        }
+        let place = self.block.next_place(self.transaction)?;
+        if let Some(theirs) = self.transaction.names().claim(&blob, place) {
+            return Ok(Known::Written(theirs));
+        }
+        self.block.plain.extend_from_slice(chunk);
+        self.block.take_blob(blob, chunk.len());
+        self.new_bytes += chunk.len() as u64;
+        self.seal_if_full()?;
+        Ok(Known::Written(place))
+    }
+
+    fn find(&self, blob: &BlobId) -> Result<Option<Known>> {
+        match self.hints.get(blob) {
+            Some(&(block, place)) => Ok(Some(Known::Stored(block, place))),
+            None => self.transaction.look_up(blob),
+        }
+    }
+
+    fn seal_if_full(&mut self) -> Result<()> {
+        let target = self.transaction.repository().config().block_bytes as usize;
+        let is_full = self.block.plain.len() >= target
+            || self.block.len() >= crate::base::limits::BLOCK_PLACES_MAX;
+        if is_full { self.seal() } else { Ok(()) }
+    }
+
+    fn seal(&mut self) -> Result<()> {
+        self.blocks.extend(self.block.seal(self.transaction, &mut self.compressor)?);
+        Ok(())
+    }
+}
+
+impl<'a> Worker<'a> {
+    /// Makes a worker with a reader of its own.
+    ///
+    /// # Errors
+    /// When the source cannot be reached or zstd cannot start.
+    pub fn new(
+        transaction: &'a Transaction,
+        lost: &'a LostPlaces,
+        reader: Box<dyn SourceReader + Send + 'a>,
+        failures: &'a Failures<'a>,
+        context: &'a Context<'a>,
+    ) -> Result<Self> {
+        let store = BlobStore {
+            transaction,
+            compressor: Compressor::new(transaction.repository().config().compression)?,
+            block: BlockBuilder::new(CLASS_CONTENT),
+            blocks: Vec::new(),
+            hints: Hints::new(),
+            new_bytes: 0,
+        };
+        Ok(Worker { transaction, lost, failures, context, reader, store, buffer: Vec::new() })
+    }
+
+    /// Takes a unit through all stages.
+    ///
+    /// # Errors
+    /// Those of the repository only; an entry's failure is an outcome.
+    pub fn process(&mut self, unit: Unit) -> Result<UnitResult> {
+        let mut outcomes = Vec::with_capacity(unit.items.len());
+        for item in unit.items {
+            self.context.cancel.check()?;
+            outcomes.push(match item {
+                Item::Keep(kept) => Outcome::Keep(kept),
+                Item::Delete(gone) => Outcome::Delete(gone),
+                Item::Piece { file, extents, is_last } => self.piece(file, &extents, is_last)?,
+                Item::Read { now, before, journal } => self.entry(now, before, journal)?,
+            });
+        }
+        self.store.seal()?;
+        Ok(UnitResult {
+            number: unit.number,
+            outcomes,
+            blocks: std::mem::take(&mut self.store.blocks),
+            new_bytes: std::mem::take(&mut self.store.new_bytes),
+        })
+    }
+
+    fn entry(
+        &mut self,
+        now: SourceEntry,
+        before: Option<Box<TrackedEntry>>,
+        journal: Option<Box<TrackedEntry>>,
+    ) -> Result<Outcome> {
+        self.context.progress.working_on(&now.path);
+        if let Some(journal) = journal
+            && may_resume(self.transaction, &journal)?
+        {
+            self.context.progress.count(Counter::Bytes, now.size);
+            return Ok(Outcome::Resumed(journal, before));
+        }
+        match self.read_entry(&now, before.as_deref()) {
+            Ok((tracked, stretches)) => Ok(Outcome::Put(Box::new(tracked), stretches, before)),
+            Err(e) if e.origin() != Origin::Source => Err(e),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Outcome::Vanished(now.path, before)),
+            Err(e) => Ok(Outcome::Failed(now.path, e, before)),
+        }
+    }
+
+    fn read_entry(
+        &mut self,
+        now: &SourceEntry,
+        before: Option<&TrackedEntry>,
+    ) -> Result<(TrackedEntry, Vec<Stretch>)> {
+        for attempt in 1..=READ_TRIES {
+            let mut opened = self.reader.open(&now.path)?;
+            if opened.entry.kind != Kind::File {
+                return Ok((to_tracked(opened, 0)?, Vec::new()));
+            }
+            // A file that grew large since the scan is read as far as a piece reaches; the next
+            // backup reads it whole.
+            opened.entry.size = opened.entry.size.min(PIECE_BYTES);
+            let is_last_try = attempt == READ_TRIES;
+            let old = before.and_then(|before| before.entry.file());
+            let (cut, stretches) = self.read_file(&mut opened, old)?;
+            let after = self.reader.finish()?;
+            if same_file(&opened.entry, &after) || is_last_try {
+                if !same_file(&opened.entry, &after) {
+                    self.warn_changed(&opened.entry);
+                }
+                return Ok((to_tracked(opened, cut.to_code())?, stretches));
+            }
+        }
+        Err(Error::bug("the last try returns"))
+    }
+
+    fn warn_changed(&self, entry: &SourceEntry) {
+        self.failures.warn(&Warning {
+            path: Some(entry.path.clone()),
+            message: "changed while it was read; it is stored as it was read".to_owned(),
+            is_error: true,
+        });
+    }
+
+    /// Reads a file of at most one piece. A file that ends early gets the length that was read.
+    fn read_file(
+        &mut self,
+        opened: &mut OpenedEntry,
+        old: Option<&FileNode>,
+    ) -> Result<(Cut, Vec<Stretch>)> {
+        let size = opened.entry.size;
+        let parameters = &self.transaction.repository().config().chunks;
+        let kept = old.and_then(|old| Cut::from_code(old.cut).ok());
+        let kept = kept.filter(|cut| chunk::still_fits(*cut, size, parameters));
+        self.store.hints.clear();
+        if let Some(old) = old {
+            let runs = self.transaction.repository().runs_of(old).unwrap_or_default();
+            self.hint(&runs, 0..u64::MAX);
+        }
+        let is_whole =
+            matches!(kept.unwrap_or_else(|| chunk::choose_cut(size, true, parameters)), Cut::Whole);
+        let mut stretches = Vec::new();
+        if is_whole && opened.extents.is_none() {
+            let got = self.read_whole(size as usize)?;
+            if got > 0 {
+                let known = self.store.take_tail(got)?;
+                push_stretch(&mut stretches, known, got as u64);
+            }
+            opened.entry.size = got as u64;
+            self.context.progress.count(Counter::Bytes, got as u64);
+            return Ok((Cut::Whole, stretches));
+        }
+        let extents = match &opened.extents {
+            Some(extents) => extents.clone(),
+            None => vec![Extent { offset: 0, length: size }],
+        };
+        let got = self.fill_buffer(&extents)?;
+        let wanted: u64 = extents.iter().map(|extent| extent.length).sum();
+        if (got as u64) < wanted {
+            if opened.extents.is_some() {
+                return Err(Error::new(ErrorKind::Io, "became shorter while it was read")
+                    .at(Origin::Source));
+            }
+            opened.entry.size = got as u64;
+        }
+        let cut = match kept {
+            Some(cut) => cut,
+            None => {
+                let compresses = compresses(&self.buffer, &mut self.store.compressor)?;
+                chunk::choose_cut(size, compresses, parameters)
+            }
+        };
+        self.store_buffer(&extents, cut, &mut stretches)?;
+        Ok((cut, stretches))
+    }
+
+    /// Reads a whole small file to the end of the block's plaintext.
+    fn read_whole(&mut self, size: usize) -> Result<usize> {
+        let plain = &mut self.store.block.plain;
+        let start = plain.len();
+        plain.resize(start + size, 0);
+        let read = if size == 0 { Ok(0) } else { self.reader.read_at(0, &mut plain[start..]) };
+        plain.truncate(start + read.as_ref().copied().unwrap_or(0));
+        read
+    }
+
+    fn fill_buffer(&mut self, extents: &[Extent]) -> Result<usize> {
+        let total: u64 = extents.iter().map(|extent| extent.length).sum();
+        self.buffer.resize(total as usize, 0);
+        let mut filled = 0;
+        for extent in extents {
+            let end = filled + extent.length as usize;
+            let got = self.reader.read_at(extent.offset, &mut self.buffer[filled..end])?;
+            filled += got;
+            if filled < end {
+                break;
+            }
+        }
+        self.buffer.truncate(filled);
+        self.context.progress.count(Counter::Bytes, filled as u64);
+        Ok(filled)
+    }
+
+    /// Cuts each extent in the buffer on its own, and stores the chunks.
+    fn store_buffer(
+        &mut self,
+        extents: &[Extent],
+        cut: Cut,
+        stretches: &mut Vec<Stretch>,
+    ) -> Result<()> {
+        let gear = self.transaction.repository().gear();
+        let mut start = 0;
+        for extent in extents {
+            let end = (start + extent.length as usize).min(self.buffer.len());
+            let data = &self.buffer[start..end];
+            let store = &mut self.store;
+            let mut failed = None;
+            chunk::cut_lengths(data, cut, gear, |range| {
+                if failed.is_some() {
+                    return;
+                }
+                let length = range.len() as u64;
+                match store.add(&data[range]) {
+                    Ok(known) => push_stretch(stretches, known, length),
+                    Err(e) => failed = Some(e),
+                }
+            });
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            start = end;
+        }
+        Ok(())
+    }
+
+    /// Learns where the chunks of an older version are, for its bytes within `window`.
+    fn hint(&mut self, runs: &[Run], window: std::ops::Range<u64>) {
+        let mut offset = 0;
+        for run in runs {
+            let end = offset + run.bytes;
+            let is_near = end > window.start && offset < window.end;
+            offset = end;
+            // A table that cannot be read gives no hints: its blobs are stored again.
+            let Some(table) =
+                is_near.then(|| self.transaction.repository().table(&run.block).ok()).flatten()
+            else {
+                continue;
+            };
+            for place in run.first..run.first.saturating_add(run.count) {
+                if let Some(at) = table.locate(place)
+                    && !self.lost.contains(&run.block, place)
+                {
+                    self.store.hints.insert(at.blob, (run.block, place));
+                }
+            }
+        }
+    }
+
+    fn piece(
+        &mut self,
+        file: Arc<LargeFile>,
+        extents: &[Extent],
+        is_last: bool,
+    ) -> Result<Outcome> {
+        self.context.progress.working_on(&file.opened.entry.path);
+        let mut stretches = Vec::new();
+        let done = self.read_piece(&file, extents, &mut stretches);
+        match done {
+            Ok(()) => {}
+            Err(e) if e.origin() != Origin::Source => return Err(e),
+            Err(e) => file.fail(e),
+        }
+        Ok(Outcome::Piece(file, stretches, is_last))
+    }
+
+    fn read_piece(
+        &mut self,
+        file: &LargeFile,
+        extents: &[Extent],
+        stretches: &mut Vec<Stretch>,
+    ) -> Result<()> {
+        let entry = &file.opened.entry;
+        let opened = self.reader.open(&entry.path)?;
+        self.store.hints.clear();
+        let start = extents.first().map_or(0, |extent| extent.offset);
+        let window = start.saturating_sub(PIECE_BYTES)..start.saturating_add(2 * PIECE_BYTES);
+        self.hint(&file.before_runs, window);
+        let got = self.fill_buffer(extents)?;
+        let wanted: u64 = extents.iter().map(|extent| extent.length).sum();
+        if (got as u64) < wanted {
+            return Err(
+                Error::new(ErrorKind::Io, "became shorter while it was read").at(Origin::Source)
+            );
+        }
+        self.store_buffer(extents, file.cut, stretches)?;
+        let after = self.reader.finish()?;
+        if (!same_file(entry, &after) || !same_file(entry, &opened.entry)) && file.mark_changed() {
+            self.warn_changed(entry);
+        }
+        Ok(())
+    }
+}
+
+/// Says whether what a backup that died has stored of an entry is still all there.
+///
+/// # Errors
+/// Those of the repository.
+pub fn may_resume(transaction: &Transaction, journal: &TrackedEntry) -> Result<bool> {
+    let Some(file) = journal.entry.file() else { return Ok(true) };
+    for run in file.content.direct() {
+        for place in run.first..run.first.saturating_add(run.count) {
+            if !transaction.may_lean_on(&run.block, place)? {
+                return Ok(false);
+            }
+        }
+    }
+    if let Content::Listed(_) = file.content {
+        let Ok(runs) = transaction.repository().runs_of(file) else { return Ok(false) };
+        for run in runs {
+            let last = run.first.saturating_add(run.count.saturating_sub(1));
+            if !transaction.may_lean_on(&run.block, run.first)?
+                || !transaction.may_lean_on(&run.block, last)?
+            {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Says whether a sample of content gets smaller.
+///
+/// # Errors
+/// Those of the compressor.
+pub fn compresses(content: &[u8], compressor: &mut Compressor) -> Result<bool> {
+    let mut sample = Vec::with_capacity(SAMPLES * SAMPLE_BYTES);
+    for n in 0..SAMPLES {
+        let start = content.len() / SAMPLES * n;
+        sample.extend_from_slice(&content[start..content.len().min(start + SAMPLE_BYTES)]);
+    }
+    let mut out = Vec::new();
+    compressor.compress(&sample, &mut out)?;
+    Ok(out.len() < sample.len())
+}
+
+fn same_file(a: &SourceEntry, b: &SourceEntry) -> bool {
+    (a.kind, a.size, a.metadata.mtime, &a.detection)
+        == (b.kind, b.size, b.metadata.mtime, &b.detection)
+}
+
+/// Makes an entry of what was opened; a file's content is filled in later.
+///
+/// # Errors
+/// `InvalidInput` of origin source for a kind that is not stored, or too many attributes.
+pub fn to_tracked(opened: OpenedEntry, cut: u8) -> Result<TrackedEntry> {
+    let OpenedEntry { entry, link_target, extents } = opened;
+    let attributes: usize = entry.metadata.xattrs.iter().map(|x| x.value.len()).sum();
+    if attributes > crate::base::limits::XATTRS_BYTES_MAX {
+        return Err(Error::invalid("has more bytes of extended attributes than can be stored")
+            .at(Origin::Source));
+    }
+    let (major, minor) = entry.device;
+    let node = match entry.kind {
+        Kind::File => EntryNode::File(FileNode {
+            size: entry.size,
+            cut,
+            hard_link: entry.hard_link,
+            extents,
+            content: Content::Runs(Vec::new()),
+        }),
+        Kind::Directory => EntryNode::Directory,
+        Kind::Symlink => EntryNode::Symlink(link_target),
+        Kind::Fifo => EntryNode::Fifo,
+        Kind::CharDevice => EntryNode::CharDevice(major, minor),
+        Kind::BlockDevice => EntryNode::BlockDevice(major, minor),
+        Kind::Socket => {
+            return Err(Error::new(ErrorKind::NotFound, "became a socket").at(Origin::Source));
+        }
+    };
+    let entry_now = Entry { path: entry.path, metadata: entry.metadata, node };
+    Ok(TrackedEntry { entry: entry_now, detection: entry.detection })
+}

@@ -1,0 +1,179 @@
+//! Units: runs of neighbouring entries that one thread takes through all stages, and what comes
+//! back of them.
+
+use crate::base::error::Error;
+use crate::base::metadata::Extent;
+use crate::base::path::EntryPath;
+use crate::chunk::Cut;
+use crate::format::entry::Entry;
+use crate::format::entry::Run;
+use crate::format::entry::TrackedEntry;
+use crate::format::pack::EncodedBlock;
+use crate::repository::transaction::Known;
+use crate::source::OpenedEntry;
+use crate::source::SourceEntry;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
+
+/// A large file that several units read piece by piece.
+#[derive(Debug)]
+pub struct LargeFile {
+    /// The file as it was opened first.
+    pub opened: OpenedEntry,
+    /// The entry before, if there was one.
+    pub before: Option<Box<TrackedEntry>>,
+    /// The runs of the entry before, to look for chunks in first.
+    pub before_runs: Vec<Run>,
+    /// How it is cut.
+    pub cut: Cut,
+    trouble: Mutex<Trouble>,
+}
+
+#[derive(Debug, Default)]
+struct Trouble {
+    failure: Option<Error>,
+    has_changed: bool,
+}
+
+impl LargeFile {
+    /// Makes a file whose pieces are about to be read.
+    pub fn new(
+        opened: OpenedEntry,
+        before: Option<Box<TrackedEntry>>,
+        before_runs: Vec<Run>,
+        cut: Cut,
+    ) -> Self {
+        LargeFile { opened, before, before_runs, cut, trouble: Mutex::default() }
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Says that a piece could not be read.
+    pub fn fail(&self, error: Error) {
+        self.trouble().failure.get_or_insert(error);
+    }
+
+    /// Returns what went wrong with any of its pieces.
+    pub fn take_failure(&self) -> Option<Error> {
+        self.trouble().failure.take()
+    }
+
+    /// Says that it changed while it was read; returns whether this is the first to say so.
+    pub fn mark_changed(&self) -> bool {
+        !std::mem::replace(&mut self.trouble().has_changed, true)
+    }
+}
+
+/// One thing to do, in path order.
+#[derive(Debug)]
+pub enum Item {
+    /// Nothing: the entry is as before.
+    Keep(Box<TrackedEntry>),
+    /// Open, and read when it is a file.
+    Read {
+        /// As scanned.
+        now: SourceEntry,
+        /// As before.
+        before: Option<Box<TrackedEntry>>,
+        /// As a backup that died has stored it.
+        journal: Option<Box<TrackedEntry>>,
+    },
+    /// Read some extents of a large file.
+    Piece {
+        /// The file.
+        file: Arc<LargeFile>,
+        /// What to read of it.
+        extents: Vec<Extent>,
+        /// Whether the file ends with this piece.
+        is_last: bool,
+    },
+    /// Nothing: the entry is gone.
+    Delete(Box<TrackedEntry>),
+}
+
+/// A unit of work.
+#[derive(Debug)]
+pub struct Unit {
+    /// Its place in the order.
+    pub number: u64,
+    /// What to do.
+    pub items: Vec<Item>,
+}
+
+/// Blobs that follow each other: `count` places from `at`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stretch {
+    /// Where the first one is.
+    pub at: Known,
+    /// How many.
+    pub count: u32,
+    /// How many bytes.
+    pub bytes: u64,
+}
+
+/// What came of one item.
+#[derive(Debug)]
+pub enum Outcome {
+    /// As before.
+    Keep(Box<TrackedEntry>),
+    /// Read; a file's content is in the stretches, and its entry's is empty.
+    Put(Box<TrackedEntry>, Vec<Stretch>, Option<Box<TrackedEntry>>),
+    /// Stored by a backup that died, and still there: the entry is complete.
+    Resumed(Box<TrackedEntry>, Option<Box<TrackedEntry>>),
+    /// A piece of a large file.
+    Piece(Arc<LargeFile>, Vec<Stretch>, bool),
+    /// Could not be read; the entry before stays.
+    Failed(EntryPath, Error, Option<Box<TrackedEntry>>),
+    /// Vanished since the scan: as if it had not been there.
+    Vanished(EntryPath, Option<Box<TrackedEntry>>),
+    /// Gone.
+    Delete(Box<TrackedEntry>),
+}
+
+/// What came of a unit.
+#[derive(Debug)]
+pub struct UnitResult {
+    /// Its place in the order.
+    pub number: u64,
+    /// What came of its items, in order.
+    pub outcomes: Vec<Outcome>,
+    /// New blocks, in order.
+    pub blocks: Vec<EncodedBlock>,
+    /// Bytes of new blobs.
+    pub new_bytes: u64,
+}
+
+/// Adds one blob to a list of stretches, going on with the last where it can.
+pub fn push_stretch(stretches: &mut Vec<Stretch>, at: Known, bytes: u64) {
+    if let Some(last) = stretches.last_mut()
+        && follows(last, &at)
+    {
+        last.count += 1;
+        last.bytes += bytes;
+        return;
+    }
+    stretches.push(Stretch { at, count: 1, bytes });
+}
+
+fn follows(last: &Stretch, next: &Known) -> bool {
+    match (last.at, *next) {
+        (Known::Stored(a, first), Known::Stored(b, place)) => {
+            a == b && first.checked_add(last.count) == Some(place)
+        }
+        (Known::Written(a), Known::Written(b)) => {
+            a.number == b.number && a.place + last.count == b.place
+        }
+        _ => false,
+    }
+}
+
+/// Says whether two entries differ in nothing but the time of a folder.
+pub fn differs_in_time_only(a: &Entry, b: &Entry) -> bool {
+    let mut a = a.clone();
+    a.metadata.mtime = b.metadata.mtime;
+    a == *b
+}

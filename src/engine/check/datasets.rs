@@ -1,0 +1,444 @@
+//! Datasets as a check sees them: names, numbers, headers, chains, straight from the store.
+//!
+//! Nothing here uses the cached headers, and a gap or a damaged header hides no other.
+
+use crate::backend::Listed;
+use crate::backend::key::FolderKey;
+use crate::backend::key::ObjectKey;
+use crate::backend::list_all;
+use crate::base::error::Error;
+use crate::base::error::Origin;
+use crate::base::error::Result;
+use crate::base::id::BackupId;
+use crate::base::id::DatasetId;
+use crate::base::id::LeaseId;
+use crate::base::id::SnapshotHash;
+use crate::base::limits::RECORD_BYTES_MAX;
+use crate::codec::frame;
+use crate::codec::frame::ObjectKind;
+use crate::codec::serial;
+use crate::engine::check::Run;
+use crate::engine::check::Severity;
+use crate::engine::check::ledger::Ledger;
+use crate::engine::check::ledger::Sufferer;
+use crate::engine::check::objects::belongs;
+use crate::engine::check::objects::foreign;
+use crate::engine::check::objects::note_unreadable;
+use crate::format::backup;
+use crate::format::backup::Counts;
+use crate::format::backup::Header;
+use crate::format::dataset::FloorRecord;
+use crate::format::dataset::HiddenRecord;
+use crate::format::dataset::NameRecord;
+use crate::format::dataset::TagsRecord;
+use crate::format::dataset::VoidRecord;
+use crate::repository::layout;
+use crate::repository::layout::NumberObject;
+use crate::repository::lease;
+use crate::repository::lease::Lease;
+use std::collections::BTreeMap;
+use std::collections::HashSet;
+use std::sync::Arc;
+
+/// A dataset and what to call it.
+#[derive(Clone, Debug)]
+pub(crate) struct Named {
+    pub(crate) id: DatasetId,
+    /// Its name; its id when no name leads to it.
+    pub(crate) label: Arc<str>,
+}
+
+/// What a check keeps of a header; the rest is read again when it is replayed.
+#[derive(Clone, Debug)]
+pub(crate) struct Kept {
+    pub(crate) key: ObjectKey,
+    pub(crate) chain: Vec<u64>,
+    pub(crate) counts: Counts,
+    pub(crate) snapshot: SnapshotHash,
+    pub(crate) is_hidden: bool,
+}
+
+/// A dataset with its headers.
+pub(crate) struct View {
+    pub(crate) named: Named,
+    pub(crate) headers: BTreeMap<u64, Kept>,
+    forgotten: HashSet<u64>,
+    floor: u64,
+    remaining: HashSet<u64>,
+}
+
+impl View {
+    /// Goes through the backups that were not forgotten.
+    pub(crate) fn visible(&self) -> impl Iterator<Item = u64> + '_ {
+        self.headers.iter().filter(|(_, kept)| !kept.is_hidden).map(|(&n, _)| n)
+    }
+
+    /// Says whether a backup was forgotten or pruned.
+    pub(crate) fn is_forgotten(&self, n: u64) -> bool {
+        self.forgotten.contains(&n) || (n < self.floor && !self.remaining.contains(&n))
+    }
+
+    /// Returns how many entries that are no folders a replay of all visible backups gives.
+    pub(crate) fn files(&self) -> u64 {
+        self.visible().map(|n| self.headers[&n].counts.files).sum()
+    }
+
+    /// Names a backup.
+    pub(crate) fn sufferer(&self, n: u64) -> Sufferer {
+        (Arc::clone(&self.named.label), n)
+    }
+
+    /// Returns the visible backups that a number is replayed for.
+    fn users_of(&self, n: u64) -> Vec<Sufferer> {
+        let uses = |user: &u64| *user == n || self.headers[user].chain.contains(&n);
+        self.visible().filter(uses).map(|user| self.sufferer(user)).collect()
+    }
+}
+
+/// Reads all names; returns the datasets to look at, those that no name leads to included.
+pub(crate) fn names(run: &Run<'_>, ledger: &mut Ledger) -> Result<Vec<Named>> {
+    if let Some(name) = &run.options.dataset {
+        let dataset = run.repository.dataset(name)?;
+        return Ok(vec![Named { id: dataset.id(), label: name.as_str().into() }]);
+    }
+    let mut newest: BTreeMap<FolderKey, (u64, ObjectKey)> = BTreeMap::new();
+    for key in run.repository.store().names_below(&layout::folder("names")?)? {
+        let Some(revision) = layout::plain_number(key.name()) else {
+            foreign(ledger, key.as_str());
+            continue;
+        };
+        let slot = newest.entry(key.folder()).or_insert_with(|| (revision, key.clone()));
+        if revision > slot.0 {
+            *slot = (revision, key);
+        }
+    }
+    let mut damaged = Vec::new();
+    let mut named: BTreeMap<DatasetId, Named> = BTreeMap::new();
+    for (_, key) in newest.into_values() {
+        let read = run.repository.store().get::<NameRecord>(ObjectKind::Name, &key);
+        let Some(record) = note_unreadable(read, key.as_str(), ledger)? else {
+            damaged.push(key);
+            continue;
+        };
+        let Some(id) = record.dataset else { continue };
+        // Looking it up by name finds out whether the record stands where its name belongs.
+        let found = run.repository.dataset(&record.name);
+        let checked = found.and_then(|found| belongs(found.id() == id));
+        if note_unreadable(checked, key.as_str(), ledger)?.is_none() {
+            damaged.push(key);
+            continue;
+        }
+        named.insert(id, Named { id, label: record.name.as_str().into() });
+    }
+    for id in dataset_folders(run, ledger)? {
+        named.entry(id).or_insert_with(|| Named { id, label: id.to_string().into() });
+    }
+    note_nameless(run, &named, &damaged, ledger)?;
+    Ok(named.into_values().collect())
+}
+
+/// A dataset without a name is there, but nobody finds it: by which damaged name it went cannot
+/// be told, as its id is no hash that could be undone.
+fn note_nameless(
+    run: &Run<'_>,
+    named: &BTreeMap<DatasetId, Named>,
+    damaged: &[ObjectKey],
+    ledger: &mut Ledger,
+) -> Result<()> {
+    for dataset in named.values().filter(|named| *named.label == *named.id.to_string()) {
+        let folder = layout::dataset(&dataset.id)?;
+        let mut sufferers = Vec::new();
+        for key in run.repository.store().names_below(&folder)? {
+            if let Some(NumberObject::Header(n, _)) = layout::parse_number_object(key.name()) {
+                sufferers.push((Arc::clone(&dataset.label), n.0));
+            }
+        }
+        if damaged.is_empty() {
+            ledger.damage(folder.as_str(), "no name leads to this dataset");
+            ledger.suffer(folder.as_str(), sufferers, None);
+            continue;
+        }
+        for key in damaged {
+            ledger.suffer(key.as_str(), sufferers.clone(), None);
+        }
+    }
+    Ok(())
+}
+
+/// Returns the datasets that have a folder with something in it.
+fn dataset_folders(run: &Run<'_>, ledger: &mut Ledger) -> Result<Vec<DatasetId>> {
+    let mut ids = Vec::new();
+    for half in folders_in(run, &layout::folder("datasets")?, ledger)? {
+        for folder in folders_in(run, &half, ledger)? {
+            match folder.name().parse::<DatasetId>() {
+                Ok(id) if layout::dataset(&id)? == folder => {
+                    if !run.repository.store().names_below(&folder)?.is_empty() {
+                        ids.push(id);
+                    }
+                }
+                _ => foreign(ledger, folder.as_str()),
+            }
+        }
+    }
+    Ok(ids)
+}
+
+fn folders_in(run: &Run<'_>, folder: &FolderKey, ledger: &mut Ledger) -> Result<Vec<FolderKey>> {
+    let mut folders = Vec::new();
+    let listed = run.repository.store().backend().list(folder, &mut |listed| {
+        match listed {
+            Listed::Object(object) => foreign(ledger, object.key.as_str()),
+            Listed::Folder(below) => folders.push(below),
+        }
+        Ok(())
+    });
+    listed.map_err(|e| e.context(format!("cannot list {folder}")).at(Origin::Repository))?;
+    Ok(folders)
+}
+
+/// Takes reader's leases, best effort, on the newest visible backup of each dataset, so that a
+/// prune that begins meanwhile keeps what is read here.
+pub(crate) fn take_leases(run: &Run<'_>, names: &[Named], leases: &mut Vec<Lease>) {
+    let store = run.repository.store();
+    for named in names {
+        let Ok(listed) = list_numbers(run, named, &mut Ledger::default()) else { continue };
+        let newest = listed.slots.iter().rev().find(|(n, slot)| {
+            let is_backup = |(key, _): &(ObjectKey, Option<LeaseId>)| {
+                let bytes = store.get_bytes(ObjectKind::Backup, key);
+                bytes.is_ok_and(|bytes| frame::peek_kind(&bytes) == Some(ObjectKind::Backup))
+            };
+            !slot.is_hidden && !listed.is_below_floor(**n) && slot.headers.iter().any(is_backup)
+        });
+        let Some((&n, _)) = newest else { continue };
+        let now = run.context.clock.now();
+        let purpose = format!("check of {}", named.label);
+        leases.extend(Lease::take(store, named.id, None, Some(BackupId(n)), &purpose, now));
+    }
+}
+
+#[derive(Default)]
+struct Slot {
+    headers: Vec<(ObjectKey, Option<LeaseId>)>,
+    is_hidden: bool,
+}
+
+#[derive(Default)]
+struct Listing {
+    slots: BTreeMap<u64, Slot>,
+    floor: u64,
+    remaining: HashSet<u64>,
+    /// Whether the highest floor could not be read: then no number is known to be missing below
+    /// the lowest that is there.
+    floor_is_damaged: bool,
+}
+
+impl Listing {
+    fn is_below_floor(&self, n: u64) -> bool {
+        n < self.floor && !self.remaining.contains(&n)
+    }
+
+    /// Returns the stretches of numbers that should hold a header or a void and do not.
+    fn gaps(&self, highest_known: u64) -> Vec<(u64, u64)> {
+        let is_there = |n: &u64| self.slots.get(n).is_some_and(|slot| !slot.headers.is_empty());
+        let present: Vec<u64> = self.slots.keys().copied().filter(is_there).collect();
+        let missing = self.remaining.iter().copied().filter(|n| !is_there(n));
+        let mut gaps: Vec<(u64, u64)> = missing.map(|n| (n, n + 1)).collect();
+        let lowest = if self.floor_is_damaged { present.first().copied() } else { None };
+        let mut expected = lowest.unwrap_or(self.floor);
+        // A marker outlives its header only below the floor.
+        let marked = self.slots.keys().next_back().map_or(0, |n| n + 1);
+        let end = marked.max(highest_known);
+        for n in present.into_iter().filter(|&n| n >= self.floor).chain([end]) {
+            if n > expected {
+                gaps.push((expected, n));
+            }
+            expected = expected.max(n.saturating_add(1));
+        }
+        gaps.sort_unstable();
+        gaps
+    }
+}
+
+/// Lists a dataset and reads its small records.
+fn list_numbers(run: &Run<'_>, named: &Named, ledger: &mut Ledger) -> Result<Listing> {
+    let store = run.repository.store();
+    let mut listing = Listing::default();
+    let mut floors = BTreeMap::new();
+    let mut small = Vec::new();
+    let folder = layout::dataset(&named.id)?;
+    list_all(store.backend(), &folder, &mut |object| {
+        let key = object.key;
+        if key.folder() == folder {
+            match layout::parse_floor(key.name()) {
+                Some(m) => drop(floors.insert(m, key)),
+                None => foreign(ledger, key.as_str()),
+            }
+            return Ok(());
+        }
+        let parsed = layout::parse_number_object(key.name());
+        let number = parsed.map(|parsed| match parsed {
+            NumberObject::Header(n, _) | NumberObject::Hidden(n) | NumberObject::Tags(n, _) => n,
+        });
+        let (Some(parsed), Some(n)) = (parsed, number) else {
+            foreign(ledger, key.as_str());
+            return Ok(());
+        };
+        if layout::thousand(&named.id, n)? != key.folder() {
+            foreign(ledger, key.as_str());
+            return Ok(());
+        }
+        let slot = listing.slots.entry(n.0).or_default();
+        match parsed {
+            NumberObject::Header(_, lease) => slot.headers.push((key, lease)),
+            NumberObject::Hidden(_) => {
+                slot.is_hidden = true;
+                small.push((parsed, n.0, key));
+            }
+            NumberObject::Tags(..) => small.push((parsed, n.0, key)),
+        }
+        Ok(())
+    })
+    .map_err(|e| e.context(format!("cannot list {folder}")).at(Origin::Repository))?;
+    for (m, key) in floors {
+        let read = store.get::<FloorRecord>(ObjectKind::Floor, &key);
+        let read = read.and_then(|record| belongs(record.floor == m).map(|()| record));
+        // In order, so that the highest has the last word.
+        let record = note_unreadable(read, key.as_str(), ledger)?;
+        listing.floor_is_damaged = record.is_none();
+        if let Some(record) = record {
+            listing.floor = m;
+            listing.remaining = record.remaining.into_iter().collect();
+        }
+    }
+    small_records(run, named, small, ledger)?;
+    Ok(listing)
+}
+
+fn small_records(
+    run: &Run<'_>,
+    named: &Named,
+    small: Vec<(NumberObject, u64, ObjectKey)>,
+    ledger: &mut Ledger,
+) -> Result<()> {
+    let store = run.repository.store();
+    for (parsed, n, key) in small {
+        let read = match parsed {
+            NumberObject::Tags(..) => {
+                store.get::<TagsRecord>(ObjectKind::Tags, &key).map(|record| record.number)
+            }
+            _ => store.get::<HiddenRecord>(ObjectKind::Hidden, &key).map(|record| record.number),
+        };
+        let checked = read.and_then(|number| belongs(number == n));
+        if note_unreadable(checked, key.as_str(), ledger)?.is_none() {
+            ledger.suffer(key.as_str(), [(Arc::clone(&named.label), n)], None);
+        }
+    }
+    Ok(())
+}
+
+/// Reads a dataset's headers from the store and looks whether their chains are there.
+pub(crate) fn view(run: &Run<'_>, named: &Named, ledger: &mut Ledger) -> Result<View> {
+    let listing = list_numbers(run, named, ledger)?;
+    let mut view = View {
+        named: named.clone(),
+        headers: BTreeMap::new(),
+        forgotten: listing.slots.iter().filter(|(_, s)| s.is_hidden).map(|(&n, _)| n).collect(),
+        floor: listing.floor,
+        remaining: listing.remaining.clone(),
+    };
+    for (&n, slot) in &listing.slots {
+        run.context.cancel.check()?;
+        if listing.is_below_floor(n) {
+            let message = "it stands below the floor and is void";
+            let keys = slot.headers.iter().map(|(key, _)| key.as_str());
+            keys.for_each(|key| ledger.add(Severity::Garbage, key, message));
+            continue;
+        }
+        for (key, lease) in &slot.headers {
+            let read = read_header(run, key, n, *lease);
+            let Some(header) = note_unreadable(read, key.as_str(), ledger)? else {
+                ledger.suffer(key.as_str(), [view.sufferer(n)], None);
+                continue;
+            };
+            let Some(header) = header else { continue };
+            if is_marked(run, *lease)? || view.headers.contains_key(&n) {
+                continue;
+            }
+            let kept = Kept {
+                key: key.clone(),
+                chain: header.chain.iter().map(|link| link.0).collect(),
+                counts: header.counts,
+                snapshot: header.snapshot,
+                is_hidden: slot.is_hidden,
+            };
+            view.headers.insert(n, kept);
+        }
+    }
+    note_gaps(run, &view, &listing, ledger)?;
+    check_chains(&view, ledger)?;
+    Ok(view)
+}
+
+/// Class B: a lease with a mark on it has no header to show.
+fn is_marked(run: &Run<'_>, lease: Option<LeaseId>) -> Result<bool> {
+    let Some(lease) = lease else { return Ok(false) };
+    Ok(!lease::marks_on(run.repository.store(), &lease)?.is_empty())
+}
+
+/// Reads what stands at a number, past the cache; None for a void.
+pub(crate) fn read_header(
+    run: &Run<'_>,
+    key: &ObjectKey,
+    n: u64,
+    lease: Option<LeaseId>,
+) -> Result<Option<Header>> {
+    let store = run.repository.store();
+    let bytes = store.get_bytes(ObjectKind::Backup, key)?;
+    let open = |kind| store.sealer().open(kind, key.as_str(), &bytes, RECORD_BYTES_MAX);
+    if frame::peek_kind(&bytes) == Some(ObjectKind::Void) {
+        let record: VoidRecord = serial::decode(&open(ObjectKind::Void)?, "a void")?;
+        belongs(record.number == n)?;
+        return Ok(None);
+    }
+    let header = backup::decode(&open(ObjectKind::Backup)?, &format!("header {key}"))?;
+    belongs(header.number.0 == n && lease.is_none_or(|lease| lease == header.lease))?;
+    Ok(Some(header))
+}
+
+fn note_gaps(run: &Run<'_>, view: &View, listing: &Listing, ledger: &mut Ledger) -> Result<()> {
+    // What this machine has seen before is only a hint, but no store may show less.
+    let remembered = run.repository.cache().read(&format!("seen/highest-{}", view.named.id));
+    let highest = remembered.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+    for (first, end) in listing.gaps(highest.unwrap_or(0)) {
+        let key = layout::header(&view.named.id, BackupId(first))?;
+        let numbers = match end - first {
+            1 => format!("number {first} is"),
+            _ => format!("numbers {first} to {} are", end - 1),
+        };
+        ledger.damage(key.as_str(), format!("{numbers} missing: neither backup nor void"));
+        let dependent = (first..end.min(first + 1000)).flat_map(|n| view.users_of(n));
+        ledger.suffer(key.as_str(), dependent.chain([view.sufferer(first)]), None);
+    }
+    Ok(())
+}
+
+/// Every backup of a chain must be there, with the beginning of the chain as its own.
+fn check_chains(view: &View, ledger: &mut Ledger) -> Result<()> {
+    for n in view.visible() {
+        let kept = &view.headers[&n];
+        for (position, link) in kept.chain.iter().enumerate() {
+            let Some(found) = view.headers.get(link) else {
+                let key = layout::header(&view.named.id, BackupId(*link))?;
+                ledger.damage(key.as_str(), "it is not readable, and later backups need it");
+                ledger.suffer(key.as_str(), [view.sufferer(n)], None);
+                continue;
+            };
+            if found.chain != kept.chain[..position] {
+                let error = Error::corrupt(format!("{link} is not the link it was written on"));
+                ledger.damage(kept.key.as_str(), error.to_string());
+                ledger.suffer(kept.key.as_str(), [view.sufferer(n)], None);
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,288 @@
+//! Reads packs, one a thread: checksum and name, footer against index, and with data every
+//! block and every blob.
+//!
+//! A pack whose checksum is wrong is looked into in any case, so that the finding tells which of
+//! its blocks can still be had.
+
+use crate::base::error::Error;
+use crate::base::error::Result;
+use crate::base::id::PackId;
+use crate::base::limits::PACK_BYTES_MAX;
+use crate::base::progress::Counter;
+use crate::codec::crypt::Part;
+use crate::codec::frame;
+use crate::codec::frame::ObjectKind;
+use crate::engine::check::Run;
+use crate::engine::check::damage_of;
+use crate::engine::check::ledger::Ledger;
+use crate::engine::check::stock::BadPlaces;
+use crate::engine::check::stock::Indexed;
+use crate::engine::check::stock::Stock;
+use crate::engine::check::stock::pack_object;
+use crate::format::block::Table;
+use crate::format::pack;
+use crate::format::pack::BlockRow;
+use crate::format::pack::PACK_TAIL_BYTES;
+use crate::repository::index::Location;
+use crate::repository::layout;
+use std::collections::BTreeSet;
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+/// A pack to read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Job {
+    pub(crate) pack: PackId,
+    pub(crate) size: u64,
+    /// Whether to decode its blocks.
+    pub(crate) data: bool,
+}
+
+/// What was found in one pack.
+struct Inspected {
+    pack: PackId,
+    messages: Vec<String>,
+    bad: Vec<(BlockRow, BadPlaces)>,
+    /// Blobs that were compared with their names.
+    blobs: u64,
+}
+
+/// Returns the packs that may have to be read, by name; those with data are chosen later.
+pub(crate) fn jobs(run: &Run<'_>, stock: &Stock) -> Vec<Job> {
+    if !run.options.read_packs && run.options.read_data.is_none() {
+        return Vec::new();
+    }
+    let named = stock.indexed.keys().filter_map(|pack| Some((*pack, *stock.there.get(pack)?)));
+    let mut jobs: Vec<Job> = named.map(|(pack, size)| Job { pack, size, data: false }).collect();
+    jobs.sort_unstable_by_key(|job| job.pack);
+    jobs
+}
+
+/// Returns those that hold a block which a snapshot touched.
+pub(crate) fn needed(run: &Run<'_>, stock: &Stock, mut jobs: Vec<Job>) -> Vec<Job> {
+    let mut needed = HashSet::new();
+    let index = run.repository.index();
+    for id in index.ids() {
+        // The visit does not fail, as what it calls does not.
+        let _ = index.visit(&id, &mut |location| {
+            if stock.is_touched(&location.row.block) {
+                needed.insert(location.pack.pack);
+            }
+            Ok(())
+        });
+    }
+    jobs.retain(|job| needed.contains(&job.pack));
+    jobs
+}
+
+/// Reads the packs and tells the stock what cannot be had of them.
+pub(crate) fn read_all(
+    run: &Run<'_>,
+    stock: &mut Stock,
+    jobs: &[Job],
+    ledger: &mut Ledger,
+) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let found: Mutex<Vec<Inspected>> = Mutex::default();
+    let failed: Mutex<Option<Error>> = Mutex::default();
+    let indexed = &stock.indexed;
+    let work = || {
+        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let inspected = run.context.cancel.check().and_then(|()| inspect(run, indexed, job));
+            match inspected {
+                Ok(inspected) => {
+                    run.blobs.fetch_add(inspected.blobs, Ordering::Relaxed);
+                    if !inspected.messages.is_empty() {
+                        found.lock().unwrap_or_else(PoisonError::into_inner).push(inspected);
+                    }
+                }
+                Err(e) => {
+                    next.store(jobs.len(), Ordering::Relaxed);
+                    failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
+                }
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..run.context.threads.min(jobs.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for inspected in &found {
+        let bad = inspected.bad.iter().map(|(row, places)| (row.block, places.clone()));
+        stock.bad.insert(inspected.pack, bad.collect());
+    }
+    // Only now is known which copies are good.
+    for inspected in found {
+        note(run, stock, inspected, ledger);
+    }
+    Ok(())
+}
+
+fn note(run: &Run<'_>, stock: &Stock, inspected: Inspected, ledger: &mut Ledger) {
+    let object = pack_object(&inspected.pack);
+    let total = stock.indexed.get(&inspected.pack).map_or(0, |indexed| indexed.rows);
+    let bad = inspected.bad.len();
+    let mut messages = inspected.messages;
+    let copied = inspected.bad.iter().filter(|(row, places)| {
+        let copies = run.repository.index().find(&row.block);
+        let lost = match places {
+            BadPlaces::All => (0..row.places).filter(|&place| row.has_place(place)).collect(),
+            BadPlaces::Some(places) => places.clone(),
+        };
+        lost.iter().all(|&place| copies.iter().any(|copy| stock.can_give(copy, place)))
+    });
+    let copied = copied.count();
+    let summary = match (bad, copied) {
+        (0, _) => "every block in it can still be read".to_owned(),
+        (_, 0) => format!("{bad} of its {total} blocks are damaged"),
+        (_, _) if bad == copied => {
+            format!("{bad} of its {total} blocks are damaged, but another good copy exists")
+        }
+        _ => {
+            format!("{bad} of its {total} blocks are damaged; of {copied} another good copy exists")
+        }
+    };
+    // Before the single blocks, of which a ledger keeps only some.
+    messages.insert(messages.len() - bad, summary);
+    messages.into_iter().for_each(|message| ledger.damage(&object, message));
+}
+
+fn inspect(
+    run: &Run<'_>,
+    indexed: &std::collections::HashMap<PackId, Indexed>,
+    job: &Job,
+) -> Result<Inspected> {
+    let mut inspected =
+        Inspected { pack: job.pack, messages: Vec::new(), bad: Vec::new(), blobs: 0 };
+    let Some(told) = indexed.get(&job.pack) else { return Ok(inspected) };
+    let key = layout::pack(&job.pack)?;
+    let bytes = match run.repository.store().backend().get(&key, PACK_BYTES_MAX) {
+        Ok(bytes) => bytes,
+        Err(e) => {
+            inspected.messages.push(damage_of(e)?.full_message());
+            Vec::new()
+        }
+    };
+    run.count_read(bytes.len() as u64);
+    let mut rows = Vec::new();
+    if inspected.messages.is_empty() {
+        match compare(run, told, &job.pack, &bytes) {
+            Ok(same) => rows = same,
+            Err(e) => inspected.messages.push(e.full_message()),
+        }
+    }
+    let is_damaged = !inspected.messages.is_empty();
+    if is_damaged {
+        rows = rows_of(run, &job.pack);
+    }
+    if job.data || is_damaged {
+        for location in rows {
+            run.context.cancel.check()?;
+            let (bad, blobs) = read_block(run, &location, &bytes);
+            inspected.blobs += if job.data { blobs } else { 0 };
+            if let Some((places, why)) = bad {
+                let message = format!("block {}: {why}", location.row.block.short());
+                inspected.messages.push(message);
+                inspected.bad.push((location.row, places));
+            }
+        }
+    }
+    run.context.progress.count(Counter::Bytes, job.size);
+    Ok(inspected)
+}
+
+/// Returns the rows that the indexes have of a pack whose own footer is not to be trusted. Goes
+/// through all of them, as they are sorted by block.
+fn rows_of(run: &Run<'_>, pack: &PackId) -> Vec<Location> {
+    let mut rows: Vec<Location> = Vec::new();
+    let index = run.repository.index();
+    for id in index.ids() {
+        // The visit does not fail, as what it calls does not.
+        let _ = index.visit(&id, &mut |location| {
+            let is_known = rows.iter().any(|known| known.row.offset == location.row.offset);
+            if location.pack.pack == *pack && !is_known {
+                rows.push(location);
+            }
+            Ok(())
+        });
+    }
+    rows.sort_unstable_by_key(|location| location.row.offset);
+    rows
+}
+
+/// Compares a whole pack with its name, its own checksum and the index. Returns its rows.
+fn compare(run: &Run<'_>, told: &Indexed, id: &PackId, bytes: &[u8]) -> Result<Vec<Location>> {
+    let size = bytes.len();
+    frame::open(ObjectKind::Pack, bytes, &id.short())?;
+    let repository = run.repository;
+    let keys = repository.store().sealer().keys();
+    let cipher = pack::open_head(id, bytes, &repository.id(), keys)?;
+    if bytes.get(frame::HEAD_BYTES..frame::HEAD_BYTES + 32) != Some(&told.salt[..]) {
+        return Err(Error::corrupt("its salt is not the one that its index tells"));
+    }
+    let tail = bytes.get(size.saturating_sub(PACK_TAIL_BYTES)..).unwrap_or(&[]);
+    // This compares the name with the checksum as well.
+    let at = pack::footer_range(id, size as u64, tail)?;
+    let mut footer = bytes[at.start as usize..at.end as usize].to_vec();
+    let footer = pack::decode_footer(id, &cipher, &mut footer, at.start)?;
+    let mut rows = Vec::with_capacity(footer.len());
+    for row in &footer {
+        let mut copies = repository.index().find(&row.block).into_iter();
+        rows.extend(copies.find(|copy| copy.pack.pack == *id && copy.row == *row));
+    }
+    let is_same = rows.len() == footer.len() && told.rows == footer.len() as u64;
+    if is_same { Ok(rows) } else { Err(Error::corrupt("its footer and its index differ")) }
+}
+
+/// What is wrong with a block, and how many of its blobs were compared.
+type Read = (Option<(BadPlaces, String)>, u64);
+
+fn read_block(run: &Run<'_>, location: &Location, bytes: &[u8]) -> Read {
+    let decoded = decode(run, location, bytes);
+    let block = match decoded {
+        Ok(block) => block,
+        Err(e) => return (Some((BadPlaces::All, e.full_message())), 0),
+    };
+    let mut bad = BTreeSet::new();
+    let mut why = String::new();
+    let mut blobs = 0;
+    for (place, _) in block.table.present() {
+        blobs += 1;
+        if let Err(e) = block.blob(run.repository, place) {
+            why = e.full_message();
+            bad.insert(place);
+        }
+    }
+    if bad.is_empty() { (None, blobs) } else { (Some((BadPlaces::Some(bad), why)), blobs) }
+}
+
+fn decode(
+    run: &Run<'_>,
+    location: &Location,
+    bytes: &[u8],
+) -> Result<crate::repository::blocks::Block> {
+    let row = &location.row;
+    let part = |offset: u32, length: u32| {
+        let end = (offset as usize).checked_add(length as usize);
+        let part = end.and_then(|end| bytes.get(offset as usize..end));
+        part.map(<[u8]>::to_vec).ok_or_else(|| Error::corrupt("the pack ends before it does"))
+    };
+    let cipher = run.repository.pack_cipher(location)?;
+    let mut sealed = part(row.table_offset, row.table_length)?;
+    let table = Table::decode(cipher.open(Part::Table, row.number, &mut sealed)?, &row.block)?;
+    if table.presence_bits() != row.present || table.places() != row.places {
+        return Err(Error::corrupt("its table and its index tell of other places"));
+    }
+    let mut sealed = part(row.offset, row.length)?;
+    run.repository.decode_copy(location, Arc::new(table), &mut sealed, Vec::new())
+}

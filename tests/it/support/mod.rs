@@ -1,0 +1,6 @@
+//! What tests share: temporary folders, awkward trees, and a look at trees that owes nothing to
+//! the code under test.
+
+pub(crate) mod folder;
+pub(crate) mod tree;
+pub(crate) mod world;

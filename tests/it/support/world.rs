@@ -1,0 +1,205 @@
+//! A repository with a clock and a cache of its own, and short words for what tests do with it.
+
+use icecore::backend::Backend;
+use icecore::backend::memory::MemoryBackend;
+use icecore::base::cancel::Cancel;
+use icecore::base::error::Result;
+use icecore::base::id::BackupId;
+use icecore::base::path::EntryPath;
+use icecore::base::progress::Collector;
+use icecore::base::secret::Secret;
+use icecore::base::time::FixedClock;
+use icecore::base::time::Timestamp;
+use icecore::codec::key::Argon2Cost;
+use icecore::engine::Context;
+use icecore::engine::backup;
+use icecore::engine::backup::BackupOptions;
+use icecore::engine::backup::BackupReport;
+use icecore::format::dataset::DatasetName;
+use icecore::repository::Repository;
+use icecore::repository::cache::CachePlace;
+use icecore::repository::history::Snapshot;
+use icecore::repository::open;
+use icecore::repository::open::CreateOptions;
+use icecore::repository::transaction;
+use icecore::source::Source;
+use icecore::source::memory::MemorySource;
+use std::sync::Arc;
+use tempfile::TempDir;
+
+/// Cheap enough for tests, and never for anything else.
+pub(crate) const CHEAP: Argon2Cost = Argon2Cost { memory_kib: 64, passes: 1, lanes: 1 };
+
+pub(crate) struct World {
+    pub(crate) backend: Arc<MemoryBackend>,
+    pub(crate) repository: Repository,
+    pub(crate) clock: FixedClock,
+    pub(crate) progress: Collector,
+    pub(crate) cancel: Cancel,
+    pub(crate) threads: usize,
+    cache: TempDir,
+    password: Option<Secret>,
+}
+
+impl World {
+    pub(crate) fn memory() -> Self {
+        Self::with(true, None)
+    }
+
+    pub(crate) fn encrypted() -> Self {
+        Self::with(true, Some(Secret::new(b"secret".to_vec())))
+    }
+
+    pub(crate) fn class_b() -> Self {
+        Self::with(false, None)
+    }
+
+    fn with(atomic_create: bool, password: Option<Secret>) -> Self {
+        let backend = Arc::new(MemoryBackend::with_atomic_create(atomic_create));
+        let cache = tempfile::tempdir().unwrap();
+        let clock = FixedClock::new(Timestamp::new(1_800_000_000, 0));
+        let options =
+            CreateOptions { password: password.clone(), cost: CHEAP, ..CreateOptions::default() };
+        let place = CachePlace::Kept(cache.path().join("0"));
+        let shared: Arc<dyn Backend> = Arc::clone(&backend) as Arc<dyn Backend>;
+        let repository =
+            open::create(shared, &options, &place, Timestamp::new(1_800_000_000, 0)).unwrap();
+        World {
+            backend,
+            repository,
+            clock,
+            progress: Collector::default(),
+            cancel: Cancel::new(),
+            threads: 2,
+            cache,
+            password,
+        }
+    }
+
+    /// Opens the repository anew with an empty cache, as on another machine.
+    pub(crate) fn forget_caches(&mut self) {
+        let count = std::fs::read_dir(self.cache.path()).unwrap().count();
+        let place = CachePlace::Kept(self.cache.path().join(count.to_string()));
+        let shared: Arc<dyn Backend> = Arc::clone(&self.backend) as Arc<dyn Backend>;
+        self.repository = open::open(shared, self.password.as_ref(), &place).unwrap();
+    }
+
+    /// Puts a wrapper around the backend, with an empty cache: what it does is seen from now on.
+    pub(crate) fn wrap(&mut self, wrap: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend>) {
+        let count = std::fs::read_dir(self.cache.path()).unwrap().count();
+        let place = CachePlace::Kept(self.cache.path().join(count.to_string()));
+        let wrapped = wrap(Arc::clone(&self.backend) as Arc<dyn Backend>);
+        self.repository = open::open(wrapped, self.password.as_ref(), &place).unwrap();
+    }
+
+    /// Makes a backup that is cancelled once so many files were opened.
+    pub(crate) fn wrap_cancel_after(&self, source: &MemorySource, files: usize) {
+        let cancel = self.cancel.clone();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while source.opened_count() < files {
+                    std::thread::yield_now();
+                }
+                cancel.cancel();
+            });
+            let error = self.backup(source).expect_err("cancelled");
+            assert_eq!(error.kind(), icecore::base::error::ErrorKind::Cancelled, "{error:?}");
+        });
+    }
+
+    /// Makes what was cancelled possible again.
+    pub(crate) fn cancel_again(&mut self) {
+        self.cancel = Cancel::new();
+    }
+
+    /// Removes all leases, as a prune does with those of the dead.
+    pub(crate) fn drop_leases(&self) {
+        for key in self.backend.objects().into_keys() {
+            if key.as_str().starts_with("leases/") {
+                self.backend.remove_raw(&key);
+            }
+        }
+    }
+
+    /// Says how many backups there are, and that each is readable from end to end.
+    pub(crate) fn sound_backups(&self) -> usize {
+        let Ok(dataset) = self.repository.dataset(&self.name()) else { return 0 };
+        let backups = dataset.backups().unwrap();
+        for backup in &backups {
+            for path in self.paths(backup.header.number.0) {
+                let path = EntryPath::new(path.as_bytes()).unwrap();
+                let tracked = self.snapshot(backup.header.number.0).entry(&path).unwrap();
+                if tracked.unwrap().entry.file().is_some() {
+                    self.content(backup.header.number.0, &path.to_string());
+                }
+            }
+        }
+        backups.len()
+    }
+
+    pub(crate) fn context(&self) -> Context<'_> {
+        Context {
+            progress: &self.progress,
+            cancel: &self.cancel,
+            clock: &self.clock,
+            threads: self.threads,
+        }
+    }
+
+    pub(crate) fn name(&self) -> DatasetName {
+        "data".parse().unwrap()
+    }
+
+    pub(crate) fn backup(&self, source: &dyn Source) -> Result<BackupReport> {
+        self.backup_with(source, &BackupOptions::default())
+    }
+
+    pub(crate) fn backup_with(
+        &self,
+        source: &dyn Source,
+        options: &BackupOptions,
+    ) -> Result<BackupReport> {
+        backup::run(&self.repository, &self.name(), source, options, &self.context())
+    }
+
+    pub(crate) fn snapshot(&self, number: u64) -> Snapshot {
+        let dataset = self.repository.dataset(&self.name()).unwrap();
+        let found = transaction::visible(&dataset, BackupId(number)).unwrap();
+        dataset.snapshot(&dataset.all_numbers().unwrap(), found).unwrap()
+    }
+
+    pub(crate) fn paths(&self, number: u64) -> Vec<String> {
+        let entries = self.snapshot(number).entries();
+        entries.map(|tracked| tracked.unwrap().entry.path.to_string()).collect()
+    }
+
+    pub(crate) fn full_numbers(&self) -> Vec<u64> {
+        let dataset = self.repository.dataset(&self.name()).unwrap();
+        let backups = dataset.backups().unwrap();
+        backups.iter().filter(|b| b.header.is_full()).map(|b| b.header.number.0).collect()
+    }
+
+    pub(crate) fn content(&self, number: u64, path: &str) -> Vec<u8> {
+        let path = EntryPath::new(path.as_bytes()).unwrap();
+        let tracked = self.snapshot(number).entry(&path).unwrap().expect("the entry is there");
+        let file = tracked.entry.file().expect("a file").clone();
+        let mut content = vec![0; file.size as usize];
+        let mut data = Vec::new();
+        for run in self.repository.runs_of(&file).unwrap() {
+            for place in run.first..run.first + run.count {
+                data.extend(self.repository.read_blob(&run.block, place).unwrap());
+            }
+        }
+        let mut at = 0;
+        for extent in file.extents() {
+            let (start, length) = (extent.offset as usize, extent.length as usize);
+            content[start..start + length].copy_from_slice(&data[at..at + length]);
+            at += length;
+        }
+        content
+    }
+
+    pub(crate) fn object_count(&self) -> usize {
+        self.backend.objects().len()
+    }
+}
