@@ -132,12 +132,16 @@ fn say(report: &CheckReport, session: &mut Session) -> Result<()> {
         0 => "no damage".to_owned(),
         _ => format!("{} DAMAGED", text::plural(damage as u64, "object is", "objects are")),
     };
+    let verified = match report.blobs {
+        0 => String::new(),
+        blobs => format!(", {} verified", text::plural(blobs, "blob", "blobs")),
+    };
     session.output.sentence(&format!(
-        "{found}: {} of {} looked at, {} with {}; {} read, {}",
+        "{found}: {} of {} replayed, {} with {} looked at{verified}; {} read, {}",
         text::plural(report.backups, "backup", "backups"),
         text::plural(report.datasets, "dataset", "datasets"),
         text::plural(report.packs, "pack", "packs"),
-        text::plural(report.blobs, "blob", "blobs"),
+        text::plural(report.blocks, "block", "blocks"),
         text::bytes(report.bytes_read),
         text::seconds(report.seconds),
     ))?;
