@@ -19,6 +19,7 @@ use std::path::PathBuf;
 #[command(
     name = "icecore",
     version,
+    propagate_version = true,
     max_term_width = 100,
     after_help = "Example:\n  icecore backup ~/photos\n  icecore restore photos@2 ~/restored"
 )]

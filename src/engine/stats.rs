@@ -35,7 +35,8 @@ pub struct DatasetStats {
     pub new_bytes: u64,
     /// Bytes that the visible backups put into the repository.
     pub stored_bytes: u64,
-    /// Bytes stored a day since the first backup, that one left out; None with less than two.
+    /// Bytes stored a day since the first backup, that one left out; None within the first day,
+    /// which tells nothing.
     pub stored_bytes_per_day: Option<f64>,
     /// Bytes by which the newest is larger than the first.
     pub growth_bytes: i64,
@@ -120,7 +121,7 @@ pub fn of_dataset(dataset: &Dataset) -> Result<DatasetStats> {
         logical_bytes: sum(|counts| counts.bytes),
         new_bytes: sum(|counts| counts.new_bytes),
         stored_bytes,
-        stored_bytes_per_day: (days > 0.0).then(|| since_first as f64 / days),
+        stored_bytes_per_day: (days >= 1.0).then(|| since_first as f64 / days),
         growth_bytes: bytes as i64 - first.map_or(0, |header| header.counts.bytes as i64),
     })
 }

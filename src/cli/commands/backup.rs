@@ -63,9 +63,6 @@ pub(crate) struct BackupArgs {
     #[arg(long)]
     full: bool,
 
-    #[command(flatten)]
-    filter: FilterArgs,
-
     /// Keep folders on other file systems without their contents
     #[arg(short = 'x', long)]
     one_file_system: bool,
@@ -75,8 +72,8 @@ pub(crate) struct BackupArgs {
     tags: Vec<String>,
 
     /// Describe the backup
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    description: String,
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
 
     /// Give the backup this time instead of now
     #[arg(long, value_name = "TIME")]
@@ -109,6 +106,10 @@ pub(crate) struct BackupArgs {
     /// Back up what a command prints, given after `--`; when it fails, no backup is made
     #[arg(long)]
     stdin_from_command: bool,
+
+    // Last, as its heading would stand above whatever follows.
+    #[command(flatten)]
+    filter: FilterArgs,
 }
 
 /// What a backup leaves out.
@@ -402,7 +403,7 @@ impl BackupArgs {
             allow_unchanged: self.allow_unchanged,
             dry_run: self.dry_run,
             tags: self.tags.clone(),
-            description: self.description.clone(),
+            description: self.description.clone().unwrap_or_default(),
             time: self.time.as_deref().map(|time| first_moment(time, now)).transpose()?,
             host: self.host.clone(),
             dataset_was_named: self.dataset.is_some(),

@@ -61,8 +61,8 @@ struct NewPasswordArgs {
     new_password_file: Option<PathBuf>,
 
     /// Call the slot so
-    #[arg(long, value_name = "TEXT", default_value = "")]
-    label: String,
+    #[arg(long, value_name = "TEXT")]
+    label: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -125,7 +125,12 @@ fn add(repository: &Repository, new: &NewPasswordArgs, session: &Session) -> Res
                 .hint("set ICECORE_NEW_PASSWORD, or use --new-password-file FILE"));
         }
     };
-    repository.add_key(&password, Argon2Cost::DEFAULT, &new.label, session.now())
+    repository.add_key(
+        &password,
+        Argon2Cost::DEFAULT,
+        new.label.as_deref().unwrap_or_default(),
+        session.now(),
+    )
 }
 
 fn report(added: Option<KeyId>, removed: Option<KeyId>, session: &mut Session) -> Result<()> {

@@ -120,17 +120,17 @@ fn print(stats: &RepositoryStats, session: &mut Session) -> Result<()> {
         table.print(&mut session.output)?;
     }
     let ratio = |name: &str, ratio: Option<f64>| match ratio {
-        Some(ratio) => format!(", {name} {ratio:.1}"),
+        Some(ratio) => format!(", {name} {ratio:.1} : 1"),
         None => String::new(),
     };
     session.output.line(&format!(
-        "{} ({}), {}, {} of {}{}{}",
+        "{} ({}) with {}, {} of {}{}{}",
         text::plural(stats.packs, "pack", "packs"),
         text::bytes(stats.pack_bytes),
         text::plural(stats.blocks, "block", "blocks"),
         text::plural(stats.blobs, "blob", "blobs"),
         text::bytes(stats.plain_bytes),
-        ratio("compressed to 1 :", stats.compression()),
-        ratio("all backups to 1 :", stats.ratio()),
+        ratio("compression", stats.compression()),
+        ratio("all backups against packs", stats.ratio()),
     ))
 }
