@@ -190,6 +190,11 @@ fn hash_file(file: &FileNode, out: &mut Vec<u8>) {
     }
 }
 
+/// Starts the hash over all entries of a snapshot, which [`Entry::hash_into`] feeds in order.
+pub fn snapshot_hasher() -> hash::Hasher {
+    hash::Hasher::new_derive("icecore 2026-11-21 snapshot hash v1")
+}
+
 /// An entry together with what tells whether it changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrackedEntry {

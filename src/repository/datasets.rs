@@ -5,6 +5,7 @@
 //! backup took), so a truncated listing is noticed: a gap is an error, never a shorter list.
 
 use crate::backend::Listed;
+use crate::backend::key::FolderKey;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
@@ -83,9 +84,17 @@ impl Repository {
         }
     }
 
+    /// Returns the folder that holds the revisions of a name.
+    ///
+    /// # Errors
+    /// `Bug`: a hash always makes a folder's key.
+    pub fn name_folder(&self, name: &DatasetName) -> Result<FolderKey> {
+        layout::name_folder(&self.name_hash(name))
+    }
+
     /// Returns the record of the highest revision of a name, and that revision.
     fn name_record(&self, name: &DatasetName) -> Result<Option<(u64, NameRecord)>> {
-        let keys = self.store().names_below(&layout::name_folder(&self.name_hash(name))?)?;
+        let keys = self.store().names_below(&self.name_folder(name)?)?;
         let newest = keys
             .iter()
             .filter_map(|key| Some((layout::plain_number(key.name())?, key)))
@@ -136,7 +145,7 @@ impl Repository {
         material.extend_from_slice(&revision.to_le_bytes());
         let digest = hash::derive("icecore 2026-11-21 dataset id v1", &material);
         let id = DatasetId::from_slice(&digest[..16])?;
-        let folder = layout::name_folder(&self.name_hash(name))?;
+        let folder = self.name_folder(name)?;
         let key = folder.object(&revision.to_string())?;
         let record = NameRecord { name: name.clone(), dataset: Some(id), written: now };
         if self.store().is_class_a() {
@@ -235,11 +244,7 @@ impl Dataset {
         Ok(numbers)
     }
 
-    fn list_thousand(
-        &self,
-        folder: &crate::backend::key::FolderKey,
-        numbers: &mut Numbers,
-    ) -> Result<()> {
+    fn list_thousand(&self, folder: &FolderKey, numbers: &mut Numbers) -> Result<()> {
         let listed = self.repository.store().backend().list(folder, &mut |listed| {
             let Listed::Object(object) = listed else { return Ok(()) };
             match layout::parse_number_object(object.key.name()) {

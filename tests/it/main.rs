@@ -6,6 +6,7 @@ mod backend;
 mod engine_backup;
 mod engine_backup_trouble;
 mod engine_check;
+mod model;
 mod source;
 mod support;
 mod target;

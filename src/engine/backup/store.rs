@@ -20,6 +20,7 @@ use crate::format::backup::Counts;
 use crate::format::entry::EntryNode;
 use crate::format::entry::Run;
 use crate::format::entry::TrackedEntry;
+use crate::format::entry::snapshot_hasher;
 use crate::format::range::Change;
 use crate::format::range::RangeRow;
 use crate::repository::packer::PackedReport;
@@ -72,7 +73,7 @@ impl<'a> Committer<'a> {
             metadata: None,
             rows,
             saved: None,
-            hasher: hash::Hasher::new_derive("icecore 2026-11-21 snapshot hash v1"),
+            hasher: snapshot_hasher(),
             scratch: Vec::new(),
             waiting: VecDeque::new(),
             large: Vec::new(),

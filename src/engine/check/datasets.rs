@@ -116,18 +116,14 @@ pub(crate) fn names(run: &Run<'_>, ledger: &mut Ledger) -> Result<Vec<Named>> {
     let mut named: BTreeMap<DatasetId, Named> = BTreeMap::new();
     for (_, key) in newest.into_values() {
         let read = run.repository.store().get::<NameRecord>(ObjectKind::Name, &key);
-        let Some(record) = note_unreadable(read, key.as_str(), ledger)? else {
+        let checked = read.and_then(|record| {
+            belongs(run.repository.name_folder(&record.name)? == key.folder()).map(|()| record)
+        });
+        let Some(record) = note_unreadable(checked, key.as_str(), ledger)? else {
             damaged.push(key);
             continue;
         };
         let Some(id) = record.dataset else { continue };
-        // Looking it up by name finds out whether the record stands where its name belongs.
-        let found = run.repository.dataset(&record.name);
-        let checked = found.and_then(|found| belongs(found.id() == id));
-        if note_unreadable(checked, key.as_str(), ledger)?.is_none() {
-            damaged.push(key);
-            continue;
-        }
         named.insert(id, Named { id, label: record.name.as_str().into() });
     }
     for id in dataset_folders(run, ledger)? {

@@ -7,10 +7,10 @@
 //! *Data* (`read_data`) decodes every block and compares every blob with its name.
 //!
 //! ```text
-//! objects ── small objects, indexes, list of packs ─┐
-//! datasets ─ names, numbers, headers, chains ───────┤
-//! packs ──── one pack a thread: what is bad in it ──┼─> ledger ─> findings
-//! replay ─── chains merged in one pass; rows ───────┘
+//! objects    small objects, indexes, list of packs   \
+//! datasets   names, numbers, headers, chains          |
+//! packs      one pack a thread: what is bad in it     |--> ledger --> findings
+//! replay     chains merged in one pass, run by run   /
 //! ```
 //!
 //! Packs come before the replay, so that one pass over the snapshots tells who suffers by what

@@ -40,7 +40,6 @@ struct Batch {
 }
 
 /// What replaying one backup gives.
-#[derive(Default)]
 struct Tally {
     hasher: hash::Hasher,
     files: u64,
@@ -148,7 +147,8 @@ impl<'a> Replay<'a> {
                 }
             }
         }
-        let tallies = batch.visible.iter().map(|_| Tally::default()).collect();
+        let tally = |_| Tally { hasher: entry::snapshot_hasher(), files: 0, entries: 0, bytes: 0 };
+        let tallies = batch.visible.iter().map(tally).collect();
         let visible = &batch.visible;
         let lists = LastBlock::default();
         Ok(Replay { run, view, visible, needs, streams, tallies, lists, ledger, counts })
