@@ -5,4 +5,5 @@
 
 pub mod connect;
 pub mod places;
+pub mod program;
 pub mod secret;
