@@ -17,6 +17,7 @@ use crate::support::tree::difference;
 use crate::support::tree::fingerprint;
 use crate::support::tree::noise;
 use crate::support::world::World;
+use icecore::backend::key::ObjectKey;
 use icecore::backend::wrap::counting::CountingBackend;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Origin;
@@ -43,6 +44,8 @@ fn everything_comes_back_as_it_was() {
     let counts = world.snapshot(0).backup().header.counts;
     assert_eq!((report.files, report.bytes), (counts.files, counts.bytes));
     assert_eq!(report.plan, []);
+    let leases = |key: &ObjectKey| key.as_str().starts_with("leases/");
+    assert!(!world.backend.objects().keys().any(leases), "the reader's lease is given back");
     let expected =
         [Extent { offset: 8192, length: 4096 }, Extent { offset: 1 << 19, length: 8192 }];
     assert_eq!(target.extents(&path("holes")).unwrap(), expected, "holes come back as holes");

@@ -26,6 +26,7 @@ use icecore::engine::restore::RestoreOptions;
 use icecore::format::pack::EncodedBlock;
 use icecore::format::pack::PackBuilder;
 use icecore::format::pack_index::IndexedPack;
+use icecore::repository::index::Location;
 use icecore::repository::layout;
 use icecore::source::memory::MemorySource;
 use icecore::target::Target;
@@ -260,4 +261,58 @@ fn a_cancelled_restore_leaves_no_stump() {
 
     assert_eq!(error.kind(), ErrorKind::Cancelled);
     assert!(target.entries().values().all(|entry| entry.kind != Kind::File));
+}
+
+#[test]
+fn when_the_backup_cannot_be_read_on_nothing_more_is_deleted() {
+    let mut source = MemorySource::new("long");
+    for n in 0..12_000 {
+        source = source.file(format!("{:02}/{n:05}", n / 1000), n.to_string());
+    }
+    let mut world = backed_up(&source);
+    let index = world.repository.index();
+    let mut metadata = Vec::new();
+    for id in index.ids() {
+        let mut visit = |location: Location| {
+            metadata.extend((location.row.class == 1).then_some(location.row));
+            Ok(())
+        };
+        index.visit(&id, &mut visit).unwrap();
+    }
+    metadata.sort_by_key(|row| row.offset);
+    assert!(metadata.len() > 2, "the entries are in several blocks");
+    damage(&world, &metadata[metadata.len() / 2].block);
+    world.forget_caches();
+    let target = MemoryTarget::new();
+    target.prepare().unwrap();
+    for extra in ["00", "extra"] {
+        put(&target, extra, b"extra");
+    }
+    let rule = RestoreOptions { delete: true, ..overwriting(Overwrite::Always) };
+
+    let error = try_restore(&world, 0, &target, &rule).unwrap_err();
+
+    assert_eq!((error.kind(), error.origin()), (ErrorKind::Corrupt, Origin::Repository));
+    assert_eq!(target.content(&path("extra")).unwrap(), b"extra");
+    for (at, entry) in target.entries() {
+        if entry.kind == Kind::File && at != path("extra") {
+            let number: u32 = String::from_utf8_lossy(at.name()).parse().unwrap();
+            assert_eq!(target.content(&at).unwrap(), number.to_string().into_bytes());
+        }
+    }
+}
+
+#[test]
+fn a_backup_that_was_forgotten_is_not_restored() {
+    let (_, world) = two_packs();
+    let snapshot = world.snapshot(0);
+    let dataset = snapshot.dataset().id();
+    let folder = layout::thousand(&dataset, snapshot.number()).unwrap();
+    world.backend.insert_raw(&folder.object("0.hidden").unwrap(), Vec::new());
+    let target = MemoryTarget::new();
+
+    let error = restore::run(&snapshot, &target, &options(), &world.context()).unwrap_err();
+
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+    assert_eq!(target.entries().len(), 0);
 }

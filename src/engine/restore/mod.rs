@@ -183,6 +183,22 @@ pub fn run_bounded(
     bounds: Bounds,
 ) -> Result<RestoreReport> {
     let started = context.clock.now();
+    let (repository, dataset) = (snapshot.repository(), snapshot.dataset());
+    let purpose = format!("restore of {}@{}", dataset.name(), snapshot.number().0);
+    // While it stands, no prune takes away what is read here.
+    let lease = repository.read_lease(dataset, snapshot.number(), &purpose, started)?;
+    let work = Work::new(repository, target, options, *context, bounds);
+    let restored = restore(snapshot, &work);
+    if let Some(lease) = lease {
+        lease.give_back();
+    }
+    let seconds = context.clock.now().seconds_since(started);
+    restored.map(|plan| work.into_report(plan, seconds))
+}
+
+/// Restores, and returns the plan of a dry run.
+fn restore(snapshot: &Snapshot, work: &Work<'_>) -> Result<Vec<PlannedAction>> {
+    let Work { target, options, context, .. } = *work;
     let selection = Selection::resolve(snapshot, options)?;
     let (mut writer, was_there) = enter(target, options)?;
     if options.overwrite.is_none()
@@ -196,19 +212,17 @@ pub fn run_bounded(
         false => Totals::default(),
     };
     context.progress.start(Phase::Restore, totals);
-    let work = Work::new(snapshot.repository(), target, options, *context, bounds);
-    let walked = Walker::new(&work, &selection, writer, was_there).run();
+    let walked = Walker::new(work, &selection, writer, was_there).run();
     context.progress.finish();
     let walked = walked?;
     if options.verify && !options.dry_run {
         target.writer()?.sync()?;
         context.progress.start(Phase::Verify, Totals::default());
-        let verified = verify::run(&work, &selection, &walked);
+        let verified = verify::run(work, &selection, &walked);
         context.progress.finish();
         verified?;
     }
-    let seconds = context.clock.now().seconds_since(started);
-    Ok(work.into_report(walked.plan, seconds))
+    Ok(walked.plan)
 }
 
 type RootWriter<'a> = Box<dyn TargetWriter + Send + 'a>;
