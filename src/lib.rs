@@ -4,6 +4,7 @@ pub mod backend;
 pub mod base;
 pub mod chunk;
 pub mod codec;
+pub mod docs;
 pub mod engine;
 pub mod format;
 pub mod repository;
