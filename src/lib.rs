@@ -3,7 +3,9 @@
 pub mod backend;
 pub mod base;
 pub mod chunk;
+pub mod cli;
 pub mod codec;
+pub mod config;
 pub mod docs;
 pub mod engine;
 pub mod format;

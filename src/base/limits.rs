@@ -103,6 +103,14 @@ pub const TABLE_CACHE_ROWS: usize = 128 * KIB;
 pub const RESTORE_WINDOW_ROWS: usize = 64 * KIB;
 /// Bytes of one read from a pack during a restore: neighbouring blocks come together.
 pub const RESTORE_READ_BYTES: usize = 4 * MIB;
+/// Paths, attributes and extents held by a window of a restore, in bytes; it is written early
+/// when they weigh this much.
+pub const RESTORE_WINDOW_BYTES: usize = 16 * MIB;
+/// Bytes between two wanted blocks of a pack that are read over rather than asked around: less
+/// than a round trip costs.
+pub const RESTORE_GAP_BYTES: u64 = 64 * KIB as u64;
+/// Bytes compared at a time where a file must hold zeros.
+pub const RESTORE_ZEROS_BYTES: usize = 256 * KIB;
 
 /// Memory argon2id may ask for when a key slot is read, in KiB: a hostile slot cannot ask for
 /// all of the machine.

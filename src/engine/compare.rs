@@ -2,7 +2,6 @@
 
 use crate::base::error::Error;
 use crate::base::error::Result;
-use crate::base::metadata::Kind;
 use crate::base::path::EntryPath;
 use crate::base::time::Timestamp;
 use crate::format::entry::Entry;
@@ -18,6 +17,8 @@ use std::iter::Peekable;
 const FINE_TICK_NANOS: u32 = 50_000_000;
 /// File systems without fractions tick in up to two seconds.
 const COARSE_TICK_SECONDS: i64 = 2;
+
+const NANOS_PER_SECOND: u32 = 1_000_000_000;
 
 /// Why an entry has to be looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,22 +108,20 @@ fn same_metadata(now: &SourceEntry, entry: &Entry) -> bool {
     same_node && a.mode == b.mode && (a.owner.uid, a.owner.gid) == (b.owner.uid, b.owner.gid)
 }
 
-/// A file changed within the same tick as it was read shows no sign of it (the racy-git rule).
+/// What changed within the same tick as it was read shows no sign of it (the racy-git rule). The
+/// inode's own time counts too: a program may put the time of the content back.
 fn is_racy(now: &SourceEntry, checked: Timestamp) -> bool {
-    if now.kind == Kind::Directory {
-        return false;
+    settled(now.metadata.mtime).max(settled(now.detection.ctime)) >= checked
+}
+
+/// Returns when a clock that showed `time` shows a later one for certain.
+fn settled(time: Timestamp) -> Timestamp {
+    if time.nanos() == 0 {
+        return time.plus_seconds(COARSE_TICK_SECONDS);
     }
-    let mtime = now.metadata.mtime;
-    let settled = if mtime.nanos() == 0 {
-        mtime.plus_seconds(COARSE_TICK_SECONDS)
-    } else {
-        let nanos = mtime.nanos() + FINE_TICK_NANOS;
-        Timestamp::new(
-            mtime.seconds().saturating_add(i64::from(nanos / 1_000_000_000)),
-            nanos % 1_000_000_000,
-        )
-    };
-    settled >= checked
+    let nanos = time.nanos() + FINE_TICK_NANOS;
+    let seconds = time.seconds().saturating_add(i64::from(nanos / NANOS_PER_SECOND));
+    Timestamp::new(seconds, nanos % NANOS_PER_SECOND)
 }
 
 /// Streams the comparison of two sorted streams.
@@ -219,6 +218,7 @@ where
 mod tests {
     use super::*;
     use crate::base::metadata::Detection;
+    use crate::base::metadata::Kind;
     use crate::base::metadata::Metadata;
 
     const CHECKED: Timestamp = Timestamp::new(1_000, 0);

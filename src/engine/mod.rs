@@ -21,10 +21,14 @@ use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 
+pub mod address;
 pub mod backup;
 pub mod check;
 pub mod compare;
+pub mod list;
 pub mod pool;
+pub mod restore;
+pub mod stats;
 
 /// What every operation is given besides its arguments.
 #[derive(Clone, Copy)]

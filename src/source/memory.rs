@@ -316,7 +316,12 @@ impl MemorySource {
         self.edit_node(&named(path), |node| node.failure = failure);
     }
 
-    /// Returns what was opened since this was last asked, in order of opening.
+    /// Returns how many paths were opened since [`MemorySource::take_opened`] was last called.
+    pub fn opened_count(&self) -> usize {
+        self.lock().opened.len()
+    }
+
+    /// Returns the paths opened since this was last called, in order of opening.
     pub fn take_opened(&self) -> Vec<EntryPath> {
         std::mem::take(&mut self.lock().opened)
     }

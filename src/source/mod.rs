@@ -18,6 +18,7 @@ use crate::base::path::EntryPath;
 pub mod filter;
 pub mod local;
 pub mod memory;
+pub mod stream;
 
 /// One entry as a scan shows it: what one `stat` tells, nothing that needs the entry opened.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,12 @@
 
 mod backend;
 mod engine_backup;
+mod engine_backup_trouble;
 mod engine_check;
+mod engine_restore;
+mod engine_restore_over;
+mod engine_restore_trouble;
+mod model;
 mod source;
 mod support;
 mod target;

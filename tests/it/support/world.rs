@@ -23,6 +23,7 @@ use icecore::repository::open;
 use icecore::repository::open::CreateOptions;
 use icecore::repository::transaction;
 use icecore::source::Source;
+use icecore::source::memory::MemorySource;
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -81,6 +82,59 @@ impl World {
         let place = CachePlace::Kept(self.cache.path().join(count.to_string()));
         let shared: Arc<dyn Backend> = Arc::clone(&self.backend) as Arc<dyn Backend>;
         self.repository = open::open(shared, self.password.as_ref(), &place).unwrap();
+    }
+
+    /// Puts a wrapper around the backend, with an empty cache: what it does is seen from now on.
+    pub(crate) fn wrap(&mut self, wrap: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend>) {
+        let count = std::fs::read_dir(self.cache.path()).unwrap().count();
+        let place = CachePlace::Kept(self.cache.path().join(count.to_string()));
+        let wrapped = wrap(Arc::clone(&self.backend) as Arc<dyn Backend>);
+        self.repository = open::open(wrapped, self.password.as_ref(), &place).unwrap();
+    }
+
+    /// Makes a backup that is cancelled once so many files were opened.
+    pub(crate) fn wrap_cancel_after(&self, source: &MemorySource, files: usize) {
+        let cancel = self.cancel.clone();
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while source.opened_count() < files {
+                    std::thread::yield_now();
+                }
+                cancel.cancel();
+            });
+            let error = self.backup(source).expect_err("cancelled");
+            assert_eq!(error.kind(), icecore::base::error::ErrorKind::Cancelled, "{error:?}");
+        });
+    }
+
+    /// Makes what was cancelled possible again.
+    pub(crate) fn cancel_again(&mut self) {
+        self.cancel = Cancel::new();
+    }
+
+    /// Removes all leases, as a prune does with those of the dead.
+    pub(crate) fn drop_leases(&self) {
+        for key in self.backend.objects().into_keys() {
+            if key.as_str().starts_with("leases/") {
+                self.backend.remove_raw(&key);
+            }
+        }
+    }
+
+    /// Says how many backups there are, and that each is readable from end to end.
+    pub(crate) fn sound_backups(&self) -> usize {
+        let Ok(dataset) = self.repository.dataset(&self.name()) else { return 0 };
+        let backups = dataset.backups().unwrap();
+        for backup in &backups {
+            for path in self.paths(backup.header.number.0) {
+                let path = EntryPath::new(path.as_bytes()).unwrap();
+                let tracked = self.snapshot(backup.header.number.0).entry(&path).unwrap();
+                if tracked.unwrap().entry.file().is_some() {
+                    self.content(backup.header.number.0, &path.to_string());
+                }
+            }
+        }
+        backups.len()
     }
 
     pub(crate) fn context(&self) -> Context<'_> {

@@ -1,0 +1,176 @@
+//! `icecore ls`.
+
+use crate::base::error::Result;
+use crate::base::metadata::Kind;
+use crate::base::path::display;
+use crate::cli::exit::Exit;
+use crate::cli::fields::PathField;
+use crate::cli::session::Session;
+use crate::cli::text;
+use crate::engine::list;
+use crate::engine::list::Depth;
+use crate::format::entry::Entry;
+use crate::format::entry::EntryNode;
+use clap::Args;
+use serde::Serialize;
+use std::ffi::OsString;
+
+/// List what is in a backup
+///
+/// Paths are shown from the root of the dataset, folders with a slash at their end.
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  icecore ls -l photos@3:2024")]
+pub(crate) struct LsArgs {
+    /// Backup, and maybe a path in it: DATASET[@VERSION][:PATH]
+    #[arg(value_name = "BACKUP[:PATH]")]
+    backup: OsString,
+
+    /// Show mode, owner, size and time
+    #[arg(short, long)]
+    long: bool,
+
+    /// List everything below, too
+    #[arg(short = 'R', long)]
+    recursive: bool,
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    #[serde(rename = "type")]
+    kind: &'static str,
+    #[serde(flatten)]
+    path: PathField,
+    bytes: u64,
+    mode: String,
+    uid: u32,
+    gid: u32,
+    user: &'a str,
+    group: &'a str,
+    time: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+}
+
+pub(crate) fn run(args: &LsArgs, session: &mut Session) -> Result<Exit> {
+    let at = session.address(&args.backup)?;
+    let repository = session.open()?;
+    let snapshot = session.find(&repository, &at)?.snapshot()?;
+    let depth = if args.recursive { Depth::Tree } else { Depth::Folder };
+    for entry in list::entries(&snapshot, &at.path, depth)? {
+        session.cancel.check()?;
+        let entry = entry?;
+        // A folder is not in its own list.
+        if entry.path == at.path && entry.kind() == Kind::Directory {
+            continue;
+        }
+        if session.output.is_json() {
+            session.output.document(&row(&entry))?;
+        } else {
+            session.output.line(&line(&entry, args.long))?;
+        }
+    }
+    Ok(Exit::Done)
+}
+
+fn size(entry: &Entry) -> u64 {
+    if let EntryNode::File(file) = &entry.node { file.size } else { 0 }
+}
+
+fn row(entry: &Entry) -> Row<'_> {
+    let metadata = &entry.metadata;
+    Row {
+        kind: entry.kind().as_str(),
+        path: PathField::new(&entry.path),
+        bytes: size(entry),
+        mode: format!("{:04o}", metadata.mode),
+        uid: metadata.owner.uid,
+        gid: metadata.owner.gid,
+        user: &metadata.owner.user,
+        group: &metadata.owner.group,
+        time: metadata.mtime.to_rfc3339(),
+        target: match &entry.node {
+            EntryNode::Symlink(target) => Some(display(target)),
+            _ => None,
+        },
+    }
+}
+
+fn line(entry: &Entry, is_long: bool) -> String {
+    let slash = if entry.kind() == Kind::Directory { "/" } else { "" };
+    let name = format!("{}{slash}", entry.path);
+    if !is_long {
+        return name;
+    }
+    let target = match &entry.node {
+        EntryNode::Symlink(target) => format!(" -> {}", display(target)),
+        _ => String::new(),
+    };
+    let size = match &entry.node {
+        EntryNode::File(file) => text::bytes(file.size),
+        EntryNode::CharDevice(major, minor) | EntryNode::BlockDevice(major, minor) => {
+            format!("{major}, {minor}")
+        }
+        _ => "-".to_owned(),
+    };
+    let owner = &entry.metadata.owner;
+    let named = |name: &str, number: u32| match name {
+        "" => number.to_string(),
+        name => display(name.as_bytes()),
+    };
+    format!(
+        "{} {:<8} {:<8} {size:>10}  {}  {name}{target}",
+        mode(entry),
+        named(&owner.user, owner.uid),
+        named(&owner.group, owner.gid),
+        entry.metadata.mtime.to_local_text(),
+    )
+}
+
+/// Shows kind and permissions as `ls` does: `drwxr-xr-x`.
+fn mode(entry: &Entry) -> String {
+    let mode = entry.metadata.mode;
+    let kind = match entry.kind() {
+        Kind::File => '-',
+        Kind::Directory => 'd',
+        Kind::Symlink => 'l',
+        Kind::Fifo => 'p',
+        Kind::CharDevice => 'c',
+        Kind::BlockDevice => 'b',
+        Kind::Socket => 's',
+    };
+    let mut text = String::from(kind);
+    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let bits = mode >> shift & 7;
+        text.push(if bits & 4 == 0 { '-' } else { 'r' });
+        text.push(if bits & 2 == 0 { '-' } else { 'w' });
+        text.push(match (mode & special != 0, bits & 1 != 0) {
+            (true, true) => letter,
+            (true, false) => letter.to_ascii_uppercase(),
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::metadata::Metadata;
+    use crate::base::path::EntryPath;
+
+    #[test]
+    fn modes_read_as_those_of_ls() {
+        let shown = |mode: u32, node: EntryNode| {
+            let metadata = Metadata { mode, ..Metadata::default() };
+            mode_of(&Entry { path: EntryPath::root(), metadata, node })
+        };
+        fn mode_of(entry: &Entry) -> String {
+            mode(entry)
+        }
+        assert_eq!(shown(0o755, EntryNode::Directory), "drwxr-xr-x");
+        assert_eq!(shown(0o1777, EntryNode::Directory), "drwxrwxrwt");
+        assert_eq!(shown(0o4750, EntryNode::Fifo), "prwsr-x---");
+        assert_eq!(shown(0o2640, EntryNode::Symlink(Vec::new())), "lrw-r-S---");
+    }
+}

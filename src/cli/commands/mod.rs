@@ -1,0 +1,54 @@
+//! The list of commands.
+
+use crate::base::error::Result;
+use crate::cli::exit::Exit;
+use crate::cli::session::Session;
+use clap::Subcommand;
+
+mod backup;
+mod cat;
+mod check;
+mod completions;
+mod init;
+mod key;
+mod list;
+mod ls;
+mod man;
+mod restore;
+mod show;
+mod stats;
+
+/// One command with its arguments; the comments of the arguments are their help.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Init(init::InitArgs),
+    Backup(Box<backup::BackupArgs>),
+    Restore(restore::RestoreArgs),
+    List(list::ListArgs),
+    Show(show::ShowArgs),
+    Ls(ls::LsArgs),
+    Cat(cat::CatArgs),
+    Check(check::CheckArgs),
+    Stats(stats::StatsArgs),
+    Key(key::KeyArgs),
+    Completions(completions::CompletionsArgs),
+    Man(man::ManArgs),
+}
+
+/// Runs a command.
+pub(crate) fn run(command: &Command, session: &mut Session) -> Result<Exit> {
+    match command {
+        Command::Init(args) => init::run(args, session),
+        Command::Backup(args) => backup::run(args, session),
+        Command::Restore(args) => restore::run(args, session),
+        Command::List(args) => list::run(args, session),
+        Command::Show(args) => show::run(args, session),
+        Command::Ls(args) => ls::run(args, session),
+        Command::Cat(args) => cat::run(args, session),
+        Command::Check(args) => check::run(args, session),
+        Command::Stats(args) => stats::run(args, session),
+        Command::Key(args) => key::run(args, session),
+        Command::Completions(args) => completions::run(args, session),
+        Command::Man(args) => man::run(args, session),
+    }
+}

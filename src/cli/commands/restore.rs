@@ -1,0 +1,249 @@
+//! `icecore restore`.
+
+use crate::base::error::Error;
+use crate::base::error::Result;
+use crate::base::path::EntryPath;
+use crate::base::time::parse_until;
+use crate::cli::exit::Exit;
+use crate::cli::fields;
+use crate::cli::fields::FailureFields;
+use crate::cli::fields::PathField;
+use crate::cli::output;
+use crate::cli::session::Found;
+use crate::cli::session::Session;
+use crate::cli::text;
+use crate::config::connect;
+use crate::engine::address;
+use crate::engine::address::Version;
+use crate::engine::restore;
+use crate::engine::restore::Overwrite;
+use crate::engine::restore::RestoreOptions;
+use crate::engine::restore::RestoreReport;
+use crate::source::filter::Filter;
+use crate::source::filter::FilterOptions;
+use crate::target::local::LocalTarget;
+use clap::Args;
+use clap::ValueEnum;
+use serde::Serialize;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStrExt;
+
+/// Bring a backup back
+///
+/// The contents of the dataset's root are put into TARGET. With DATASET:PATH only what is below
+/// PATH comes back, as seen from there; with --path it keeps its place. A target that is not
+/// empty is refused unless --overwrite or --delete says what to do with what is there.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  icecore restore photos ~/restored
+  icecore restore photos@3:2024/may ~/may
+  icecore restore photos --before '2026-11-20 14:00' ~/restored --path 2024")]
+pub(crate) struct RestoreArgs {
+    /// Backup to bring back: DATASET[@VERSION][:PATH]
+    #[arg(value_name = "BACKUP")]
+    backup: OsString,
+
+    /// Folder to write to; it is made when it is missing
+    #[arg(value_name = "TARGET")]
+    target: OsString,
+
+    /// Take the last backup at or before TIME
+    #[arg(long, value_name = "TIME")]
+    before: Option<String>,
+
+    /// Bring back only what is at or below PATH, in its place; may be repeated
+    #[arg(long = "path", value_name = "PATH")]
+    paths: Vec<OsString>,
+
+    /// Bring back only what matches GLOB; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    include: Vec<String>,
+
+    /// Leave out what matches GLOB; may be repeated
+    #[arg(short, long, value_name = "GLOB")]
+    exclude: Vec<String>,
+
+    /// Say what happens to files that are there already
+    #[arg(long, value_enum, value_name = "WHEN")]
+    overwrite: Option<When>,
+
+    /// Delete what is in TARGET and not in the backup
+    #[arg(long)]
+    delete: bool,
+
+    /// Read back and compare what was written
+    #[arg(long)]
+    verify: bool,
+
+    /// Only say what would be done
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+
+    /// Leave the owner of what is written to the system
+    #[arg(long)]
+    no_owner: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum When {
+    Always,
+    IfChanged,
+    IfNewer,
+    Never,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    dataset: &'a str,
+    backup: u64,
+    files: u64,
+    bytes: u64,
+    written_bytes: u64,
+    deleted: u64,
+    errors: Vec<FailureFields>,
+    seconds: f64,
+    dry_run: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    plan: Option<Vec<PlanRow>>,
+}
+
+#[derive(Serialize)]
+struct PlanRow {
+    #[serde(flatten)]
+    path: PathField,
+    action: &'static str,
+}
+
+pub(crate) fn run(args: &RestoreArgs, session: &mut Session) -> Result<Exit> {
+    let mut at = session.address(&args.backup)?;
+    if let Some(before) = &args.before {
+        if at.has_version {
+            return Err(Error::invalid("a version and --before both name a backup")
+                .hint("use one of them: DATASET@VERSION, or DATASET with --before TIME"));
+        }
+        at.version = Version::At(parse_until(before, session.now())?);
+    }
+    let options = args.options(at.path.clone())?;
+    let target = LocalTarget::new(&connect::local_path(&args.target)?);
+    let repository = session.open()?;
+    let found = session.find(&repository, &at)?;
+    let snapshot = found.snapshot()?;
+    let report = session.work(|context| restore::run(&snapshot, &target, &options, context))?;
+    if session.output.is_json() {
+        session.output.document(&document(&found, &report, args.dry_run))?;
+    } else {
+        say(&found, &report, args.dry_run, session)?;
+    }
+    Ok(Exit::of(report.errors.is_empty()))
+}
+
+impl RestoreArgs {
+    fn options(&self, strip: EntryPath) -> Result<RestoreOptions> {
+        let paths = self.paths.iter().map(|path| address::parse_path(path.as_bytes()));
+        let patterns = patterns(&self.include, &self.exclude);
+        Ok(RestoreOptions {
+            overwrite: self.overwrite.map(|when| match when {
+                When::Always => Overwrite::Always,
+                When::IfChanged => Overwrite::IfChanged,
+                When::IfNewer => Overwrite::IfNewer,
+                When::Never => Overwrite::Never,
+            }),
+            delete: self.delete,
+            verify: self.verify,
+            dry_run: self.dry_run,
+            owner: !self.no_owner,
+            strip,
+            paths: paths.collect::<Result<_>>()?,
+            filter: Filter::new(&FilterOptions { patterns, ..FilterOptions::default() })?,
+        })
+    }
+}
+
+/// Turns what to include into what to leave out: everything but folders, what is included, and
+/// what is below an included folder. Later patterns count more, so exclusions have the last word.
+fn patterns(include: &[String], exclude: &[String]) -> Vec<String> {
+    let mut patterns = Vec::new();
+    if !include.is_empty() {
+        patterns.extend(["*".to_owned(), "!*/".to_owned()]);
+    }
+    for glob in include {
+        let folder = glob.trim_end_matches('/');
+        // A pattern with a slash inside is meant from the root on, one without at any depth.
+        let below = if folder.contains('/') { "" } else { "**/" };
+        patterns.push(format!("!{glob}"));
+        patterns.push(format!("!{below}{folder}/**"));
+    }
+    patterns.extend(exclude.iter().cloned());
+    patterns
+}
+
+fn document<'a>(found: &'a Found, report: &RestoreReport, dry_run: bool) -> Document<'a> {
+    let row = |planned: &restore::PlannedAction| PlanRow {
+        path: PathField::new(&planned.path),
+        action: planned.action,
+    };
+    Document {
+        dataset: found.dataset.name().as_str(),
+        backup: found.backup.header.number.0,
+        files: report.files,
+        bytes: report.bytes,
+        written_bytes: report.written_bytes,
+        deleted: report.deleted,
+        errors: fields::failures(&report.errors),
+        seconds: report.seconds,
+        dry_run,
+        plan: dry_run.then(|| report.plan.iter().map(row).collect()),
+    }
+}
+
+fn say(found: &Found, report: &RestoreReport, dry_run: bool, session: &mut Session) -> Result<()> {
+    for planned in &report.plan {
+        session.output.line(&format!("{:<9} {}", planned.action, planned.path))?;
+    }
+    let name = found.name();
+    let deleted = match report.deleted {
+        0 => String::new(),
+        deleted => format!(", {} deleted", text::count(deleted)),
+    };
+    let dry = if dry_run { " (dry run: nothing was written)" } else { "" };
+    session.output.sentence(&format!(
+        "{name}: restored {} ({}), {} written{deleted}, {}{dry}",
+        text::plural(report.files, "file", "files"),
+        text::bytes(report.bytes),
+        text::bytes(report.written_bytes),
+        text::seconds(report.seconds),
+    ))?;
+    if !report.errors.is_empty() {
+        let entries = text::plural(report.errors.len() as u64, "entry", "entries");
+        output::talk(&format!("{name}: {entries} could not be restored as they were"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::metadata::Kind;
+    use crate::source::filter::FolderRules;
+
+    #[test]
+    fn what_is_included_comes_back_and_what_is_excluded_does_not() {
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let include: Vec<String> = words(&["*.jpg", "2024/may/", "notes"]);
+        let patterns = patterns(&include, &words(&["secret*"]));
+        let options = FilterOptions { patterns, ..FilterOptions::default() };
+        let filter = Filter::new(&options).expect("patterns");
+        let out = |path: &str, kind| {
+            let path = EntryPath::new(path.as_bytes()).expect("a path");
+            filter.excludes(&path, kind, 0, &FolderRules::none())
+        };
+        for back in ["a.jpg", "x/y/b.jpg", "2024/may/c/d.txt", "notes", "x/notes/e.txt"] {
+            assert!(!out(back, Kind::File), "{back}");
+        }
+        assert!(!out("2023", Kind::Directory), "a folder is looked into");
+        for left in ["a.png", "2023/may/c", "secret.jpg"] {
+            assert!(out(left, Kind::File), "{left}");
+        }
+    }
+}

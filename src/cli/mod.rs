@@ -1,0 +1,87 @@
+//! Floor 8: a person at a terminal, or a script. Parse flags, call below, print.
+//!
+//! stdout is data and stderr is talk: `output` alone writes to stdout, and `progress` draws on
+//! stderr. Every command is a file below `commands`: its arguments, whose comments are the
+//! manual, and a `run` that leaves the work to the engine. What a script may rely on, the names,
+//! the JSON fields and the exit codes of `exit`, does not change.
+
+use crate::cli::args::Cli;
+use crate::cli::output::Output;
+use crate::cli::session::Session;
+use clap::Parser;
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+mod args;
+mod commands;
+mod exit;
+mod fields;
+mod output;
+mod progress;
+mod session;
+mod signals;
+mod table;
+mod text;
+
+/// What `icecore` says when nothing is asked of it.
+const GUIDE: &str = "\
+icecore keeps every version of your folders, and gives any version back, exactly
+
+  icecore backup ~/photos              make a backup of a folder
+  icecore list                         show what is kept
+  icecore list photos                  show the backups of one dataset
+  icecore ls photos@3                  look inside a backup
+  icecore restore photos ~/restored    bring the newest backup back
+  icecore restore photos@2026-11-20 ~/restored
+                                       bring back what was there on that day
+  icecore check                        look for damage
+
+Backups go to ~/.local/share/icecore; `-r LOCATION` or ICECORE_REPOSITORY names
+another place, for example a disk: icecore -r /mnt/disk/backups backup ~/photos
+
+`icecore --help` lists all commands, `icecore COMMAND --help` explains one";
+
+/// Runs the program with the process's own arguments, and returns its exit code.
+pub fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    ExitCode::from(run(&arguments))
+}
+
+fn run(arguments: &[OsString]) -> u8 {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(e) => return refuse(arguments, &e),
+    };
+    let output = Output::new(cli.global.json, cli.global.quiet);
+    let mut session = Session::new(cli.global, output);
+    let done = match &cli.command {
+        Some(command) => commands::run(command, &mut session),
+        None => session.output.line(GUIDE).map(|()| exit::Exit::Done),
+    };
+    let done = done.and_then(|exit| session.output.finish().map(|()| exit));
+    if session.output.is_broken() {
+        // Whoever read the output has seen enough of it.
+        return exit::Exit::Done.code();
+    }
+    match done {
+        Ok(exit) => exit.code(),
+        Err(e) => {
+            session.output.error(&e);
+            exit::code_of(e.kind())
+        }
+    }
+}
+
+/// Answers what the parser took for itself: help and version, or arguments that make no sense.
+fn refuse(arguments: &[OsString], error: &clap::Error) -> u8 {
+    let mut flags = arguments.iter().take_while(|argument| *argument != "--");
+    let is_json = flags.any(|argument| argument == "--json");
+    let mut output = Output::new(is_json && error.use_stderr(), false);
+    let text = error.render();
+    if error.use_stderr() {
+        output.usage_error(&text.to_string(), &text.ansi().to_string());
+        return exit::USAGE;
+    }
+    let shown = output.raw(&text.to_string()).and_then(|()| output.finish());
+    if shown.is_ok() || output.is_broken() { exit::Exit::Done.code() } else { exit::FAILED }
+}

@@ -1,0 +1,146 @@
+//! Human or JSON; the only place that writes to stdout.
+//!
+//! stdout is data: rows, documents, file content. stderr is talk: errors, warnings, notes. A
+//! reader that goes away (`icecore ls -R | head`) ends the command with success.
+
+use crate::base::error::Error;
+use crate::base::error::Result;
+use crate::base::path::display;
+use crate::cli::fields::ErrorFields;
+use serde::Serialize;
+use std::io::BufWriter;
+use std::io::ErrorKind as Io;
+use std::io::IsTerminal;
+use std::io::Stdout;
+use std::io::Write;
+
+/// Where a command writes what it found.
+#[derive(Debug)]
+pub(crate) struct Output {
+    stdout: BufWriter<Stdout>,
+    is_json: bool,
+    is_quiet: bool,
+    is_broken: bool,
+}
+
+#[derive(Serialize)]
+struct ErrorDocument {
+    error: ErrorFields,
+}
+
+impl Output {
+    /// Makes the one output of a run.
+    pub(crate) fn new(is_json: bool, is_quiet: bool) -> Self {
+        let stdout = BufWriter::new(std::io::stdout());
+        Output { stdout, is_json, is_quiet, is_broken: false }
+    }
+
+    /// Says whether JSON was asked for.
+    pub(crate) fn is_json(&self) -> bool {
+        self.is_json
+    }
+
+    /// Says whether nobody reads the output any more.
+    pub(crate) fn is_broken(&self) -> bool {
+        self.is_broken
+    }
+
+    /// Writes a line of data.
+    pub(crate) fn line(&mut self, text: &str) -> Result<()> {
+        self.raw(text)?;
+        self.raw("\n")
+    }
+
+    /// Writes the sentence that sums a command up, unless it is to be quiet.
+    pub(crate) fn sentence(&mut self, text: &str) -> Result<()> {
+        if self.is_quiet { Ok(()) } else { self.line(text) }
+    }
+
+    /// Writes text as it is.
+    pub(crate) fn raw(&mut self, text: &str) -> Result<()> {
+        self.write_all(text.as_bytes()).map_err(cannot_write)
+    }
+
+    /// Writes a JSON document, or a row of such, on a line of its own.
+    pub(crate) fn document<T: Serialize>(&mut self, document: &T) -> Result<()> {
+        let text = serde_json::to_string(document)
+            .map_err(|e| Error::bug("a document does not encode").caused_by(e))?;
+        self.line(&text)
+    }
+
+    /// Hands over all that was written.
+    pub(crate) fn finish(&mut self) -> Result<()> {
+        self.flush().map_err(cannot_write)
+    }
+
+    /// Tells a person something beside the data, unless it is to be quiet.
+    pub(crate) fn note(&self, text: &str) {
+        if !self.is_quiet {
+            talk(text);
+        }
+    }
+
+    /// Tells of the error that ended the run.
+    pub(crate) fn error(&mut self, error: &Error) {
+        if self.is_json {
+            // The exit code tells as well, should this not be readable.
+            let document = ErrorDocument { error: ErrorFields::new(error) };
+            let _ = self.document(&document).and_then(|()| self.finish());
+            return;
+        }
+        let _ = self.finish();
+        tell(error);
+    }
+
+    /// Tells that the arguments make no sense, in the parser's words.
+    pub(crate) fn usage_error(&mut self, plain: &str, coloured: &str) {
+        if !self.is_json {
+            let has_colours = std::io::stderr().is_terminal();
+            return draw(if has_colours { coloured } else { plain });
+        }
+        let text = plain.strip_prefix("error: ").unwrap_or(plain);
+        let message = text.split("\n\n").next().unwrap_or_default();
+        let message: Vec<&str> = message.split_whitespace().collect();
+        let hint = Some("`icecore COMMAND --help` explains a command".to_owned());
+        let error = ErrorFields { kind: "usage", message: message.join(" "), hint };
+        let _ = self.document(&ErrorDocument { error }).and_then(|()| self.finish());
+    }
+}
+
+fn cannot_write(cause: std::io::Error) -> Error {
+    Error::io("cannot write to standard output", cause)
+}
+
+/// Writes a line for people to stderr.
+pub(crate) fn talk(text: &str) {
+    draw(&format!("icecore: {}\n", display(text.as_bytes())));
+}
+
+/// Writes to stderr as it is. That nobody can read it is no reason to stop.
+pub(crate) fn draw(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+}
+
+/// Tells people of an error, and what to do about it.
+pub(crate) fn tell(error: &Error) {
+    talk(&error.full_message());
+    if let Some(hint) = error.hint_text() {
+        draw(&format!("hint: {}\n", display(hint.as_bytes())));
+    }
+}
+
+/// Raw data, such as the content of a file.
+impl Write for Output {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let written = self.stdout.write(bytes);
+        self.is_broken |= written.as_ref().is_err_and(|e| e.kind() == Io::BrokenPipe);
+        written
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let flushed = self.stdout.flush();
+        self.is_broken |= flushed.as_ref().is_err_and(|e| e.kind() == Io::BrokenPipe);
+        flushed
+    }
+}

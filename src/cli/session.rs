@@ -1,0 +1,116 @@
+//! One run of the program: its global flags, its output, and how it reaches a repository.
+
+use crate::base::cancel::Cancel;
+use crate::base::error::Result;
+use crate::base::time::Clock;
+use crate::base::time::SystemClock;
+use crate::base::time::Timestamp;
+use crate::cli::args::GlobalArgs;
+use crate::cli::output::Output;
+use crate::cli::progress::Shown;
+use crate::cli::signals;
+use crate::config::connect::Settings;
+use crate::config::secret::PASSWORD_VARIABLE;
+use crate::config::secret::PasswordPlaces;
+use crate::engine::Context;
+use crate::engine::address;
+use crate::engine::address::BackupAddress;
+use crate::repository::Repository;
+use crate::repository::datasets::Backup;
+use crate::repository::datasets::Dataset;
+use crate::repository::history::Snapshot;
+use std::ffi::OsStr;
+use std::num::NonZeroUsize;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+/// What all commands share.
+pub(crate) struct Session {
+    pub(crate) global: GlobalArgs,
+    pub(crate) output: Output,
+    pub(crate) cancel: Cancel,
+}
+
+/// A backup that was named and found.
+pub(crate) struct Found {
+    pub(crate) dataset: Dataset,
+    pub(crate) backup: Arc<Backup>,
+}
+
+impl Session {
+    pub(crate) fn new(global: GlobalArgs, output: Output) -> Self {
+        Session { global, output, cancel: Cancel::new() }
+    }
+
+    pub(crate) fn now(&self) -> Timestamp {
+        SystemClock.now()
+    }
+
+    /// Returns what was said of the repository.
+    pub(crate) fn settings(&self) -> Settings {
+        let global = &self.global;
+        Settings {
+            location: global.repository.clone(),
+            password: PasswordPlaces {
+                file: global.password_file.clone(),
+                command: global.password_command.clone(),
+                variable: PASSWORD_VARIABLE,
+            },
+            cache: global.cache_dir.clone(),
+            no_cache: global.no_cache,
+        }
+    }
+
+    /// Opens the repository. From here on Ctrl-C asks first; until here, while a person may be
+    /// typing a password, it ends the program.
+    pub(crate) fn open(&self) -> Result<Repository> {
+        let repository = self.settings().open()?;
+        signals::install(&self.cancel)?;
+        Ok(repository)
+    }
+
+    /// Reads an address of a backup.
+    pub(crate) fn address(&self, text: &OsStr) -> Result<BackupAddress> {
+        BackupAddress::parse(text.as_bytes(), self.now())
+    }
+
+    /// Finds the backup that an address names.
+    pub(crate) fn find(&self, repository: &Repository, at: &BackupAddress) -> Result<Found> {
+        let dataset = repository.dataset(&at.dataset)?;
+        let (backup, note) = address::resolve(&dataset, &at.version)?;
+        if let Some(note) = note {
+            self.output.note(&note);
+        }
+        Ok(Found { dataset, backup })
+    }
+
+    /// Runs work of the engine under a progress that is shown.
+    pub(crate) fn work<T>(&self, work: impl FnOnce(&Context<'_>) -> Result<T>) -> Result<T> {
+        let progress = Shown::new(&self.global);
+        let done = work(&Context {
+            progress: &progress,
+            cancel: &self.cancel,
+            clock: &SystemClock,
+            threads: self.threads(),
+        });
+        progress.clear();
+        done
+    }
+
+    fn threads(&self) -> usize {
+        let threads = self.global.threads.or_else(|| std::thread::available_parallelism().ok());
+        threads.map_or(1, NonZeroUsize::get)
+    }
+}
+
+impl Found {
+    /// Returns the backup's state of the dataset.
+    pub(crate) fn snapshot(&self) -> Result<Snapshot> {
+        crate::engine::list::snapshot(&self.dataset, Arc::clone(&self.backup))
+    }
+
+    /// Returns its address for people: `photos@4`.
+    pub(crate) fn name(&self) -> String {
+        format!("{}@{}", self.dataset.name(), self.backup.header.number.0)
+    }
+}

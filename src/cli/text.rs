@@ -1,0 +1,120 @@
+//! Numbers as people read them, and as they write them.
+
+use crate::base::error::Error;
+use crate::base::error::Result;
+
+const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+
+/// Shows a number in groups of three: `48 210`.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() * 4 / 3);
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Shows how many there are of something: `1 file`, `48 210 files`.
+pub(crate) fn plural(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
+/// Shows a size: `512 B`, `6.1 GiB`.
+pub(crate) fn bytes(number: u64) -> String {
+    if number < 1024 {
+        return format!("{number} B");
+    }
+    let mut size = number as f64;
+    let mut unit = 0;
+    // What would print as 1024.0 of a unit is 1.0 of the next.
+    while size >= 1023.95 && unit + 1 < UNITS.len() {
+        size /= 1024.0;
+        unit += 1;
+    }
+    format!("{size:.1} {}", UNITS[unit])
+}
+
+/// Shows a duration: `1.9 s`, `2 min 5 s`, `3 h 12 min`.
+pub(crate) fn seconds(seconds: f64) -> String {
+    if seconds < 59.95 {
+        return format!("{:.1} s", seconds.max(0.0));
+    }
+    let whole = seconds.round() as u64;
+    match whole {
+        0..3_600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3_600, whole % 3_600 / 60),
+    }
+}
+
+/// Reads a size: `4096`, `100k`, `1.5 GiB`. All units are powers of 1024.
+///
+/// # Errors
+/// `InvalidInput` when it is none.
+pub(crate) fn parse_bytes(text: &str) -> Result<u64> {
+    let trimmed = text.trim();
+    let end = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
+    let (number, unit) = trimmed.split_at(end);
+    let unit = unit.trim().to_ascii_lowercase();
+    let unit = unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(&unit);
+    let power = match unit {
+        "" => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        _ => return Err(no_size(text)),
+    };
+    let number: f64 = number.parse().map_err(|_| no_size(text))?;
+    let size = number * 1024_f64.powi(power);
+    if size.is_finite() && size < u64::MAX as f64 { Ok(size as u64) } else { Err(no_size(text)) }
+}
+
+fn no_size(text: &str) -> Error {
+    Error::invalid(format!("{text:?} is no size: write 4096, 100k, 20M or 1.5G"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(count(0), "0");
+        assert_eq!(count(999), "999");
+        assert_eq!(count(48_210), "48 210");
+        assert_eq!(count(1_234_567), "1 234 567");
+        assert_eq!(plural(1, "file", "files"), "1 file");
+        assert_eq!(plural(0, "file", "files"), "0 files");
+    }
+
+    #[test]
+    fn sizes_have_one_digit_behind_the_point() {
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1024), "1.0 KiB");
+        assert_eq!(bytes(1024 * 1024 - 1), "1.0 MiB");
+        assert_eq!(bytes(6_549_825_126), "6.1 GiB");
+        assert_eq!(bytes(u64::MAX), "16.0 EiB");
+    }
+
+    #[test]
+    fn durations_grow_their_units() {
+        assert_eq!(seconds(0.04), "0.0 s");
+        assert_eq!(seconds(59.97), "1 min 0 s");
+        assert_eq!(seconds(125.4), "2 min 5 s");
+        assert_eq!(seconds(11_520.0), "3 h 12 min");
+    }
+
+    #[test]
+    fn sizes_are_read_in_powers_of_1024() {
+        assert_eq!(parse_bytes("4096").expect("a size"), 4096);
+        assert_eq!(parse_bytes("100k").expect("a size"), 102_400);
+        assert_eq!(parse_bytes("1.5 GiB").expect("a size"), 1_610_612_736);
+        for bad in ["", "k", "1x", "1.2.3", "-1", "99999999999999T"] {
+            assert!(parse_bytes(bad).is_err(), "{bad:?}");
+        }
+    }
+}

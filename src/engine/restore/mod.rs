@@ -1,0 +1,242 @@
+//! Brings a backup back into a folder.
+//!
+//! ```text
+//! snapshot --> select --> walk --------------------> window --> plan --> write (all threads)
+//!              which      folders, links, devices,   files and  by pack,  read a stretch of a
+//!              entries,   what to do with what       where      in offset pack, decode, verify,
+//!              renamed    stands in the target       their      order     create, write, set
+//!                         already (decide), what     blobs are            metadata, close
+//!                         to delete (folders)
+//!                                                    then: hard links, metadata of the folders
+//!                                                    that are done, deepest first; next window
+//! ```
+//!
+//! A window holds at most `RESTORE_WINDOW_ROWS` runs and `RESTORE_WINDOW_BYTES` of paths, a
+//! thread one stretch of a pack (`RESTORE_READ_BYTES`, or one block) and one decoded block; so
+//! memory does not grow with the dataset. Three things do: the first path of every file with
+//! several names, one bit an entry with `verify`, and the plan of a dry run.
+//!
+//! Every blob is verified against its name before it is written. A file that lacks some of its
+//! content is removed again and reported; the others go on. Only a file that was being brought
+//! up to date in place stays as it is, with a word on what it holds, as it is a person's own.
+
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Origin;
+use crate::base::error::Result;
+use crate::base::limits::RESTORE_READ_BYTES;
+use crate::base::limits::RESTORE_WINDOW_BYTES;
+use crate::base::limits::RESTORE_WINDOW_ROWS;
+use crate::base::path::EntryPath;
+use crate::base::progress::Phase;
+use crate::base::progress::Totals;
+use crate::engine::Context;
+use crate::engine::Failure;
+use crate::engine::restore::select::Selection;
+use crate::engine::restore::walk::Walker;
+use crate::engine::restore::work::Work;
+use crate::repository::history::Snapshot;
+use crate::source::filter::Filter;
+use crate::source::filter::FilterOptions;
+use crate::target::Target;
+use crate::target::TargetWriter;
+
+mod bits;
+mod compare;
+mod decide;
+mod fetch;
+mod flush;
+mod folders;
+mod layout;
+mod links;
+mod plan;
+mod select;
+mod verify;
+mod walk;
+mod window;
+mod work;
+mod write;
+
+/// What happens to what stands in the target already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Overwrite {
+    /// It is removed and made anew.
+    Always,
+    /// Files are compared by content, and only what differs is written, in place.
+    IfChanged,
+    /// It is replaced when the backup's is newer.
+    IfNewer,
+    /// It is kept.
+    Never,
+}
+
+/// What is restored, and how.
+#[derive(Clone, Debug)]
+pub struct RestoreOptions {
+    /// What happens to what is there; None: a target that is not empty is refused.
+    pub overwrite: Option<Overwrite>,
+    /// Remove what the backup does not have. What the selection leaves out is not touched.
+    pub delete: bool,
+    /// Make the target durable, then read every restored file back and compare.
+    pub verify: bool,
+    /// Decide everything and write nothing.
+    pub dry_run: bool,
+    /// Set owners.
+    pub owner: bool,
+    /// Restore only what lies within it, without it in front; of a file its name is kept.
+    pub strip: EntryPath,
+    /// Restore only what lies within any of these, whole paths kept. None: everything.
+    pub paths: Vec<EntryPath>,
+    /// Leaves entries out, by their paths in the backup.
+    pub filter: Filter,
+}
+
+impl Default for RestoreOptions {
+    fn default() -> Self {
+        let filter = Filter::new(&FilterOptions::default());
+        RestoreOptions {
+            overwrite: None,
+            delete: false,
+            verify: false,
+            dry_run: false,
+            owner: true,
+            strip: EntryPath::root(),
+            paths: Vec::new(),
+            filter: filter.expect("because without a pattern none can be bad"),
+        }
+    }
+}
+
+/// What a dry run would do with one path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedAction {
+    /// The path in the target.
+    pub path: EntryPath,
+    /// One of `create`, `overwrite`, `update`, `keep`, `delete`, `skip`.
+    pub action: &'static str,
+}
+
+/// What a restore did.
+#[derive(Clone, Debug, Default)]
+pub struct RestoreReport {
+    /// Entries that stand in the target as the backup has them, folders not counted.
+    pub files: u64,
+    /// Bytes of those, holes counted.
+    pub bytes: u64,
+    /// Bytes of content that were written.
+    pub written_bytes: u64,
+    /// Things removed by `delete`; a folder with all below it is one.
+    pub deleted: u64,
+    /// Entries that could not be restored as they were.
+    pub errors: Vec<Failure>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+    /// What would be done, in the order of paths; of a dry run only.
+    pub plan: Vec<PlannedAction>,
+}
+
+/// How much a restore holds in memory at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Runs, or entries without any, of one window.
+    pub window_rows: usize,
+    /// Bytes of paths, attributes and extents of one window.
+    pub window_bytes: usize,
+    /// Bytes of one read from a pack.
+    pub read_bytes: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Bounds {
+            window_rows: RESTORE_WINDOW_ROWS,
+            window_bytes: RESTORE_WINDOW_BYTES,
+            read_bytes: RESTORE_READ_BYTES as u64,
+        }
+    }
+}
+
+/// Restores a snapshot into a target.
+///
+/// # Errors
+/// `InvalidInput` when the target is not empty and nothing says what to do then; `NotFound` for
+/// a path that the backup does not have; `Full` and other failures of the whole target or the
+/// whole repository; `Cancelled`. What concerns one entry stands in the report.
+pub fn run(
+    snapshot: &Snapshot,
+    target: &dyn Target,
+    options: &RestoreOptions,
+    context: &Context<'_>,
+) -> Result<RestoreReport> {
+    run_bounded(snapshot, target, options, context, Bounds::default())
+}
+
+/// Restores like [`run`], with other bounds on memory: for machines that have little of it.
+///
+/// # Errors
+/// Those of [`run`].
+pub fn run_bounded(
+    snapshot: &Snapshot,
+    target: &dyn Target,
+    options: &RestoreOptions,
+    context: &Context<'_>,
+    bounds: Bounds,
+) -> Result<RestoreReport> {
+    let started = context.clock.now();
+    let selection = Selection::resolve(snapshot, options)?;
+    let (mut writer, was_there) = enter(target, options)?;
+    if options.overwrite.is_none()
+        && let Some(writer) = &mut writer
+    {
+        refuse_what_is_there(target, &mut **writer)?;
+    }
+    let counts = &snapshot.backup().header.counts;
+    let totals = match selection.is_everything() {
+        true => Totals { files: Some(counts.files), bytes: Some(counts.bytes) },
+        false => Totals::default(),
+    };
+    context.progress.start(Phase::Restore, totals);
+    let work = Work::new(snapshot.repository(), target, options, *context, bounds);
+    let walked = Walker::new(&work, &selection, writer, was_there).run();
+    context.progress.finish();
+    let walked = walked?;
+    if options.verify && !options.dry_run {
+        target.writer()?.sync()?;
+        context.progress.start(Phase::Verify, Totals::default());
+        let verified = verify::run(&work, &selection, &walked);
+        context.progress.finish();
+        verified?;
+    }
+    let seconds = context.clock.now().seconds_since(started);
+    Ok(work.into_report(walked.plan, seconds))
+}
+
+type RootWriter<'a> = Box<dyn TargetWriter + Send + 'a>;
+
+/// Makes the root, and says whether it was there. A dry run makes nothing, and has no writer
+/// where there is no root.
+fn enter<'a>(
+    target: &'a dyn Target,
+    options: &RestoreOptions,
+) -> Result<(Option<RootWriter<'a>>, bool)> {
+    if !options.dry_run {
+        let was_there = target.prepare()?;
+        return Ok((Some(target.writer()?), was_there));
+    }
+    match target.writer() {
+        Ok(writer) => Ok((Some(writer), true)),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok((None, false)),
+        Err(e) => Err(e),
+    }
+}
+
+fn refuse_what_is_there(target: &dyn Target, writer: &mut dyn TargetWriter) -> Result<()> {
+    if writer.list(&EntryPath::root())?.is_empty() {
+        return Ok(());
+    }
+    Err(Error::invalid(format!("{} is not empty", target.location()))
+        .hint(
+            "--overwrite always, if-changed, if-newer or never says what to do with what is there",
+        )
+        .at(Origin::Target))
+}

@@ -1,0 +1,435 @@
+//! Goes through the selected entries in order: makes folders and what is no file at once,
+//! deletes what is extra, and gathers files into windows.
+
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Origin;
+use crate::base::error::Result;
+use crate::base::path::EntryPath;
+use crate::engine::restore::PlannedAction;
+use crate::engine::restore::RootWriter;
+use crate::engine::restore::bits::Bits;
+use crate::engine::restore::decide::Decision;
+use crate::engine::restore::decide::decide;
+use crate::engine::restore::decide::metadata_differs;
+use crate::engine::restore::folders::Folders;
+use crate::engine::restore::folders::Level;
+use crate::engine::restore::links::Links;
+use crate::engine::restore::select::Picked;
+use crate::engine::restore::select::Selection;
+use crate::engine::restore::window::Before;
+use crate::engine::restore::window::FileJob;
+use crate::engine::restore::window::How;
+use crate::engine::restore::window::LinkJob;
+use crate::engine::restore::window::Window;
+use crate::engine::restore::window::for_each_run;
+use crate::engine::restore::work::Work;
+use crate::format::entry::Entry;
+use crate::format::entry::EntryNode;
+use crate::format::entry::FileNode;
+use crate::target::Node;
+use crate::target::TargetEntry;
+use crate::target::TargetWriter;
+
+/// What the walk leaves behind.
+#[derive(Default)]
+pub(super) struct Walked {
+    /// What a dry run would do.
+    pub(super) plan: Vec<PlannedAction>,
+    /// Which files were restored, by position; kept only for `verify`.
+    pub(super) restored: Bits,
+}
+
+/// The walk. It works on one thread; the files of each window are written on all.
+pub(super) struct Walker<'w, 'a> {
+    pub(super) work: &'w Work<'a>,
+    selection: &'w Selection<'a>,
+    /// None in a dry run into a target that is not there.
+    pub(super) writer: Option<RootWriter<'w>>,
+    folders: Folders,
+    pub(super) window: Window,
+    pub(super) links: Links,
+    /// The folder that could not be made last: nothing in it can be restored.
+    lost: Option<EntryPath>,
+    position: u64,
+    pub(super) walked: Walked,
+}
+
+impl<'w, 'a> Walker<'w, 'a> {
+    /// Stands before the first entry.
+    pub(super) fn new(
+        work: &'w Work<'a>,
+        selection: &'w Selection<'a>,
+        writer: Option<RootWriter<'w>>,
+        root_was_there: bool,
+    ) -> Self {
+        let mut folders = Folders::default();
+        // Without a rule the root was found empty: nothing in it has to be looked at.
+        let may_hold = root_was_there && work.options.overwrite.is_some();
+        folders.enter(&EntryPath::root(), None, may_hold, None);
+        Walker {
+            work,
+            selection,
+            writer,
+            folders,
+            window: Window::default(),
+            links: Links::default(),
+            lost: None,
+            position: 0,
+            walked: Walked::default(),
+        }
+    }
+
+    /// Restores all that is selected.
+    ///
+    /// # Errors
+    /// What concerns more than one entry. No file is left without all of its content then.
+    pub(super) fn run(mut self) -> Result<Walked> {
+        match self.walk() {
+            Ok(()) => Ok(self.walked),
+            Err(e) => {
+                self.remove_unfinished();
+                Err(e)
+            }
+        }
+    }
+
+    fn walk(&mut self) -> Result<()> {
+        if self.selection.covers_root() {
+            let names = self.names_to_sweep(&EntryPath::root())?;
+            if let Some(root) = self.folders.top() {
+                root.extra = names.map(|names| names.into_iter().peekable());
+            }
+        }
+        let mut broken_off = None;
+        for picked in self.selection.entries() {
+            self.work.context.cancel.check()?;
+            match picked {
+                Ok(picked) => self.step(picked)?,
+                Err(e) => {
+                    broken_off = Some(e);
+                    break;
+                }
+            }
+            if self.window.is_full(&self.work.bounds) {
+                self.flush(false)?;
+            }
+        }
+        if broken_off.is_some() {
+            self.folders.spare_extra();
+        }
+        self.leave(None)?;
+        self.flush(false)?;
+        // What came before the break is restored; the rest of the snapshot cannot be known.
+        broken_off.map_or(Ok(()), Err)
+    }
+
+    pub(super) fn writer(&mut self) -> Result<&mut (dyn TargetWriter + Send + 'w)> {
+        match &mut self.writer {
+            Some(writer) => Ok(&mut **writer),
+            None => Err(Error::bug("a dry run into nothing writes")),
+        }
+    }
+
+    fn is_dry(&self) -> bool {
+        self.work.options.dry_run
+    }
+
+    /// Adds a row to the plan of a dry run and returns its number.
+    fn planned(&mut self, path: &EntryPath, action: &'static str) -> usize {
+        let plan = &mut self.walked.plan;
+        if self.work.options.dry_run {
+            plan.push(PlannedAction { path: path.clone(), action });
+        }
+        plan.len().saturating_sub(1)
+    }
+
+    fn step(&mut self, picked: Picked) -> Result<()> {
+        let Picked { entry, is_above } = picked;
+        let position = self.position;
+        self.position += 1;
+        if self.lost.as_ref().is_some_and(|lost| entry.path.is_within(lost)) {
+            self.planned(&entry.path, "skip");
+            return Ok(());
+        }
+        self.lost = None;
+        self.leave(Some(&entry.path))?;
+        if entry.path.is_root() {
+            return self.step_root(entry);
+        }
+        if !self.folders.is_at(entry.path.parent_bytes()) {
+            let why = "the folder it is in is no part of the backup";
+            return self.fail(&entry, Error::corrupt(why).at(Origin::Repository));
+        }
+        self.sweep(&entry.path)?;
+        let may_be_there = self.folders.top().is_some_and(|folder| folder.was_there);
+        let there = match may_be_there {
+            true => self.writer()?.stat(&entry.path),
+            false => Ok(None),
+        };
+        let there = match there {
+            Ok(there) => there,
+            Err(e) => return self.fail(&entry, e),
+        };
+        let decision = decide(self.work.options.overwrite, &entry, there.as_ref());
+        if decision == Decision::Refuse {
+            let message = format!("cannot restore {}: something else stands there", entry.path);
+            let error = Error::new(ErrorKind::AlreadyExists, message).at(Origin::Target);
+            return self.fail(&entry, error);
+        }
+        match &entry.node {
+            EntryNode::Directory => self.folder(entry, decision, there.as_ref(), is_above),
+            EntryNode::File(_) => self.file(entry, decision, there.as_ref(), position),
+            EntryNode::Symlink(_)
+            | EntryNode::Fifo
+            | EntryNode::CharDevice(..)
+            | EntryNode::BlockDevice(..) => self.node(entry, decision),
+        }
+    }
+
+    /// Reports that an entry, with all below it, cannot be restored.
+    fn fail(&mut self, entry: &Entry, error: Error) -> Result<()> {
+        self.planned(&entry.path, "skip");
+        if entry.node != EntryNode::Directory {
+            return self.work.fail(&entry.path, error);
+        }
+        self.lost = Some(entry.path.clone());
+        let error = error.context("this folder and all in it are left out");
+        self.work.fail(&entry.path, error)
+    }
+
+    fn step_root(&mut self, entry: Entry) -> Result<()> {
+        let was_there = self.folders.top().is_some_and(|root| root.was_there);
+        let there = if was_there { self.writer()?.stat(&entry.path)? } else { None };
+        let decision = decide(self.work.options.overwrite, &entry, there.as_ref());
+        self.planned(&entry.path, folder_word(decision, &entry, there.as_ref(), self.work));
+        if matches!(decision, Decision::Create | Decision::Merge)
+            && let Some(root) = self.folders.top()
+        {
+            root.metadata = Some(entry.metadata);
+        }
+        Ok(())
+    }
+
+    fn folder(
+        &mut self,
+        entry: Entry,
+        decision: Decision,
+        there: Option<&TargetEntry>,
+        is_above: bool,
+    ) -> Result<()> {
+        let was_there = matches!(decision, Decision::Merge | Decision::Keep);
+        if !self.is_dry()
+            && let Err(e) = self.make_folder(&entry.path, decision)
+        {
+            return self.fail(&entry, e);
+        }
+        self.planned(&entry.path, folder_word(decision, &entry, there, self.work));
+        let names = match was_there && !is_above {
+            true => self.names_to_sweep(&entry.path)?,
+            false => None,
+        };
+        let metadata = (decision != Decision::Keep).then_some(entry.metadata);
+        self.folders.enter(&entry.path, metadata, was_there, names);
+        Ok(())
+    }
+
+    fn make_folder(&mut self, path: &EntryPath, decision: Decision) -> Result<()> {
+        let writer = self.writer()?;
+        match decision {
+            Decision::Keep => Ok(()),
+            Decision::Replace => writer.remove(path).and_then(|()| writer.create_directory(path)),
+            _ => writer.create_directory(path),
+        }
+    }
+
+    fn node(&mut self, entry: Entry, decision: Decision) -> Result<()> {
+        if decision == Decision::Keep {
+            self.planned(&entry.path, decision.word());
+            self.work.count_kept(0);
+            return Ok(());
+        }
+        if !self.is_dry()
+            && let Err(e) = self.make_node(&entry, decision)
+        {
+            return self.fail(&entry, e);
+        }
+        self.planned(&entry.path, decision.word());
+        self.work.count_restored(0);
+        Ok(())
+    }
+
+    fn make_node(&mut self, entry: &Entry, decision: Decision) -> Result<()> {
+        let node = match &entry.node {
+            EntryNode::Symlink(target) => Node::Symlink(target.clone()),
+            EntryNode::Fifo => Node::Fifo,
+            EntryNode::CharDevice(major, minor) => Node::CharDevice(*major, *minor),
+            EntryNode::BlockDevice(major, minor) => Node::BlockDevice(*major, *minor),
+            EntryNode::File(_) | EntryNode::Directory => {
+                return Err(Error::bug("a file or a folder was taken for a node"));
+            }
+        };
+        let rules = self.work.rules();
+        let writer = self.writer()?;
+        if decision == Decision::Replace {
+            writer.remove(&entry.path)?;
+        }
+        let untold = writer.create_node(&entry.path, &node, &entry.metadata, rules)?;
+        self.work.tell(&entry.path, untold);
+        Ok(())
+    }
+
+    fn file(
+        &mut self,
+        entry: Entry,
+        decision: Decision,
+        there: Option<&TargetEntry>,
+        position: u64,
+    ) -> Result<()> {
+        let Entry { path, metadata, node } = entry;
+        let EntryNode::File(file) = node else { return Err(Error::bug("this is no file")) };
+        if decision == Decision::Keep {
+            self.planned(&path, decision.word());
+            self.work.count_kept(file.size);
+            return Ok(());
+        }
+        let is_further = file.hard_link.filter(|&group| self.links.has(group));
+        if let Some(group) = is_further {
+            let replace = decision != Decision::Create;
+            self.planned(&path, if replace { "overwrite" } else { "create" });
+            self.window.add_link(LinkJob { path, group, replace, size: file.size });
+            return Ok(());
+        }
+        let planned = self.planned(&path, decision.word());
+        let how = match (decision, there) {
+            (Decision::Compare, Some(there)) => How::Compare(Before {
+                size: there.size,
+                opens_as_it_is: there.metadata.mode & 0o600 == 0o600,
+                metadata_differs: metadata_differs(
+                    &metadata,
+                    &there.metadata,
+                    self.work.options.owner,
+                ),
+            }),
+            (Decision::Create, _) => How::Create,
+            _ => How::Replace,
+        };
+        if self.is_dry() && !matches!(how, How::Compare(_)) {
+            self.work.count_restored(file.size);
+            self.work.count_done(file.size);
+            return Ok(());
+        }
+        if let Some(group) = file.hard_link.filter(|_| !self.is_dry()) {
+            self.links.remember(group, &path);
+        }
+        let mut job = FileJob::new(path, metadata, &file, how);
+        job.group = file.hard_link;
+        (job.position, job.planned) = (position, planned);
+        self.gather(job, &file)
+    }
+
+    /// Takes a file with all its runs into the window, which may be written in between.
+    fn gather(&mut self, job: FileJob, file: &FileNode) -> Result<()> {
+        let work = self.work;
+        let mut number = self.window.add_file(job);
+        let mut offset = 0;
+        let mut flushed = Ok(());
+        let gathered = for_each_run(work.repository, file, &mut |run| {
+            if self.window.is_full(&work.bounds) && self.window.files[number].has_uses {
+                flushed = self.flush(true);
+                number = 0;
+                if flushed.is_err() {
+                    return Err(Error::cancelled());
+                }
+            }
+            self.window.add_use(number, run, offset);
+            offset += run.bytes;
+            Ok(())
+        });
+        flushed?;
+        let job = &self.window.files[number];
+        let mut progress = job.progress();
+        progress.left -= 1;
+        if let Err(e) = gathered {
+            progress.lost = true;
+            drop(progress);
+            work.fail(&job.path, e)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves folders until `next` lies in the one that is left, all of them without a next.
+    fn leave(&mut self, next: Option<&EntryPath>) -> Result<()> {
+        while let Some((path, mut level)) = self.folders.leave(next)? {
+            self.remove_extra(&path, level.extra_before(None))?;
+            let Level { metadata, .. } = level;
+            if let Some(metadata) = metadata.filter(|_| !self.is_dry()) {
+                self.window.close_folder(path, metadata);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the names in a folder that was there, when what is extra is to be deleted.
+    fn names_to_sweep(&mut self, path: &EntryPath) -> Result<Option<Vec<Vec<u8>>>> {
+        if !self.work.options.delete || self.writer.is_none() {
+            return Ok(None);
+        }
+        match self.writer()?.list(path) {
+            Ok(names) => Ok(Some(names)),
+            Err(e) => self.work.fail(path, e).map(|()| None),
+        }
+    }
+
+    /// Deletes what stands before `next` in its folder and was not met in the stream.
+    fn sweep(&mut self, next: &EntryPath) -> Result<()> {
+        let Some(folder) = self.folders.top() else { return Ok(()) };
+        let names = folder.extra_before(Some(next.name()));
+        match next.parent() {
+            Some(folder) if !names.is_empty() => self.remove_extra(&folder, names),
+            _ => Ok(()),
+        }
+    }
+
+    fn remove_extra(&mut self, folder: &EntryPath, names: Vec<Vec<u8>>) -> Result<()> {
+        for name in names {
+            self.work.context.cancel.check()?;
+            let path = folder.join(&name)?;
+            if let Err(e) = self.remove_one(&path) {
+                self.work.fail(&path, e)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes one thing, unless the filter leaves it out: what a restore does not look at it
+    /// does not delete either.
+    fn remove_one(&mut self, path: &EntryPath) -> Result<()> {
+        let Some(there) = self.writer()?.stat(path)? else { return Ok(()) };
+        if self.selection.leaves_out(path, there.kind, there.size)? {
+            return Ok(());
+        }
+        if !self.is_dry() {
+            self.writer()?.remove(path)?;
+        }
+        self.planned(path, "delete");
+        self.work.count_deleted();
+        Ok(())
+    }
+}
+
+fn folder_word(
+    decision: Decision,
+    entry: &Entry,
+    there: Option<&TargetEntry>,
+    work: &Work<'_>,
+) -> &'static str {
+    match (decision, there) {
+        (Decision::Merge, Some(there))
+            if !metadata_differs(&entry.metadata, &there.metadata, work.options.owner) =>
+        {
+            Decision::Keep.word()
+        }
+        _ => decision.word(),
+    }
+}
