@@ -59,6 +59,7 @@ pub mod chunk;
 pub mod cli;
 pub mod codec;
 pub mod config;
+pub mod docs;
 pub mod engine;
 pub mod format;
 pub mod repository;

@@ -67,6 +67,20 @@ impl Sealer {
     /// # Errors
     /// `Bug` or `Io` of the layers below.
     pub fn seal(&self, kind: ObjectKind, object_key: &str, plain: &[u8]) -> Result<Vec<u8>> {
+        let salt = if self.keys.is_some() { sys::random()? } else { [0; 32] };
+        self.seal_with_salt(kind, object_key, plain, &salt)
+    }
+
+    /// Like [`Sealer::seal`] with a salt that is given: for golden files only, as no salt may be
+    /// used twice.
+    #[doc(hidden)]
+    pub fn seal_with_salt(
+        &self,
+        kind: ObjectKind,
+        object_key: &str,
+        plain: &[u8],
+        salt: &[u8; 32],
+    ) -> Result<Vec<u8>> {
         let mut flags = if self.keys.is_some() { frame::SEALED } else { 0 };
         let mut body = Vec::new();
         if plain.len() >= COMPRESS_BYTES_MIN {
@@ -78,9 +92,8 @@ impl Sealer {
         }
         let mut bytes = frame::start(kind, flags);
         if let Some(keys) = &self.keys {
-            let salt: [u8; 32] = sys::random()?;
-            let key = keys.record_key(&salt);
-            bytes.extend_from_slice(&salt);
+            let key = keys.record_key(salt);
+            bytes.extend_from_slice(salt);
             bytes.extend_from_slice(&crypt::commitment(&key));
             let associated = self.associated(kind, kind.version(), flags, object_key);
             let start = bytes.len();

@@ -178,12 +178,19 @@ impl PackBuilder {
     ///
     /// # Errors
     /// `Io` without randomness.
-    pub fn new(
+    pub fn new(repository: &RepositoryId, keys: Option<&Keys>, buffer: Vec<u8>) -> Result<Self> {
+        PackBuilder::with_salt(repository, keys, buffer, sys::random()?)
+    }
+
+    /// Like [`PackBuilder::new`] with a salt that is given: for golden files only, as no salt may
+    /// be used twice.
+    #[doc(hidden)]
+    pub fn with_salt(
         repository: &RepositoryId,
         keys: Option<&Keys>,
         mut buffer: Vec<u8>,
+        salt: [u8; 32],
     ) -> Result<Self> {
-        let salt: [u8; 32] = sys::random()?;
         let flags = if keys.is_some() { frame::SEALED } else { 0 };
         buffer.clear();
         frame::start_in(&mut buffer, ObjectKind::Pack, flags);

@@ -4,7 +4,6 @@ use crate::engine_check::world::NOW;
 use crate::engine_check::world::World;
 use crate::engine_check::world::add_small_objects;
 use crate::engine_check::world::name;
-use crate::engine_check::world::path;
 use crate::engine_check::world::world;
 use icecore::backend::key::ObjectKey;
 use icecore::backend::memory::MemoryBackend;
@@ -17,7 +16,6 @@ use icecore::base::id::TombstoneId;
 use icecore::base::progress::Silent;
 use icecore::base::sys::ProcessIdentity;
 use icecore::base::time::FixedClock;
-use icecore::codec::compress::Compressor;
 use icecore::codec::frame::ObjectKind;
 use icecore::engine::Context;
 use icecore::engine::check;
@@ -31,7 +29,6 @@ use icecore::format::lease::LeaseRecord;
 use icecore::format::tombstone::TombstoneRecord;
 use icecore::repository::Repository;
 use icecore::repository::layout;
-use icecore::repository::packer::Packer;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
@@ -449,18 +446,8 @@ fn a_header_that_tells_wrong_counts_or_another_hash_is_damage() {
 fn another_good_copy_of_a_block_spares_the_backups() {
     let world = world(false);
     let key = world.pack_of("music@0", "x");
-    let block =
-        world.trees["music@0"][&path("x")].file().expect("a file").content.direct()[0].block;
-    let location = world.repository.locate_block(&block).expect("located").remove(0);
-    let copy = world.repository.read_copy(&location).expect("reads");
-    let mut stored = Vec::new();
-    Compressor::new(3).expect("starts").compress(&copy.plain, &mut stored).expect("compresses");
-    let mut packer = Packer::start(&world.repository, LeaseId::new([0; 16])).expect("starts");
-    let table = (*copy.table).clone();
-    packer
-        .add(&icecore::format::pack::EncodedBlock { id: block, table, stored, class: 0 })
-        .expect("adds");
-    packer.finish().expect("finishes");
+    let pack = key.name().parse().expect("an id");
+    world.copy_blocks_of(&pack);
 
     let findings = check_with(&world, &data(), |b| flip(b, &key, 500));
     assert_eq!(findings.len(), 1, "{findings:?}");

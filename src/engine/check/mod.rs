@@ -34,11 +34,15 @@ use crate::base::progress::Totals;
 use crate::engine::Context;
 use crate::engine::check::datasets::View;
 use crate::engine::check::ledger::Ledger;
+use crate::engine::check::objects::Traces;
 use crate::format::dataset::DatasetName;
 use crate::repository::Repository;
 use crate::repository::lease::Lease;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+
+/// How often a repository is looked at again that a prune changes meanwhile.
+const LOOKS_MAX: usize = 3;
 
 /// How deep a check goes.
 #[derive(Clone, Debug, Default)]
@@ -150,16 +154,32 @@ pub fn run(
         blobs: AtomicU64::new(0),
     };
     let mut leases = Vec::new();
-    let checked = all(&run, &mut leases);
+    let checked = until_nothing_moved(&run, &mut leases);
     leases.into_iter().for_each(Lease::give_back);
     checked
+}
+
+/// A prune may move blocks to other packs while they are looked for in the old ones: what looks
+/// like damage then is looked at again.
+fn until_nothing_moved(run: &Run<'_>, leases: &mut Vec<Lease>) -> Result<CheckReport> {
+    for _ in 1..LOOKS_MAX {
+        let before = Traces::look(run)?;
+        let report = all(run, leases)?;
+        if report.is_ok() || !Traces::look(run)?.tell_of_a_prune(&before) {
+            return Ok(report);
+        }
+        run.blobs.store(0, Ordering::Relaxed);
+    }
+    all(run, leases)
 }
 
 fn all(run: &Run<'_>, leases: &mut Vec<Lease>) -> Result<CheckReport> {
     let started = run.context.clock.now();
     let mut ledger = Ledger::default();
     let names = datasets::names(run, &mut ledger)?;
-    datasets::take_leases(run, &names, leases);
+    if leases.is_empty() {
+        datasets::take_leases(run, &names, leases);
+    }
     let (mut stock, blocks) = objects::survey(run, &mut ledger)?;
     let views: Vec<View> =
         names.iter().map(|named| datasets::view(run, named, &mut ledger)).collect::<Result<_>>()?;

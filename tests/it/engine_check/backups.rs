@@ -11,9 +11,19 @@ use crate::engine_check::world::name;
 use crate::engine_check::world::world;
 use crate::support::tree::noise;
 use crate::support::world::World;
+use icecore::backend::Backend;
+use icecore::backend::key::ObjectKey;
+use icecore::backend::memory::MemoryBackend;
 use icecore::base::cancel::Cancel;
 use icecore::base::error::ErrorKind;
+use icecore::base::id::IndexId;
+use icecore::base::path::EntryPath;
+use icecore::base::progress::Counter;
+use icecore::base::progress::Phase;
+use icecore::base::progress::Progress;
 use icecore::base::progress::Silent;
+use icecore::base::progress::Totals;
+use icecore::base::progress::Warning;
 use icecore::base::time::FixedClock;
 use icecore::engine::Context;
 use icecore::engine::check;
@@ -126,4 +136,45 @@ fn a_cancelled_check_stops() {
     let context = Context { progress: &Silent, cancel: &cancel, clock: &clock, threads: 2 };
     let error = check::run(&world.repository, &data(), &context).expect_err("cancelled");
     assert_eq!(error.kind(), ErrorKind::Cancelled);
+}
+
+/// Takes objects away when the reading begins, after everything was listed.
+struct Mover<'a> {
+    backend: &'a MemoryBackend,
+    goes: [ObjectKey; 2],
+}
+
+impl Progress for Mover<'_> {
+    fn start(&self, _: Phase, _: Totals) {
+        self.goes.iter().for_each(|key| drop(self.backend.delete(key)));
+    }
+    fn count(&self, _: Counter, _: u64) {}
+    fn working_on(&self, _: &EntryPath) {}
+    fn warn(&self, _: &Warning) {}
+    fn finish(&self) {}
+}
+
+#[test]
+fn a_prune_that_moves_blocks_meanwhile_makes_no_damage() {
+    let world = world(false);
+    let pack = world.pack_of("music@0", "x");
+    let index = world.repository.index();
+    let names_it = |id: &IndexId| {
+        let packs = index.packs_of(id);
+        packs.iter().any(|other| layout::pack(&other.pack).expect("a key") == pack)
+    };
+    let id = index.ids().into_iter().find(names_it).expect("an index names it");
+    let packs = index.packs_of(&id);
+    for pack in packs {
+        world.copy_blocks_of(&pack.pack);
+    }
+    let goes = [pack.clone(), layout::index(&id).expect("a key")];
+    let (backend, repository) = world.copy();
+    let clock = FixedClock::new(NOW);
+    let mover = Mover { backend: &backend, goes };
+    let cancel = Cancel::new();
+    let context = Context { progress: &mover, cancel: &cancel, clock: &clock, threads: 2 };
+    let report = check::run(&repository, &data(), &context).expect("checks");
+    assert!(!backend.objects().contains_key(&pack), "it went");
+    assert!(report.is_ok(), "{:?}", report.findings);
 }

@@ -4,6 +4,7 @@ use icecore::backend::key::ObjectKey;
 use icecore::backend::memory::MemoryBackend;
 use icecore::base::id::BackupId;
 use icecore::base::id::LeaseId;
+use icecore::base::id::PackId;
 use icecore::base::id::SnapshotHash;
 use icecore::base::id::TombstoneId;
 use icecore::base::metadata::Detection;
@@ -30,6 +31,7 @@ use icecore::format::entry::TrackedEntry;
 use icecore::format::entry::snapshot_hasher;
 use icecore::format::lease::BeatRecord;
 use icecore::format::lease::LeaseRecord;
+use icecore::format::pack::EncodedBlock;
 use icecore::format::range::Change;
 use icecore::format::range::RangeRow;
 use icecore::format::tombstone::TombstoneRecord;
@@ -38,6 +40,7 @@ use icecore::repository::cache::CachePlace;
 use icecore::repository::layout;
 use icecore::repository::open;
 use icecore::repository::open::CreateOptions;
+use icecore::repository::packer::Packer;
 use icecore::repository::ranges::BlockBuilder;
 use icecore::repository::ranges::CLASS_CONTENT;
 use icecore::repository::ranges::MetadataWriter;
@@ -191,6 +194,30 @@ impl World {
         let block = entry.file().expect("a file").content.direct()[0].block;
         let copies = self.repository.locate_block(&block).expect("located");
         layout::pack(&copies[0].pack.pack).expect("a key")
+    }
+
+    /// Puts every block of a pack into another pack as well, with an index of its own.
+    pub(crate) fn copy_blocks_of(&self, pack: &PackId) {
+        let index = self.repository.index();
+        let mut packer = Packer::start(&self.repository, LeaseId::new([0; 16])).expect("starts");
+        let mut compressor = Compressor::new(3).expect("starts");
+        let mut copies = Vec::new();
+        for id in index.ids() {
+            let visited = index.visit(&id, &mut |location| {
+                copies.extend((location.pack.pack == *pack).then_some(location));
+                Ok(())
+            });
+            visited.expect("visits");
+        }
+        for location in copies {
+            let copy = self.repository.read_copy(&location).expect("reads");
+            let mut stored = Vec::new();
+            compressor.compress(&copy.plain, &mut stored).expect("compresses");
+            let (id, class) = (location.row.block, location.row.class);
+            let table = (*copy.table).clone();
+            packer.add(&EncodedBlock { id, table, stored, class }).expect("adds");
+        }
+        packer.finish().expect("finishes");
     }
 
     /// Which backups and paths have content in a pack: what a naive look at all trees says.
