@@ -42,7 +42,17 @@ use std::path::PathBuf;
 
 /// Names that steps choose from: few, so that they meet again; some awkward.
 const NAMES: [&[u8]; 12] = [
-    b"a", b"b", b"c.txt", b"d/e", b"d/f", b"d/g/h", b"d.x", b"d!", b"\xff\xfe", b"i/j\n", b"i/k",
+    b"a",
+    b"b",
+    b"c.txt",
+    b"d/e",
+    b"d/f",
+    b"d/g/h",
+    b"d.x",
+    b"d!",
+    b"\xff\xfe",
+    b"i/j\n",
+    b"i/k",
     b"l",
 ];
 
