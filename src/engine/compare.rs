@@ -2,7 +2,6 @@
 
 use crate::base::error::Error;
 use crate::base::error::Result;
-use crate::base::metadata::Kind;
 use crate::base::path::EntryPath;
 use crate::base::time::Timestamp;
 use crate::format::entry::Entry;
@@ -219,6 +218,7 @@ where
 mod tests {
     use super::*;
     use crate::base::metadata::Detection;
+    use crate::base::metadata::Kind;
     use crate::base::metadata::Metadata;
 
     const CHECKED: Timestamp = Timestamp::new(1_000, 0);

@@ -274,6 +274,7 @@ impl Run {
         }
     }
 
+    /// In place, zeros may stay allocated where a hole was: the content is the same.
     fn check_version(&self, number: usize, target: &Path, options: &RestoreOptions) {
         let cancel = Cancel::new();
         let snapshot = self.world.snapshot(number as u64);
@@ -281,7 +282,11 @@ impl Run {
         let context = self.context(&cancel);
         let report = restore::run(&snapshot, &target_there, options, &context).unwrap();
         assert!(report.errors.is_empty(), "backup_{number}: {:?}", report.errors);
-        let changes = difference(&self.versions[number], &fingerprint(target));
+        let (mut expected, mut found) = (self.versions[number].clone(), fingerprint(target));
+        if options.overwrite.is_some() {
+            expected.values_mut().chain(found.values_mut()).for_each(|fact| fact.extents.clear());
+        }
+        let changes = difference(&expected, &found);
         assert!(changes.is_empty(), "backup_{number} differs: {changes:#?}");
     }
 }
@@ -337,7 +342,8 @@ fn run_history(kind: u8, steps: &[Step]) {
 #[test]
 fn every_version_of_a_random_history_comes_back() {
     let cases = std::env::var("ICECORE_MODEL_CASES").ok().and_then(|text| text.parse().ok());
-    let config = Config { cases: cases.unwrap_or(32), ..Config::default() };
+    let config =
+        Config { cases: cases.unwrap_or(32), failure_persistence: None, ..Config::default() };
     let history = (any::<u8>(), proptest::collection::vec(step(), 30..45));
     let mut runner = TestRunner::new(config);
     let result = runner.run(&history, |(kind, steps)| {

@@ -122,16 +122,24 @@ impl Worker<'_, '_> {
         for hole in file.layout.holes() {
             if !is_zero(&mut *self.writer, hole, &mut self.scratch)? {
                 changed = true;
-                if !is_dry {
+                if is_dry {
+                    continue;
+                }
+                if hole.offset + hole.length == size {
+                    // Cut off and grown again: a hole is punched by whole blocks, and the last
+                    // one of a file rarely is.
+                    self.writer.set_length(hole.offset)?;
+                    self.writer.set_length(size)?;
+                } else {
                     self.writer.punch_hole(hole.offset, hole.length)?;
                 }
             }
         }
         file.progress().changed = changed || before.metadata_differs;
-        let must_set = changed || before.metadata_differs || !before.opens_as_it_is;
-        if is_dry || !must_set {
+        if is_dry {
             return self.close().map(|()| Vec::new());
         }
+        // Always set: the target does not show attributes that the snapshot has not.
         self.is_open = false;
         self.writer.finish_file(&file.metadata, self.work.rules())
     }

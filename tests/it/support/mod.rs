@@ -2,5 +2,6 @@
 //! the code under test.
 
 pub(crate) mod folder;
+pub(crate) mod restored;
 pub(crate) mod tree;
 pub(crate) mod world;

@@ -1,0 +1,290 @@
+//! Restoring over what is there already, deleting, and telling what would be done.
+
+use crate::support::folder::Folder;
+use crate::support::restored::TINY;
+use crate::support::restored::assert_holds;
+use crate::support::restored::backed_up;
+use crate::support::restored::excluding;
+use crate::support::restored::options;
+use crate::support::restored::overwriting;
+use crate::support::restored::path;
+use crate::support::restored::put;
+use crate::support::restored::restore;
+use crate::support::restored::rich_source;
+use crate::support::restored::set_mtime;
+use crate::support::restored::small_source;
+use crate::support::restored::text;
+use crate::support::restored::try_restore;
+use icecore::engine::restore;
+use icecore::engine::restore::Bounds;
+use icecore::engine::restore::Overwrite;
+use icecore::engine::restore::RestoreOptions;
+use icecore::source::memory::MemorySource;
+use icecore::target::Target;
+use icecore::target::local::LocalTarget;
+use icecore::target::memory::MemoryTarget;
+
+#[test]
+fn always_makes_everything_anew() {
+    let world = backed_up(&small_source());
+    let target = MemoryTarget::new();
+    restore(&world, 0, &target, &options());
+    put(&target, "a", b"changed");
+    put(&target, "extra", b"extra");
+    let before = target.entries();
+
+    let report = restore(&world, 0, &target, &overwriting(Overwrite::Always));
+
+    assert_eq!(report.files, 4);
+    assert_eq!(target.content(&path("a")).unwrap(), b"alpha");
+    assert_ne!(target.entries()[&path("b")].inode, before[&path("b")].inode);
+    assert_eq!(target.content(&path("extra")).unwrap(), b"extra");
+    target.writer().unwrap().remove(&path("extra")).unwrap();
+}
+
+#[test]
+fn if_changed_writes_only_what_differs() {
+    let world = backed_up(&small_source());
+    let target = MemoryTarget::new();
+    restore(&world, 0, &target, &options());
+    let before = target.entries();
+    let mut wrong = text(300_000);
+    wrong[150_000] ^= 1;
+    let inode = before[&path("b")].inode;
+    {
+        let mut writer = target.writer().unwrap();
+        writer.open_file(&path("b")).unwrap();
+        writer.write_at(150_000, &wrong[150_000..150_001]).unwrap();
+        writer.finish_file(&before[&path("b")].metadata, Default::default()).unwrap();
+    }
+
+    let report = restore(&world, 0, &target, &overwriting(Overwrite::IfChanged));
+
+    assert!((1..150_000).contains(&report.written_bytes), "{}", report.written_bytes);
+    assert_eq!(target.entries()[&path("b")].inode, inode, "in place");
+    assert_holds(&world, 0, &target);
+    let again = restore(&world, 0, &target, &overwriting(Overwrite::IfChanged));
+    assert_eq!((again.written_bytes, again.files), (0, 4));
+}
+
+#[test]
+fn if_changed_brings_sizes_and_holes_and_metadata_back() {
+    let world = backed_up(&rich_source());
+    let target = MemoryTarget::new();
+    restore(&world, 0, &target, &options());
+    {
+        let mut writer = target.writer().unwrap();
+        for (at, length) in [("big", 6 << 20), ("c/deep/er/file", 100), ("a/empty", 10)] {
+            writer.open_file(&path(at)).unwrap();
+            writer.set_length(length).unwrap();
+            writer.close_file().unwrap();
+        }
+        writer.open_file(&path("holes")).unwrap();
+        writer.write_at(100_000, b"no hole").unwrap();
+        writer.close_file().unwrap();
+    }
+    set_mtime(&target, "c", 5);
+
+    for bounds in [TINY, Bounds::default()] {
+        let rule = RestoreOptions { verify: true, ..overwriting(Overwrite::IfChanged) };
+        let report =
+            restore::run_bounded(&world.snapshot(0), &target, &rule, &world.context(), bounds);
+
+        assert_eq!(report.unwrap().errors, []);
+        assert_holds(&world, 0, &target);
+        let holes = target.content(&path("holes")).unwrap();
+        assert!(holes[100_000..100_010].iter().all(|&byte| byte == 0));
+    }
+}
+
+#[test]
+fn if_changed_does_not_write_through_other_names() {
+    let world = backed_up(&small_source());
+    let target = MemoryTarget::new();
+    restore(&world, 0, &target, &options());
+    put(&target, "a", b"other");
+    target.writer().unwrap().link(&path("kept"), &path("a")).unwrap();
+
+    restore(&world, 0, &target, &overwriting(Overwrite::IfChanged));
+
+    assert_eq!(target.content(&path("a")).unwrap(), b"alpha");
+    assert_eq!(target.content(&path("kept")).unwrap(), b"other");
+}
+
+#[test]
+fn if_newer_looks_at_times_alone() {
+    let world = backed_up(&small_source());
+    let target = MemoryTarget::new();
+    restore(&world, 0, &target, &options());
+    put(&target, "a", b"older");
+    set_mtime(&target, "a", 3);
+    put(&target, "f/c", b"newer");
+    set_mtime(&target, "f/c", 4_000_000_000);
+
+    restore(&world, 0, &target, &overwriting(Overwrite::IfNewer));
+
+    assert_eq!(target.content(&path("a")).unwrap(), b"alpha");
+    assert_eq!(target.content(&path("f/c")).unwrap(), b"newer");
+}
+
+#[test]
+fn never_adds_only_what_is_missing() {
+    let world = backed_up(&small_source());
+    let target = MemoryTarget::new();
+    target.prepare().unwrap();
+    put(&target, "a", b"mine");
+
+    let report = restore(&world, 0, &target, &overwriting(Overwrite::Never));
+
+    assert_eq!(report.files, 3);
+    assert_eq!(target.content(&path("a")).unwrap(), b"mine");
+    assert_eq!(target.content(&path("f/c")).unwrap(), b"gamma");
+}
+
+#[test]
+fn a_link_is_not_made_to_a_file_that_was_kept() {
+    let source = MemorySource::new("links").file("a", b"content").hard_link("b", "a");
+    let source = source.hard_link("c", "a");
+    let world = backed_up(&source);
+    let target = MemoryTarget::new();
+    target.prepare().unwrap();
+    put(&target, "a", b"mine");
+
+    restore(&world, 0, &target, &overwriting(Overwrite::Never));
+
+    assert_eq!(target.content(&path("a")).unwrap(), b"mine");
+    assert_eq!(target.content(&path("b")).unwrap(), b"content");
+    let entries = target.entries();
+    assert_eq!(entries[&path("b")].inode, entries[&path("c")].inode);
+}
+
+/// A folder where a file should be, a file where a folder should be, a link to a folder.
+fn swapped() -> MemoryTarget {
+    let target = MemoryTarget::new();
+    target.prepare().unwrap();
+    put(&target, "f", b"a file");
+    let mut writer = target.writer().unwrap();
+    writer.create_directory(&path("a")).unwrap();
+    writer.create_file(&path("a/within")).unwrap();
+    writer.close_file().unwrap();
+    drop(writer);
+    target
+}
+
+#[test]
+fn things_of_another_kind_are_replaced() {
+    let world = backed_up(&small_source());
+    for rule in [Overwrite::Always, Overwrite::IfChanged, Overwrite::IfNewer] {
+        let target = swapped();
+
+        restore(&world, 0, &target, &overwriting(rule));
+
+        assert_eq!(target.content(&path("a")).unwrap(), b"alpha");
+        assert_eq!(target.content(&path("f/c")).unwrap(), b"gamma");
+    }
+}
+
+#[test]
+fn things_of_another_kind_are_a_failure_where_nothing_may_go() {
+    let world = backed_up(&small_source());
+    let target = swapped();
+
+    let report = try_restore(&world, 0, &target, &overwriting(Overwrite::Never)).unwrap();
+
+    let failed: Vec<_> = report.errors.iter().filter_map(|failure| failure.path.clone()).collect();
+    assert_eq!(failed, [path("a"), path("f")]);
+    assert_eq!(target.content(&path("f")).unwrap(), b"a file");
+    assert_eq!(report.files, 2);
+}
+
+#[test]
+fn a_link_in_the_way_is_replaced_and_not_followed() {
+    let (into, outside) = (Folder::new(), Folder::new());
+    std::os::unix::fs::symlink(outside.path(), into.path().join("f")).unwrap();
+    std::os::unix::fs::symlink(outside.path().join("x"), into.path().join("a")).unwrap();
+    let world = backed_up(&small_source());
+    let target = LocalTarget::new(into.path());
+    let rule = RestoreOptions { owner: false, ..overwriting(Overwrite::Always) };
+
+    restore(&world, 0, &target, &rule);
+
+    assert_eq!(std::fs::read_dir(outside.path()).unwrap().count(), 0);
+    assert_eq!(std::fs::read(into.path().join("f/c")).unwrap(), b"gamma");
+    assert!(into.path().join("a").symlink_metadata().unwrap().is_file());
+}
+
+#[test]
+fn delete_removes_what_the_backup_does_not_have() {
+    let world = backed_up(&small_source());
+    let target = MemoryTarget::new();
+    restore(&world, 0, &target, &options());
+    for extra in ["0", "aa", "f/b", "f/d", "zz"] {
+        put(&target, extra, b"extra");
+    }
+    let mut writer = target.writer().unwrap();
+    writer.create_directory(&path("g")).unwrap();
+    writer.create_directory(&path("g/h")).unwrap();
+
+    let rule = RestoreOptions { delete: true, ..overwriting(Overwrite::IfChanged) };
+    let report = restore(&world, 0, &target, &rule);
+
+    assert_eq!(report.deleted, 6);
+    assert_holds(&world, 0, &target);
+}
+
+#[test]
+fn delete_spares_what_the_selection_leaves_out() {
+    let world = backed_up(&small_source());
+    let target = MemoryTarget::new();
+    restore(&world, 0, &target, &options());
+    for extra in ["aa", "f/b", "f/b.keep"] {
+        put(&target, extra, b"extra");
+    }
+    let rule = RestoreOptions {
+        delete: true,
+        paths: vec![path("f")],
+        filter: excluding(&["*.keep"]),
+        ..overwriting(Overwrite::IfChanged)
+    };
+
+    let report = restore(&world, 0, &target, &rule);
+
+    assert_eq!(report.deleted, 1);
+    let paths: Vec<String> = target.entries().keys().map(ToString::to_string).collect();
+    assert_eq!(paths, ["", "a", "aa", "b", "f", "f/b.keep", "f/c", "l"]);
+}
+
+#[test]
+fn a_dry_run_tells_and_does_nothing() {
+    let world = backed_up(&small_source());
+    let target = MemoryTarget::new();
+    restore(&world, 0, &target, &options());
+    put(&target, "a", b"other");
+    put(&target, "aa", b"extra");
+    target.writer().unwrap().remove(&path("f/c")).unwrap();
+    let before = target.entries();
+
+    let rule = RestoreOptions { delete: true, dry_run: true, ..overwriting(Overwrite::IfChanged) };
+    let report = restore(&world, 0, &target, &rule);
+
+    assert_eq!(target.entries(), before);
+    let plan: Vec<String> =
+        report.plan.iter().map(|row| format!("{} {}", row.action, row.path)).collect();
+    let expected =
+        ["update ", "update a", "delete aa", "keep b", "update f", "create f/c", "overwrite l"];
+    assert_eq!(plan, expected);
+    assert_eq!((report.deleted, report.written_bytes), (1, 0));
+}
+
+#[test]
+fn a_dry_run_into_nothing_makes_no_root() {
+    let world = backed_up(&small_source());
+    let target = MemoryTarget::new();
+
+    let report = restore(&world, 0, &target, &RestoreOptions { dry_run: true, ..options() });
+
+    assert_eq!(target.entries().len(), 0);
+    assert_eq!(report.files, 4);
+    assert!(report.plan.iter().all(|row| row.action == "create"));
+    assert_eq!(report.plan.len(), 6);
+}
