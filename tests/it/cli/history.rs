@@ -1,9 +1,17 @@
 //! A small tree through its life: backed up, changed, looked at, brought back.
 
 use crate::cli::Home;
+use crate::cli::Ran;
 use crate::cli::column;
+use crate::support::folder::is_root;
+use crate::support::folder::skipped;
+use crate::support::tree::noise;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Stdio;
 
 /// A home with two backups of `photos`, of two and of three files.
 fn two() -> Home {
@@ -141,6 +149,19 @@ fn a_backup_is_looked_into() {
 
     assert_eq!(home.done(&["cat", "photos@0:a.txt"]).stdout, "one");
     assert_eq!(home.done(&["cat", "photos:a.txt"]).stdout, "one and two");
+}
+
+#[test]
+fn a_listing_jumps_over_what_lies_deeper() {
+    let home = Home::new();
+    (0..2_500).for_each(|n| home.write(&format!("d/big/deep/{n}"), b""));
+    home.write("d/big!", b"");
+    home.write("d/z", b"");
+    home.done(&["backup", "d"]);
+
+    assert_eq!(home.done(&["ls", "d"]).stdout, "big/\nbig!\nz\n");
+    assert_eq!(home.done(&["ls", "d:big"]).stdout, "big/deep/\n");
+    assert_eq!(home.done(&["ls", "-R", "d:big/deep"]).stdout.lines().count(), 2_500);
 }
 
 #[test]
@@ -301,4 +322,88 @@ fn damage_is_found_with_exit_code_3() {
     assert_eq!(report["ok"], false);
     assert_eq!(report["findings"][0]["severity"], "damage");
     home.run(&["check"]).says(3, "damage was found");
+}
+
+#[test]
+fn what_cannot_be_read_is_named_with_exit_code_3() {
+    if is_root() {
+        return skipped("nothing is denied to root");
+    }
+    let home = Home::new();
+    home.write("a/x", b"1");
+    home.write("a/y", b"2");
+    fs::set_permissions(home.path("a/x"), fs::Permissions::from_mode(0o000)).unwrap();
+
+    let report = home.json(3, &["backup", "a"]);
+
+    assert_eq!(report["errors"][0]["path"], "x");
+    home.run(&["backup", "a", "--read-all"]).says(3, "x: ");
+}
+
+#[test]
+fn what_cannot_be_restored_is_named_with_exit_code_3() {
+    let home = Home::new();
+    home.write("photos/a.txt", b"one");
+    home.write("photos/large", &noise(3_000_000, 1));
+    home.done(&["backup", "photos"]);
+    // In the middle of the pack there is nothing but the large file.
+    flip_the_middle(&largest_file(&home.path(".local/share/icecore/packs")));
+
+    let report = home.json(3, &["restore", "photos", "out"]);
+
+    let errors = report["errors"].as_array().unwrap();
+    assert_eq!(column(errors, "path"), ["large"]);
+    assert!(errors[0]["message"].is_string(), "{report}");
+    assert_eq!(fs::read(home.path("out/a.txt")).unwrap(), b"one");
+    let ran = home.run(&["restore", "photos", "more"]);
+    ran.says(3, "photos@0: 1 entry could not be restored");
+    let unread = closed(home.command(&["restore", "photos", "again"]));
+    assert_eq!(unread.code, 3, "an output that nobody reads hides nothing: {unread:?}");
+    let cat = home.run(&["cat", "photos:large"]);
+    assert_eq!(cat.code, 1);
+    assert!(cat.stderr.contains("cannot read large"), "{}", cat.stderr);
+}
+
+fn largest_file(folder: &Path) -> PathBuf {
+    let mut folders = vec![folder.to_path_buf()];
+    let mut largest = (0, PathBuf::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            match entry.metadata().unwrap() {
+                metadata if metadata.is_dir() => folders.push(entry.path()),
+                metadata => largest = largest.max((metadata.len(), entry.path())),
+            }
+        }
+    }
+    largest.1
+}
+
+fn flip_the_middle(path: &Path) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(path, bytes).unwrap();
+}
+
+/// Runs a command whose output goes to a pipe that nobody reads.
+fn closed(mut command: std::process::Command) -> Ran {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    Ran::of(command.stdout(writer).stderr(Stdio::piped()).output().unwrap())
+}
+
+#[test]
+fn progress_as_json_is_a_line_at_least_at_the_end() {
+    let home = Home::new();
+    home.write("a/x", b"123");
+
+    let ran = home.done(&["--progress-json", "backup", "a", "--init", "-q"]);
+
+    let last: serde_json::Value = serde_json::from_str(ran.stderr.lines().last().unwrap()).unwrap();
+    assert_eq!((&last["phase"], &last["files_done"]), (&"backup".into(), &1.into()));
+    assert_eq!(last["bytes_done"], 3);
+    for field in ["files_total", "bytes_total", "path", "seconds"] {
+        assert!(last.get(field).is_some(), "{field}: {last}");
+    }
 }
