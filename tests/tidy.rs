@@ -207,7 +207,8 @@ fn imports(files: &[File]) -> Faults {
             let line = line.trim_start();
             let is_public = line.starts_with("pub use ") || line.starts_with("pub(crate) use ");
             let is_use = line.starts_with("use ") || is_public;
-            let is_tests_own = number >= file.tests_from() && line.starts_with("use super::*;");
+            let is_test = number >= file.tests_from() || file.path.starts_with("tests/it/");
+            let is_tests_own = is_test && line.starts_with("use super::*;");
             if is_use && !is_tests_own && (line.contains('{') || line.contains('*')) {
                 faults.push(file.fault(number, "import one item a line, without braces or globs"));
             }
