@@ -5,6 +5,7 @@
 //! manual, and a `run` that leaves the work to the engine. What a script may rely on, the names,
 //! the JSON fields and the exit codes of `exit`, does not change.
 
+use crate::base::error::ErrorKind;
 use crate::cli::args::Cli;
 use crate::cli::output::Output;
 use crate::cli::session::Session;
@@ -58,18 +59,17 @@ fn run(arguments: &[OsString]) -> u8 {
         Some(command) => commands::run(command, &mut session),
         None => session.output.line(GUIDE).map(|()| exit::Exit::Done),
     };
-    let done = done.and_then(|exit| session.output.finish().map(|()| exit));
-    if session.output.is_broken() {
+    let flushed = session.output.finish();
+    let failed = match done {
+        Ok(exit) if flushed.is_ok() || session.output.is_broken() => return exit.code(),
+        Ok(_) => flushed.err(),
         // Whoever read the output has seen enough of it.
-        return exit::Exit::Done.code();
-    }
-    match done {
-        Ok(exit) => exit.code(),
-        Err(e) => {
-            session.output.error(&e);
-            exit::code_of(e.kind())
-        }
-    }
+        Err(e) if e.kind() == ErrorKind::Unreachable && session.output.is_broken() => None,
+        Err(e) => Some(e),
+    };
+    let Some(error) = failed else { return exit::Exit::Done.code() };
+    session.output.error(&error);
+    exit::code_of(error.kind())
 }
 
 /// Answers what the parser took for itself: help and version, or arguments that make no sense.

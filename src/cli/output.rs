@@ -51,9 +51,18 @@ impl Output {
         self.raw("\n")
     }
 
-    /// Writes the sentence that sums a command up, unless it is to be quiet.
+    /// Writes the sentence that sums a command up, unless it is to be quiet. That nobody reads
+    /// it does not stop what follows.
     pub(crate) fn sentence(&mut self, text: &str) -> Result<()> {
-        if self.is_quiet { Ok(()) } else { self.line(text) }
+        if self.is_quiet {
+            return Ok(());
+        }
+        let written = self.line(text).and_then(|()| self.finish());
+        self.unless_broken(written)
+    }
+
+    fn unless_broken(&self, written: Result<()>) -> Result<()> {
+        if self.is_broken { Ok(()) } else { written }
     }
 
     /// Writes text as it is.
@@ -61,9 +70,15 @@ impl Output {
         self.write_all(text.as_bytes()).map_err(cannot_write)
     }
 
-    /// Writes a JSON document, or a row of such, on a line of its own.
+    /// Writes the one JSON document of a command. That nobody reads it changes nothing.
     pub(crate) fn document<T: Serialize>(&mut self, document: &T) -> Result<()> {
-        let text = serde_json::to_string(document)
+        let written = self.row(document).and_then(|()| self.finish());
+        self.unless_broken(written)
+    }
+
+    /// Writes one of many JSON documents, each on a line of its own.
+    pub(crate) fn row<T: Serialize>(&mut self, row: &T) -> Result<()> {
+        let text = serde_json::to_string(row)
             .map_err(|e| Error::bug("a document does not encode").caused_by(e))?;
         self.line(&text)
     }

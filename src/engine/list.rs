@@ -215,12 +215,13 @@ pub fn cat(
             .hint("`icecore ls` lists a folder, `icecore restore` brings anything back"));
     };
     let repository = snapshot.repository();
+    let doing = |e: Error| e.context(format!("cannot read {path}"));
     let mut writer = HoleWriter { out, extents: file.extents().into_iter(), at: 0, open: 0 };
-    for run in repository.runs_of(file)? {
+    for run in repository.runs_of(file).map_err(doing)? {
         cancel.check()?;
-        let block = repository.read_block(&run.block, &[(run.first, run.count)])?;
+        let block = repository.read_block(&run.block, &[(run.first, run.count)]).map_err(doing)?;
         for place in run.first..run.first.saturating_add(run.count) {
-            writer.write(block.blob(repository, place)?)?;
+            writer.write(block.blob(repository, place).map_err(doing)?)?;
         }
     }
     writer.finish(file.size)?;

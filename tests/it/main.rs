@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests as well")]
 
 mod backend;
+mod cli;
 mod engine_backup;
 mod engine_backup_trouble;
 mod engine_check;

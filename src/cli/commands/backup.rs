@@ -386,8 +386,6 @@ fn say(report: &BackupReport, dry_run: bool, session: &mut Session) -> Result<()
     };
     let dry = if dry_run { " (dry run: nothing was stored)" } else { "" };
     session.output.sentence(&format!("{sentence}{dry}"))?;
-    // What was done so far is seen at once, also when more sources follow.
-    session.output.finish()?;
     if !report.errors.is_empty() {
         let entries = text::plural(report.errors.len() as u64, "entry", "entries");
         output::talk(&format!("{name}: {entries} could not be read"));

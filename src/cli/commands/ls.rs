@@ -64,7 +64,7 @@ pub(crate) fn run(args: &LsArgs, session: &mut Session) -> Result<Exit> {
             continue;
         }
         if session.output.is_json() {
-            session.output.document(&row(&entry))?;
+            session.output.row(&row(&entry))?;
         } else {
             session.output.line(&line(&entry, args.long))?;
         }

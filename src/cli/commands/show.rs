@@ -146,7 +146,7 @@ fn print_header(found: &Found, session: &mut Session) -> Result<()> {
 fn print_change(change: &ChangeRow, session: &mut Session) -> Result<()> {
     let entry = change.entry.as_ref();
     if session.output.is_json() {
-        return session.output.document(&Row {
+        return session.output.row(&Row {
             change: change.change.as_str(),
             path: PathField::new(&change.path),
             kind: entry.map(|entry| entry.kind().as_str()),

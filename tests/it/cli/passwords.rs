@@ -1,0 +1,107 @@
+//! Repositories with a password, and without.
+
+use crate::cli::Home;
+
+#[test]
+fn a_given_password_means_encrypted() {
+    let mut home = Home::new();
+    home.write("a/x", b"a secret word");
+    home.set("ICECORE_PASSWORD", "one");
+
+    assert_eq!(home.json(0, &["init"])["encryption"], "password");
+
+    home.done(&["backup", "a"]);
+    assert_eq!(home.done(&["cat", "a:x"]).stdout, "a secret word");
+    home.set("ICECORE_PASSWORD", "two");
+    home.run(&["list"]).says(12, "wrong password");
+    home.unset("ICECORE_PASSWORD");
+    home.run(&["list"]).says(12, "needs a password");
+    assert_eq!(home.json(12, &["list"])["error"]["kind"], "password");
+}
+
+#[test]
+fn a_first_backup_with_a_password_is_encrypted() {
+    let mut home = Home::new();
+    home.write("a/x", b"x");
+    home.set("ICECORE_PASSWORD", "one");
+
+    home.done(&["backup", "a"]);
+
+    home.unset("ICECORE_PASSWORD");
+    home.run(&["list"]).says(12, "needs a password");
+}
+
+#[test]
+fn encryption_without_a_password_is_refused_and_makes_nothing() {
+    let mut home = Home::new();
+
+    home.run(&["-r", "s", "init", "--encryption", "password"]).says(12, "ICECORE_PASSWORD");
+    assert!(!home.path("s").exists());
+    home.set("ICECORE_PASSWORD", "one");
+    home.run(&["-r", "s", "init", "--encryption", "none"]).says(2, "a password is given");
+    assert!(!home.path("s").exists());
+}
+
+#[test]
+fn a_password_for_a_repository_without_encryption_is_refused() {
+    let mut home = Home::new();
+    home.done(&["init"]);
+
+    home.set("ICECORE_PASSWORD", "one");
+
+    home.run(&["list"]).says(12, "not encrypted");
+}
+
+#[test]
+fn files_and_commands_give_passwords() {
+    let home = Home::new();
+    home.write("pass", b"a word\n");
+
+    home.done(&["init", "--password-file", "pass"]);
+
+    home.done(&["list", "--password-file", "pass"]);
+    home.done(&["list", "--password-command", "/bin/echo 'a word'"]);
+    home.done(&["list", "--password-command", "/bin/cat pass"]);
+    home.run(&["list", "--password-command", "/bin/echo other"]).says(12, "wrong password");
+    home.run(&["list", "--password-command", "/bin/false"]).says(12, "failed");
+    home.run(&["list", "--password-file", "missing"]).says(12, "cannot read");
+}
+
+#[test]
+fn keys_are_added_removed_and_replaced() {
+    let mut home = Home::new();
+    home.set("ICECORE_PASSWORD", "one");
+    home.done(&["init"]);
+    home.write("two", b"two\n");
+
+    home.done(&["key", "add", "--new-password-file", "two", "--label", "second"]);
+    let slots = home.json(0, &["key", "list"]);
+    assert_eq!(slots.as_array().unwrap().len(), 2);
+
+    home.set("ICECORE_NEW_PASSWORD", "three");
+    let change = home.json(0, &["key", "passwd"]);
+    assert!(change["added"].is_string() && change["removed"].is_string());
+    home.run(&["list"]).says(12, "wrong password");
+    home.set("ICECORE_PASSWORD", "three");
+    home.done(&["list"]);
+
+    let second = slots.as_array().unwrap().iter().find(|slot| slot["label"] == "second").unwrap();
+    home.done(&["key", "remove", &second["key"].as_str().unwrap()[..8]]);
+    home.run(&["list", "--password-file", "two"]).says(12, "wrong password");
+    let last = home.json(0, &["key", "list"])[0]["key"].as_str().unwrap().to_owned();
+    home.run(&["key", "remove", &last]).says(2, "the last password");
+    home.run(&["key", "remove", "0123zz"]).says(1, "0 key slots");
+    home.unset("ICECORE_NEW_PASSWORD");
+    home.run(&["key", "add"]).says(12, "ICECORE_NEW_PASSWORD");
+}
+
+#[test]
+fn without_encryption_there_are_no_keys() {
+    let mut home = Home::new();
+    home.done(&["init"]);
+    home.set("ICECORE_NEW_PASSWORD", "one");
+
+    home.run(&["key", "list"]).says(0, "not encrypted");
+    home.run(&["key", "add"]).says(2, "not encrypted");
+    home.run(&["key", "passwd"]).says(2, "not encrypted");
+}

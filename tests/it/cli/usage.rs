@@ -1,0 +1,172 @@
+//! The guide, the help, and arguments that make no sense.
+
+use crate::cli::Home;
+use crate::cli::Ran;
+use std::io::Read;
+use std::process::Stdio;
+
+const COMMANDS: [&str; 12] = [
+    "init",
+    "backup",
+    "restore",
+    "list",
+    "show",
+    "ls",
+    "cat",
+    "check",
+    "stats",
+    "key",
+    "completions",
+    "man",
+];
+
+#[test]
+fn without_arguments_a_guide_is_printed() {
+    let ran = Home::new().done(&[]);
+
+    assert!(ran.stdout.contains("icecore backup ~/photos"), "{ran:?}");
+    assert_eq!(ran.stderr, "");
+}
+
+#[test]
+fn every_command_has_help_with_an_example() {
+    let home = Home::new();
+
+    let all = home.done(&["--help"]).stdout;
+
+    for command in COMMANDS {
+        assert!(all.contains(&format!("\n  {command} ")), "{command} is not listed: {all}");
+        let help = home.done(&[command, "--help"]).stdout;
+        assert!(help.contains("Example"), "{command}: {help}");
+        let first = help.lines().next().unwrap();
+        assert!(!first.ends_with('.') && first.starts_with(char::is_uppercase), "{first}");
+        let page = home.done(&["man", command]).stdout;
+        assert!(page.contains(&format!("icecore\\-{command}")), "{command}: {page}");
+    }
+    assert!(home.done(&["--version"]).stdout.starts_with("icecore "));
+    assert!(home.done(&["completions", "bash"]).stdout.contains("complete"));
+}
+
+#[test]
+fn bad_usage_exits_with_2() {
+    let home = Home::new();
+    home.write("a/x", b"x");
+    home.write("b/x", b"x");
+    for bad in [
+        &["frobnicate"][..],
+        &["--frobnicate"],
+        &["backup"],
+        &["key"],
+        &["restore", "a"],
+        &["backup", "a", "b", "--dataset", "c"],
+        &["backup", "a", "a/"],
+        &["backup", "/"],
+        &["backup", "a", "--stdin-name", "x"],
+        &["backup", "a", "--exclude", "[z-a]"],
+        &["backup", "a", "--time", "soon"],
+        &["backup", "a", "--exclude-larger-than", "big"],
+        &["backup", "a/x"],
+        &["restore", "a@3", "out", "--before", "2h"],
+        &["restore", "a@sometime", "out"],
+        &["restore", "a:../x", "out"],
+        &["show", "a:b"],
+        &["list", "a@3"],
+        &["list", "--tag", "t"],
+        &["check", "--read-data=200%"],
+        &["init", "--chunk-size", "5000"],
+        &["init", "--compression", "99"],
+        &["-r", "ftp://host/", "init"],
+        &["-q", "-v", "list"],
+        &["-r", "gopher://host/", "list"],
+        &["list", "--threads", "0"],
+        &["man", "frobnicate"],
+    ] {
+        let ran = home.run(bad);
+        assert_eq!(ran.code, 2, "{bad:?}: {ran:?}");
+        assert_eq!(ran.stdout, "", "{bad:?}");
+        let error = home.json(2, bad);
+        assert!(error["error"]["message"].is_string(), "{bad:?}: {error}");
+        assert!(error["error"]["kind"].is_string(), "{bad:?}: {error}");
+        assert!(error["error"].get("hint").is_some(), "{bad:?}: {error}");
+    }
+    assert!(!home.path(".local").exists(), "no repository came of it");
+}
+
+#[test]
+fn remote_places_are_not_there_yet_and_show_no_password() {
+    let home = Home::new();
+    for bad in [
+        &["-r", "sftp://me:hunter2@host/", "list"][..],
+        &["backup", "s3://me:hunter2@bucket"],
+        &["-r", "ftp://me:hunter2@host/", "init", "--encryption", "none"],
+    ] {
+        let ran = home.run(bad);
+        ran.says(1, "not reached by this version");
+        assert!(!ran.stderr.contains("hunter2"), "{ran:?}");
+    }
+}
+
+#[test]
+fn without_a_default_repository_a_list_is_empty() {
+    let home = Home::new();
+
+    home.run(&["list"]).says(0, "icecore backup FOLDER");
+    assert_eq!(home.json(0, &["list"]), serde_json::json!([]));
+    home.run(&["list", "photos"]).says(10, "there is no repository");
+    home.run(&["-r", "elsewhere", "list"]).says(10, "there is no repository");
+    assert_eq!(home.json(10, &["check"])["error"]["kind"], "no_repository");
+}
+
+#[test]
+fn a_second_init_finds_the_first() {
+    let home = Home::new();
+
+    let first = home.done(&["-r", "store", "init"]);
+    assert!(first.stdout.contains("not encrypted"), "{first:?}");
+    assert!(first.stderr.contains("--encryption password"), "{first:?}");
+    home.run(&["-r", "store", "init"]).says(1, "already");
+
+    home.write("other/file", b"x");
+    home.run(&["-r", "other", "init"]).says(2, "is not empty");
+    let document = home.json(0, &["-r", "file:new/deep", "init", "--encryption", "none"]);
+    assert_eq!(document["encryption"], "none");
+    assert!(home.path("new/deep").is_dir());
+}
+
+#[test]
+fn variables_name_the_repository_and_the_folders() {
+    let mut home = Home::new();
+    home.write("a/x", b"x");
+    home.set("XDG_DATA_HOME", home.path("data").to_str().unwrap());
+    home.set("XDG_CACHE_HOME", home.path("caches").to_str().unwrap());
+
+    home.done(&["backup", "a"]);
+
+    assert!(home.path("data/icecore").is_dir() && home.path("caches/icecore").is_dir());
+    assert!(!home.path(".cache").exists() && !home.path(".local").exists());
+    home.set("ICECORE_REPOSITORY", "elsewhere");
+    home.run(&["list"]).says(10, "elsewhere");
+    home.run(&["backup", "a"]).says(10, "backup --init");
+    home.done(&["backup", "a", "--init", "--cache-dir", "mine"]);
+    assert!(home.path("elsewhere").is_dir() && home.path("mine").is_dir());
+}
+
+#[test]
+fn a_reader_that_goes_away_is_success() {
+    let home = Home::new();
+    let files: Vec<String> = (0..3000).map(|n| format!("a/{n}-{}", "x".repeat(60))).collect();
+    files.iter().for_each(|file| home.write(file, b""));
+    home.done(&["backup", "a"]);
+
+    let mut child = home
+        .command(&["ls", "-R", "a"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut first = [0; 2];
+    child.stdout.take().unwrap().read_exact(&mut first).unwrap();
+    let ran = Ran::of(child.wait_with_output().unwrap());
+
+    assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
+}
