@@ -41,6 +41,12 @@ pub fn host_name() -> String {
     }
 }
 
+/// Returns how many columns the terminal behind standard error has; None when there is none.
+pub fn terminal_columns() -> Option<usize> {
+    let size = rustix::termios::tcgetwinsize(rustix::stdio::stderr()).ok()?;
+    (size.ws_col > 0).then_some(usize::from(size.ws_col))
+}
+
 /// Makes a folder, and those above it, that only its owner can look into.
 ///
 /// # Errors

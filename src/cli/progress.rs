@@ -10,6 +10,7 @@ use crate::base::progress::Phase;
 use crate::base::progress::Progress;
 use crate::base::progress::Totals;
 use crate::base::progress::Warning;
+use crate::base::sys;
 use crate::cli::args::GlobalArgs;
 use crate::cli::fields::PathField;
 use crate::cli::output;
@@ -226,7 +227,8 @@ fn remaining(done: u64, total: Option<u64>, seconds: f64) -> Option<f64> {
 
 fn columns() -> usize {
     let said = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
-    said.filter(|&columns| columns > 0).unwrap_or(COLUMNS_DEFAULT)
+    let there = sys::terminal_columns();
+    there.or(said.filter(|&columns| columns > 0)).unwrap_or(COLUMNS_DEFAULT)
 }
 
 /// Cuts a line so that it fits, the end left out; a character that may be two columns wide counts

@@ -135,7 +135,16 @@ impl Repository {
             }
         }
         Err(failure.unwrap_or_else(|| {
-            Error::corrupt(format!("no pack holds block {}", block.short()))
+            let damaged = self.index().damaged();
+            let message = match damaged.as_slice() {
+                [] => format!("no pack holds block {}", block.short()),
+                _ => format!(
+                    "no readable pack index names block {}; damaged: {}",
+                    block.short(),
+                    damaged.join(", ")
+                ),
+            };
+            Error::corrupt(message)
                 .hint("`icecore check` says which backups suffer")
                 .at(Origin::Repository)
         }))

@@ -6,6 +6,7 @@
 //! there is confirmed by reading it, or before a writer leans on it, by a stat.
 
 use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::BlockId;
@@ -60,26 +61,47 @@ pub struct PackIndex {
     segments: RwLock<Option<BTreeMap<IndexId, Arc<Segment>>>>,
     /// Packs that this process has put and no index object names yet.
     pending: RwLock<BTreeMap<PackId, Arc<Segment>>>,
+    /// Objects that cannot be read, by the beginning of their ids.
+    damaged: RwLock<Vec<String>>,
 }
 
 impl PackIndex {
-    /// Loads every index object that is not loaded yet, and drops those that are gone.
+    /// Returns the beginnings of the ids of index objects that cannot be read.
+    pub fn damaged(&self) -> Vec<String> {
+        self.damaged.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Loads every index object that is not loaded yet, and drops those that are gone. A damaged
+    /// one is left out, and told by [`PackIndex::damaged`].
     ///
     /// # Errors
-    /// Those of the backend; `Corrupt` for a damaged object.
+    /// Those of the backend.
     pub fn refresh(&self, store: &Store, cache: &Cache) -> Result<()> {
         let names = store.names_below(&layout::folder("index")?)?;
         let ids: HashSet<IndexId> =
             names.iter().filter_map(|key| key.name().parse().ok()).collect();
         let loaded = self.loaded();
         let mut segments = BTreeMap::new();
+        let mut damaged = Vec::new();
         for id in &ids {
             let segment = match loaded.get(id) {
                 Some(segment) => Arc::clone(segment),
-                None => Arc::new(load(id, store, cache)?),
+                None => match load(id, store, cache) {
+                    Ok(segment) => Arc::new(segment),
+                    // One damaged object does not stop the others: readers find what the others
+                    // name, writers store again what this one named. One that is gone since the
+                    // listing was replaced by a prune.
+                    Err(e) if e.kind() == ErrorKind::Corrupt => {
+                        damaged.push(id.short());
+                        continue;
+                    }
+                    Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                    Err(e) => return Err(e),
+                },
             };
             segments.insert(*id, segment);
         }
+        *self.damaged.write().unwrap_or_else(PoisonError::into_inner) = damaged;
         for stale in cache.list("index") {
             let is_known = stale.parse().is_ok_and(|id: IndexId| ids.contains(&id));
             if !is_known && !stale.ends_with(".tmp") {

@@ -190,7 +190,10 @@ impl<'a> Attempt<'a> {
     /// # Errors
     /// Those of the repository; `Busy`; `Cancelled`.
     pub fn run(self, scan: Scan<'_>) -> Result<Ended> {
-        self.context.progress.start(Phase::Backup, Totals::default());
+        // What there was last time is the best guess of what there is.
+        let counts = self.parent.as_ref().map(|parent| parent.backup().header.counts);
+        let totals = counts.map(|c| Totals { files: Some(c.files), bytes: Some(c.bytes) });
+        self.context.progress.start(Phase::Backup, totals.unwrap_or_default());
         let gathered = self.gather(scan);
         self.context.progress.finish();
         let moved = self.parent_moved.load(Ordering::Acquire);

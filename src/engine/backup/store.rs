@@ -137,7 +137,10 @@ impl<'a> Committer<'a> {
 
     fn handle(&mut self, outcome: Outcome) -> Result<()> {
         match outcome {
-            Outcome::Keep(kept) => self.keep(*kept),
+            Outcome::Keep(kept) => {
+                self.attempt.context.progress.count(Counter::Bytes, kept.entry.size());
+                self.keep(*kept)
+            }
             Outcome::Put(tracked, stretches, before) => self.put(*tracked, &stretches, before),
             Outcome::Resumed(tracked, before) => self.emit(*tracked, before),
             Outcome::Delete(gone) => self.delete(&gone),

@@ -15,7 +15,7 @@
 //!
 //! Packs come before the replay, so that one pass over the snapshots tells who suffers by what
 //! was found in them. One damaged object never stops the rest. What is asked is the store, never
-//! the cache. Memory: see [`stock`]; one pack a thread; one range for each stream of a chain.
+//! the cache. Memory: see `stock`; one pack a thread; one range for each stream of a chain.
 
 mod datasets;
 mod ledger;

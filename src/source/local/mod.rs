@@ -140,7 +140,7 @@ fn cannot_open(path: &Path, cause: io::Error) -> Error {
         }
         io::ErrorKind::NotADirectory => {
             Error::invalid(format!("cannot back up {shown}: it is no folder"))
-                .hint("name the folder it is in, and the file itself with `--include`")
+                .hint("name the folder it is in; `--exclude` leaves out what else is there")
         }
         _ => Error::io(format!("cannot back up {shown}"), cause),
     };
