@@ -6,6 +6,7 @@ use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
 use crate::base::id::BlockId;
+use crate::base::id::DatasetId;
 use crate::base::id::LeaseId;
 use crate::base::id::SnapshotHash;
 use crate::base::limits::CHAIN_MANIFESTS_MAX;
@@ -76,6 +77,8 @@ pub enum Body {
 /// The header of one backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
+    /// The dataset it is of: without encryption nothing else ties it to its place.
+    pub dataset: DatasetId,
     /// Its number.
     pub number: BackupId,
     /// The backup it was compared with.
@@ -116,6 +119,7 @@ impl Header {
 
 #[derive(Serialize, Deserialize)]
 struct HeaderV1 {
+    dataset: DatasetId,
     number: u64,
     parent: Option<u64>,
     lease: LeaseId,
@@ -259,6 +263,7 @@ pub fn encode(header: &Header) -> Result<Vec<u8>> {
         }
     };
     serial::encode(&HeaderV1 {
+        dataset: header.dataset,
         number: header.number.0,
         parent: header.parent.map(|parent| parent.0),
         lease: header.lease,
@@ -301,6 +306,7 @@ pub fn decode(bytes: &[u8], object: &str) -> Result<Header> {
         }
     };
     Ok(Header {
+        dataset: stored.dataset,
         number: BackupId(number),
         parent: stored.parent.map(BackupId),
         lease: stored.lease,
@@ -324,6 +330,7 @@ mod tests {
 
     fn header(body: Body) -> Header {
         Header {
+            dataset: DatasetId::new([9; 16]),
             number: BackupId(7),
             parent: Some(BackupId(5)),
             lease: LeaseId::new([3; 16]),

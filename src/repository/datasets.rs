@@ -329,7 +329,8 @@ impl Dataset {
     }
 
     fn check_header(&self, header: Header, n: BackupId, lease: Option<LeaseId>) -> Result<Header> {
-        if header.number != n || lease.is_some_and(|lease| lease != header.lease) {
+        let is_from_here = header.dataset == self.id && header.number == n;
+        if !is_from_here || lease.is_some_and(|lease| lease != header.lease) {
             return Err(Error::corrupt(format!("the header of {n} belongs elsewhere")));
         }
         Ok(header)

@@ -46,7 +46,7 @@ records! {
         new_bytes: u64, stored_bytes: u64, chain_rows: u64, errors: u64,
     }
     Header {
-        number: u64, parent: Option<u64>, lease: Id16, chain: Vec<u64>, host: String,
+        dataset: Id16, number: u64, parent: Option<u64>, lease: Id16, chain: Vec<u64>, host: String,
         source: String, started: Time, read_from: Time, ended: Time, counts: Counts,
         snapshot: Id32, tags: Vec<String>, description: String, body: Body,
     }

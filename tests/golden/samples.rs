@@ -249,6 +249,7 @@ pub(crate) fn range_list() -> Vec<RangeRef> {
 
 pub(crate) fn header(body: Body) -> Header {
     Header {
+        dataset: DATASET,
         number: BackupId(7),
         parent: Some(BackupId(5)),
         lease: LEASE,

@@ -320,6 +320,7 @@ impl<'a> Attempt<'a> {
             _ => Vec::new(),
         };
         let header = Header {
+            dataset: self.dataset.id(),
             number,
             parent: self.parent_number(),
             lease,
