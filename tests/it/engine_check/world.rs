@@ -270,6 +270,7 @@ pub(crate) fn header_of(
     };
     let (snapshot, counts) = summary(tree);
     Header {
+        dataset: transaction.dataset().id(),
         number: transaction.number(),
         parent: parent.map(|parent| parent.number),
         lease: transaction.lease_id(),
