@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Installs the tools that versus.rs compares with into DIR/bin (/opt/peers, or the first argument).
+#
+#   restic   the package of Debian's unstable suite: a static program, unpacked and not installed
+#   borg     from PyPI, in an environment of its own, after the C libraries it is built with
+#   rustic   cargo install: some 20 minutes on two cores
+#
+# tar and zstd are taken from the system. What is there already stays as it is.
+set -euo pipefail
+
+peers=${1:-/opt/peers}
+mkdir -p "$peers/bin"
+
+has() {
+    [ -x "$peers/bin/$1" ]
+}
+
+install_restic() {
+    local work mirror
+    work=$(mktemp -d)
+    mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
+    : >"$work/status"
+    # The mirror that this machine's own apt uses.
+    mirror=$(apt-get indextargets --format '$(REPO_URI)' | grep -v security | head -n 1)
+    echo "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg] $mirror sid main" \
+        >"$work/sources.list"
+    local options=(
+        -o "Dir::State::lists=$work/lists" -o "Dir::State::status=$work/status"
+        -o "Dir::Cache=$work/cache" -o "Dir::Etc::sourcelist=$work/sources.list"
+        -o "Dir::Etc::sourceparts=/dev/null" -o "Dir::Etc::preferencesparts=/dev/null"
+        -o "APT::Sandbox::User=root" -o "Acquire::Languages=none"
+    )
+    apt-get "${options[@]}" -qq update
+    (cd "$work" && apt-get "${options[@]}" -qq download restic)
+    dpkg-deb -x "$work"/restic_*.deb "$work/root"
+    cp "$work/root/usr/bin/restic" "$peers/bin/"
+    rm -rf "$work"
+}
+
+install_borg() {
+    local libraries=(libacl1-dev liblz4-dev libssl-dev libxxhash-dev libzstd-dev pkg-config)
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        "${libraries[@]}" >/dev/null
+    python3 -m venv "$peers/borg"
+    "$peers/borg/bin/pip" -q install 'borgbackup<2'
+    ln -sf "$peers/borg/bin/borg" "$peers/bin/borg"
+}
+
+has restic || install_restic
+has borg || install_borg
+has rustic || cargo install --root "$peers" --locked rustic-rs
+
+"$peers/bin/restic" version
+"$peers/bin/borg" --version
+"$peers/bin/rustic" --version

@@ -1,0 +1,98 @@
+//! What the benches share: data made by seed, so that every run measures the same bytes.
+
+use std::fs;
+use std::io;
+use std::io::Write;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Files in one folder of a generated tree.
+const FILES_PER_FOLDER: u64 = 500;
+
+/// Says whether `cargo bench` asked for the measurement. Under `cargo test --benches` a bench is
+/// only started to see that it starts.
+pub(crate) fn is_asked(bench: &str) -> bool {
+    let is_asked = std::env::args().any(|argument| argument == "--bench");
+    if !is_asked {
+        println!("{bench}: nothing is measured; `cargo bench --bench {bench}` does");
+    }
+    is_asked
+}
+
+/// Makes an empty folder of this run in `ICECORE_BENCH_DIR`, or where temporary files go.
+pub(crate) fn work_folder(bench: &str) -> io::Result<PathBuf> {
+    let place = std::env::var_os("ICECORE_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
+    let folder = place.join(format!("icecore-bench-{bench}-{}", std::process::id()));
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
+
+/// Starts building a command with a home of its own and nothing of the environment but the path.
+pub(crate) fn command(program: &Path, home: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("HOME", home).env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command
+}
+
+/// Numbers that look random and are the same for the same seed.
+#[derive(Clone, Debug)]
+pub(crate) struct Numbers(u64);
+
+impl Numbers {
+    pub(crate) fn new(seed: u64) -> Self {
+        Numbers(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1)
+    }
+
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    pub(crate) fn below(&mut self, end: u64) -> u64 {
+        (self.next() >> 11) % end
+    }
+}
+
+const WORDS: [&str; 16] = [
+    "glacier", "river", "the", "snow", "of", "core", "north", "bright", "label", "and", "season",
+    "a", "measured", "ice", "deep", "valley",
+];
+
+/// Appends words and numbers, which compress as prose does, until there are `length` bytes.
+pub(crate) fn text(numbers: &mut Numbers, length: usize, out: &mut Vec<u8>) {
+    let end = out.len() + length;
+    while out.len() < end {
+        let number = numbers.next();
+        for part in 0..8 {
+            out.extend_from_slice(WORDS[(number >> (part * 4)) as usize % WORDS.len()].as_bytes());
+            out.push(b' ');
+        }
+        out.extend_from_slice(&(number >> 44).to_string().into_bytes());
+        out.push(b'\n');
+    }
+    out.truncate(end);
+}
+
+/// Writes `count` records as annotation tools keep them, 0.3 to 4 KiB each, 500 a folder.
+pub(crate) fn small_files(folder: &Path, count: u64, seed: u64) -> io::Result<()> {
+    let mut numbers = Numbers::new(seed);
+    let mut bytes = Vec::new();
+    for number in 0..count {
+        let below = folder.join(format!("{:04}", number / FILES_PER_FOLDER));
+        if number.is_multiple_of(FILES_PER_FOLDER) {
+            fs::create_dir_all(&below)?;
+        }
+        bytes.clear();
+        write!(bytes, "{{\n  \"id\": {number},\n  \"score\": 0.{},\n", numbers.below(1 << 40))?;
+        writeln!(bytes, "  \"hash\": \"{:016x}{:016x}\",", numbers.next(), numbers.next())?;
+        bytes.extend_from_slice(b"  \"text\": \"");
+        let length = 250 + numbers.below(61) * numbers.below(61);
+        text(&mut numbers, length as usize, &mut bytes);
+        bytes.extend_from_slice(b"\"\n}\n");
+        fs::write(below.join(format!("{number:07}.json")), &bytes)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,52 @@
+#!/usr/bin/env bash
+# Runs every fuzz target for some seconds (20, or the first argument) and fails on a crash.
+#
+# Builds with the toolchain of the repository: the coverage that libFuzzer steers by comes from
+# the compiler's own pass, so that neither a nightly nor cargo-fuzz is needed. Other arguments
+# name the targets to run. What is found stays in fuzz/target/corpus, and what crashes in
+# fuzz/target/crashes.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+seconds=${1:-20}
+shift || true
+host=x86_64-unknown-linux-gnu
+case $(uname -m) in aarch64) host=aarch64-unknown-linux-gnu ;; esac
+
+# The flags are for what is fuzzed alone: with --target, build scripts do without them.
+coverage="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4"
+coverage+=" -Cllvm-args=-sanitizer-coverage-inline-8bit-counters"
+coverage+=" -Cllvm-args=-sanitizer-coverage-pc-table"
+coverage+=" -Cllvm-args=-sanitizer-coverage-trace-compares"
+RUSTFLAGS="$coverage -Ccodegen-units=1 --cfg fuzzing" \
+    cargo build --release --target "$host" --target-dir target
+
+targets=("$@")
+if [ ${#targets[@]} -eq 0 ]; then
+    for file in fuzz_targets/*.rs; do
+        targets+=("$(basename "$file" .rs)")
+    done
+fi
+
+# Times without a zone are read in this one.
+export TZ=UTC
+failed=()
+for target in "${targets[@]}"; do
+    mkdir -p "target/corpus/$target" "target/crashes/$target"
+    printf '== %s\n' "$target"
+    log=target/crashes/$target.log
+    if "target/$host/release/$target" "target/corpus/$target" "seeds/$target" \
+        -max_total_time="$seconds" -artifact_prefix="target/crashes/$target/" \
+        -rss_limit_mb=2048 -timeout=10 -max_len=16384 -print_final_stats=1 >"$log" 2>&1; then
+        grep -E '^stat::number_of_executed_units|^stat::peak_rss_mb' "$log"
+    else
+        tail -n 40 "$log"
+        failed+=("$target")
+    fi
+done
+
+if [ ${#failed[@]} -gt 0 ]; then
+    printf 'crashed: %s\n' "${failed[*]}"
+    exit 1
+fi
+printf '%s targets, no crash\n' "${#targets[@]}"
