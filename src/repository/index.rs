@@ -150,13 +150,22 @@ impl PackIndex {
         if is_loaded { Ok(()) } else { self.refresh(store, cache) }
     }
 
-    /// Returns all copies of a block that the loaded index knows.
+    /// Returns all copies of a block that the loaded index knows, and those that this process has
+    /// put and no index object names yet.
     pub fn find(&self, block: &BlockId) -> Vec<Location> {
-        let guard = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let mut found = self.find_named(block);
         let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
-        let segments = guard.iter().flat_map(BTreeMap::values);
+        for segment in pending.values() {
+            found.extend(segment.find(block).map(|(pack, row)| Location { pack, row }));
+        }
+        found
+    }
+
+    /// Returns the copies of a block that an index object names: what another writer may lean on.
+    pub fn find_named(&self, block: &BlockId) -> Vec<Location> {
+        let guard = self.segments.read().unwrap_or_else(PoisonError::into_inner);
         let mut found: Vec<Location> = Vec::new();
-        for segment in pending.values().chain(segments) {
+        for segment in guard.iter().flat_map(BTreeMap::values) {
             for (pack, row) in segment.find(block) {
                 let is_known =
                     found.iter().any(|l| l.pack.pack == pack.pack && l.row.offset == row.offset);

@@ -114,7 +114,7 @@ fn a_large_file_that_breaks_off_stays_as_it_was() {
 }
 
 /// Calls and writes count from here, so that opening the repository is not one of them.
-fn wrap_faulty(world: &mut World, fault: Fault) {
+fn wrap_faulty(world: &mut World, fault: Fault) -> Arc<FaultBackend> {
     let faulty = Arc::new(FaultBackend::new(Arc::clone(&world.backend) as _, Vec::new()));
     let shared = Arc::clone(&faulty);
     world.wrap(|_| shared);
@@ -125,6 +125,7 @@ fn wrap_faulty(world: &mut World, fault: Fault) {
         Fault::LostReply { call } => Fault::LostReply { call: calls + call },
         other => other,
     }]);
+    faulty
 }
 
 #[test]
@@ -149,6 +150,24 @@ fn a_full_repository_stops_the_backup_before_its_header() {
         world.drop_leases();
         assert_eq!(world.backup(&source()).expect("room again").kind, BackupKind::Full);
         assert_eq!(world.sound_backups(), 1);
+    }
+}
+
+#[test]
+fn after_a_failed_backup_the_next_of_the_same_process_leans_on_nothing_unnamed() {
+    for write in 1..8 {
+        let mut world = World::memory();
+        let source = source();
+        let faulty = wrap_faulty(&mut world, Fault::WritesFrom { write, kind: ErrorKind::Full });
+        let failed = world.backup(&source);
+        faulty.set_faults(Vec::new());
+        world.drop_leases();
+        source.put_file("new", b"new");
+
+        let report = world.backup(&source).expect("room again");
+
+        world.forget_caches();
+        assert_eq!(world.sound_backups() as u64, report.backup.0 + 1, "write {write}: {failed:?}");
     }
 }
 
