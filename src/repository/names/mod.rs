@@ -356,7 +356,8 @@ mod tests {
         drop(names);
         for file in cache.list("names") {
             let path = cache.path(&format!("names/{file}"));
-            let kept = std::fs::read(&path).expect("read");
+            // With a damaged state the index begins anew and removes what no state names.
+            let Ok(kept) = std::fs::read(&path) else { continue };
             std::fs::write(&path, vec![0xa5; kept.len()]).expect("write");
             let names = NameIndex::open(&cache).expect("opens");
             let _ = names.find_kept(&blob(5));
