@@ -4,6 +4,7 @@
 //! folder, all encrypted where the tool can. Medians are printed with their ratio to icecore's,
 //! as absolute times drift on any shared machine. What came back is compared with the source, by
 //! reading both, so that nobody is fast by leaving something out. `peers.sh` installs the tools.
+//! `ICECORE_BENCH_SOURCE` names the folder, `ICECORE_BENCH_ROUNDS` how many rounds, 3 by default.
 
 #![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 

@@ -142,14 +142,16 @@ fn parse_zoned(text: &str) -> Option<Timestamp> {
 
 fn parse_local(text: &str) -> Option<Timestamp> {
     let text = text.replacen('T', " ", 1);
-    let last = if let Ok(date) = NaiveDate::parse_from_str(&text, "%Y-%m-%d") {
-        date.and_hms_opt(0, 0, 0)? + Duration::days(1) - Duration::nanoseconds(1)
+    let (first, unit) = if let Ok(date) = NaiveDate::parse_from_str(&text, "%Y-%m-%d") {
+        (date.and_hms_opt(0, 0, 0)?, Duration::days(1))
     } else if let Ok(minute) = NaiveDateTime::parse_from_str(&text, "%Y-%m-%d %H:%M") {
-        minute + Duration::minutes(1) - Duration::nanoseconds(1)
+        (minute, Duration::minutes(1))
     } else {
         let second = NaiveDateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S").ok()?;
-        second + Duration::seconds(1) - Duration::nanoseconds(1)
+        (second, Duration::seconds(1))
     };
+    // The calendar ends, and a person may have typed its last day.
+    let last = first.checked_add_signed(unit - Duration::nanoseconds(1))?;
     // In an autumn hour that comes twice the later one covers both; a spring hour that never
     // was is read with the offset in force a day before.
     let local = match Local.from_local_datetime(&last) {
@@ -157,7 +159,8 @@ fn parse_local(text: &str) -> Option<Timestamp> {
         chrono::LocalResult::Ambiguous(_, later) => later,
         chrono::LocalResult::None => {
             let day_before = last.checked_sub_signed(Duration::days(1))?;
-            Local.from_local_datetime(&day_before).latest()? + Duration::days(1)
+            let local = Local.from_local_datetime(&day_before).latest()?;
+            local.checked_add_signed(Duration::days(1))?
         }
     };
     Some(Timestamp::new(local.timestamp(), local.timestamp_subsec_nanos()))
@@ -226,6 +229,13 @@ mod tests {
     fn nonsense_is_refused() {
         for bad in ["", "x", "h", "-2h", "2026-13-01", "1.5h", "9999999999999999999d", "\u{e9}"] {
             assert!(parse_until(bad, NOW).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn the_last_day_of_the_calendar_is_no_reason_to_stop() {
+        for text in ["+262142-12-31", "+262142-12-31 23:59", "+262142-12-31 23:59:59"] {
+            let _ = parse_until(text, Timestamp::default());
         }
     }
 

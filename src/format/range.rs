@@ -354,6 +354,9 @@ pub fn decode(range: &[u8], companion: Option<&[u8]>) -> Result<Vec<RangeRow>> {
     let range: RangeV1 = serial::decode(range, "a range of entries")?;
     let companion: Option<CompanionV1> =
         companion.map(|bytes| serial::decode(bytes, "a range's companion")).transpose()?;
+    if range.rows.len() > RANGE_ENTRIES_MAX {
+        return Err(broken("too many rows"));
+    }
     let owners: Vec<Arc<Owner>> = range.owners.into_iter().map(Arc::new).collect();
     let mut decoder = RowDecoder { blocks: range.blocks, owners, cursor: RunCursor::default() };
     let mut detections = companion.map(|companion| companion.rows.into_iter());
@@ -367,8 +370,8 @@ pub fn decode(range: &[u8], companion: Option<&[u8]>) -> Result<Vec<RangeRow>> {
         if rows.last().is_some_and(|before: &RangeRow| *before.path() >= entry_path) {
             return Err(broken("rows are out of order"));
         }
-        let decoded = decoder.decode_row(entry_path, row.body);
-        let mut decoded = decoded.ok_or_else(|| broken("a row"))?;
+        let mut decoded =
+            decoder.decode_row(entry_path, row.body).ok_or_else(|| broken("a row"))?;
         if let (Some(detections), RangeRow::Put(_, tracked)) = (&mut detections, &mut decoded) {
             let next = detections.next().ok_or_else(|| broken("its companion is too short"))?;
             inode = inode.wrapping_add(next.inode_step as u64);
@@ -528,6 +531,16 @@ mod tests {
         let mut builder = RangeBuilder::default();
         rows.iter().for_each(|row| builder.push(row).expect("in order"));
         builder.finish().expect("encodes").expect("rows")
+    }
+
+    /// A row of a few bytes can share a path of many with the one before.
+    #[test]
+    fn more_rows_than_a_range_has_are_refused() {
+        let rows = |count: usize| -> Vec<RangeRow> {
+            (0..count).map(|n| file(&format!("{n:04}"), vec![])).collect()
+        };
+        assert!(decode(&encode_all(&rows(RANGE_ENTRIES_MAX)).range, None).is_ok());
+        assert!(decode(&encode_all(&rows(RANGE_ENTRIES_MAX + 1)).range, None).is_err());
     }
 
     #[test]
