@@ -46,8 +46,9 @@ pub const PACK_BLOCKS_MAX: usize = 256 * KIB;
 /// Largest single chunk; also the bound on a blob.
 pub const CHUNK_BYTES_MAX: usize = 4 * MIB;
 /// A large file is cut into pieces of this size, each a unit of its own for one thread; part
-/// of the chunker's definition, as a cut is forced at each piece's end.
-pub const PIECE_BYTES: u64 = 16 * MIB as u64;
+/// of the chunker's definition, as a cut is forced at each piece's end. With pieces of 16 MiB a
+/// backup took 155 MB, as five of them are under way on two threads and may not compress.
+pub const PIECE_BYTES: u64 = 8 * MIB as u64;
 /// Neighbouring small entries that one thread takes together: plaintext bytes ...
 pub const UNIT_BYTES_TARGET: u64 = 4 * MIB as u64;
 /// ... and entries, so that a unit of empty files stays small.
@@ -92,11 +93,11 @@ pub const FRESH_SECONDS: u64 = 150;
 pub const COMMIT_TRIES_MAX: usize = 8;
 
 /// Decoded data blocks kept by a reader, in bytes.
-pub const BLOCK_CACHE_BYTES: usize = 16 * MIB;
+pub const BLOCK_CACHE_BYTES: usize = 8 * MIB;
 /// Rows of newly stored blobs kept in memory before they go to a segment file: some 4 MB.
 pub const NAMES_MEMORY_ROWS: usize = 64 * KIB;
 /// Block tables kept in memory for confirming names, in blobs.
-pub const TABLE_CACHE_ROWS: usize = 128 * KIB;
+pub const TABLE_CACHE_ROWS: usize = 32 * KIB;
 
 /// Rows of a restore plan held at a time; a window of the snapshot that is written before the
 /// next is looked at.

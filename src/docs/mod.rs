@@ -1,5 +1,5 @@
 //! What is worth reading besides the code: the architecture, the stored format, the words, the
-//! guarantees, and the decisions with their reasons.
+//! guarantees, the decisions with their reasons, and what was measured.
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
@@ -15,3 +15,6 @@ pub mod guarantees {}
 
 #[doc = include_str!("decisions.md")]
 pub mod decisions {}
+
+#[doc = include_str!("measurements.md")]
+pub mod measurements {}
