@@ -27,6 +27,7 @@ use crate::repository::history::Snapshot;
 use crate::repository::layout;
 use crate::repository::lease;
 use crate::repository::lease::Lease;
+use crate::repository::lease::SeenLease;
 use crate::repository::names::NameIndex;
 use crate::repository::names::NamePlace;
 use std::collections::HashMap;
@@ -328,13 +329,22 @@ fn refuse_busy(dataset: &Dataset, own: &Lease) -> Result<()> {
     let store = dataset.repository().store();
     let seen = lease::list(store)?;
     let store_now = seen.get(&own.id()).and_then(|own| own.last_sign);
-    let other = seen.values().find(|other| {
+    let writers = seen.values().filter(|other| {
         other.record.lease != own.id()
             && other.record.dataset == dataset.id()
             && other.record.number.is_some()
-            && other.is_fresh(store_now)
     });
-    let Some(other) = other else { return Ok(()) };
+    let mut at_work = None;
+    for other in writers {
+        // Without an atomic create two could commit one number, so there anybody counts who is not
+        // over; of two who look at once both may go, never none.
+        let counts =
+            if store.is_class_a() { other.is_fresh(store_now) } else { !is_over(dataset, other)? };
+        if counts {
+            at_work = Some(other);
+        }
+    }
+    let Some(other) = at_work else { return Ok(()) };
     let process = &other.record.process;
     let message = format!(
         "another backup of {} is running: process {} on {}, since {}",
@@ -344,6 +354,18 @@ fn refuse_busy(dataset: &Dataset, own: &Lease) -> Result<()> {
         other.record.taken.to_local_text()
     );
     Err(Error::new(ErrorKind::Busy, message).hint("wait until it is done, then try again"))
+}
+
+/// Class B: says whether a writer can no longer commit: it has, it was told so, or it is dead for
+/// certain.
+fn is_over(dataset: &Dataset, other: &SeenLease) -> Result<bool> {
+    if other.is_certainly_dead() || other.marks.iter().any(|mark| mark == "v") {
+        return Ok(true);
+    }
+    let Some(number) = other.record.number else { return Ok(true) };
+    let key = layout::header_of_lease(&dataset.id(), number, &other.record.lease)?;
+    let there = dataset.repository().store().backend().stat(&key);
+    Ok(there.map_err(|e| e.at(Origin::Repository))?.is_some())
 }
 
 /// Keeps the highest number seen, and refuses a store that shows less than it has shown before.

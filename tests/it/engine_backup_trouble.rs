@@ -7,9 +7,14 @@ use icecore::backend::wrap::record::RecordBackend;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Origin;
 use icecore::base::id::BackupId;
+use icecore::base::id::LeaseId;
+use icecore::base::sys::ProcessIdentity;
 use icecore::base::time::Timestamp;
+use icecore::codec::frame::ObjectKind;
 use icecore::engine::backup::BackupKind;
 use icecore::engine::backup::BackupOptions;
+use icecore::format::lease::LeaseRecord;
+use icecore::repository::layout;
 use icecore::repository::transaction::Transaction;
 use icecore::source::memory::Failure;
 use icecore::source::memory::MemorySource;
@@ -257,6 +262,36 @@ fn of_two_writers_of_one_dataset_the_second_is_refused() {
     assert_eq!(error.kind(), ErrorKind::Busy);
     first.abandon();
     assert!(world.backup(&source).is_ok());
+}
+
+#[test]
+fn without_an_atomic_create_any_other_writer_that_is_not_over_counts() {
+    let world = World::class_b();
+    world.backup(&source()).expect("a backup");
+    let dataset = world.repository.dataset(&world.name()).unwrap();
+    let lease = LeaseId::new([7; 16]);
+    let mut process = ProcessIdentity::current();
+    process.host = "elsewhere".into();
+    let record = LeaseRecord {
+        lease,
+        dataset: dataset.id(),
+        number: Some(BackupId(1)),
+        parent: Some(BackupId(0)),
+        process,
+        taken: Timestamp::new(1, 0),
+        purpose: String::new(),
+    };
+    let key = layout::lease(&lease).unwrap();
+    world.repository.store().put(ObjectKind::Lease, &key, &record).unwrap();
+    let source = source();
+    source.put_file("a", b"changed");
+
+    assert_eq!(world.backup(&source).expect_err("busy").kind(), ErrorKind::Busy);
+
+    let header = layout::header_of_lease(&dataset.id(), BackupId(1), &lease).unwrap();
+    world.backend.insert_raw(&header, Vec::new());
+    let error = world.backup(&source).expect_err("its header is over, and damaged");
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
 }
 
 #[test]
