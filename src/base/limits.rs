@@ -27,6 +27,10 @@ pub const DATASET_NAME_BYTES_MAX: usize = 200;
 pub const BLOCK_BYTES_TARGET: usize = MIB;
 /// Most plaintext in one block: a target-sized block and one chunk of the largest size.
 pub const BLOCK_BYTES_MAX: usize = 8 * MIB;
+/// Most stored bytes of one block: plaintext that does not compress, its method and its tag.
+pub const STORED_BLOCK_BYTES_MAX: usize = BLOCK_BYTES_MAX + 4 * KIB;
+/// Most stored bytes of one block's table: 37 a place, and the rest.
+pub const STORED_TABLE_BYTES_MAX: usize = 4 * MIB;
 /// Blocks of metadata are smaller: a replay holds one decoded block for each of up to
 /// [`CHAIN_MANIFESTS_MAX`] + 1 streams at a time.
 pub const METADATA_BLOCK_BYTES_TARGET: usize = 128 * KIB;

@@ -20,6 +20,8 @@ use crate::base::id::LeaseId;
 use crate::base::id::PackId;
 use crate::base::limits::BLOCK_BYTES_MAX;
 use crate::base::limits::BLOCK_PLACES_MAX;
+use crate::base::limits::STORED_BLOCK_BYTES_MAX;
+use crate::base::limits::STORED_TABLE_BYTES_MAX;
 use crate::format::pack::BlockRow;
 use crate::format::pack::HOOKS_MAX;
 use std::ops::Deref;
@@ -139,8 +141,11 @@ impl<B: Deref<Target = [u8]>> IndexTable<B> {
         let places = field(row, 6) as usize;
         let present_fits = row[70] & NOT_WHOLE == 0
             || (field(row, 8) as usize).checked_add(places.div_ceil(8)).is_some_and(|n| n <= heap);
-        // A reader allocates what these two claim.
-        let bounded = field(row, 3) as usize <= BLOCK_BYTES_MAX && places <= BLOCK_PLACES_MAX;
+        // A reader allocates what these claim.
+        let bounded = field(row, 2) as usize <= STORED_BLOCK_BYTES_MAX
+            && field(row, 3) as usize <= BLOCK_BYTES_MAX
+            && field(row, 5) as usize <= STORED_TABLE_BYTES_MAX
+            && places <= BLOCK_PLACES_MAX;
         let known = (field(row, 0) as usize) < self.packs && row[69] as usize <= HOOKS_MAX;
         known && present_fits && bounded
     }
@@ -277,6 +282,16 @@ mod tests {
         assert_eq!(table.find(&BlockId::new([4; 32])).count(), 0);
         assert_eq!(table.row(3).expect("there").1, row(3));
         assert_eq!(table.packs().count(), 1);
+    }
+
+    #[test]
+    fn a_row_that_claims_gigabytes_is_refused() {
+        for (length, table_length) in [(u32::MAX, 40), (5, u32::MAX)] {
+            let row = BlockRow { length, table_length, ..row(1) };
+            let packs = [IndexedPack { pack: PackId::new([9; 32]), size: 5000, salt: [7; 32] }];
+            let bytes = encode(LeaseId::new([1; 16]), &packs, &[(0, &row)]).expect("encodes");
+            assert!(IndexTable::new(bytes).is_err());
+        }
     }
 
     #[test]
