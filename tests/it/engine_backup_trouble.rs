@@ -295,6 +295,36 @@ fn without_an_atomic_create_any_other_writer_that_is_not_over_counts() {
 }
 
 #[test]
+fn spoiled_caches_change_nothing_but_time() {
+    let fills: [fn(Vec<u8>) -> Vec<u8>; 4] = [
+        |bytes| crate::engine_backup::noise(bytes.len(), 5),
+        |_| Vec::new(),
+        |bytes| bytes[..bytes.len() / 2].to_vec(),
+        |mut bytes| {
+            let middle = bytes.len() / 2;
+            bytes.iter_mut().skip(middle).take(1).for_each(|byte| *byte ^= 0x10);
+            bytes
+        },
+    ];
+    for fill in fills {
+        let mut world = World::memory();
+        let source = source();
+        world.backup(&source).expect("a backup");
+        world.clock.advance(10);
+        world.spoil_caches(fill);
+        source.put_file("d/b", b"changed");
+
+        let report = world.backup(&source).expect("a backup");
+
+        assert_eq!((report.counts.modified, report.counts.files), (1, 3));
+        assert_eq!(world.content(1, "d/b"), b"changed");
+        assert_eq!(world.sound_backups(), 2);
+        world.spoil_caches(fill);
+        assert_eq!(world.sound_backups(), 2);
+    }
+}
+
+#[test]
 fn a_backup_goes_on_where_an_interrupted_one_stopped() {
     let mut world = World::memory();
     let source = MemorySource::new("data");

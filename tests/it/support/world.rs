@@ -84,6 +84,28 @@ impl World {
         self.repository = open::open(shared, self.password.as_ref(), &place).unwrap();
     }
 
+    /// Fills every file of the newest cache with what `fill` makes of it, and opens it anew.
+    pub(crate) fn spoil_caches(&mut self, fill: impl Fn(Vec<u8>) -> Vec<u8>) {
+        let count = std::fs::read_dir(self.cache.path()).unwrap().count();
+        let place = self.cache.path().join((count - 1).to_string());
+        let mut folders = vec![place.clone()];
+        while let Some(folder) = folders.pop() {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    folders.push(path);
+                } else {
+                    let spoiled = fill(std::fs::read(&path).unwrap());
+                    std::fs::remove_file(&path).unwrap();
+                    std::fs::write(&path, spoiled).unwrap();
+                }
+            }
+        }
+        let shared: Arc<dyn Backend> = Arc::clone(&self.backend) as Arc<dyn Backend>;
+        let kept = CachePlace::Kept(place);
+        self.repository = open::open(shared, self.password.as_ref(), &kept).unwrap();
+    }
+
     /// Puts a wrapper around the backend, with an empty cache: what it does is seen from now on.
     pub(crate) fn wrap(&mut self, wrap: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend>) {
         let count = std::fs::read_dir(self.cache.path()).unwrap().count();
