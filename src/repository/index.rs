@@ -215,6 +215,28 @@ impl PackIndex {
         Ok(())
     }
 
+    /// Takes a pack out of use that no index object names.
+    pub fn drop_pending(&self, pack: &PackId) {
+        self.pending.write().unwrap_or_else(PoisonError::into_inner).remove(pack);
+    }
+
+    /// Reads an object back from the repository, past the cache, and says whether it names just
+    /// these packs and rows: what is proven before others go in its favour.
+    ///
+    /// # Errors
+    /// Those of the backend; `Corrupt` when it cannot be read.
+    pub fn proves(
+        &self,
+        store: &Store,
+        id: &IndexId,
+        packs: &[IndexedPack],
+        rows: &[(u32, &BlockRow)],
+    ) -> Result<bool> {
+        let (plain, _) = fetch_plain(id, store)?;
+        let lease = IndexTable::new(plain.as_slice())?.lease();
+        Ok(plain == pack_index::encode(lease, packs, rows)?)
+    }
+
     /// Puts an index object for packs that are durable, and takes it into use.
     ///
     /// # Errors
@@ -255,16 +277,21 @@ fn load(id: &IndexId, store: &Store, cache: &Cache) -> Result<Segment> {
 
 /// Gets one object from the repository and keeps it; returns its size as well.
 fn fetch(id: &IndexId, store: &Store, cache: &Cache) -> Result<(Segment, u64)> {
+    let (plain, size) = fetch_plain(id, store)?;
+    let segment = keep(id, plain, cache)
+        .map_err(|e| e.context(format!("pack index {id}")).at(Origin::Repository))?;
+    Ok((segment, size))
+}
+
+/// Gets the plain bytes of one object; returns its size as well.
+fn fetch_plain(id: &IndexId, store: &Store) -> Result<(Vec<u8>, u64)> {
     let key = layout::index(id)?;
     let bytes = store
         .backend()
         .get(&key, INDEX_BYTES_MAX)
         .map_err(|e| e.context(format!("cannot read pack index {key}")).at(Origin::Repository))?;
     let opened = store.sealer().open(ObjectKind::PackIndex, key.as_str(), &bytes, INDEX_BYTES_MAX);
-    let plain = opened.map_err(|e| e.at(Origin::Repository))?;
-    let segment = keep(id, plain, cache)
-        .map_err(|e| e.context(format!("pack index {key}")).at(Origin::Repository))?;
-    Ok((segment, bytes.len() as u64))
+    Ok((opened.map_err(|e| e.at(Origin::Repository))?, bytes.len() as u64))
 }
 
 fn from_cache(id: &IndexId, cache: &Cache) -> Option<Segment> {

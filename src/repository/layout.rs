@@ -75,6 +75,11 @@ pub fn tombstone(id: &TombstoneId) -> Result<ObjectKey> {
     split("tombstones", &id.to_string())
 }
 
+/// Returns the key of a record of lost places. Its id has the shape of a tombstone's.
+pub fn lost(id: &TombstoneId) -> Result<ObjectKey> {
+    ObjectKey::new(format!("lost/{id}"))
+}
+
 /// Returns the folder with the revisions of a name, given the name's hash.
 pub fn name_folder(name: &Digest) -> Result<FolderKey> {
     let hex = to_hex(&name[..16]);
@@ -100,6 +105,16 @@ pub fn header(id: &DatasetId, number: BackupId) -> Result<ObjectKey> {
 /// Returns the key of a header in class B, where the lease makes it unique.
 pub fn header_of_lease(id: &DatasetId, number: BackupId, lease: &LeaseId) -> Result<ObjectKey> {
     thousand(id, number)?.object(&format!("{}-{lease}", number.0))
+}
+
+/// Returns the key of revision `revision` of a backup's tags.
+pub fn tags(id: &DatasetId, number: BackupId, revision: u64) -> Result<ObjectKey> {
+    thousand(id, number)?.object(&format!("{}.tags-{revision}", number.0))
+}
+
+/// Returns the key of floor `m` of a dataset.
+pub fn floor(id: &DatasetId, m: u64) -> Result<ObjectKey> {
+    dataset(id)?.object(&format!("floor-{m}"))
 }
 
 /// What a name in a thousand folder stands for.

@@ -7,6 +7,7 @@
 pub mod blocks;
 pub mod cache;
 pub mod datasets;
+pub mod doom;
 pub mod history;
 pub mod index;
 pub mod layout;
@@ -16,6 +17,7 @@ pub mod names;
 pub mod open;
 pub mod packer;
 pub mod ranges;
+pub mod rescue;
 pub mod saved;
 pub mod store;
 pub mod transaction;

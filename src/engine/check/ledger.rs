@@ -60,7 +60,18 @@ impl Ledger {
         backups: impl IntoIterator<Item = Sufferer>,
         path: Option<&EntryPath>,
     ) {
-        let Some(issue) = self.issue(Severity::Damage, object) else { return };
+        self.suffer_by(Severity::Damage, object, backups, path);
+    }
+
+    /// Like [`Ledger::suffer`], by something that may be no damage.
+    pub(crate) fn suffer_by(
+        &mut self,
+        severity: Severity,
+        object: &str,
+        backups: impl IntoIterator<Item = Sufferer>,
+        path: Option<&EntryPath>,
+    ) {
+        let Some(issue) = self.issue(severity, object) else { return };
         issue.backups.extend(backups);
         let Some(path) = path.filter(|path| issue.last_path.as_ref() != Some(path)) else {
             return;
@@ -87,6 +98,12 @@ impl Ledger {
             self.issues.insert(object.to_owned(), issue);
         }
         self.issues.get_mut(object)
+    }
+
+    /// Goes through the objects that are damaged.
+    pub(crate) fn damaged_objects(&self) -> impl Iterator<Item = &str> {
+        let damaged = self.issues.iter().filter(|(_, issue)| issue.severity == Severity::Damage);
+        damaged.map(|(object, _)| object.as_str())
     }
 
     /// Says whether nothing was found.

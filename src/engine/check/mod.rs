@@ -17,14 +17,15 @@
 //! was found in them. One damaged object never stops the rest. What is asked is the store, never
 //! the cache. Memory: see `stock`; one pack a thread; one range for each stream of a chain.
 
-mod datasets;
-mod ledger;
-mod objects;
-mod packs;
-mod replay;
+pub(crate) mod datasets;
+pub(crate) mod ledger;
+mod lengths;
+pub(crate) mod objects;
+pub(crate) mod packs;
+pub(crate) mod replay;
 mod rows;
 mod sample;
-mod stock;
+pub(crate) mod stock;
 
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
