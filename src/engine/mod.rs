@@ -5,6 +5,7 @@
 //! | [`backup`] | all that a header names is durable before the header is |
 //! | [`restore`] | what is written was verified against its name; nothing outside the target |
 //! | [`check`] | changes nothing, and names what suffers |
+//! | [`repair`] | puts copies first and dooms what is bad; never makes things worse |
 //! | [`list`] | datasets, backups, entries |
 //! | [`stats`] | sizes, deduplication, growth |
 //! | [`address`] | what a person types for a backup, and which one that is |
@@ -27,6 +28,7 @@ pub mod check;
 pub mod compare;
 pub mod list;
 pub mod pool;
+pub mod repair;
 pub mod restore;
 pub mod stats;
 

@@ -32,6 +32,9 @@ use crate::repository::lease;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+/// Revisions of a name that are tried when a dataset's id is compared with it.
+const NAME_REVISIONS_TRIED: u64 = 16;
+
 /// One named line of backups.
 #[derive(Clone)]
 pub struct Dataset {
@@ -140,20 +143,66 @@ impl Repository {
             Some((revision, _)) => revision + 1,
             None => 0,
         };
+        let id = self.derive_dataset_id(name, revision)?;
+        self.put_name(name, revision, id, now)?;
+        self.dataset(name)
+    }
+
+    fn derive_dataset_id(&self, name: &DatasetName, revision: u64) -> Result<DatasetId> {
         let mut material = self.name_hash(name).to_vec();
         material.extend_from_slice(self.id().as_bytes());
         material.extend_from_slice(&revision.to_le_bytes());
         let digest = hash::derive("icecore 2026-11-21 dataset id v1", &material);
-        let id = DatasetId::from_slice(&digest[..16])?;
-        let folder = self.name_folder(name)?;
-        let key = folder.object(&revision.to_string())?;
+        DatasetId::from_slice(&digest[..16])
+    }
+
+    fn put_name(
+        &self,
+        name: &DatasetName,
+        revision: u64,
+        id: DatasetId,
+        now: Timestamp,
+    ) -> Result<()> {
+        let key = self.name_folder(name)?.object(&revision.to_string())?;
         let record = NameRecord { name: name.clone(), dataset: Some(id), written: now };
         if self.store().is_class_a() {
-            self.store().put_new(ObjectKind::Name, &key, &record)?;
+            self.store().put_new(ObjectKind::Name, &key, &record).map(|_| ())
         } else {
-            self.store().put(ObjectKind::Name, &key, &record)?;
+            self.store().put(ObjectKind::Name, &key, &record)
         }
-        self.dataset(name)
+    }
+
+    /// Says whether a dataset was made under a name, as its id tells: its first revisions are
+    /// tried.
+    ///
+    /// # Errors
+    /// `Bug`: a hash always makes an id.
+    pub fn is_name_of(&self, name: &DatasetName, id: &DatasetId) -> Result<bool> {
+        for revision in 0..NAME_REVISIONS_TRIED {
+            if self.derive_dataset_id(name, revision)? == *id {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Lets a name lead to a dataset that lost its own, unless the name leads to another.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when it does; those of the backend.
+    pub fn name_dataset(&self, name: &DatasetName, id: &DatasetId, now: Timestamp) -> Result<()> {
+        let keys = self.store().names_below(&self.name_folder(name)?)?;
+        let highest = keys.iter().filter_map(|key| layout::plain_number(key.name())).max();
+        match self.name_record(name) {
+            Ok(Some((_, NameRecord { dataset: Some(there), .. }))) if there == *id => Ok(()),
+            Ok(Some((_, NameRecord { dataset: Some(_), .. }))) => {
+                let message = format!("there is another dataset {name}");
+                Err(Error::new(ErrorKind::AlreadyExists, message).at(Origin::Repository))
+            }
+            // A record that cannot be read is followed by one that can.
+            Err(e) if e.kind() != ErrorKind::Corrupt => Err(e),
+            _ => self.put_name(name, highest.map_or(0, |n| n + 1), *id, now),
+        }
     }
 
     /// Returns all datasets, sorted by name.

@@ -59,6 +59,9 @@ pub(crate) struct Gathered {
     pub(crate) missing: BTreeMap<BlockId, BTreeSet<u32>>,
     /// Blocks that backups need and no index names; nobody knows their places.
     pub(crate) unknown: BTreeSet<BlockId>,
+    /// Lists of runs, by their places, that can be read and name something that cannot be had: a
+    /// file with such lists is told by them.
+    pub(crate) lists: BTreeMap<BlockId, BTreeSet<u32>>,
     /// Blocks to be watched, with the places of them that backups need.
     pub(crate) live: HashMap<BlockId, BTreeSet<u32>>,
     /// Records of lost places by which a backup still suffers.
@@ -135,6 +138,11 @@ impl Stock {
         }
     }
 
+    /// Returns the keys of the records of lost places.
+    pub(crate) fn lost_records(&self) -> BTreeSet<Arc<str>> {
+        self.declared.values().flatten().map(|(key, _)| Arc::clone(key)).collect()
+    }
+
     /// Returns the record that has declared a place lost; without a place all of the block.
     fn declared_by(&self, block: &BlockId, place: Option<u32>) -> Option<&Arc<str>> {
         let records = self.declared.get(block)?;
@@ -160,6 +168,15 @@ impl Stock {
             None => false,
         };
         self.is_there(&pack.pack, pack.size) && location.row.has_place(place) && !is_bad
+    }
+
+    /// Notes that a list of runs names something that cannot be had.
+    pub(crate) fn hurt_list(&mut self, block: &BlockId, place: u32) {
+        if self.declared_by(block, Some(place)).is_none()
+            && let Some(gathered) = &mut self.gathered
+        {
+            gathered.lists.entry(*block).or_default().insert(place);
+        }
     }
 
     /// Says whether a block was asked for by a snapshot.
