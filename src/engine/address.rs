@@ -224,7 +224,7 @@ pub fn resolve(dataset: &Dataset, version: &Version) -> Result<(Arc<Backup>, Opt
 }
 
 fn by_number(dataset: &Dataset, number: BackupId) -> Result<Arc<Backup>> {
-    let numbers = dataset.all_numbers()?;
+    let numbers = dataset.shown_numbers()?;
     if let Some(backup) = dataset.backup(&numbers, number)? {
         return Ok(Arc::new(backup));
     }

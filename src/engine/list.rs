@@ -21,6 +21,7 @@ use crate::format::range::RangeRow;
 use crate::repository::Repository;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
+use crate::repository::datasets::Shown;
 use crate::repository::history::Entries;
 use crate::repository::history::RowStream;
 use crate::repository::history::Snapshot;
@@ -62,10 +63,34 @@ pub fn datasets(repository: &Repository) -> Result<Vec<DatasetSummary>> {
     repository.datasets()?.iter().map(summarize).collect()
 }
 
+/// Returns the datasets as far as they can be read, sorted by name, and what is missing or
+/// damaged.
+///
+/// # Errors
+/// Those of the backend.
+pub fn shown_datasets(repository: &Repository) -> Result<Shown<DatasetSummary>> {
+    let datasets = repository.shown_datasets()?;
+    let mut shown = Shown { readable: Vec::new(), problems: datasets.problems };
+    for dataset in datasets.readable {
+        match dataset.shown_backups() {
+            Ok(mut backups) => {
+                shown.readable.push(summary(&dataset, &backups.readable));
+                shown.problems.append(&mut backups.problems);
+            }
+            Err(e) if e.kind() == ErrorKind::Corrupt => shown.problems.push(e),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(shown)
+}
+
 fn summarize(dataset: &Dataset) -> Result<DatasetSummary> {
-    let backups = dataset.backups()?;
+    Ok(summary(dataset, &dataset.backups()?))
+}
+
+fn summary(dataset: &Dataset, backups: &[Arc<Backup>]) -> DatasetSummary {
     let latest = backups.last().map(|backup| &backup.header);
-    Ok(DatasetSummary {
+    DatasetSummary {
         name: dataset.name().clone(),
         backups: backups.len() as u64,
         latest: latest.map(|header| header.number),
@@ -73,7 +98,7 @@ fn summarize(dataset: &Dataset) -> Result<DatasetSummary> {
         files: latest.map_or(0, |header| header.counts.files),
         bytes: latest.map_or(0, |header| header.counts.bytes),
         stored_bytes: backups.iter().map(|backup| backup.header.counts.stored_bytes).sum(),
-    })
+    }
 }
 
 /// Returns the snapshot of a backup.
@@ -81,7 +106,7 @@ fn summarize(dataset: &Dataset) -> Result<DatasetSummary> {
 /// # Errors
 /// Those of the repository.
 pub fn snapshot(dataset: &Dataset, backup: Arc<Backup>) -> Result<Snapshot> {
-    dataset.snapshot(&dataset.all_numbers()?, backup)
+    dataset.snapshot(&dataset.shown_numbers()?, backup)
 }
 
 /// How deep a listing goes.

@@ -32,6 +32,8 @@ use crate::repository::lease;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+const REPAIR_HINT: &str = "`icecore repair --dry-run` says what can be done about it";
+
 /// Revisions of a name that are tried when a dataset's id is compared with it.
 const NAME_REVISIONS_TRIED: u64 = 16;
 
@@ -57,6 +59,17 @@ struct Slot {
 pub struct Numbers {
     slots: BTreeMap<u64, Slot>,
     floor: Option<FloorRecord>,
+    /// What is missing from the listing, for people.
+    missing: Vec<String>,
+}
+
+/// Backups as far as they can be read, and what cannot.
+#[derive(Debug, Default)]
+pub struct Shown<T> {
+    /// What can be read.
+    pub readable: Vec<T>,
+    /// Why the rest cannot.
+    pub problems: Vec<Error>,
 }
 
 /// One object that stands at a number.
@@ -210,6 +223,15 @@ impl Repository {
     /// # Errors
     /// Those of the backend; `Corrupt` for a name that cannot be read.
     pub fn datasets(&self) -> Result<Vec<Dataset>> {
+        let Shown { readable, problems } = self.shown_datasets()?;
+        problems.into_iter().next().map_or(Ok(readable), Err)
+    }
+
+    /// Returns the datasets whose names can be read, sorted by name.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn shown_datasets(&self) -> Result<Shown<Dataset>> {
         let mut newest: BTreeMap<String, (u64, _)> = BTreeMap::new();
         for key in self.store().names_below(&layout::folder("names")?)? {
             let Some(revision) = layout::plain_number(key.name()) else { continue };
@@ -219,15 +241,19 @@ impl Repository {
                 *slot = (revision, key);
             }
         }
-        let mut datasets = Vec::new();
+        let (mut readable, mut problems) = (Vec::new(), Vec::new());
         for (_, key) in newest.into_values() {
-            let record: NameRecord = self.store().get(ObjectKind::Name, &key)?;
-            if let Some(id) = record.dataset {
-                datasets.push(Dataset { repository: self.clone(), id, name: record.name });
+            match self.store().get::<NameRecord>(ObjectKind::Name, &key) {
+                Ok(NameRecord { name, dataset: Some(id), .. }) => {
+                    readable.push(Dataset { repository: self.clone(), id, name });
+                }
+                Ok(NameRecord { dataset: None, .. }) => {}
+                Err(e) if e.kind() == ErrorKind::Corrupt => problems.push(e.hint(REPAIR_HINT)),
+                Err(e) => return Err(e),
             }
         }
-        datasets.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(datasets)
+        readable.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(Shown { readable, problems })
     }
 }
 
@@ -252,7 +278,7 @@ impl Dataset {
     /// # Errors
     /// Those of the backend; `Corrupt` when numbers are missing.
     pub fn newest_numbers(&self) -> Result<Numbers> {
-        self.list_numbers(Some(1))
+        self.refuse_missing(self.list_numbers(Some(1))?)
     }
 
     /// Lists all numbers.
@@ -260,7 +286,23 @@ impl Dataset {
     /// # Errors
     /// Those of the backend; `Corrupt` when numbers are missing.
     pub fn all_numbers(&self) -> Result<Numbers> {
+        self.refuse_missing(self.list_numbers(None)?)
+    }
+
+    /// Lists all numbers that are shown, whatever is missing: enough to read what is there, never
+    /// to decide what goes or what is next.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn shown_numbers(&self) -> Result<Numbers> {
         self.list_numbers(None)
+    }
+
+    fn refuse_missing(&self, numbers: Numbers) -> Result<Numbers> {
+        match numbers.missing.first() {
+            None => Ok(numbers),
+            Some(what) => Err(self.gap(what)),
+        }
     }
 
     fn list_numbers(&self, thousands_max: Option<usize>) -> Result<Numbers> {
@@ -283,13 +325,16 @@ impl Dataset {
             None => None,
         };
         thousands.sort_unstable();
-        self.refuse_missing_thousands(&thousands, floor.as_ref())?;
         let skip = thousands_max.map_or(0, |max| thousands.len().saturating_sub(max));
         let mut numbers = Numbers { floor, ..Numbers::default() };
+        if misses_thousands(&thousands, numbers.floor.as_ref()) {
+            numbers.missing.push("a folder of numbers".to_owned());
+        }
         for thousand in &thousands[skip..] {
             self.list_thousand(&top.folder(&thousand.to_string())?, &mut numbers)?;
         }
-        self.refuse_gaps(&numbers, thousands.get(skip).copied().unwrap_or(0))?;
+        let missing = missing_numbers(&numbers, thousands.get(skip).copied().unwrap_or(0));
+        numbers.missing.extend(missing);
         Ok(numbers)
     }
 
@@ -314,31 +359,12 @@ impl Dataset {
         error.context(format!("cannot list the backups of {}", self.name)).at(Origin::Repository)
     }
 
-    fn refuse_missing_thousands(&self, sorted: &[u64], floor: Option<&FloorRecord>) -> Result<()> {
-        let lowest_needed = floor.map_or(0, |floor| floor.floor / NUMBERS_PER_FOLDER);
-        let above: Vec<u64> = sorted.iter().copied().filter(|&t| t >= lowest_needed).collect();
-        let expected = (lowest_needed..).take(above.len());
-        if above.into_iter().eq(expected) { Ok(()) } else { Err(self.gap("a folder of numbers")) }
-    }
-
-    fn refuse_gaps(&self, numbers: &Numbers, first_thousand: u64) -> Result<()> {
-        let floor = numbers.floor.as_ref().map_or(0, |floor| floor.floor);
-        let mut expected = floor.max(first_thousand * NUMBERS_PER_FOLDER);
-        for (&n, slot) in &numbers.slots {
-            if n < expected || slot.headers.is_empty() {
-                continue;
-            }
-            if n > expected {
-                return Err(self.gap(&BackupId(expected).to_string()));
-            }
-            expected += 1;
-        }
-        Ok(())
-    }
-
     fn gap(&self, what: &str) -> Error {
         Error::corrupt(format!("{what} of {} is missing from the listing", self.name))
-            .hint("the store shows less than was put there; `icecore check` says what is affected")
+            .hint(
+                "the store shows less than was put there; `icecore check` says what is affected, \
+                 `icecore repair` what can be done",
+            )
             .at(Origin::Repository)
     }
 
@@ -455,8 +481,29 @@ impl Dataset {
     /// # Errors
     /// Those of [`Dataset::backup`].
     pub fn newest(&self, numbers: &Numbers) -> Result<Option<Backup>> {
+        self.newest_but(numbers, &|_| false)
+    }
+
+    /// Returns the newest backup that a writer may lean on: one whose header cannot be read has
+    /// taken its number and is nobody's parent.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::backup`], but for damage.
+    pub fn newest_readable(&self, numbers: &Numbers) -> Result<Option<Backup>> {
+        self.newest_but(numbers, &|e| e.kind() == ErrorKind::Corrupt)
+    }
+
+    fn newest_but(
+        &self,
+        numbers: &Numbers,
+        passes: &dyn Fn(&Error) -> bool,
+    ) -> Result<Option<Backup>> {
+        let backup_at = |numbers: &Numbers, n: u64| match self.backup(numbers, BackupId(n)) {
+            Err(e) if passes(&e) => Ok(None),
+            read => read,
+        };
         for &n in numbers.slots.keys().rev() {
-            if let Some(backup) = self.backup(numbers, BackupId(n))? {
+            if let Some(backup) = backup_at(numbers, n)? {
                 return Ok(Some(backup));
             }
         }
@@ -465,7 +512,7 @@ impl Dataset {
         if lowest > 0 && lowest % NUMBERS_PER_FOLDER == 0 {
             let all = self.all_numbers()?;
             for &n in all.slots.range(..lowest).map(|(n, _)| n).rev() {
-                if let Some(backup) = self.backup(&all, BackupId(n))? {
+                if let Some(backup) = backup_at(&all, n)? {
                     return Ok(Some(backup));
                 }
             }
@@ -485,6 +532,49 @@ impl Dataset {
         }
         Ok(backups)
     }
+
+    /// Returns the backups that were not forgotten and can be read, by number, and what is
+    /// missing or damaged.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn shown_backups(&self) -> Result<Shown<Arc<Backup>>> {
+        let numbers = self.shown_numbers()?;
+        let mut problems: Vec<Error> = numbers.missing.iter().map(|what| self.gap(what)).collect();
+        let mut readable = Vec::new();
+        for n in numbers.iter() {
+            match self.backup(&numbers, n) {
+                Ok(backup) => readable.extend(backup.map(Arc::new)),
+                Err(e) if e.kind() == ErrorKind::Corrupt => problems.push(e),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Shown { readable, problems })
+    }
+}
+
+fn misses_thousands(sorted: &[u64], floor: Option<&FloorRecord>) -> bool {
+    let lowest_needed = floor.map_or(0, |floor| floor.floor / NUMBERS_PER_FOLDER);
+    let above: Vec<u64> = sorted.iter().copied().filter(|&t| t >= lowest_needed).collect();
+    let expected = (lowest_needed..).take(above.len());
+    !above.into_iter().eq(expected)
+}
+
+/// Returns the first number of each gap, as a person reads it.
+fn missing_numbers(numbers: &Numbers, first_thousand: u64) -> Vec<String> {
+    let floor = numbers.floor.as_ref().map_or(0, |floor| floor.floor);
+    let mut expected = floor.max(first_thousand * NUMBERS_PER_FOLDER);
+    let mut missing = Vec::new();
+    for (&n, slot) in &numbers.slots {
+        if n < expected || slot.headers.is_empty() {
+            continue;
+        }
+        if n > expected {
+            missing.push(BackupId(expected).to_string());
+        }
+        expected = n + 1;
+    }
+    missing
 }
 
 impl Numbers {

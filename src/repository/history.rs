@@ -24,6 +24,7 @@ use crate::repository::Repository;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
 use crate::repository::datasets::Numbers;
+use crate::repository::lost::LostPlaces;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::collections::VecDeque;
@@ -113,6 +114,27 @@ impl Snapshot {
             Some(tracked) if tracked.entry.path == *path => Ok(Some(tracked)),
             _ => Ok(None),
         }
+    }
+
+    /// Says whether any range that it is replayed from is lost: then it cannot be gone out from,
+    /// not even where a cache has its entries.
+    pub fn is_touched_by(&self, lost: &LostPlaces) -> bool {
+        let is_lost = |at: &BlobPlace| lost.contains(&at.block, at.place);
+        let hits = |ranges: &[RangeRef]| {
+            ranges.iter().any(|range| is_lost(&range.range) || is_lost(&range.companion))
+        };
+        !lost.is_empty()
+            && self.chain.iter().any(|backup| match &backup.header.body {
+                Body::Inline(_) => false,
+                Body::Ranges(ranges) => hits(ranges),
+                Body::Lists(lists) => lists.iter().any(|list| {
+                    let read = || self.repository().read_blob(&list.block, list.place);
+                    is_lost(list)
+                        || read()
+                            .and_then(|blob| backup::decode_range_list(&blob))
+                            .is_ok_and(|ranges| hits(&ranges))
+                }),
+            })
     }
 
     /// Streams the rows of this backup's own manifest, or of its full index.

@@ -14,6 +14,9 @@
 //! dead loses its number, not its data. See PROTOCOL in `src/docs/format.md`.
 
 use crate::backend::list_all;
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
 use crate::base::id::DatasetId;
@@ -154,7 +157,10 @@ pub fn doomed_packs(store: &Store) -> Result<HashSet<PackId>> {
         }
         match store.get::<TombstoneRecord>(ObjectKind::Tombstone, &key) {
             Ok(record) => doomed.extend(record.packs),
-            Err(e) if e.kind() == crate::base::error::ErrorKind::NotFound => {}
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) if e.kind() == ErrorKind::Corrupt => {
+                return Err(e.hint("`icecore repair` says what can be done about it"));
+            }
             Err(e) => return Err(e),
         }
     }
@@ -200,6 +206,24 @@ impl SeenLease {
 /// # Errors
 /// Those of the backend; `Corrupt` for a lease that cannot be read.
 pub fn list(store: &Store) -> Result<HashMap<LeaseId, SeenLease>> {
+    let (seen, unreadable) = list_readable(store)?;
+    match unreadable.first() {
+        None => Ok(seen),
+        Some(id) => {
+            let message = format!("lease {id} cannot be read, so who is at work is unknown");
+            Err(Error::corrupt(message)
+                .hint("`icecore repair` says what can be done about it")
+                .at(Origin::Repository))
+        }
+    }
+}
+
+/// Returns all leases that can be read, and the ids of the others: enough to be polite, not to
+/// delete anything.
+///
+/// # Errors
+/// Those of the backend.
+pub fn list_readable(store: &Store) -> Result<(HashMap<LeaseId, SeenLease>, Vec<LeaseId>)> {
     let mut signs: HashMap<LeaseId, Option<Timestamp>> = HashMap::new();
     let mut marks: HashMap<LeaseId, Vec<String>> = HashMap::new();
     let mut leases = Vec::new();
@@ -216,17 +240,22 @@ pub fn list(store: &Store) -> Result<HashMap<LeaseId, SeenLease>> {
         Ok(())
     })?;
     let mut seen = HashMap::new();
+    let mut unreadable = Vec::new();
     for id in leases {
         let record: LeaseRecord = match store.get(ObjectKind::Lease, &layout::lease(&id)?) {
             Ok(record) => record,
-            Err(e) if e.kind() == crate::base::error::ErrorKind::NotFound => continue,
+            Err(e) if e.kind() == ErrorKind::NotFound => continue,
+            Err(e) if e.kind() == ErrorKind::Corrupt => {
+                unreadable.push(id);
+                continue;
+            }
             Err(e) => return Err(e),
         };
         let last_sign = signs.get(&id).copied().flatten();
         let marks = marks.remove(&id).unwrap_or_default();
         seen.insert(id, SeenLease { record, marks, last_sign });
     }
-    Ok(seen)
+    Ok((seen, unreadable))
 }
 
 /// Returns the marks on one lease (class B), by listing its folder.

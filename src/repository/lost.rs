@@ -24,6 +24,11 @@ enum Lost {
 }
 
 impl LostPlaces {
+    /// Says whether nothing is lost.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Says whether a place of a block is lost.
     pub fn contains(&self, block: &BlockId, place: u32) -> bool {
         match self.0.get(block) {

@@ -60,6 +60,15 @@ pub struct Transaction {
     packs_there: Mutex<HashMap<PackId, bool>>,
 }
 
+/// What a writer goes out from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeanOn {
+    /// The newest backup that can be read.
+    Parent,
+    /// Nothing: the newest backup cannot be read, and all is taken from the source.
+    Nothing,
+}
+
 /// How a commit ended.
 #[derive(Debug)]
 pub enum Committed {
@@ -75,11 +84,22 @@ impl Transaction {
     /// # Errors
     /// `Busy` when another writer is at work on the dataset; those of the backend.
     pub fn begin(dataset: &Dataset, now: Timestamp) -> Result<Self> {
+        Transaction::begin_on(dataset, now, LeanOn::Parent)
+    }
+
+    /// Like [`Transaction::begin`], maybe without a parent, when that cannot be read.
+    ///
+    /// # Errors
+    /// Those of [`Transaction::begin`].
+    pub fn begin_on(dataset: &Dataset, now: Timestamp, lean_on: LeanOn) -> Result<Self> {
         let store = dataset.repository().store();
         loop {
             let numbers = dataset.newest_numbers()?;
             remember_highest(dataset, numbers.next())?;
-            let parent = dataset.newest(&numbers)?.map(Arc::new);
+            let parent = match lean_on {
+                LeanOn::Parent => dataset.newest_readable(&numbers)?.map(Arc::new),
+                LeanOn::Nothing => None,
+            };
             let parent_number = parent.as_ref().map(|parent| parent.header.number);
             let number = numbers.next();
             let purpose = format!("backup of {}", dataset.name());
@@ -264,7 +284,7 @@ impl Transaction {
     /// Those of the backend.
     pub fn parent_still_stands(&self) -> Result<bool> {
         let numbers = self.dataset.newest_numbers()?;
-        let newest = self.dataset.newest(&numbers)?.map(|backup| backup.header.number);
+        let newest = self.dataset.newest_readable(&numbers)?.map(|backup| backup.header.number);
         Ok(newest == self.parent.as_ref().map(Snapshot::number))
     }
 
@@ -327,7 +347,15 @@ impl Transaction {
 /// Refuses to begin while another writer is at work on the dataset.
 fn refuse_busy(dataset: &Dataset, own: &Lease) -> Result<()> {
     let store = dataset.repository().store();
-    let seen = lease::list(store)?;
+    let (seen, unreadable) = lease::list_readable(store)?;
+    if !store.is_class_a()
+        && let Some(lease) = unreadable.first()
+    {
+        let message = format!("lease {lease} cannot be read: somebody may be at work");
+        return Err(Error::corrupt(message)
+            .hint("`icecore repair` says what can be done about it")
+            .at(Origin::Repository));
+    }
     let store_now = seen.get(&own.id()).and_then(|own| own.last_sign);
     let writers = seen.values().filter(|other| {
         other.record.lease != own.id()
@@ -410,7 +438,7 @@ impl Repository {
     ) -> Result<Option<Lease>> {
         let taken = Lease::take(self.store(), dataset.id(), None, Some(number), purpose, now);
         let Ok(lease) = taken else { return Ok(None) };
-        let numbers = dataset.all_numbers()?;
+        let numbers = dataset.shown_numbers()?;
         if dataset.backup(&numbers, number)?.is_some() {
             return Ok(Some(lease));
         }
@@ -425,7 +453,7 @@ impl Repository {
 /// # Errors
 /// `NotFound` when it is not there or was forgotten.
 pub fn visible(dataset: &Dataset, number: BackupId) -> Result<Arc<Backup>> {
-    let numbers = dataset.all_numbers()?;
+    let numbers = dataset.shown_numbers()?;
     let found = dataset.backup(&numbers, number)?;
     found.map(Arc::new).ok_or_else(|| {
         let message = format!("{} has no {number}", dataset.name());

@@ -9,6 +9,7 @@ use crate::base::id::BackupId;
 use crate::base::limits::CHAIN_MANIFESTS_MAX;
 use crate::base::progress::Phase;
 use crate::base::progress::Totals;
+use crate::base::progress::Warning;
 use crate::base::sys;
 use crate::base::time::Timestamp;
 use crate::engine::Context;
@@ -32,12 +33,14 @@ use crate::engine::pool;
 use crate::format::backup::Header;
 use crate::format::entry::TrackedEntry;
 use crate::repository::datasets::Dataset;
+use crate::repository::datasets::Numbers;
 use crate::repository::history::Snapshot;
 use crate::repository::lost::LostPlaces;
 use crate::repository::saved;
 use crate::repository::saved::SavedKind;
 use crate::repository::saved::SavedReader;
 use crate::repository::transaction::Committed;
+use crate::repository::transaction::LeanOn;
 use crate::repository::transaction::Transaction;
 use crate::source::Scan;
 use crate::source::Source;
@@ -69,10 +72,12 @@ pub struct Attempt<'a> {
     /// When the run began.
     pub started: Timestamp,
     lost: LostPlaces,
+    lean_on: LeanOn,
     transaction: OnceLock<Transaction>,
     beginning: Mutex<()>,
     parent_moved: AtomicBool,
     saved_is_damaged: AtomicBool,
+    parent_is_damaged: AtomicBool,
 }
 
 /// How an attempt ended.
@@ -81,6 +86,8 @@ pub enum Ended {
     Done(BackupReport),
     /// The parent moved, or the number was taken: start again.
     Again,
+    /// The parent cannot be read: start again without it.
+    Unreadable(Error),
 }
 
 impl<'a> Attempt<'a> {
@@ -95,10 +102,14 @@ impl<'a> Attempt<'a> {
         context: &'a Context<'a>,
         failures: &'a Failures<'a>,
         started: Timestamp,
+        lean_on: LeanOn,
     ) -> Result<Self> {
         let numbers = dataset.newest_numbers()?;
-        let parent = dataset.newest(&numbers)?.map(std::sync::Arc::new);
-        let parent = parent.map(|parent| dataset.snapshot(&numbers, parent)).transpose()?;
+        let lost = dataset.repository().lost_places()?;
+        let (parent, lean_on) = match lean_on {
+            LeanOn::Nothing => (None, lean_on),
+            LeanOn::Parent => readable_parent(dataset, &numbers, &lost, context)?,
+        };
         Ok(Attempt {
             dataset,
             parent,
@@ -107,11 +118,13 @@ impl<'a> Attempt<'a> {
             context,
             failures,
             started,
-            lost: dataset.repository().lost_places()?,
+            lost,
+            lean_on,
             transaction: OnceLock::new(),
             beginning: Mutex::new(()),
             parent_moved: AtomicBool::new(false),
             saved_is_damaged: AtomicBool::new(false),
+            parent_is_damaged: AtomicBool::new(false),
         })
     }
 
@@ -131,7 +144,7 @@ impl<'a> Attempt<'a> {
         if self.parent_moved.load(Ordering::Acquire) {
             return Err(Error::cancelled());
         }
-        let transaction = Transaction::begin(self.dataset, self.context.clock.now())?;
+        let transaction = Transaction::begin_on(self.dataset, self.context.clock.now(), self.lean_on)?;
         if transaction.parent().map(Snapshot::number) != self.parent_number() {
             self.parent_moved.store(true, Ordering::Release);
             transaction.abandon();
@@ -171,7 +184,11 @@ impl<'a> Attempt<'a> {
         }
         // Without a saved snapshot the repository's is read, under a lease that pins it.
         self.transaction()?;
-        Ok(Box::new(parent.entries()))
+        Ok(Box::new(parent.entries().inspect(|tracked| {
+            if tracked.as_ref().is_err_and(is_unreadable) {
+                self.parent_is_damaged.store(true, Ordering::Release);
+            }
+        })))
     }
 
     fn checked(&self) -> Timestamp {
@@ -198,6 +215,7 @@ impl<'a> Attempt<'a> {
         self.context.progress.finish();
         let moved = self.parent_moved.load(Ordering::Acquire);
         let is_damaged = self.saved_is_damaged.load(Ordering::Acquire);
+        let is_unreadable = self.parent_is_damaged.load(Ordering::Acquire);
         match gathered {
             Ok((gathered, None)) => self.unchanged(gathered),
             Ok((gathered, Some(finished))) => self.commit(gathered, finished),
@@ -208,7 +226,11 @@ impl<'a> Attempt<'a> {
                 if let Some(transaction) = self.transaction.into_inner() {
                     transaction.abandon();
                 }
-                if moved || is_damaged { Ok(Ended::Again) } else { Err(e) }
+                match () {
+                    () if moved || is_damaged => Ok(Ended::Again),
+                    () if is_unreadable => Ok(Ended::Unreadable(e)),
+                    () => Err(e),
+                }
             }
         }
     }
@@ -280,7 +302,7 @@ impl<'a> Attempt<'a> {
         }
         let number = parent.number();
         let numbers = self.dataset.newest_numbers()?;
-        let newest = self.dataset.newest(&numbers)?.map(|backup| backup.header.number);
+        let newest = self.dataset.newest_readable(&numbers)?.map(|backup| backup.header.number);
         let still_stands = newest == Some(number);
         let report = self.report(number, BackupKind::Unchanged, &gathered.counts);
         if let Some(transaction) = self.transaction.into_inner() {
@@ -439,6 +461,49 @@ impl<'a> Attempt<'a> {
         };
         worker.process(unit)
     }
+}
+
+/// Returns the newest backup, if it can be gone out from.
+fn readable_parent(
+    dataset: &Dataset,
+    numbers: &Numbers,
+    lost: &LostPlaces,
+    context: &Context<'_>,
+) -> Result<(Option<Snapshot>, LeanOn)> {
+    let Some(parent) = dataset.newest_readable(numbers)? else { return Ok((None, LeanOn::Parent)) };
+    let number = parent.header.number;
+    match dataset.snapshot(numbers, std::sync::Arc::new(parent)) {
+        Ok(parent) if !parent.is_touched_by(lost) => Ok((Some(parent), LeanOn::Parent)),
+        Ok(_) => {
+            warn_unreadable(dataset, number, "some of its entries are lost", context);
+            Ok((None, LeanOn::Nothing))
+        }
+        Err(e) if is_unreadable(&e) => {
+            warn_unreadable(dataset, number, &e.full_message(), context);
+            Ok((None, LeanOn::Nothing))
+        }
+        Err(e) => Err(e),
+    }
+}
+
+/// Tells that everything is read from the source.
+pub(super) fn warn_unreadable(
+    dataset: &Dataset,
+    number: BackupId,
+    why: &str,
+    context: &Context<'_>,
+) {
+    let message = format!(
+        "{number} of {} cannot be gone out from: {why}; everything is read from the source, and a \
+         full backup is made",
+        dataset.name()
+    );
+    context.progress.warn(&Warning::general(message));
+}
+
+/// Says whether an error of the repository means that something is damaged or gone.
+fn is_unreadable(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
 }
 
 struct Finished {

@@ -68,7 +68,7 @@ pub(super) fn plan(
         plan.lost.clear();
         return Ok(());
     }
-    gone.iter().for_each(|pack| drop(cured.insert(pack_object(pack))));
+    cured.extend(gone.iter().map(pack_object));
     let blocks = plan.content.lost.keys();
     cured.extend(blocks.map(|block| format!("block {block}")).filter(|_| has_lost));
     cured.insert("index".to_owned());
