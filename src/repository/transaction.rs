@@ -52,6 +52,7 @@ pub struct Transaction {
     lease: Lease,
     number: BackupId,
     parent: Option<Snapshot>,
+    lean_on: LeanOn,
     doomed: HashSet<PackId>,
     names: NameIndex,
     /// First local number of this run: blocks from here up are this run's own.
@@ -138,6 +139,7 @@ impl Transaction {
                 lease,
                 number,
                 parent,
+                lean_on,
                 doomed,
                 names,
                 own_from: OnceLock::new(),
@@ -246,6 +248,18 @@ impl Transaction {
             }
         }
         Ok(None)
+    }
+
+    /// Returns where a blob of metadata is, if it may be leaned on. When the parent cannot be
+    /// read, nothing is: ranges of this run would be those that are damaged.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn look_up_metadata(&self, blob: &BlobId) -> Result<Option<Known>> {
+        match self.lean_on {
+            LeanOn::Parent => self.look_up(blob),
+            LeanOn::Nothing => Ok(self.names.find_recent(blob).map(Known::Written)),
+        }
     }
 
     /// Says whether a place of a block is in a pack that no tombstone names and that is there:

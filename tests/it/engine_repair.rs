@@ -111,6 +111,12 @@ fn lose(backend: &MemoryBackend, key: &ObjectKey) {
     assert!(backend.remove_raw(key), "{key} was there");
 }
 
+/// Damages the checksum at the end of an object, and nothing else.
+pub(crate) fn flip_end(backend: &MemoryBackend, key: &ObjectKey) {
+    let length = backend.objects()[key].len();
+    flip(backend, key, length - 3);
+}
+
 /// What is done to an object; None when that is nothing.
 fn ways(bytes: &[u8]) -> Vec<Option<Vec<u8>>> {
     let flipped = |at: usize| {
@@ -134,7 +140,10 @@ fn whatever_one_object_is_lost_or_damaged_all_that_can_be_derived_comes_back() {
             if key.as_str() == "config" || slot {
                 continue;
             }
-            for (way, bytes) in ways(&bytes).into_iter().enumerate() {
+            // The newest that is gone looks like one that never was.
+            let newest =
+                [world.header_key("photos", 5), world.header_key("music", 0)].contains(&key);
+            for (way, bytes) in ways(&bytes).into_iter().enumerate().skip(usize::from(newest)) {
                 let (backend, repository) = damaged(&world, |backend| match bytes {
                     None => lose(backend, &key),
                     Some(bytes) => backend.insert_raw(&key, bytes),
@@ -268,7 +277,7 @@ fn the_good_blocks_of_a_bad_pack_are_copied_and_the_pack_is_doomed() {
         world.back_up("photos", true, &["a", "b"], &[]);
         // The footer is what is damaged, and with it the checksum; every block is good.
         let key = world.pack_of("photos@0", "a");
-        let (_, repository) = damaged(&world, |b| flip(b, &key, usize::MAX - 3));
+        let (_, repository) = damaged(&world, |b| flip_end(b, &key));
 
         let report = run(&repository, &RepairOptions { read_packs: true, ..Default::default() });
 

@@ -270,12 +270,13 @@ impl Listing {
         let present: Vec<u64> = self.slots.keys().copied().filter(is_there).collect();
         let missing = self.remaining.iter().copied().filter(|n| !is_there(n));
         let mut gaps: Vec<(u64, u64)> = missing.map(|n| (n, n + 1)).collect();
-        let lowest = self.damaged_floor.and_then(|_| present.first().copied());
-        let mut expected = lowest.unwrap_or(self.floor);
+        // Of what is below a floor that cannot be read nothing is known to be missing.
+        let lowest = self.damaged_floor.unwrap_or(self.floor);
+        let mut expected = lowest;
         // A marker outlives its header only below the floor.
         let marked = self.slots.keys().next_back().map_or(0, |n| n + 1);
         let end = marked.max(highest_known);
-        for n in present.into_iter().filter(|&n| n >= self.floor).chain([end]) {
+        for n in present.into_iter().filter(|&n| n >= lowest).chain([end]) {
             if n > expected {
                 gaps.push((expected, n));
             }

@@ -389,9 +389,6 @@ fn index_rows(
     let mut blocks = 0;
     let mut naming_missing = HashSet::new();
     let index = run.repository.index();
-    // Those that nothing stands in for have the first word.
-    let mut ids: Vec<&IndexId> = ids.iter().collect();
-    ids.sort_by_key(|id| (stock.doomed_indexes.contains(*id), **id));
     for id in ids {
         let object = index_object(id);
         let is_doomed = stock.doomed_indexes.contains(id);
@@ -412,9 +409,10 @@ fn index_rows(
             let rows = rows.get(&pack.pack).copied().unwrap_or(0);
             blocks += rows;
             let told = Indexed { size: pack.size, salt: pack.salt, rows };
-            if is_doomed && (stock.indexed.contains_key(&pack.pack) || !stock.has(&pack.pack)) {
+            if is_doomed {
                 continue;
             }
+            stock.named.insert(pack.pack);
             let known = stock.indexed.insert(pack.pack, told);
             let agrees = |other: Indexed| {
                 other.size == told.size && other.salt == told.salt && other.rows == told.rows

@@ -319,13 +319,9 @@ impl<'a> Replay<'a> {
                         continue;
                     }
                 };
-                let before = troubles.len();
                 for run in &runs {
                     self.touch(run, path, stock, troubles);
                     total = total.and_then(|total| total.checked_add(run.bytes));
-                }
-                if troubles.len() > before {
-                    stock.hurt_list(&list.block, place);
                 }
             }
         }

@@ -59,9 +59,6 @@ pub(crate) struct Gathered {
     pub(crate) missing: BTreeMap<BlockId, BTreeSet<u32>>,
     /// Blocks that backups need and no index names; nobody knows their places.
     pub(crate) unknown: BTreeSet<BlockId>,
-    /// Lists of runs, by their places, that can be read and name something that cannot be had: a
-    /// file with such lists is told by them.
-    pub(crate) lists: BTreeMap<BlockId, BTreeSet<u32>>,
     /// Blocks to be watched, with the places of them that backups need.
     pub(crate) live: HashMap<BlockId, BTreeSet<u32>>,
     /// Records of lost places by which a backup still suffers.
@@ -76,8 +73,10 @@ type Declared = (Arc<str>, Option<BTreeSet<u32>>);
 pub(crate) struct Stock {
     /// Packs that were listed, with their sizes.
     pub(crate) there: HashMap<PackId, u64>,
-    /// Packs that an index names.
+    /// Packs that an index names, or that are in use by their footers.
     pub(crate) indexed: HashMap<PackId, Indexed>,
+    /// Packs that an index names; doomed indexes do not count, as others stand in for them.
+    pub(crate) named: HashSet<PackId>,
     /// Packs that a tombstone names.
     pub(crate) doomed: HashSet<PackId>,
     /// Pack index objects that a tombstone named before the index was looked at: others stand in
@@ -170,13 +169,12 @@ impl Stock {
         self.is_there(&pack.pack, pack.size) && location.row.has_place(place) && !is_bad
     }
 
-    /// Notes that a list of runs names something that cannot be had.
-    pub(crate) fn hurt_list(&mut self, block: &BlockId, place: u32) {
-        if self.declared_by(block, Some(place)).is_none()
-            && let Some(gathered) = &mut self.gathered
-        {
-            gathered.lists.entry(*block).or_default().insert(place);
-        }
+    /// Says whether a copy gives a place that was declared lost: one in a pack that was doomed for
+    /// it does not.
+    fn is_good_again(&self, copy: &Location, place: u32) -> bool {
+        let pack = &copy.pack.pack;
+        let counts = self.indexed.contains_key(pack) && !self.doomed.contains(pack);
+        counts && self.can_give(copy, place)
     }
 
     /// Says whether a block was asked for by a snapshot.
@@ -229,14 +227,21 @@ impl Stock {
         {
             live.extend(stretch.clone());
         }
-        if presence.places.is_some() && presence.bits.is_none() {
+        let is_declared = self.declared.contains_key(&run.block);
+        if presence.places.is_some() && presence.bits.is_none() && !is_declared {
             return Vec::new();
         }
+        let copies = match is_declared {
+            true => repository.index().find(&run.block),
+            false => Vec::new(),
+        };
         let mut keys: BTreeSet<&Arc<str>> = BTreeSet::new();
         let mut missing = Vec::new();
-        for place in stretch.filter(|&place| !presence.has(place)) {
+        for place in stretch {
             match self.declared_by(&run.block, Some(place)) {
+                Some(_) if copies.iter().any(|copy| self.is_good_again(copy, place)) => {}
                 Some(key) => drop(keys.insert(key)),
+                None if presence.has(place) => {}
                 None => missing.push(place),
             }
         }

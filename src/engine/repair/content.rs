@@ -221,9 +221,6 @@ fn plan_bad_packs(
 fn plan_lost(looked: &Looked, plan: &mut RepairPlan) {
     let gathered = &looked.gathered;
     let mut lost = gathered.missing.clone();
-    for (block, places) in &gathered.lists {
-        lost.entry(*block).or_default().extend(places);
-    }
     gathered.unknown.iter().for_each(|block| drop(lost.insert(*block, BTreeSet::new())));
     for (block, places) in &lost {
         let what = match places.len() {

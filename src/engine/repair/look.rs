@@ -240,7 +240,8 @@ impl Rounds<'_, '_, '_> {
         let is_needed = |pack: &&PackId| {
             let Some((_, rows)) = self.overlay.footers.get(*pack) else { return false };
             rows.iter().filter(|row| self.stock.is_touched(&row.block)).any(|row| {
-                let named = index.find_named(&row.block);
+                let mut named = index.find_named(&row.block);
+                named.retain(|copy| self.stock.named.contains(&copy.pack.pack));
                 (0..row.places).filter(|&place| row.has_place(place)).any(|place| {
                     !named.iter().any(|copy| self.stock.can_give(copy, place))
                 })

@@ -16,6 +16,7 @@ use crate::engine::check::datasets;
 use crate::engine::check::datasets::View;
 use crate::engine::repair::Action;
 use crate::engine::repair::ActionKind;
+use crate::engine::repair::Loss;
 use crate::engine::repair::RepairOptions;
 use crate::engine::repair::RepairPlan;
 use crate::engine::repair::content::stays;
@@ -76,6 +77,9 @@ fn plan_numbers(view: &View, plan: &mut RepairPlan, cured: &mut HashSet<String>)
         }
         for n in first..end {
             plan.small.voids.push((view.named.id, n));
+            // What stood there may have been a void as well; nobody can tell.
+            let backup = format!("{}@{n}", view.named.label);
+            plan.lost.push(Loss { backup, paths: Vec::new() });
             let key = layout::header(&view.named.id, BackupId(n))?;
             let users = labels(view, n);
             let message = match users.is_empty() {
@@ -201,7 +205,8 @@ fn plan_name(
     let mut proven = None;
     for (&n, kept) in view.headers.iter().rev().take(10) {
         let Ok(Some(header)) = datasets::read_header(run, &kept.key, n, None) else { continue };
-        let last = header.source.rsplit('/').find(|part| !part.is_empty()).unwrap_or_default();
+        let mut parts = header.source.rsplit(['/', ':']).filter(|part| !part.is_empty());
+        let last = parts.next().unwrap_or_default();
         let Ok(name) = last.parse::<DatasetName>() else { continue };
         if run.repository.is_name_of(&name, &id)? {
             proven = Some(name);
