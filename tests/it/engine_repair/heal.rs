@@ -135,9 +135,9 @@ fn content_among_other_content_is_stored_anew_and_old_backups_say_what_they_miss
 /// A file of very many runs, in lists of them: the same few pieces over and over.
 fn listed() -> Vec<u8> {
     // What does not compress is cut into far larger chunks.
-    let hex = |n: u64| noise(4_000, 100 + n).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hex = |n: u64| noise(8_000, 100 + n).iter().map(|byte| format!("{byte:02x}")).collect();
     let pieces: Vec<String> = (0..8).map(hex).collect();
-    let order = noise(1_200, 7);
+    let order = noise(1_100, 7);
     order.iter().flat_map(|n| pieces[usize::from(n % 8)].bytes()).collect()
 }
 
