@@ -14,6 +14,7 @@ mod key;
 mod list;
 mod ls;
 mod man;
+mod prune;
 mod restore;
 mod show;
 mod stats;
@@ -29,6 +30,7 @@ pub(crate) enum Command {
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
     Check(check::CheckArgs),
+    Prune(prune::PruneArgs),
     Stats(stats::StatsArgs),
     Key(key::KeyArgs),
     Completions(completions::CompletionsArgs),
@@ -46,6 +48,7 @@ pub(crate) fn run(command: &Command, session: &mut Session) -> Result<Exit> {
         Command::Ls(args) => ls::run(args, session),
         Command::Cat(args) => cat::run(args, session),
         Command::Check(args) => check::run(args, session),
+        Command::Prune(args) => prune::run(args, session),
         Command::Stats(args) => stats::run(args, session),
         Command::Key(args) => key::run(args, session),
         Command::Completions(args) => completions::run(args, session),

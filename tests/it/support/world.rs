@@ -10,15 +10,18 @@ use icecore::base::progress::Collector;
 use icecore::base::secret::Secret;
 use icecore::base::time::FixedClock;
 use icecore::base::time::Timestamp;
+use icecore::codec::frame::ObjectKind;
 use icecore::codec::key::Argon2Cost;
 use icecore::engine::Context;
 use icecore::engine::backup;
 use icecore::engine::backup::BackupOptions;
 use icecore::engine::backup::BackupReport;
 use icecore::format::dataset::DatasetName;
+use icecore::format::dataset::HiddenRecord;
 use icecore::repository::Repository;
 use icecore::repository::cache::CachePlace;
 use icecore::repository::history::Snapshot;
+use icecore::repository::layout;
 use icecore::repository::open;
 use icecore::repository::open::CreateOptions;
 use icecore::repository::transaction;
@@ -141,6 +144,14 @@ impl World {
                 self.backend.remove_raw(&key);
             }
         }
+    }
+
+    /// Forgets a backup.
+    pub(crate) fn hide(&self, number: u64) {
+        let dataset = self.repository.dataset(&self.name()).unwrap();
+        let key = layout::hidden(&dataset.id(), BackupId(number)).unwrap();
+        let record = HiddenRecord { number, written: Timestamp::new(1_800_000_000, 0) };
+        self.repository.store().put(ObjectKind::Hidden, &key, &record).unwrap();
     }
 
     /// Says how many backups there are, and that each is readable from end to end.
