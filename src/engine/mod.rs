@@ -5,6 +5,8 @@
 //! | [`backup`] | all that a header names is durable before the header is |
 //! | [`restore`] | what is written was verified against its name; nothing outside the target |
 //! | [`check`] | changes nothing, and names what suffers |
+//! | [`forget`] | markers only, never for all backups; [`retention`] decides what stays |
+//! | [`tag`] | no change of somebody else's is lost |
 //! | [`list`] | datasets, backups, entries |
 //! | [`stats`] | sizes, deduplication, growth |
 //! | [`address`] | what a person types for a backup, and which one that is |
@@ -25,10 +27,13 @@ pub mod address;
 pub mod backup;
 pub mod check;
 pub mod compare;
+pub mod forget;
 pub mod list;
 pub mod pool;
 pub mod restore;
+pub mod retention;
 pub mod stats;
+pub mod tag;
 
 /// What every operation is given besides its arguments.
 #[derive(Clone, Copy)]

@@ -102,6 +102,16 @@ pub fn header_of_lease(id: &DatasetId, number: BackupId, lease: &LeaseId) -> Res
     thousand(id, number)?.object(&format!("{}-{lease}", number.0))
 }
 
+/// Returns the key of the marker that a backup is forgotten.
+pub fn hidden(id: &DatasetId, number: BackupId) -> Result<ObjectKey> {
+    thousand(id, number)?.object(&format!("{}.hidden", number.0))
+}
+
+/// Returns the key of a revision of a backup's tags.
+pub fn tags(id: &DatasetId, number: BackupId, revision: u64) -> Result<ObjectKey> {
+    thousand(id, number)?.object(&format!("{}.tags-{revision}", number.0))
+}
+
 /// What a name in a thousand folder stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NumberObject {

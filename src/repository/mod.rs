@@ -16,6 +16,8 @@ pub mod names;
 pub mod open;
 pub mod packer;
 pub mod ranges;
+pub mod remarks;
+pub mod rename;
 pub mod saved;
 pub mod store;
 pub mod transaction;

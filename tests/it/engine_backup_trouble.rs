@@ -119,7 +119,7 @@ fn a_large_file_that_breaks_off_stays_as_it_was() {
 }
 
 /// Calls and writes count from here, so that opening the repository is not one of them.
-fn wrap_faulty(world: &mut World, fault: Fault) -> Arc<FaultBackend> {
+pub(crate) fn wrap_faulty(world: &mut World, fault: Fault) -> Arc<FaultBackend> {
     let faulty = Arc::new(FaultBackend::new(Arc::clone(&world.backend) as _, Vec::new()));
     let shared = Arc::clone(&faulty);
     world.wrap(|_| shared);
