@@ -123,13 +123,7 @@ pub(crate) fn wrap_faulty(world: &mut World, fault: Fault) -> Arc<FaultBackend> 
     let faulty = Arc::new(FaultBackend::new(Arc::clone(&world.backend) as _, Vec::new()));
     let shared = Arc::clone(&faulty);
     world.wrap(|_| shared);
-    let (calls, writes) = (faulty.calls(), faulty.writes());
-    faulty.set_faults(vec![match fault {
-        Fault::WritesFrom { write, kind } => Fault::WritesFrom { write: writes + write, kind },
-        Fault::DeadFrom { call } => Fault::DeadFrom { call: calls + call },
-        Fault::LostReply { call } => Fault::LostReply { call: calls + call },
-        other => other,
-    }]);
+    faulty.set_faults(vec![fault]);
     faulty
 }
 
