@@ -139,10 +139,11 @@ fn breaks_everywhere(make: fn() -> World, fault: fn(u64) -> Fault) -> u32 {
     let (objects, before) = (world.backend.objects(), id(&world, "data"));
     for call in 1.. {
         world.reset(&objects);
-        wrap_faulty(&mut world, fault(call));
+        let faulty = wrap_faulty(&mut world, fault(call));
 
         let result = rename(&world, "data", "pics");
 
+        let calls = faulty.calls();
         world.forget_caches();
         let left = names(&world);
         assert!(!left.is_empty(), "call {call}");
@@ -169,7 +170,8 @@ fn breaks_everywhere(make: fn() -> World, fault: fn(u64) -> Fault) -> u32 {
         assert_eq!(last.len(), 1, "{last:?}");
         assert_eq!(id(&world, &last[0]), before);
         assert!(is_sound(&world));
-        if result.is_ok() && call > 20 {
+        if call > calls {
+            assert!(result.is_ok(), "{:?}", result.err());
             break;
         }
     }
