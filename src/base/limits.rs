@@ -22,6 +22,15 @@ pub const XATTRS_MAX: usize = 4096;
 /// Longest name of a dataset in bytes, so that it fits any file system and any listing.
 pub const DATASET_NAME_BYTES_MAX: usize = 200;
 
+/// Longest tag in bytes: a word in a table.
+pub const TAG_BYTES_MAX: usize = 200;
+/// Most tags of one backup.
+pub const TAGS_MAX: usize = 100;
+/// Longest description of a backup in bytes: it is read with every listing.
+pub const DESCRIPTION_BYTES_MAX: usize = 4 * KIB;
+/// How often a change of tags starts again after another one was quicker.
+pub const TAG_TRIES_MAX: usize = 64;
+
 /// Plaintext gathered into one block. Blocks of 1 MiB compress a source tree within 2 % of
 /// 4 MiB ones, and a block is the least that a restore decodes.
 pub const BLOCK_BYTES_TARGET: usize = MIB;

@@ -6,6 +6,8 @@
 //! | [`restore`] | what is written was verified against its name; nothing outside the target |
 //! | [`prune`] | what a visible backup needs is never deleted |
 //! | [`check`] | changes nothing, and names what suffers |
+//! | [`forget`] | markers only, never for all backups; [`retention`] decides what stays |
+//! | [`tag`] | no change of somebody else's is lost |
 //! | [`list`] | datasets, backups, entries |
 //! | [`stats`] | sizes, deduplication, growth |
 //! | [`address`] | what a person types for a backup, and which one that is |
@@ -27,11 +29,14 @@ pub mod backup;
 mod chains;
 pub mod check;
 pub mod compare;
+pub mod forget;
 pub mod list;
 pub mod pool;
 pub mod prune;
 pub mod restore;
+pub mod retention;
 pub mod stats;
+pub mod tag;
 
 /// What every operation is given besides its arguments.
 #[derive(Clone, Copy)]

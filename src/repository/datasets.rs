@@ -81,7 +81,7 @@ impl Repository {
     }
 
     /// Returns the record of the highest revision of a name, and that revision.
-    fn name_record(&self, name: &DatasetName) -> Result<Option<(u64, NameRecord)>> {
+    pub(crate) fn name_record(&self, name: &DatasetName) -> Result<Option<(u64, NameRecord)>> {
         let keys = self.store().names_below(&self.name_folder(name)?)?;
         let newest = keys
             .iter()
@@ -136,11 +136,7 @@ impl Repository {
         let folder = self.name_folder(name)?;
         let key = folder.object(&revision.to_string())?;
         let record = NameRecord { name: name.clone(), dataset: Some(id), written: now };
-        if self.store().is_class_a() {
-            self.store().put_new(ObjectKind::Name, &key, &record)?;
-        } else {
-            self.store().put(ObjectKind::Name, &key, &record)?;
-        }
+        self.store().put_first(ObjectKind::Name, &key, &record)?;
         self.dataset(name)
     }
 
@@ -390,8 +386,7 @@ impl Dataset {
         let Some(revision) = slot.tags_revision else {
             return Ok((header.tags.clone(), header.description.clone()));
         };
-        let folder = layout::thousand(&self.id, n)?;
-        let key = folder.object(&format!("{}.tags-{revision}", n.0))?;
+        let key = layout::tags(&self.id, n, revision)?;
         let record: TagsRecord = self.repository.store().get(ObjectKind::Tags, &key)?;
         Ok((record.tags, record.description))
     }

@@ -21,6 +21,8 @@ pub mod open;
 pub mod packer;
 pub mod ranges;
 pub mod reindex;
+pub mod remarks;
+pub mod rename;
 pub mod rescue;
 pub mod roots;
 pub mod saved;

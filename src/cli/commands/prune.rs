@@ -10,6 +10,7 @@ use crate::engine::prune;
 use crate::engine::prune::PruneOptions;
 use crate::engine::prune::PruneReport;
 use crate::engine::prune::WaitsFor;
+use crate::repository::Repository;
 use clap::Args;
 use serde::Serialize;
 
@@ -106,6 +107,11 @@ pub(crate) fn run(args: &PruneArgs, session: &mut Session) -> Result<Exit> {
         say(&report, args.dry_run, session)?;
     }
     Ok(Exit::of(report.stuck.is_empty()))
+}
+
+/// Prunes as after a forget, with what is usual.
+pub(crate) fn usual(repository: &Repository, session: &Session) -> Result<PruneReport> {
+    session.work(|context| prune::run(repository, &PruneOptions::default(), context))
 }
 
 /// Returns what a prune did as JSON tells it.

@@ -1,6 +1,7 @@
 //! A repository with a clock and a cache of its own, and short words for what tests do with it.
 
 use icecore::backend::Backend;
+use icecore::backend::key::ObjectKey;
 use icecore::backend::memory::MemoryBackend;
 use icecore::base::cancel::Cancel;
 use icecore::base::error::Result;
@@ -27,6 +28,7 @@ use icecore::repository::open::CreateOptions;
 use icecore::repository::transaction;
 use icecore::source::Source;
 use icecore::source::memory::MemorySource;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -152,6 +154,19 @@ impl World {
         let key = layout::hidden(&dataset.id(), BackupId(number)).unwrap();
         let record = HiddenRecord { number, written: Timestamp::new(1_800_000_000, 0) };
         self.repository.store().put(ObjectKind::Hidden, &key, &record).unwrap();
+    }
+
+    /// Puts all objects back to what they were, and forgets all caches.
+    pub(crate) fn reset(&mut self, objects: &BTreeMap<ObjectKey, Vec<u8>>) {
+        for key in self.backend.objects().into_keys() {
+            if !objects.contains_key(&key) {
+                self.backend.remove_raw(&key);
+            }
+        }
+        for (key, bytes) in objects {
+            self.backend.insert_raw(key, bytes.clone());
+        }
+        self.forget_caches();
     }
 
     /// Says how many backups there are, and that each is readable from end to end.
