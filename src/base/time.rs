@@ -7,6 +7,7 @@ use chrono::Duration;
 use chrono::Local;
 use chrono::NaiveDate;
 use chrono::NaiveDateTime;
+use chrono::Offset;
 use chrono::SecondsFormat;
 use chrono::TimeZone;
 use chrono::Utc;
@@ -166,6 +167,72 @@ fn parse_local(text: &str) -> Option<Timestamp> {
     Some(Timestamp::new(local.timestamp(), local.timestamp_subsec_nanos()))
 }
 
+/// A stretch of the calendar.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Period {
+    /// An hour of the day.
+    Hour,
+    /// A date.
+    Day,
+    /// A week that begins on Monday, in the year that ISO 8601 counts it to.
+    Week,
+    /// A month of a year.
+    Month,
+    /// A year.
+    Year,
+}
+
+/// One hour, day, week, month or year of somebody's calendar; prints as `2026-11-20 14:00`,
+/// `2026-11-20`, `2026-W47`, `2026-11` or `2026`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Bucket {
+    label: String,
+    /// Only of hours: one that a clock put back in autumn shows twice is two.
+    offset_seconds: i32,
+}
+
+impl Bucket {
+    /// Returns the period that a time falls in where clocks are `offset_seconds` ahead of UTC.
+    /// A time beyond the calendar is alone in its own.
+    ///
+    /// ```
+    /// use icecore::base::time::{Bucket, Period, Timestamp};
+    /// let time = Timestamp::new(1_609_455_600, 0); // 2020-12-31 23:00 UTC
+    /// assert_eq!(Bucket::of(time, Period::Year, 0).to_string(), "2020");
+    /// assert_eq!(Bucket::of(time, Period::Year, 3_600).to_string(), "2021");
+    /// assert_eq!(Bucket::of(time, Period::Week, 3_600).to_string(), "2020-W53");
+    /// ```
+    pub fn of(time: Timestamp, period: Period, offset_seconds: i32) -> Self {
+        let offset = Duration::seconds(i64::from(offset_seconds));
+        let local = time.to_utc().and_then(|utc| utc.naive_utc().checked_add_signed(offset));
+        let format = match period {
+            Period::Hour => "%Y-%m-%d %H:00",
+            Period::Day => "%Y-%m-%d",
+            Period::Week => "%G-W%V",
+            Period::Month => "%Y-%m",
+            Period::Year => "%Y",
+        };
+        let label = match local {
+            Some(local) => local.format(format).to_string(),
+            None => time.to_rfc3339(),
+        };
+        Bucket { label, offset_seconds: if period == Period::Hour { offset_seconds } else { 0 } }
+    }
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.label)
+    }
+}
+
+/// Returns by how many seconds this machine's clocks are ahead of UTC at a time, summer time
+/// counted.
+pub fn local_offset(time: Timestamp) -> i32 {
+    let utc = time.to_utc();
+    utc.map_or(0, |utc| utc.with_timezone(&Local).offset().fix().local_minus_utc())
+}
+
 /// Tells what time it is; tests give a fixed one.
 pub trait Clock: Send + Sync {
     /// Returns the current time.
@@ -236,6 +303,54 @@ mod tests {
     fn the_last_day_of_the_calendar_is_no_reason_to_stop() {
         for text in ["+262142-12-31", "+262142-12-31 23:59", "+262142-12-31 23:59:59"] {
             let _ = parse_until(text, Timestamp::default());
+        }
+    }
+
+    #[test]
+    fn buckets_are_of_the_calendar_of_the_place() {
+        let time = parse_until("2026-11-20T23:30:00Z", NOW).expect("a time");
+        let label = |period, offset| Bucket::of(time, period, offset).to_string();
+        assert_eq!(label(Period::Hour, 0), "2026-11-20 23:00");
+        assert_eq!(label(Period::Hour, 19_800), "2026-11-21 05:00");
+        assert_eq!(label(Period::Day, 0), "2026-11-20");
+        assert_eq!(label(Period::Day, 3_600), "2026-11-21");
+        assert_eq!(label(Period::Week, -86_400), "2026-W47");
+        assert_eq!(label(Period::Month, 0), "2026-11");
+        assert_eq!(label(Period::Year, 0), "2026");
+    }
+
+    #[test]
+    fn weeks_belong_to_the_year_that_has_their_thursday() {
+        let label = |text: &str| {
+            let time = parse_until(&format!("{text}T12:00:00Z"), NOW).expect(text);
+            Bucket::of(time, Period::Week, 0).to_string()
+        };
+        assert_eq!(label("2020-12-31"), "2020-W53");
+        assert_eq!(label("2021-01-03"), "2020-W53");
+        assert_eq!(label("2021-01-04"), "2021-W01");
+        assert_eq!(label("2024-12-30"), "2025-W01");
+        assert_eq!(label("2027-01-01"), "2026-W53");
+    }
+
+    #[test]
+    fn an_hour_that_comes_twice_is_two() {
+        let first = Bucket::of(Timestamp::new(0, 0), Period::Hour, 7_200);
+        let second = Bucket::of(Timestamp::new(3_600, 0), Period::Hour, 3_600);
+        assert_eq!(first.to_string(), second.to_string());
+        assert_ne!(first, second);
+        let days = [(0, 7_200), (3_600, 3_600)];
+        let [a, b] = days.map(|(at, by)| Bucket::of(Timestamp::new(at, 0), Period::Day, by));
+        assert_eq!(a, b);
+    }
+
+    #[test]
+    fn times_beyond_the_calendar_have_buckets_too() {
+        for seconds in [i64::MAX, i64::MIN, 8_210_266_876_799] {
+            let time = Timestamp::new(seconds, 0);
+            for period in [Period::Hour, Period::Week, Period::Year] {
+                assert_eq!(Bucket::of(time, period, 50_000), Bucket::of(time, period, 50_000));
+            }
+            local_offset(time);
         }
     }
 

@@ -9,6 +9,7 @@ use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
+use crate::base::id::DatasetId;
 use crate::base::metadata::Extent;
 use crate::base::metadata::Kind;
 use crate::base::path::EntryPath;
@@ -41,6 +42,8 @@ const ZEROS: [u8; 16 * 1024] = [0; 16 * 1024];
 pub struct DatasetSummary {
     /// Its name.
     pub name: DatasetName,
+    /// Its id; two names have the same one while a rename is under way or was interrupted.
+    pub id: DatasetId,
     /// How many backups are visible.
     pub backups: u64,
     /// The newest, if there is one.
@@ -92,6 +95,7 @@ fn summary(dataset: &Dataset, backups: &[Arc<Backup>]) -> DatasetSummary {
     let latest = backups.last().map(|backup| &backup.header);
     DatasetSummary {
         name: dataset.name().clone(),
+        id: dataset.id(),
         backups: backups.len() as u64,
         latest: latest.map(|header| header.number),
         time: latest.map(|header| header.started),

@@ -4,7 +4,10 @@
 //! |---|---|
 //! | [`backup`] | all that a header names is durable before the header is |
 //! | [`restore`] | what is written was verified against its name; nothing outside the target |
+//! | [`prune`] | what a visible backup needs is never deleted |
 //! | [`check`] | changes nothing, and names what suffers |
+//! | [`forget`] | markers only, never for all backups; [`retention`] decides what stays |
+//! | [`tag`] | no change of somebody else's is lost |
 //! | [`repair`] | puts copies first and dooms what is bad; never makes things worse |
 //! | [`list`] | datasets, backups, entries |
 //! | [`stats`] | sizes, deduplication, growth |
@@ -24,13 +27,18 @@ use std::sync::atomic::Ordering;
 
 pub mod address;
 pub mod backup;
+mod chains;
 pub mod check;
 pub mod compare;
+pub mod forget;
 pub mod list;
 pub mod pool;
+pub mod prune;
 pub mod repair;
 pub mod restore;
+pub mod retention;
 pub mod stats;
+pub mod tag;
 
 /// What every operation is given besides its arguments.
 #[derive(Clone, Copy)]

@@ -4,6 +4,9 @@ use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::id::DatasetId;
 use crate::base::limits::DATASET_NAME_BYTES_MAX;
+use crate::base::limits::DESCRIPTION_BYTES_MAX;
+use crate::base::limits::TAG_BYTES_MAX;
+use crate::base::limits::TAGS_MAX;
 use crate::base::time::Timestamp;
 use serde::Deserialize;
 use serde::Serialize;
@@ -108,6 +111,46 @@ pub struct TagsRecord {
     pub written: Timestamp,
 }
 
+/// Checks tags that are about to be written, and returns each once, in the order given.
+///
+/// A comma is refused because it stands between tags where they are shown.
+///
+/// # Errors
+/// `InvalidInput` for a tag that is empty, too long, or has a comma or a control character in it,
+/// and for too many.
+pub fn check_tags<'a>(tags: impl IntoIterator<Item = &'a String>) -> Result<Vec<String>> {
+    let mut checked: Vec<String> = Vec::new();
+    for tag in tags {
+        let is_plain = !tag.contains(|c: char| c == ',' || c.is_control());
+        if tag.trim().is_empty() || tag.len() > TAG_BYTES_MAX || !is_plain {
+            let hint = format!(
+                "a tag has 1 to {TAG_BYTES_MAX} bytes and no comma or control character; \
+                 several tags are given one by one"
+            );
+            return Err(Error::invalid(format!("{tag:?} cannot be a tag")).hint(hint));
+        }
+        if !checked.contains(tag) {
+            checked.push(tag.clone());
+        }
+        if checked.len() > TAGS_MAX {
+            return Err(Error::invalid(format!("a backup has at most {TAGS_MAX} tags")));
+        }
+    }
+    Ok(checked)
+}
+
+/// Checks a description that is about to be written.
+///
+/// # Errors
+/// `InvalidInput` when it is too long.
+pub fn check_description(text: &str) -> Result<()> {
+    if text.len() <= DESCRIPTION_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!("a description has at most {DESCRIPTION_BYTES_MAX} bytes");
+    Err(Error::invalid(message).hint("put the text into a file of the source"))
+}
+
 /// `floor-<m>`: the numbers below `m` that remain; any other below `m` is void whenever it
 /// appears. The highest `m` wins.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -144,5 +187,27 @@ mod tests {
         for good in ["a", "\u{e9}t\u{e9} 2026", "x.y-z_1", &"x".repeat(200)] {
             assert!(good.parse::<DatasetName>().is_ok(), "{good:?}");
         }
+    }
+
+    #[test]
+    fn tags_are_words_and_each_is_there_once() {
+        let tags = |texts: &[&str]| {
+            let texts: Vec<String> = texts.iter().map(|&text| text.to_owned()).collect();
+            check_tags(&texts)
+        };
+        assert_eq!(tags(&["b", "a", "b"]).expect("tags"), ["b", "a"]);
+        assert!(tags(&["release 1.2", "\u{e9}t\u{e9}", &"x".repeat(200)]).is_ok());
+        for bad in ["", " ", "a,b", "a\nb", &"x".repeat(201)] {
+            assert!(tags(&["good", bad]).is_err(), "{bad:?}");
+        }
+        let many: Vec<String> = (0..=TAGS_MAX).map(|n| n.to_string()).collect();
+        assert!(check_tags(&many[1..]).is_ok());
+        assert!(check_tags(&many).is_err());
+    }
+
+    #[test]
+    fn a_description_is_no_file() {
+        assert!(check_description(&"x".repeat(DESCRIPTION_BYTES_MAX)).is_ok());
+        assert!(check_description(&"x".repeat(DESCRIPTION_BYTES_MAX + 1)).is_err());
     }
 }

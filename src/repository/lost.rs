@@ -12,8 +12,8 @@ use crate::format::entry::Entry;
 use crate::format::entry::Run;
 use crate::format::pack_index::IndexedPack;
 use crate::repository::Repository;
+use crate::repository::doom::Tombstones;
 use crate::repository::layout;
-use crate::repository::lease;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::fmt;
@@ -53,7 +53,8 @@ impl LostPlaces {
         }
     }
 
-    fn touches_run(&self, run: &Run) -> bool {
+    /// Says whether any place of a run is lost.
+    pub fn touches_run(&self, run: &Run) -> bool {
         match self.blocks.get(&run.block) {
             None => false,
             Some(Lost::Whole) => true,
@@ -117,7 +118,7 @@ impl Repository {
 
     fn leave_out_what_is_back(&self, lost: &mut LostPlaces) -> Result<()> {
         self.refresh_index()?;
-        let doomed = lease::doomed_packs(self.store())?;
+        let doomed = Tombstones::list(self.store())?.packs();
         let mut there: HashMap<PackId, bool> = HashMap::new();
         let mut is_there = |pack: &IndexedPack| match there.get(&pack.pack) {
             Some(&is_there) => Ok(is_there),

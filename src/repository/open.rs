@@ -161,6 +161,8 @@ pub fn create(
         backend.put(&key, &bytes)
     };
     put.map_err(failed)?;
+    // A store that can set no space aside is a store all the same.
+    let _ = backend.keep_reserve();
     let cache = Cache::open(cache, &config.id)?;
     let sealer = Sealer::new(config.id, keys);
     Ok(Repository::assemble(config, Store::new(backend, sealer), cache))

@@ -1,71 +1,84 @@
-//! Copies places of blocks out of packs that go into new ones: rescue, repack and repair are
-//! this one mechanism.
+//! Copies blocks into new packs: what rescue and repack, prune and repair have in common.
 //!
-//! A copy is read, decoded, and every blob compared with its name before it is written; the new
-//! pack has a salt of its own, and its size is asked for after it was put. A block keeps its id
-//! and its places when some of them are left out.
+//! A copy keeps the block's id and the places of all its blobs, and leaves out those that are
+//! not asked for. Every blob is compared with its name before it is written again. The places of
+//! one copy stay together: a run that was whole in the old copy is whole in the new one.
 
 use crate::base::error::Error;
 use crate::base::error::Result;
-use crate::base::id::BlockId;
 use crate::base::id::LeaseId;
-use crate::base::id::PackId;
 use crate::codec::compress::Compressor;
 use crate::format::pack::EncodedBlock;
 use crate::repository::Repository;
+use crate::repository::blocks::Block;
+use crate::repository::index::Location;
+use crate::repository::packer::PackedReport;
 use crate::repository::packer::Packer;
 
-/// Fills new packs with places of blocks that exist already.
+/// Index objects put for copies name no lease: those who copy hold none that names a number.
+pub const NO_LEASE: [u8; 16] = [0; 16];
+
+/// Reads one copy of a block, and encodes again those of its places for which `keeps` says so.
+///
+/// # Errors
+/// `Corrupt` when a place that is kept does not verify; those of the backend.
+pub fn encode_copy(
+    repository: &Repository,
+    location: &Location,
+    keeps: &dyn Fn(u32) -> bool,
+) -> Result<EncodedBlock> {
+    let block = repository.read_copy(location)?;
+    encode_block(repository, &block, location.row.class, keeps)
+        .map_err(|e| e.context(format!("block {}", location.row.block.short())))
+}
+
+fn encode_block(
+    repository: &Repository,
+    block: &Block,
+    class: u8,
+    keeps: &dyn Fn(u32) -> bool,
+) -> Result<EncodedBlock> {
+    let mut plain = Vec::with_capacity(block.plain.len());
+    for (place, _) in block.table.present().filter(|(place, _)| keeps(*place)) {
+        plain.extend_from_slice(block.blob(repository, place)?);
+    }
+    let table = block.table.retain(keeps);
+    if table.plain_bytes() != plain.len() as u64 {
+        return Err(Error::bug("a thinned block and its table do not fit together"));
+    }
+    let mut stored = Vec::new();
+    Compressor::new(repository.config().compression)?.compress(&plain, &mut stored)?;
+    stored.shrink_to_fit();
+    Ok(EncodedBlock { id: table.id(), table, stored, class })
+}
+
+/// Puts copies into new packs.
 pub struct Copier {
-    repository: Repository,
     packer: Packer,
-    compressor: Compressor,
 }
 
 impl Copier {
-    /// Starts with nothing; the index of what is copied is put under `lease`, zeros for none.
+    /// Starts.
     ///
     /// # Errors
     /// `Io` when no thread can be started.
-    pub fn new(repository: &Repository, lease: LeaseId) -> Result<Self> {
-        Ok(Copier {
-            repository: repository.clone(),
-            packer: Packer::start(repository, lease)?,
-            compressor: Compressor::new(repository.config().compression)?,
-        })
+    pub fn start(repository: &Repository) -> Result<Self> {
+        Ok(Copier { packer: Packer::start(repository, LeaseId::new(NO_LEASE))? })
     }
 
-    /// Copies places of a block from a copy that has all of them.
+    /// Adds a copy.
     ///
     /// # Errors
-    /// `Corrupt` when no copy gives all of them; those of the backend.
-    pub fn copy(&mut self, block: &BlockId, places: &[u32]) -> Result<()> {
-        let wanted: Vec<(u32, u32)> = places.iter().map(|&place| (place, 1)).collect();
-        // Every blob that is wanted is verified by this.
-        let read = self.repository.read_block(block, &wanted)?;
-        let table = read.table.retain(|place| places.contains(&place));
-        let mut plain = Vec::new();
-        for (place, _) in table.present() {
-            plain.extend_from_slice(read.blob(&self.repository, place)?);
-        }
-        if table.id() != *block || table.plain_bytes() != plain.len() as u64 {
-            return Err(Error::bug("a thinned block has another table"));
-        }
-        let mut stored = Vec::new();
-        self.compressor.compress(&plain, &mut stored)?;
-        let copies = self.repository.locate_block(block)?;
-        let class = copies.first().map_or(0, |copy| copy.row.class);
-        self.packer.add(&EncodedBlock { id: *block, table, stored, class })
+    /// What failed while a pack was put.
+    pub fn add(&mut self, block: &EncodedBlock) -> Result<()> {
+        self.packer.add(block)
     }
 
-    /// Puts what is left and the index of all; returns the new packs.
+    /// Puts what is left and the index that names all of it: with this the copies count.
     ///
     /// # Errors
-    /// Those of the backend.
-    pub fn finish(self) -> Result<Vec<PackId>> {
-        let index = self.repository.index();
-        let packed = self.packer.finish()?;
-        let packs = packed.indexes.iter().flat_map(|id| index.packs_of(id));
-        Ok(packs.map(|pack| pack.pack).collect())
+    /// What failed while a pack or an index was put.
+    pub fn finish(self) -> Result<PackedReport> {
+        self.packer.finish()
     }
 }

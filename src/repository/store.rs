@@ -82,6 +82,47 @@ impl Store {
         }
     }
 
+    /// Puts a record under a key that nobody is to have taken before; returns whether it is this
+    /// one that stands there.
+    ///
+    /// With an atomic create the first wins. Without one the key is looked at before and after:
+    /// of two that put at the very same moment the later one may win unnoticed by the first.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn put_first<T: Serialize>(
+        &self,
+        kind: ObjectKind,
+        key: &ObjectKey,
+        record: &T,
+    ) -> Result<bool> {
+        let bytes = self.sealer.seal_record(kind, key.as_str(), record)?;
+        if self.is_class_a() {
+            return self.put_new_bytes(kind, key, &bytes);
+        }
+        if self.look(kind, key)?.is_some() {
+            return Ok(false);
+        }
+        let put = self.backend.put(key, &bytes).map_err(|e| at_repository(e, "write", kind, key));
+        // A reply that was lost is settled by what is there.
+        match (put, self.look(kind, key)) {
+            (_, Ok(Some(there))) => Ok(there == bytes),
+            (Err(e), _) | (Ok(()), Err(e)) => Err(e),
+            (Ok(()), Ok(None)) => {
+                let message = format!("{} {key} was written and is not there", kind.word());
+                Err(Error::corrupt(message).at(Origin::Repository))
+            }
+        }
+    }
+
+    fn look(&self, kind: ObjectKind, key: &ObjectKey) -> Result<Option<Vec<u8>>> {
+        match self.get_bytes(kind, key) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
     /// Returns a record and the bytes of its object.
     ///
     /// # Errors

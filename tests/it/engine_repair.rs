@@ -285,8 +285,8 @@ fn the_good_blocks_of_a_bad_pack_are_copied_and_the_pack_is_doomed() {
         assert_eq!(kinds(&report), [ActionKind::Salvage, ActionKind::Doom]);
         assert_eq!(hurt(&repository, &world), BTreeSet::new());
         let id = key.name().parse().expect("an id");
-        let doomed = icecore::repository::lease::doomed_packs(repository.store()).expect("lists");
-        assert!(doomed.contains(&id));
+        let doomed = icecore::repository::doom::Tombstones::list(repository.store());
+        assert!(doomed.expect("lists").packs().contains(&id));
         let block = world.trees["photos@0"][&crate::engine_check::world::path("a")]
             .file()
             .expect("a file")

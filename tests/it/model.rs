@@ -18,6 +18,8 @@ use icecore::engine::Context;
 use icecore::engine::backup;
 use icecore::engine::backup::BackupKind;
 use icecore::engine::backup::BackupOptions;
+use icecore::engine::prune;
+use icecore::engine::prune::PruneOptions;
 use icecore::engine::restore;
 use icecore::engine::restore::Overwrite;
 use icecore::engine::restore::RestoreOptions;
@@ -33,6 +35,7 @@ use rustix::fs::AtFlags;
 use rustix::fs::CWD;
 use rustix::fs::Timespec;
 use rustix::fs::Timestamps;
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
@@ -73,6 +76,8 @@ enum Step {
     Owner(u8, u8),
     Fifo(u8),
     Backup { full: bool, lose_caches: bool },
+    Forget(u8),
+    Prune { max_unused: u8 },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -97,6 +102,8 @@ fn step() -> impl Strategy<Value = Step> {
             full: full == 0,
             lose_caches: lose == 0,
         }),
+        2 => n().prop_map(Step::Forget),
+        2 => (0_u8..60).prop_map(|max_unused| Step::Prune { max_unused }),
     ]
 }
 
@@ -246,7 +253,9 @@ fn metadata_step(root: &Path, step: &Step) {
 struct Run {
     world: World,
     source: Folder,
-    versions: Vec<Fingerprint>,
+    /// What each visible backup must restore to.
+    versions: BTreeMap<u64, Fingerprint>,
+    next: u64,
 }
 
 impl Run {
@@ -265,24 +274,49 @@ impl Run {
             backup::run(&self.world.repository, &name, &source, &options, &context).unwrap();
         assert!(report.errors.is_empty(), "{:?}", report.errors);
         if report.kind == BackupKind::Unchanged {
-            let last = self.versions.last().expect("unchanged against something");
+            let (_, last) = self.versions.last_key_value().expect("unchanged against something");
             let overlooked = difference(last, &now);
             assert!(differ_in_folder_times(last, &now), "overlooked: {overlooked:?}");
         } else {
-            assert_eq!(report.backup.0 as usize, self.versions.len());
-            self.versions.push(now);
+            assert_eq!(report.backup.0, self.next, "numbers count on and never come again");
+            self.next += 1;
+            self.versions.insert(report.backup.0, now);
         }
     }
 
-    /// In place, zeros may stay allocated where a hole was: the content is the same.
-    fn check_version(&self, number: usize, target: &Path, options: &RestoreOptions) {
+    /// Forgets one of the visible backups, the newest too, unless it is the only one.
+    fn forget(&mut self, which: u8) {
+        if self.versions.len() < 2 {
+            return;
+        }
+        let number = *self.versions.keys().nth(usize::from(which) % self.versions.len()).unwrap();
+        self.versions.remove(&number);
+        self.world.hide(number);
+    }
+
+    fn prune(&mut self, max_unused: f64) {
+        let options = PruneOptions { max_unused, ..PruneOptions::default() };
         let cancel = Cancel::new();
-        let snapshot = self.world.snapshot(number as u64);
+        let report = prune::run(&self.world.repository, &options, &self.context(&cancel)).unwrap();
+        assert!(report.waits_for.is_empty() && report.stuck.is_empty(), "{report:?}");
+        let plan = prune::run(
+            &self.world.repository,
+            &PruneOptions { dry_run: true, ..options },
+            &self.context(&cancel),
+        );
+        let plan = plan.unwrap().plan;
+        assert!(plan.dead.is_empty() && plan.wasteful.is_empty(), "{report:?}, then {plan:?}");
+    }
+
+    /// In place, zeros may stay allocated where a hole was: the content is the same.
+    fn check_version(&self, number: u64, target: &Path, options: &RestoreOptions) {
+        let cancel = Cancel::new();
+        let snapshot = self.world.snapshot(number);
         let target_there = LocalTarget::new(target);
         let context = self.context(&cancel);
         let report = restore::run(&snapshot, &target_there, options, &context).unwrap();
         assert!(report.errors.is_empty(), "backup_{number}: {:?}", report.errors);
-        let (mut expected, mut found) = (self.versions[number].clone(), fingerprint(target));
+        let (mut expected, mut found) = (self.versions[&number].clone(), fingerprint(target));
         if options.overwrite.is_some() {
             expected.values_mut().chain(found.values_mut()).for_each(|fact| fact.extents.clear());
         }
@@ -310,7 +344,7 @@ fn run_history(kind: u8, steps: &[Step]) {
         1 => World::encrypted(),
         _ => World::class_b(),
     };
-    let mut run = Run { world, source: Folder::new(), versions: Vec::new() };
+    let mut run = Run { world, source: Folder::new(), versions: BTreeMap::new(), next: 0 };
     for step in steps {
         match step {
             Step::Backup { full, lose_caches } => {
@@ -319,11 +353,15 @@ fn run_history(kind: u8, steps: &[Step]) {
                 }
                 run.backup(*full);
             }
+            Step::Forget(which) => run.forget(*which),
+            Step::Prune { max_unused } => run.prune(f64::from(*max_unused) / 100.0),
             other => write_step(run.source.path(), other),
         }
     }
     run.backup(false);
-    for number in 0..run.versions.len() {
+    run.prune(0.0);
+    let numbers: Vec<u64> = run.versions.keys().copied().collect();
+    for &number in &numbers {
         let target = Folder::new();
         run.check_version(number, target.path(), &RestoreOptions::default());
     }
@@ -334,7 +372,7 @@ fn run_history(kind: u8, steps: &[Step]) {
         delete: true,
         ..RestoreOptions::default()
     };
-    for number in (0..run.versions.len()).rev() {
+    for &number in numbers.iter().rev() {
         run.check_version(number, target.path(), &options);
     }
 }

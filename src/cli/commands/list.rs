@@ -145,7 +145,21 @@ impl ListArgs {
     }
 }
 
+/// Tells of datasets that an interrupted rename has left under two names.
+fn note_twins(datasets: &[DatasetSummary], session: &Session) {
+    for (at, one) in datasets.iter().enumerate() {
+        if let Some(other) = datasets[..at].iter().find(|other| other.id == one.id) {
+            let (a, b) = (&other.name, &one.name);
+            session.output.note(&format!(
+                "{a} and {b} are one dataset, as a rename is under way or was interrupted: \
+                 `icecore rename {a} {b}` leaves {b}, `icecore rename {b} {a}` leaves {a}"
+            ));
+        }
+    }
+}
+
 fn print_datasets(datasets: &[DatasetSummary], session: &mut Session) -> Result<()> {
+    note_twins(datasets, session);
     if session.output.is_json() {
         let rows = datasets.iter().map(|dataset| DatasetRow {
             dataset: dataset.name.as_str(),

@@ -9,15 +9,19 @@ mod backup;
 mod cat;
 mod check;
 mod completions;
+mod forget;
 mod init;
 mod key;
 mod list;
 mod ls;
 mod man;
+mod prune;
+mod rename;
 mod repair;
 mod restore;
 mod show;
 mod stats;
+mod tag;
 
 /// One command with its arguments; the comments of the arguments are their help.
 #[derive(Debug, Subcommand)]
@@ -29,7 +33,11 @@ pub(crate) enum Command {
     Show(show::ShowArgs),
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
+    Tag(tag::TagArgs),
+    Rename(rename::RenameArgs),
+    Forget(forget::ForgetArgs),
     Check(check::CheckArgs),
+    Prune(prune::PruneArgs),
     Repair(repair::RepairArgs),
     Stats(stats::StatsArgs),
     Key(key::KeyArgs),
@@ -47,7 +55,11 @@ pub(crate) fn run(command: &Command, session: &mut Session) -> Result<Exit> {
         Command::Show(args) => show::run(args, session),
         Command::Ls(args) => ls::run(args, session),
         Command::Cat(args) => cat::run(args, session),
+        Command::Tag(args) => tag::run(args, session),
+        Command::Rename(args) => rename::run(args, session),
+        Command::Forget(args) => forget::run(args, session),
         Command::Check(args) => check::run(args, session),
+        Command::Prune(args) => prune::run(args, session),
         Command::Repair(args) => repair::run(args, session),
         Command::Stats(args) => stats::run(args, session),
         Command::Key(args) => key::run(args, session),

@@ -39,6 +39,8 @@ use crate::engine::compare::Comparison;
 use crate::engine::compare::Rules;
 use crate::format::backup::Counts;
 use crate::format::dataset::DatasetName;
+use crate::format::dataset::check_description;
+use crate::format::dataset::check_tags;
 use crate::repository::Repository;
 use crate::repository::history::Snapshot;
 use crate::repository::transaction::LeanOn;
@@ -107,6 +109,8 @@ pub fn run(
     options: &BackupOptions,
     context: &Context<'_>,
 ) -> Result<BackupReport> {
+    let options = &BackupOptions { tags: check_tags(&options.tags)?, ..options.clone() };
+    check_description(&options.description)?;
     // The source is looked at first: one that is not there makes no dataset.
     let mut scan = Some(source.scan(context.cancel)?);
     if options.dry_run {

@@ -5,6 +5,7 @@ use crate::base::error::Result;
 use crate::base::id::BlockId;
 use crate::base::id::IndexId;
 use crate::base::id::LeaseId;
+use crate::base::id::PackId;
 use crate::base::id::TombstoneId;
 use crate::base::sys;
 use crate::codec::frame::ObjectKind;
@@ -14,13 +15,18 @@ use crate::engine::repair::look::Footer;
 use crate::engine::repair::small;
 use crate::format::dataset::LostRecord;
 use crate::format::pack::BlockRow;
+use crate::format::pack::EncodedBlock;
 use crate::format::pack_index::IndexedPack;
 use crate::repository::Repository;
 use crate::repository::doom;
+use crate::repository::index::Location;
 use crate::repository::layout;
+use crate::repository::rescue;
 use crate::repository::rescue::Copier;
+use crate::repository::rescue::NO_LEASE;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::collections::HashSet;
 
 /// Packs that one new index object names; as many as a record of a few MB holds.
 const PACKS_PER_INDEX: usize = 1000;
@@ -28,11 +34,6 @@ const PACKS_PER_INDEX: usize = 1000;
 const BLOCKS_PER_RECORD: usize = 4096;
 /// Places that one record of lost places names at most.
 const PLACES_PER_RECORD: usize = 256 * 1024;
-/// Packs that one tombstone names.
-const PACKS_PER_TOMBSTONE: usize = 10_000;
-/// What is put by a repair is put under no lease, as by a prune.
-const NO_LEASE: LeaseId = LeaseId::new([0; 16]);
-
 /// Performs all of a plan.
 pub(super) fn all(repository: &Repository, plan: &RepairPlan, context: &Context<'_>) -> Result<()> {
     let content = &plan.content;
@@ -51,13 +52,7 @@ pub(super) fn all(repository: &Repository, plan: &RepairPlan, context: &Context<
     declare(repository, &content.lost, context)?;
     // What is doomed from here on is needed no more.
     context.cancel.check()?;
-    let now = context.clock.now();
-    for packs in content.doom.chunks(PACKS_PER_TOMBSTONE) {
-        doom::put_tombstone(repository, packs, &[], now)?;
-    }
-    if !doomed.is_empty() {
-        doom::put_tombstone(repository, &[], &doomed, now)?;
-    }
+    doom::put_tombstones(repository.store(), &content.doom, &doomed, context.clock.now())?;
     small::execute(repository, &plan.small, context)
 }
 
@@ -68,12 +63,23 @@ fn put_index(repository: &Repository, footers: &[Footer]) -> Result<()> {
     let numbered = footers.iter().enumerate();
     let rows: Vec<(u32, &BlockRow)> =
         numbered.flat_map(|(n, (_, rows))| rows.iter().map(move |row| (n as u32, row))).collect();
-    let (id, _) = index.put(store, cache, NO_LEASE, &packs, &rows)?;
-    if index.proves(store, &id, &packs, &rows)? {
+    let (id, _) = index.put(store, cache, LeaseId::new(NO_LEASE), &packs, &rows)?;
+    let mut expected: Vec<Location> = footers
+        .iter()
+        .flat_map(|(pack, rows)| rows.iter().map(|row| Location { pack: *pack, row: row.clone() }))
+        .collect();
+    let mut there = index.read_again(store, &id)?;
+    expected.sort_by_key(order);
+    there.sort_by_key(order);
+    if there == expected {
         return Ok(());
     }
     let message = format!("pack index {} does not hold what was put into it", id.short());
     Err(Error::corrupt(message).hint("nothing was doomed; repair it again"))
+}
+
+fn order(location: &Location) -> (PackId, u32) {
+    (location.pack.pack, location.row.number)
 }
 
 /// Copies places to new packs, and proves that an index names them there.
@@ -85,12 +91,15 @@ fn salvage(
     if places.is_empty() {
         return Ok(());
     }
-    let mut copier = Copier::new(repository, NO_LEASE)?;
+    let index = repository.index();
+    let mut copier = Copier::start(repository)?;
     for (block, places) in places {
         context.cancel.check()?;
-        copier.copy(block, places)?;
+        copier.add(&copy(repository, block, places)?)?;
     }
-    let packs = copier.finish()?;
+    let packed = copier.finish()?;
+    let packs = packed.indexes.iter().flat_map(|id| index.packs_of(id));
+    let packs: HashSet<PackId> = packs.map(|pack| pack.pack).collect();
     for (block, places) in places {
         let copies = repository.index().find_named(block);
         let is_there = places.iter().all(|&place| {
@@ -101,6 +110,16 @@ fn salvage(
         }
     }
     Ok(())
+}
+
+/// Reads a copy that has all of the places, whichever that is; every blob is verified.
+fn copy(repository: &Repository, block: &BlockId, places: &[u32]) -> Result<EncodedBlock> {
+    repository.with_copy(block, &mut |location| {
+        if !places.iter().all(|&place| location.row.has_place(place)) {
+            return Err(Error::corrupt("places are not in this copy of the block"));
+        }
+        rescue::encode_copy(repository, location, &|place| places.contains(&place))
+    })
 }
 
 fn declare(

@@ -2,6 +2,7 @@
 //! binary, in a home of its own and with nothing of the machine's environment.
 
 mod addresses;
+mod forget;
 mod history;
 mod passwords;
 mod streams;

@@ -5,7 +5,7 @@ use crate::cli::Ran;
 use std::io::Read;
 use std::process::Stdio;
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 15] = [
     "init",
     "backup",
     "restore",
@@ -13,6 +13,9 @@ const COMMANDS: [&str; 12] = [
     "show",
     "ls",
     "cat",
+    "tag",
+    "rename",
+    "forget",
     "check",
     "stats",
     "key",

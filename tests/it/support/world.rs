@@ -1,6 +1,7 @@
 //! A repository with a clock and a cache of its own, and short words for what tests do with it.
 
 use icecore::backend::Backend;
+use icecore::backend::key::ObjectKey;
 use icecore::backend::memory::MemoryBackend;
 use icecore::base::cancel::Cancel;
 use icecore::base::error::Result;
@@ -10,20 +11,24 @@ use icecore::base::progress::Collector;
 use icecore::base::secret::Secret;
 use icecore::base::time::FixedClock;
 use icecore::base::time::Timestamp;
+use icecore::codec::frame::ObjectKind;
 use icecore::codec::key::Argon2Cost;
 use icecore::engine::Context;
 use icecore::engine::backup;
 use icecore::engine::backup::BackupOptions;
 use icecore::engine::backup::BackupReport;
 use icecore::format::dataset::DatasetName;
+use icecore::format::dataset::HiddenRecord;
 use icecore::repository::Repository;
 use icecore::repository::cache::CachePlace;
 use icecore::repository::history::Snapshot;
+use icecore::repository::layout;
 use icecore::repository::open;
 use icecore::repository::open::CreateOptions;
 use icecore::repository::transaction;
 use icecore::source::Source;
 use icecore::source::memory::MemorySource;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tempfile::TempDir;
 
@@ -141,6 +146,27 @@ impl World {
                 self.backend.remove_raw(&key);
             }
         }
+    }
+
+    /// Forgets a backup.
+    pub(crate) fn hide(&self, number: u64) {
+        let dataset = self.repository.dataset(&self.name()).unwrap();
+        let key = layout::hidden(&dataset.id(), BackupId(number)).unwrap();
+        let record = HiddenRecord { number, written: Timestamp::new(1_800_000_000, 0) };
+        self.repository.store().put(ObjectKind::Hidden, &key, &record).unwrap();
+    }
+
+    /// Puts all objects back to what they were, and forgets all caches.
+    pub(crate) fn reset(&mut self, objects: &BTreeMap<ObjectKey, Vec<u8>>) {
+        for key in self.backend.objects().into_keys() {
+            if !objects.contains_key(&key) {
+                self.backend.remove_raw(&key);
+            }
+        }
+        for (key, bytes) in objects {
+            self.backend.insert_raw(key, bytes.clone());
+        }
+        self.forget_caches();
     }
 
     /// Says how many backups there are, and that each is readable from end to end.

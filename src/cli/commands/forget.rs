@@ -1,0 +1,313 @@
+//! `icecore forget`.
+
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Result;
+use crate::base::id::BackupId;
+use crate::base::time::local_offset;
+use crate::cli::commands::prune;
+use crate::cli::exit::Exit;
+use crate::cli::fields::ErrorFields;
+use crate::cli::output;
+use crate::cli::session::Session;
+use crate::cli::table::Side;
+use crate::cli::table::Table;
+use crate::cli::text;
+use crate::engine::forget;
+use crate::engine::forget::Plan;
+use crate::engine::forget::Selection;
+use crate::engine::prune::PruneReport;
+use crate::engine::retention::Amount;
+use crate::engine::retention::Rules;
+use crate::engine::retention::Span;
+use crate::format::dataset::DatasetName;
+use crate::repository::Repository;
+use crate::repository::datasets::Dataset;
+use clap::Args;
+use serde::Serialize;
+use std::collections::HashSet;
+
+/// Let backups go, by rule or by number
+///
+/// Rules add up: a backup is kept when one of them keeps it, and the newest one is always kept.
+/// --keep-daily 7 keeps the newest backup of each of the last 7 days that have one, in local
+/// time, and so on. What is forgotten is no longer listed, restored or built upon; the space it
+/// takes is freed by `icecore prune`, or at once with --prune.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  icecore forget photos --keep-daily 7 --keep-weekly 4 --keep-yearly all --dry-run
+  icecore forget --all --keep-within 30d --keep-tag release
+  icecore forget photos --keep-daily 7 --prune
+  icecore forget photos --backup 3 4")]
+pub(crate) struct ForgetArgs {
+    /// Dataset whose backups to go through
+    #[arg(value_name = "DATASET", required_unless_present = "all", conflicts_with = "all")]
+    dataset: Option<DatasetName>,
+
+    /// Go through every dataset; what fails for one does not stop the others
+    #[arg(long, conflicts_with = "backups")]
+    all: bool,
+
+    /// Forget these backups: 3, backup_3 or DATASET@3
+    #[arg(
+        long = "backup",
+        value_name = "N",
+        num_args = 1..,
+        value_delimiter = ',',
+        conflicts_with_all = [
+            "keep_last", "keep_hourly", "keep_daily", "keep_weekly", "keep_monthly",
+            "keep_yearly", "keep_within", "keep_tags",
+        ]
+    )]
+    backups: Vec<String>,
+
+    /// Show what would be forgotten and why the rest is kept, and forget nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+
+    /// Free the space afterwards, as `icecore prune` does
+    #[arg(long, conflicts_with = "dry_run")]
+    prune: bool,
+
+    // Last, as its heading would stand above whatever follows.
+    #[command(flatten)]
+    rules: RulesArgs,
+}
+
+/// What to keep.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What is kept (N is a number from 1 up, or `all`)")]
+struct RulesArgs {
+    /// Keep the newest N backups
+    #[arg(long, value_name = "N")]
+    keep_last: Option<Amount>,
+
+    /// Keep one backup of each of the last N hours that have one
+    #[arg(long, value_name = "N")]
+    keep_hourly: Option<Amount>,
+
+    /// Keep one backup of each of the last N days that have one
+    #[arg(long, value_name = "N")]
+    keep_daily: Option<Amount>,
+
+    /// Keep one backup of each of the last N weeks that have one
+    #[arg(long, value_name = "N")]
+    keep_weekly: Option<Amount>,
+
+    /// Keep one backup of each of the last N months that have one
+    #[arg(long, value_name = "N")]
+    keep_monthly: Option<Amount>,
+
+    /// Keep one backup of each of the last N years that have one
+    #[arg(long, value_name = "N")]
+    keep_yearly: Option<Amount>,
+
+    /// Keep what is no older than the newest backup by more than DURATION: 36h, 30d, 8w, 2y
+    #[arg(long, value_name = "DURATION")]
+    keep_within: Option<Span>,
+
+    /// Keep backups with this tag; may be repeated
+    #[arg(long = "keep-tag", value_name = "TAG")]
+    keep_tags: Vec<String>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    datasets: Vec<Row<'a>>,
+    dry_run: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    prune: Option<prune::Document>,
+}
+
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Row<'a> {
+    Done { dataset: &'a str, kept: Vec<Kept<'a>>, forgotten: Vec<Forgotten> },
+    Failed { dataset: &'a str, error: ErrorFields },
+}
+
+#[derive(Serialize)]
+struct Kept<'a> {
+    backup: u64,
+    time: String,
+    reasons: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Forgotten {
+    backup: u64,
+    time: String,
+}
+
+/// One dataset, and what came of it.
+struct Outcome {
+    dataset: DatasetName,
+    done: Result<Plan>,
+}
+
+pub(crate) fn run(args: &ForgetArgs, session: &mut Session) -> Result<Exit> {
+    let selection = args.selection()?;
+    let repository = session.open()?;
+    let outcomes = forget_each(args, &selection, &repository, session)?;
+    // What was let go in one dataset is freed, whatever failed in another.
+    let pruned = if args.prune { Some(prune::usual(&repository, session)?) } else { None };
+    finish(args, outcomes, pruned.as_ref(), session)
+}
+
+/// Forgets in one dataset after the other; only an interruption ends it early.
+fn forget_each(
+    args: &ForgetArgs,
+    selection: &Selection,
+    repository: &Repository,
+    session: &mut Session,
+) -> Result<Vec<Outcome>> {
+    let mut outcomes = Vec::new();
+    for dataset in args.datasets(repository)? {
+        let done = forget_in(&dataset, selection, args.dry_run, session);
+        if done.as_ref().is_err_and(|e| e.kind() == ErrorKind::Cancelled) {
+            return Err(Error::cancelled());
+        }
+        if let Ok(plan) = &done
+            && !session.output.is_json()
+        {
+            say(plan, args, session)?;
+        }
+        if let Err(e) = &done
+            && args.all
+        {
+            output::tell(e);
+        }
+        outcomes.push(Outcome { dataset: dataset.name().clone(), done });
+    }
+    Ok(outcomes)
+}
+
+fn forget_in(
+    dataset: &Dataset,
+    selection: &Selection,
+    dry_run: bool,
+    session: &Session,
+) -> Result<Plan> {
+    session.work(|context| {
+        let plan = forget::plan(dataset, selection, &local_offset, context)?;
+        if !dry_run {
+            forget::execute(&plan, context)?;
+        }
+        Ok(plan)
+    })
+}
+
+/// Prints the document, and returns the first of what went wrong.
+fn finish(
+    args: &ForgetArgs,
+    outcomes: Vec<Outcome>,
+    pruned: Option<&PruneReport>,
+    session: &mut Session,
+) -> Result<Exit> {
+    if let Some(report) = pruned
+        && !session.output.is_json()
+    {
+        prune::say(report, false, session)?;
+    }
+    let failed = outcomes.iter().find_map(|outcome| outcome.done.as_ref().err());
+    let exit = failed.map_or(Exit::Done, |e| Exit::Failed(e.kind()));
+    // The error of the one dataset that was named is the answer.
+    let is_answered = args.all || exit == Exit::Done;
+    if session.output.is_json() && is_answered {
+        let datasets = outcomes.iter().map(row).collect();
+        let prune = pruned.map(|report| prune::document(report, false));
+        session.output.document(&Document { datasets, dry_run: args.dry_run, prune })?;
+    }
+    match outcomes.into_iter().find_map(|outcome| outcome.done.err()) {
+        Some(e) if !is_answered => Err(e),
+        _ => Ok(exit),
+    }
+}
+
+fn row(outcome: &Outcome) -> Row<'_> {
+    let dataset = outcome.dataset.as_str();
+    let plan = match &outcome.done {
+        Ok(plan) => plan,
+        Err(e) => return Row::Failed { dataset, error: ErrorFields::new(e) },
+    };
+    let kept = plan.kept().map(|it| Kept {
+        backup: it.number.0,
+        time: it.time.to_rfc3339(),
+        reasons: &it.reasons,
+    });
+    let forgotten =
+        plan.forgotten().map(|it| Forgotten { backup: it.number.0, time: it.time.to_rfc3339() });
+    Row::Done { dataset, kept: kept.collect(), forgotten: forgotten.collect() }
+}
+
+fn say(plan: &Plan, args: &ForgetArgs, session: &mut Session) -> Result<()> {
+    let mut table = Table::new(&[
+        ("BACKUP", Side::Right),
+        ("TIME", Side::Left),
+        ("STATE", Side::Left),
+        ("WHY", Side::Left),
+    ]);
+    for verdict in plan.verdicts() {
+        table.row(vec![
+            verdict.number.0.to_string(),
+            verdict.time.to_local_text(),
+            if verdict.is_kept() { "kept" } else { "forgotten" }.to_owned(),
+            verdict.reasons.join(", "),
+        ]);
+    }
+    if !plan.verdicts().is_empty() {
+        table.print(&mut session.output)?;
+    }
+    let kept = text::count(plan.kept().count() as u64);
+    let forgotten = text::count(plan.forgotten().count() as u64);
+    let dry = if args.dry_run { " (dry run: nothing was forgotten)" } else { "" };
+    let name = plan.dataset().name();
+    session.output.sentence(&format!("{name}: {forgotten} forgotten, {kept} kept{dry}"))
+}
+
+impl ForgetArgs {
+    fn selection(&self) -> Result<Selection> {
+        if self.backups.is_empty() {
+            return Ok(Selection::Unless(self.rules.rules()?));
+        }
+        let numbers = self.backups.iter().map(|text| self.number(text));
+        numbers.collect::<Result<_>>().map(Selection::Numbers)
+    }
+
+    fn number(&self, text: &str) -> Result<BackupId> {
+        let Some((dataset, number)) = text.split_once('@') else { return text.parse() };
+        if self.dataset.as_ref().is_none_or(|name| name.as_str() != dataset) {
+            return Err(Error::invalid(format!("{text} is of another dataset"))
+                .hint("forget backups of one dataset at a time"));
+        }
+        number.parse()
+    }
+
+    /// A dataset that an interrupted rename shows under two names is gone through once.
+    fn datasets(&self, repository: &Repository) -> Result<Vec<Dataset>> {
+        let Some(name) = &self.dataset else {
+            let mut seen = HashSet::new();
+            let mut all = repository.datasets()?;
+            all.retain(|dataset| seen.insert(dataset.id()));
+            return Ok(all);
+        };
+        Ok(vec![repository.dataset(name)?])
+    }
+}
+
+impl RulesArgs {
+    fn rules(&self) -> Result<Rules> {
+        let rules = Rules {
+            last: self.keep_last,
+            hourly: self.keep_hourly,
+            daily: self.keep_daily,
+            weekly: self.keep_weekly,
+            monthly: self.keep_monthly,
+            yearly: self.keep_yearly,
+            within: self.keep_within,
+            tags: self.keep_tags.clone(),
+        };
+        rules.check().map(|()| rules)
+    }
+}

@@ -1,0 +1,153 @@
+//! Lets backups go, by rule or by number: a plan, then a marker for each.
+//!
+//! A marker is all there is to it. No header is written again and nothing is waited for: the
+//! backup vanishes from lists, from `latest`, from retention and from the parents of later
+//! backups, while what others are built on stays until a prune finds that nothing needs it.
+//! Markers only add up, so any number of forgets may run at once, and one that was interrupted
+//! is simply run again.
+//!
+//! A plan is whole or nothing: an error while planning forgets nothing. It never lets go of all
+//! visible backups of a dataset.
+
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Result;
+use crate::base::id::BackupId;
+use crate::engine::Context;
+use crate::engine::retention;
+use crate::engine::retention::Candidate;
+use crate::engine::retention::Rules;
+use crate::engine::retention::Verdict;
+use crate::engine::retention::Zone;
+use crate::repository::datasets::Backup;
+use crate::repository::datasets::Dataset;
+use crate::repository::datasets::Numbers;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// What is to be let go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    /// What no rule keeps.
+    Unless(Rules),
+    /// The backups of these numbers.
+    Numbers(BTreeSet<BackupId>),
+}
+
+/// What will be forgotten of a dataset, and why the rest is kept.
+#[derive(Clone)]
+pub struct Plan {
+    dataset: Dataset,
+    verdicts: Vec<Verdict>,
+}
+
+impl Plan {
+    /// Returns the dataset.
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// Returns what becomes of every visible backup, by number.
+    pub fn verdicts(&self) -> &[Verdict] {
+        &self.verdicts
+    }
+
+    /// Goes through the backups that are let go, oldest first.
+    pub fn forgotten(&self) -> impl Iterator<Item = &Verdict> {
+        self.verdicts.iter().filter(|verdict| !verdict.is_kept())
+    }
+
+    /// Goes through the backups that are kept, oldest first.
+    pub fn kept(&self) -> impl Iterator<Item = &Verdict> {
+        self.verdicts.iter().filter(|verdict| verdict.is_kept())
+    }
+}
+
+/// Decides what a dataset lets go, and changes nothing. A dataset without backups has an empty
+/// plan.
+///
+/// # Errors
+/// `InvalidInput` when nothing would be left, or nothing says what to keep; `NotFound` for
+/// numbers that are not visible; those of the repository.
+pub fn plan(
+    dataset: &Dataset,
+    selection: &Selection,
+    zone: Zone<'_>,
+    context: &Context<'_>,
+) -> Result<Plan> {
+    let numbers = dataset.all_numbers()?;
+    let mut backups = Vec::new();
+    for n in numbers.iter() {
+        context.cancel.check()?;
+        backups.extend(dataset.backup(&numbers, n)?.map(Arc::new));
+    }
+    let verdicts = match selection {
+        Selection::Numbers(wanted) => by_number(dataset, &numbers, &backups, wanted)?,
+        Selection::Unless(rules) => {
+            let candidates: Vec<Candidate<'_>> = backups
+                .iter()
+                .map(|backup| Candidate {
+                    number: backup.header.number,
+                    time: backup.header.started,
+                    tags: &backup.tags,
+                })
+                .collect();
+            retention::judge(&candidates, rules, zone, context.clock.now())
+                .map_err(|e| e.context(format!("cannot forget backups of {}", dataset.name())))?
+        }
+    };
+    Ok(Plan { dataset: dataset.clone(), verdicts })
+}
+
+fn by_number(
+    dataset: &Dataset,
+    numbers: &Numbers,
+    backups: &[Arc<Backup>],
+    wanted: &BTreeSet<BackupId>,
+) -> Result<Vec<Verdict>> {
+    let visible: BTreeSet<BackupId> = backups.iter().map(|backup| backup.header.number).collect();
+    let missing: Vec<String> =
+        wanted.difference(&visible).map(|&n| why_missing(numbers, n)).collect();
+    let (name, what) = (dataset.name(), missing.join(", "));
+    if !missing.is_empty() {
+        let message = format!("cannot forget backups of {name}: {what}");
+        let hint = format!("nothing was forgotten; `icecore list {name}` shows its backups");
+        return Err(Error::new(ErrorKind::NotFound, message).hint(hint));
+    }
+    if visible.is_subset(wanted) && !visible.is_empty() {
+        let message = format!("cannot forget all {} backups of {name}", visible.len());
+        return Err(Error::invalid(message)
+            .hint("nothing was forgotten; a dataset keeps at least one backup, so leave one out"));
+    }
+    let verdict = |backup: &Arc<Backup>| {
+        let number = backup.header.number;
+        let is_named = wanted.contains(&number);
+        let reasons = if is_named { Vec::new() } else { vec!["not named".to_owned()] };
+        Verdict { number, time: backup.header.started, reasons }
+    };
+    Ok(backups.iter().map(verdict).collect())
+}
+
+fn why_missing(numbers: &Numbers, n: BackupId) -> String {
+    if numbers.is_hidden(n) {
+        return format!("{n} was forgotten before");
+    }
+    if numbers.is_taken(n) {
+        return format!("{n} is no backup, only its number is taken");
+    }
+    format!("there is no {n}")
+}
+
+/// Puts the markers of a plan. Those put before an error stay, and doing it again is harmless.
+///
+/// # Errors
+/// Those of the backend; `Cancelled`.
+pub fn execute(plan: &Plan, context: &Context<'_>) -> Result<()> {
+    for verdict in plan.forgotten() {
+        context.cancel.check()?;
+        let hidden = plan.dataset.hide(verdict.number, context.clock.now());
+        let name = plan.dataset.name();
+        hidden.map_err(|e| e.context(format!("cannot forget {} of {name}", verdict.number)))?;
+    }
+    Ok(())
+}
