@@ -31,31 +31,17 @@ use crate::repository::layout::NumberObject;
 use crate::repository::lease;
 use crate::repository::lease::Standing;
 use crate::repository::numbers::Slot;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 pub use crate::repository::numbers::Numbers;
-
-const REPAIR_HINT: &str = "`icecore repair --dry-run` says what can be done about it";
-
-/// Revisions of a name that are tried when a dataset's id is compared with it.
-const NAME_REVISIONS_TRIED: u64 = 16;
+pub use crate::repository::shown::Shown;
 
 /// One named line of backups.
 #[derive(Clone)]
 pub struct Dataset {
-    repository: Repository,
-    id: DatasetId,
-    name: DatasetName,
-}
-
-/// Backups as far as they can be read, and what cannot.
-#[derive(Debug, Default)]
-pub struct Shown<T> {
-    /// What can be read.
-    pub readable: Vec<T>,
-    /// Why the rest cannot.
-    pub problems: Vec<Error>,
+    pub(super) repository: Repository,
+    pub(super) id: DatasetId,
+    pub(super) name: DatasetName,
 }
 
 /// One object that stands at a number.
@@ -78,7 +64,7 @@ pub struct Backup {
 }
 
 impl Repository {
-    fn name_hash(&self, name: &DatasetName) -> hash::Digest {
+    pub(super) fn name_hash(&self, name: &DatasetName) -> hash::Digest {
         let bytes = name.as_str().as_bytes();
         match self.store().sealer().keys() {
             Some(keys) => hash::keyed(keys.name_key(), bytes),
@@ -143,61 +129,8 @@ impl Repository {
             None => 0,
         };
         let id = self.derive_dataset_id(name, revision)?;
-        self.put_name(name, revision, id, now)?;
+        self.put_name(name, revision, Some(id), now)?;
         self.dataset(name)
-    }
-
-    fn derive_dataset_id(&self, name: &DatasetName, revision: u64) -> Result<DatasetId> {
-        let mut material = self.name_hash(name).to_vec();
-        material.extend_from_slice(self.id().as_bytes());
-        material.extend_from_slice(&revision.to_le_bytes());
-        let digest = hash::derive("icecore 2026-11-21 dataset id v1", &material);
-        DatasetId::from_slice(&digest[..16])
-    }
-
-    fn put_name(
-        &self,
-        name: &DatasetName,
-        revision: u64,
-        id: DatasetId,
-        now: Timestamp,
-    ) -> Result<()> {
-        let key = self.name_folder(name)?.object(&revision.to_string())?;
-        let record = NameRecord { name: name.clone(), dataset: Some(id), written: now };
-        self.store().put_first(ObjectKind::Name, &key, &record).map(|_| ())
-    }
-
-    /// Says whether a dataset was made under a name, as its id tells: its first revisions are
-    /// tried.
-    ///
-    /// # Errors
-    /// `Bug`: a hash always makes an id.
-    pub fn is_name_of(&self, name: &DatasetName, id: &DatasetId) -> Result<bool> {
-        for revision in 0..NAME_REVISIONS_TRIED {
-            if self.derive_dataset_id(name, revision)? == *id {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    }
-
-    /// Lets a name lead to a dataset that lost its own, unless the name leads to another.
-    ///
-    /// # Errors
-    /// `AlreadyExists` when it does; those of the backend.
-    pub fn name_dataset(&self, name: &DatasetName, id: &DatasetId, now: Timestamp) -> Result<()> {
-        let keys = self.store().names_below(&self.name_folder(name)?)?;
-        let highest = keys.iter().filter_map(|key| layout::plain_number(key.name())).max();
-        match self.name_record(name) {
-            Ok(Some((_, NameRecord { dataset: Some(there), .. }))) if there == *id => Ok(()),
-            Ok(Some((_, NameRecord { dataset: Some(_), .. }))) => {
-                let message = format!("there is another dataset {name}");
-                Err(Error::new(ErrorKind::AlreadyExists, message).at(Origin::Repository))
-            }
-            // A record that cannot be read is followed by one that can.
-            Err(e) if e.kind() != ErrorKind::Corrupt => Err(e),
-            _ => self.put_name(name, highest.map_or(0, |n| n + 1), *id, now),
-        }
     }
 
     /// Returns all datasets, sorted by name.
@@ -207,35 +140,6 @@ impl Repository {
     pub fn datasets(&self) -> Result<Vec<Dataset>> {
         let Shown { readable, problems } = self.shown_datasets()?;
         problems.into_iter().next().map_or(Ok(readable), Err)
-    }
-
-    /// Returns the datasets whose names can be read, sorted by name.
-    ///
-    /// # Errors
-    /// Those of the backend.
-    pub fn shown_datasets(&self) -> Result<Shown<Dataset>> {
-        let mut newest: BTreeMap<String, (u64, _)> = BTreeMap::new();
-        for key in self.store().names_below(&layout::folder("names")?)? {
-            let Some(revision) = layout::plain_number(key.name()) else { continue };
-            let folder = key.folder().as_str().to_owned();
-            let slot = newest.entry(folder).or_insert((revision, key.clone()));
-            if revision > slot.0 {
-                *slot = (revision, key);
-            }
-        }
-        let (mut readable, mut problems) = (Vec::new(), Vec::new());
-        for (_, key) in newest.into_values() {
-            match self.store().get::<NameRecord>(ObjectKind::Name, &key) {
-                Ok(NameRecord { name, dataset: Some(id), .. }) => {
-                    readable.push(Dataset { repository: self.clone(), id, name });
-                }
-                Ok(NameRecord { dataset: None, .. }) => {}
-                Err(e) if e.kind() == ErrorKind::Corrupt => problems.push(e.hint(REPAIR_HINT)),
-                Err(e) => return Err(e),
-            }
-        }
-        readable.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(Shown { readable, problems })
     }
 }
 
@@ -345,7 +249,7 @@ impl Dataset {
         error.context(format!("cannot list the backups of {}", self.name)).at(Origin::Repository)
     }
 
-    fn gap(&self, what: &str) -> Error {
+    pub(super) fn gap(&self, what: &str) -> Error {
         Error::corrupt(format!("{what} of {} is missing from the listing", self.name))
             .hint(
                 "the store shows less than was put there; `icecore check` says what is affected, \
@@ -537,24 +441,5 @@ impl Dataset {
             backups.extend(self.backup(&numbers, n)?.map(Arc::new));
         }
         Ok(backups)
-    }
-
-    /// Returns the backups that were not forgotten and can be read, by number, and what is
-    /// missing or damaged.
-    ///
-    /// # Errors
-    /// Those of the backend.
-    pub fn shown_backups(&self) -> Result<Shown<Arc<Backup>>> {
-        let numbers = self.shown_numbers()?;
-        let mut problems: Vec<Error> = numbers.missing.iter().map(|what| self.gap(what)).collect();
-        let mut readable = Vec::new();
-        for n in numbers.iter() {
-            match self.backup(&numbers, n) {
-                Ok(backup) => readable.extend(backup.map(Arc::new)),
-                Err(e) if e.kind() == ErrorKind::Corrupt => problems.push(e),
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(Shown { readable, problems })
     }
 }

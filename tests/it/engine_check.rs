@@ -33,6 +33,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 mod backups;
+mod blind;
 pub(crate) mod world;
 
 pub(crate) fn structure() -> CheckOptions {
@@ -61,7 +62,7 @@ pub(crate) fn run(repository: &Repository, options: &CheckOptions) -> CheckRepor
 }
 
 /// Damages one object of a copy and checks it.
-fn check_with(
+pub(crate) fn check_with(
     world: &World,
     options: &CheckOptions,
     damage: impl Fn(&MemoryBackend),
@@ -186,10 +187,9 @@ fn every_kind_of_object_damaged_in_every_way_is_named() {
                 let finding = find(&findings, key.as_str())
                     .unwrap_or_else(|| panic!("{way:?} of {key} is not seen: {findings:?}"));
                 // A marker stands by its name, and nobody needs the header of what is forgotten.
-                let is_forgotten = key.as_str().ends_with(".hidden")
-                    || *key == world.header_key("photos", 2);
-                let expected =
-                    if is_forgotten { Severity::Garbage } else { Severity::Damage };
+                let is_forgotten =
+                    key.as_str().ends_with(".hidden") || *key == world.header_key("photos", 2);
+                let expected = if is_forgotten { Severity::Garbage } else { Severity::Damage };
                 assert_eq!(finding.severity, expected, "{way:?} {finding:?}");
             }
         }

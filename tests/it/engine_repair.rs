@@ -258,9 +258,8 @@ fn packs_of_a_writer_at_work_are_left_alone() {
     let before: BTreeSet<ObjectKey> = backend.objects().into_keys().collect();
     world.copy_blocks_of(&world.pack_of("music@0", "x").name().parse().expect("an id"));
     let there = world.backend.objects();
-    let pack = there.iter().find(|(key, _)| {
-        key.as_str().starts_with("packs/") && !before.contains(*key)
-    });
+    let pack =
+        there.iter().find(|(key, _)| key.as_str().starts_with("packs/") && !before.contains(*key));
     let (key, bytes) = pack.expect("a new pack");
     backend.insert_raw(key, bytes.clone());
 
@@ -419,4 +418,42 @@ fn an_index_that_tells_otherwise_than_its_packs_is_replaced() {
     assert_eq!(hurt(&repository, &world), BTreeSet::new());
     let checked = engine_check::run(&repository, &engine_check::data());
     assert!(checked.is_ok(), "{:?}", checked.findings);
+}
+
+#[test]
+fn a_prune_frees_what_was_replaced_and_nothing_is_left_to_find() {
+    for is_encrypted in [false, true] {
+        let mut world = World::new(is_encrypted);
+        world.back_up("photos", true, &["a", "b"], &[]);
+        world.back_up("photos", false, &["c"], &[]);
+        let bad = world.pack_of("photos@0", "a");
+        let indexes: Vec<ObjectKey> = world
+            .backend
+            .objects()
+            .into_keys()
+            .filter(|key| key.as_str().starts_with("index/"))
+            .collect();
+        for index in indexes {
+            let (backend, repository) = damaged(&world, |backend| {
+                flip_end(backend, &bad);
+                flip(backend, &index, 300);
+            });
+            let report = run(&repository, &DATA);
+            let expected = hurt(&repository, &world);
+            assert!(named(&report).is_superset(&expected), "{report:?}");
+
+            let options =
+                icecore::engine::prune::PruneOptions { force: true, ..Default::default() };
+            let pruned =
+                with_context(|context| icecore::engine::prune::run(&repository, &options, context));
+            pruned.expect("prunes");
+
+            let objects = backend.objects();
+            assert!(!objects.contains_key(&bad) && !objects.contains_key(&index));
+            assert_eq!(hurt(&repository, &world), expected);
+            let checked = engine_check::run(&repository, &engine_check::data());
+            let left = checked.findings.iter().filter(|it| !it.object.starts_with("lost/"));
+            assert_eq!(left.count(), 0, "{:?}", checked.findings);
+        }
+    }
 }

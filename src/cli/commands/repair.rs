@@ -72,11 +72,8 @@ struct LossFields<'a> {
 
 pub(crate) fn run(args: &RepairArgs, session: &mut Session) -> Result<Exit> {
     let repository = session.open()?;
-    let options = RepairOptions {
-        read_packs: args.read_packs,
-        read_data: args.read_data,
-        force: args.force,
-    };
+    let options =
+        RepairOptions { read_packs: args.read_packs, read_data: args.read_data, force: args.force };
     let started = SystemClock.now();
     let plan = session.work(|context| repair::plan(&repository, &options, context))?;
     let refused = plan.refused.clone();

@@ -9,7 +9,6 @@ use crate::base::id::BackupId;
 use crate::base::limits::CHAIN_MANIFESTS_MAX;
 use crate::base::progress::Phase;
 use crate::base::progress::Totals;
-use crate::base::progress::Warning;
 use crate::base::sys;
 use crate::base::time::Timestamp;
 use crate::engine::Context;
@@ -17,6 +16,8 @@ use crate::engine::Failures;
 use crate::engine::backup::BackupKind;
 use crate::engine::backup::BackupOptions;
 use crate::engine::backup::BackupReport;
+use crate::engine::backup::parent::is_unreadable;
+use crate::engine::backup::parent::readable_parent;
 use crate::engine::backup::read::Worker;
 use crate::engine::backup::scan::Journal;
 use crate::engine::backup::scan::Producer;
@@ -24,16 +25,15 @@ use crate::engine::backup::store::Committer;
 use crate::engine::backup::store::Gathered;
 use crate::engine::backup::store::WrittenRows;
 use crate::engine::backup::unit::Item;
-use crate::engine::backup::unit::Outcome;
 use crate::engine::backup::unit::Unit;
 use crate::engine::backup::unit::UnitResult;
+use crate::engine::backup::unit::kept;
 use crate::engine::compare::Comparison;
 use crate::engine::compare::Rules;
 use crate::engine::pool;
 use crate::format::backup::Header;
 use crate::format::entry::TrackedEntry;
 use crate::repository::datasets::Dataset;
-use crate::repository::datasets::Numbers;
 use crate::repository::history::Snapshot;
 use crate::repository::lost::LostPlaces;
 use crate::repository::saved;
@@ -144,7 +144,8 @@ impl<'a> Attempt<'a> {
         if self.parent_moved.load(Ordering::Acquire) {
             return Err(Error::cancelled());
         }
-        let transaction = Transaction::begin_on(self.dataset, self.context.clock.now(), self.lean_on)?;
+        let transaction =
+            Transaction::begin_on(self.dataset, self.context.clock.now(), self.lean_on)?;
         if transaction.parent().map(Snapshot::number) != self.parent_number() {
             self.parent_moved.store(true, Ordering::Release);
             transaction.abandon();
@@ -463,65 +464,9 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// Returns the newest backup, if it can be gone out from.
-fn readable_parent(
-    dataset: &Dataset,
-    numbers: &Numbers,
-    lost: &LostPlaces,
-    context: &Context<'_>,
-) -> Result<(Option<Snapshot>, LeanOn)> {
-    let Some(parent) = dataset.newest_readable(numbers)? else { return Ok((None, LeanOn::Parent)) };
-    let number = parent.header.number;
-    match dataset.snapshot(numbers, std::sync::Arc::new(parent)) {
-        Ok(parent) if !parent.is_touched_by(lost) => Ok((Some(parent), LeanOn::Parent)),
-        Ok(_) => {
-            warn_unreadable(dataset, number, "some of its entries are lost", context);
-            Ok((None, LeanOn::Nothing))
-        }
-        Err(e) if is_unreadable(&e) => {
-            warn_unreadable(dataset, number, &e.full_message(), context);
-            Ok((None, LeanOn::Nothing))
-        }
-        Err(e) => Err(e),
-    }
-}
-
-/// Tells that everything is read from the source.
-pub(super) fn warn_unreadable(
-    dataset: &Dataset,
-    number: BackupId,
-    why: &str,
-    context: &Context<'_>,
-) {
-    let message = format!(
-        "{number} of {} cannot be gone out from: {why}; everything is read from the source, and a \
-         full backup is made",
-        dataset.name()
-    );
-    context.progress.warn(&Warning::general(message));
-}
-
-/// Says whether an error of the repository means that something is damaged or gone.
-fn is_unreadable(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
-}
-
 struct Finished {
     body: crate::format::backup::Body,
     is_full: bool,
-}
-
-fn kept(unit: Unit) -> UnitResult {
-    let outcomes = unit.items.into_iter().filter_map(|item| match item {
-        Item::Keep(kept) => Some(Outcome::Keep(kept)),
-        _ => None,
-    });
-    UnitResult {
-        number: unit.number,
-        outcomes: outcomes.collect(),
-        blocks: Vec::new(),
-        new_bytes: 0,
-    }
 }
 
 /// Takes results as they come and hands them on in order; each lets the producer make one more

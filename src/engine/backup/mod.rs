@@ -15,6 +15,7 @@
 //! cache. None of it grows with the dataset.
 
 pub mod attempt;
+mod parent;
 pub mod read;
 pub mod scan;
 pub mod store;
@@ -137,7 +138,7 @@ pub fn run(
             Ended::Again => {}
             Ended::Unreadable(e) => {
                 let number = parent.unwrap_or(BackupId(0));
-                attempt::warn_unreadable(&dataset, number, &e.full_message(), context);
+                parent::warn_unreadable(&dataset, number, &e.full_message(), context);
                 lean_on = LeanOn::Nothing;
             }
         }

@@ -20,6 +20,7 @@
 pub(crate) mod datasets;
 pub(crate) mod ledger;
 mod lengths;
+pub(crate) mod names;
 pub(crate) mod objects;
 pub(crate) mod packs;
 pub(crate) mod replay;
@@ -177,7 +178,7 @@ fn until_nothing_moved(run: &Run<'_>, leases: &mut Vec<Lease>) -> Result<CheckRe
 fn all(run: &Run<'_>, leases: &mut Vec<Lease>) -> Result<CheckReport> {
     let started = run.context.clock.now();
     let mut ledger = Ledger::default();
-    let names = datasets::names(run, &mut ledger)?;
+    let names = names::all(run, &mut ledger)?;
     if leases.is_empty() {
         datasets::take_leases(run, &names, leases);
     }

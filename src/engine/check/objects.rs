@@ -370,7 +370,8 @@ fn tombstones(run: &Run<'_>, stock: &mut Stock, ledger: &mut Ledger) -> Result<(
             continue;
         };
         if record.process.is_certainly_dead() {
-            let message = "left by a repair, or by a prune that died; the next prune goes on with it";
+            let message =
+                "left by a repair, or by a prune that died; the next prune goes on with it";
             ledger.add(Severity::Garbage, key.as_str(), message);
         }
         stock.doomed.extend(record.packs);

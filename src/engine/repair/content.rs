@@ -78,7 +78,8 @@ pub(super) fn plan(
 /// Returns the packs that are not there though an index names them, each asked for once more.
 fn gone(run: &Run<'_>, looked: &Looked) -> Result<Vec<PackId>> {
     let stock = &looked.stock;
-    let named = stock.indexed.keys().filter(|pack| !stock.has(pack) && !stock.doomed.contains(pack));
+    let named =
+        stock.indexed.keys().filter(|pack| !stock.has(pack) && !stock.doomed.contains(pack));
     let mut gone: Vec<PackId> = named.copied().collect();
     gone.sort_unstable();
     for pack in &gone {
@@ -95,8 +96,9 @@ fn refusal(looked: &Looked, gone: &[PackId]) -> Option<String> {
     let named = looked.stock.indexed.len();
     let is_suspicious =
         gone.len() == named || (gone.len() >= GONE_SUSPICIOUS && gone.len() * 2 > named);
-    (is_suspicious && !gone.is_empty())
-        .then(|| format!("{} of {named} packs are not there: is the whole store shown?", gone.len()))
+    (is_suspicious && !gone.is_empty()).then(|| {
+        format!("{} of {named} packs are not there: is the whole store shown?", gone.len())
+    })
 }
 
 fn plan_new_index(looked: &Looked, plan: &mut RepairPlan) {
@@ -135,8 +137,10 @@ fn plan_indexes(
         let object = index_object(&id);
         let message = match is_wrong {
             true => "it tells otherwise than the packs themselves",
-            false => "it names packs that are not there; should they come back, another repair \
-                      takes them in again",
+            false => {
+                "it names packs that are not there; should they come back, another repair \
+                      takes them in again"
+            }
         };
         plan.actions.push(Action::new(ActionKind::ReplaceIndex, object.clone(), message));
         let stays = packs.iter().filter(|it| looked.stock.has(&it.pack)).copied().collect();
@@ -228,9 +232,8 @@ fn plan_lost(looked: &Looked, plan: &mut RepairPlan) {
             1 => "1 blob of it".to_owned(),
             n => format!("{n} blobs of it"),
         };
-        let message = format!(
-            "{what} is lost; the next backup stores anew what its source still has of it"
-        );
+        let message =
+            format!("{what} is lost; the next backup stores anew what its source still has of it");
         plan.actions.push(Action::new(ActionKind::DeclareLost, format!("block {block}"), message));
     }
     if !lost.is_empty() {

@@ -13,6 +13,7 @@ use crate::engine::check::damage_of;
 use crate::engine::check::datasets;
 use crate::engine::check::datasets::View;
 use crate::engine::check::ledger::Ledger;
+use crate::engine::check::names;
 use crate::engine::check::objects;
 use crate::engine::check::packs;
 use crate::engine::check::packs::Job;
@@ -118,7 +119,7 @@ pub(super) fn all(
     leases: &mut Vec<Lease>,
 ) -> Result<Looked> {
     let mut ledger = Ledger::default();
-    let names = datasets::names(run, &mut ledger)?;
+    let names = names::all(run, &mut ledger)?;
     datasets::take_leases(run, &names, leases);
     let (mut stock, _) = objects::survey(run, &mut ledger)?;
     let views: Vec<View> =
@@ -157,12 +158,7 @@ struct Rounds<'a, 'b, 'r> {
 
 impl Rounds<'_, '_, '_> {
     /// Replays until nothing new is suspicious. Each round reads packs that none has read.
-    fn go(
-        &mut self,
-        views: &[View],
-        unindexed: &[PackId],
-        ledger: &mut Ledger,
-    ) -> Result<Found> {
+    fn go(&mut self, views: &[View], unindexed: &[PackId], ledger: &mut Ledger) -> Result<Found> {
         let mut is_first = true;
         let mut wrong_indexes = BTreeSet::new();
         loop {
@@ -242,9 +238,9 @@ impl Rounds<'_, '_, '_> {
             rows.iter().filter(|row| self.stock.is_touched(&row.block)).any(|row| {
                 let mut named = index.find_named(&row.block);
                 named.retain(|copy| self.stock.named.contains(&copy.pack.pack));
-                (0..row.places).filter(|&place| row.has_place(place)).any(|place| {
-                    !named.iter().any(|copy| self.stock.can_give(copy, place))
-                })
+                (0..row.places)
+                    .filter(|&place| row.has_place(place))
+                    .any(|place| !named.iter().any(|copy| self.stock.can_give(copy, place)))
             })
         };
         unindexed.iter().filter(is_needed).copied().collect()

@@ -3,7 +3,8 @@
 //! ```text
 //! look     what check looks at; packs that look bad, and packs no index names, are read   [look]
 //! plan     packs, indexes, places                                                     [content]
-//!          numbers, tags, floors, names, leases, tombstones                            [small]
+//!          numbers, tags, floors, leases, tombstones                                   [small]
+//!          names of datasets                                                           [names]
 //! execute  new indexes -> copies of what is good in bad packs -> places declared lost
 //!          -> tombstones -> numbers, tags, floors, names -> what is left over        [execute]
 //! ```
@@ -18,6 +19,7 @@
 mod content;
 mod execute;
 mod look;
+mod names;
 mod small;
 
 use crate::base::error::Error;

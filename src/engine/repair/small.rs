@@ -21,7 +21,7 @@ use crate::engine::repair::RepairOptions;
 use crate::engine::repair::RepairPlan;
 use crate::engine::repair::content::stays;
 use crate::engine::repair::look::Looked;
-use crate::format::dataset::DatasetName;
+use crate::engine::repair::names;
 use crate::format::dataset::FloorRecord;
 use crate::format::dataset::TagsRecord;
 use crate::format::dataset::VoidRecord;
@@ -38,7 +38,7 @@ pub(super) struct Small {
     voids: Vec<(DatasetId, u64)>,
     tags: Vec<(ObjectKey, TagsRecord)>,
     floors: Vec<(ObjectKey, FloorRecord)>,
-    names: Vec<(DatasetName, DatasetId)>,
+    names: names::Names,
     remove: Vec<ObjectKey>,
 }
 
@@ -55,8 +55,8 @@ pub(super) fn plan(
         plan_headers(view, plan, cured);
         plan_tags(run, view, plan, cured)?;
         plan_floor(run, view, plan, cured)?;
-        plan_name(run, looked, view, plan, cured)?;
     }
+    plan.small.names = names::plan(run, looked, &mut plan.actions, cured)?;
     plan_removals(run, looked, options, plan, cured)
 }
 
@@ -189,44 +189,6 @@ fn plan_floor(
     Ok(())
 }
 
-/// A dataset's id comes from its name, so the name that a source suggests can be proven; else the
-/// dataset gets one that nobody has.
-fn plan_name(
-    run: &Run<'_>,
-    looked: &Looked,
-    view: &View,
-    plan: &mut RepairPlan,
-    cured: &mut HashSet<String>,
-) -> Result<()> {
-    if !view.is_nameless() {
-        return Ok(());
-    }
-    let id = view.named.id;
-    let mut proven = None;
-    for (&n, kept) in view.headers.iter().rev().take(10) {
-        let Ok(Some(header)) = datasets::read_header(run, &kept.key, n, None) else { continue };
-        let mut parts = header.source.rsplit(['/', ':']).filter(|part| !part.is_empty());
-        let last = parts.next().unwrap_or_default();
-        let Ok(name) = last.parse::<DatasetName>() else { continue };
-        if run.repository.is_name_of(&name, &id)? {
-            proven = Some(name);
-            break;
-        }
-    }
-    let name = match proven {
-        Some(name) => name,
-        None => format!("recovered-{}", id.short()).parse()?,
-    };
-    let folder = layout::dataset(&id)?.as_str().to_owned();
-    let message = format!("no readable name leads to this dataset; it is called {name}");
-    plan.actions.push(Action::new(ActionKind::Name, folder.clone(), message));
-    plan.small.names.push((name, id));
-    cured.insert(folder);
-    let damaged = looked.ledger.damaged_objects().filter(|object| object.starts_with("names/"));
-    cured.extend(damaged.map(str::to_owned));
-    Ok(())
-}
-
 /// Small objects that cannot be read, and whose absence means as much.
 fn plan_removals(
     run: &Run<'_>,
@@ -314,11 +276,7 @@ fn is_corrupt(run: &Run<'_>, kind: ObjectKind, key: &ObjectKey) -> Result<bool> 
 }
 
 /// Performs what was planned.
-pub(super) fn execute(
-    repository: &Repository,
-    small: &Small,
-    context: &Context<'_>,
-) -> Result<()> {
+pub(super) fn execute(repository: &Repository, small: &Small, context: &Context<'_>) -> Result<()> {
     let now: Timestamp = context.clock.now();
     for (dataset, n) in &small.voids {
         context.cancel.check()?;
@@ -333,9 +291,7 @@ pub(super) fn execute(
     for (key, record) in &small.floors {
         put_unless_there(repository, ObjectKind::Floor, key, record)?;
     }
-    for (name, dataset) in &small.names {
-        repository.name_dataset(name, dataset, now)?;
-    }
+    names::execute(repository, &small.names, now)?;
     small.remove.iter().try_for_each(|key| repository.store().delete(key))
 }
 

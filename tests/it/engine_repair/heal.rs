@@ -192,8 +192,7 @@ fn many() -> MemorySource {
 fn break_ranges(world: &World, is_gone: bool) {
     let numbers = world.snapshot(0);
     let Body::Ranges(ranges) = &numbers.backup().header.body else { panic!("ranges") };
-    let location =
-        world.repository.locate_block(&ranges[0].range.block).unwrap().remove(0);
+    let location = world.repository.locate_block(&ranges[0].range.block).unwrap().remove(0);
     let key = layout::pack(&location.pack.pack).unwrap();
     if is_gone {
         world.backend.remove_raw(&key);
@@ -204,12 +203,9 @@ fn break_ranges(world: &World, is_gone: bool) {
 
 #[test]
 fn without_readable_metadata_the_next_backup_is_full_and_whole() {
-    for (is_gone, repairs, keeps_cache) in [
-        (true, true, true),
-        (true, false, false),
-        (false, true, false),
-        (false, false, false),
-    ] {
+    for (is_gone, repairs, keeps_cache) in
+        [(true, true, true), (true, false, false), (false, true, false), (false, false, false)]
+    {
         let mut world = World::memory();
         let source = many();
         world.backup(&source).unwrap();
