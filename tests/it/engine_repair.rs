@@ -135,7 +135,7 @@ fn whatever_one_object_is_lost_or_damaged_all_that_can_be_derived_comes_back() {
     for is_encrypted in [false, true] {
         let world = world(is_encrypted);
         add_small_objects(&world);
-        for (key, bytes) in world.backend.objects() {
+        for (nth, (key, bytes)) in world.backend.objects().into_iter().enumerate() {
             let slot = key.as_str().starts_with("keys/");
             if key.as_str() == "config" || slot {
                 continue;
@@ -144,6 +144,10 @@ fn whatever_one_object_is_lost_or_damaged_all_that_can_be_derived_comes_back() {
             let newest =
                 [world.header_key("photos", 5), world.header_key("music", 0)].contains(&key);
             for (way, bytes) in ways(&bytes).into_iter().enumerate().skip(usize::from(newest)) {
+                // Every object is lost once; of the other ways each object has its turn.
+                if way > 0 && way % 3 != nth % 3 {
+                    continue;
+                }
                 let (backend, repository) = damaged(&world, |backend| match bytes {
                     None => lose(backend, &key),
                     Some(bytes) => backend.insert_raw(&key, bytes),

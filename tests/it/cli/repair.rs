@@ -72,7 +72,7 @@ fn what_is_lost_is_named_and_stored_anew_by_the_next_backup() {
     let packs = files_below(home.path(".local/share/icecore/packs"));
     packs.iter().for_each(spoil);
 
-    let ran = home.run(&["repair", "--force"]);
+    let ran = home.run(&["repair", "--read-packs"]);
     ran.says(3, "the next backup of each dataset stores anew");
     let report = home.json(0, &["repair"]);
     assert_eq!(report["actions"], serde_json::json!([]), "{report}");

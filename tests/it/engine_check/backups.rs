@@ -183,7 +183,7 @@ fn a_prune_that_moves_blocks_meanwhile_makes_no_damage() {
 fn a_full_index_in_lists_is_read_to_its_end() {
     let mut world = World::memory();
     let source = MemorySource::new("data");
-    for n in 0..40_000 {
+    for n in 0..90_000 {
         source.put_file(format!("many/{n:06}"), b"");
     }
     world.backup(&source).expect("a backup");
