@@ -137,7 +137,8 @@ pub fn run(
         false => Lease::take(repository.store(), nobody, None, None, "prune", started).ok(),
     };
     let own_id = own.as_ref().map(Lease::id);
-    let mut work = Work { repository, options, context, own_id, report: PruneReport::default() };
+    let (ended, report) = (HashSet::new(), PruneReport::default());
+    let mut work = Work { repository, options, context, own_id, ended, report };
     let done = work.run();
     own.into_iter().for_each(Lease::give_back);
     done?;
@@ -150,6 +151,7 @@ struct Work<'a> {
     options: &'a PruneOptions,
     context: &'a Context<'a>,
     own_id: Option<LeaseId>,
+    ended: HashSet<LeaseId>,
     report: PruneReport,
 }
 
@@ -218,16 +220,15 @@ impl Work<'_> {
         let seen = lease::list(self.repository.store())?;
         let observer = Observer { store_now: tombstones.newest, ..self.observer(None) };
         let mut waits_for = Vec::new();
-        let mut ended = 0;
         for lease in seen.values().filter(|lease| lease.record.number.is_some()) {
             if self.repository.end_lease(lease, &observer)? {
-                ended += 1;
+                self.ended.insert(lease.record.lease);
             } else {
                 waits_for.push(waits_for_it(lease));
             }
         }
         waits_for.sort_by_key(|waits| (waits.since, waits.lease));
-        self.report.leases_ended += ended;
+        self.report.leases_ended = self.ended.len() as u64;
         self.report.waits_for = waits_for;
         Ok(())
     }

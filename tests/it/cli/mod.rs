@@ -5,6 +5,7 @@ mod addresses;
 mod forget;
 mod history;
 mod passwords;
+mod prune;
 mod streams;
 mod usage;
 
