@@ -35,7 +35,7 @@ impl Argon2Cost {
     /// `Corrupt` beyond the limits.
     pub fn check(self) -> Result<Self> {
         let fits = self.memory_kib <= ARGON2_MEMORY_KIB_MAX
-            && self.memory_kib >= 8 * self.lanes.max(1)
+            && self.memory_kib / 8 >= self.lanes.max(1)
             && (1..=ARGON2_PASSES_MAX).contains(&self.passes)
             && (1..=16).contains(&self.lanes);
         if fits { Ok(self) } else { Err(Error::corrupt("a key slot asks for an absurd cost")) }

@@ -72,7 +72,11 @@ fn summarize(dataset: &Dataset) -> Result<DatasetSummary> {
         time: latest.map(|header| header.started),
         files: latest.map_or(0, |header| header.counts.files),
         bytes: latest.map_or(0, |header| header.counts.bytes),
-        stored_bytes: backups.iter().map(|backup| backup.header.counts.stored_bytes).sum(),
+        // What a header counts is only told.
+        stored_bytes: backups
+            .iter()
+            .map(|backup| backup.header.counts.stored_bytes)
+            .fold(0, u64::saturating_add),
     })
 }
 

@@ -137,7 +137,10 @@ impl Repository {
             Some((_, NameRecord { dataset: Some(id), .. })) => {
                 return Ok(Dataset { repository: self.clone(), id, name: name.clone() });
             }
-            Some((revision, _)) => revision + 1,
+            Some((revision, _)) => revision.checked_add(1).ok_or_else(|| {
+                Error::corrupt(format!("the name {name} has no revision left"))
+                    .at(Origin::Repository)
+            })?,
             None => 0,
         };
         let mut material = self.name_hash(name).to_vec();
@@ -274,7 +277,15 @@ impl Dataset {
 
     fn refuse_gaps(&self, numbers: &Numbers, first_thousand: u64) -> Result<()> {
         let floor = numbers.floor.as_ref().map_or(0, |floor| floor.floor);
-        let mut expected = floor.max(first_thousand * NUMBERS_PER_FOLDER);
+        // The one number that is never taken is the last: behind it there would be none.
+        let is_beyond = |(&n, slot): (&u64, &Slot)| n == u64::MAX && !slot.headers.is_empty();
+        let first = first_thousand.checked_mul(NUMBERS_PER_FOLDER);
+        let (Some(first), false) = (first, numbers.slots.iter().next_back().is_some_and(is_beyond))
+        else {
+            let message = format!("{} has numbers beyond the last one", self.name);
+            return Err(Error::corrupt(message).at(Origin::Repository));
+        };
+        let mut expected = floor.max(first);
         for (&n, slot) in &numbers.slots {
             if n < expected || slot.headers.is_empty() {
                 continue;
@@ -451,7 +462,7 @@ impl Numbers {
     /// Returns the number after the highest that was ever taken.
     pub fn next(&self) -> BackupId {
         let floor = self.floor.as_ref().map_or(0, |floor| floor.floor);
-        BackupId(self.iter().last().map_or(0, |n| n.0 + 1).max(floor))
+        BackupId(self.iter().last().map_or(0, |n| n.0.saturating_add(1)).max(floor))
     }
 
     /// Says whether anything stands at a number.

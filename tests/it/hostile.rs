@@ -1,0 +1,5 @@
+//! The repository, the cache and the target are an enemy's: nothing panics, hangs, takes memory
+//! without bound, leaves the target, or is believed without proof.
+
+mod forge;
+mod numbers;
