@@ -220,14 +220,15 @@ pub fn cat(
     };
     let repository = snapshot.repository();
     let doing = |e: Error| e.context(format!("cannot read {path}"));
-    let mut writer = HoleWriter { out, extents: file.extents().into_iter(), at: 0, open: 0 };
-    for run in repository.runs_of(file).map_err(doing)? {
-        cancel.check()?;
+    let extents = file.extents().into_iter();
+    let mut writer = HoleWriter { out, cancel, extents, at: 0, open: 0 };
+    repository.for_each_run(file, &mut |run| {
         let block = repository.read_block(&run.block, &[(run.first, run.count)]).map_err(doing)?;
         for place in run.first..run.first.saturating_add(run.count) {
             writer.write(block.blob(repository, place).map_err(doing)?)?;
         }
-    }
+        Ok(())
+    })?;
     writer.finish(file.size)?;
     Ok(file.size)
 }
@@ -235,6 +236,7 @@ pub fn cat(
 /// Lays a file's data where it belongs.
 struct HoleWriter<'a> {
     out: &'a mut dyn Write,
+    cancel: &'a Cancel,
     extents: std::vec::IntoIter<Extent>,
     /// How far the file is written.
     at: u64,
@@ -267,6 +269,8 @@ impl HoleWriter<'_> {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        // A hole may be as long as an exbibyte.
+        self.cancel.check()?;
         self.out.write_all(bytes).map_err(|e| Error::io("cannot write the content", e))?;
         self.at += bytes.len() as u64;
         Ok(())

@@ -1,5 +1,6 @@
 //! The repository, the cache and the target are an enemy's: nothing panics, hangs, takes memory
 //! without bound, leaves the target, or is believed without proof.
 
+mod bombs;
 mod forge;
 mod numbers;

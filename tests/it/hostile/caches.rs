@@ -1,0 +1,1 @@
+//! The cache may say where to look, never that something is there.
