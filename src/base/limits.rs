@@ -81,6 +81,13 @@ pub const INLINE_BYTES_MAX: usize = 64 * KIB;
 
 /// Largest record (header, lease, tombstone, config, key) a reader accepts.
 pub const RECORD_BYTES_MAX: usize = 4 * MIB;
+/// Copies of one block that a reader looks at, and that one pack index may name: a prune leaves
+/// two for a while, and writers that do not know of each other one more each. Without a bound an
+/// index of a million rows for one block makes every look-up walk through them.
+pub const BLOCK_COPIES_MAX: usize = 64;
+/// A pack index is at most so many times larger than its object: names are as good as random, so
+/// a true one halves at best, and zeros that unpack to a gibibyte are none.
+pub const INDEX_EXPANSION_MAX: usize = 16;
 /// Largest pack index object a reader accepts: 1 GiB covers some ten million blocks.
 pub const INDEX_BYTES_MAX: usize = 1024 * MIB;
 /// A writer puts an interim index each time it has put this many packs, so that a backup that

@@ -13,7 +13,9 @@ use crate::base::id::BlockId;
 use crate::base::id::IndexId;
 use crate::base::id::LeaseId;
 use crate::base::id::PackId;
+use crate::base::limits::BLOCK_COPIES_MAX;
 use crate::base::limits::INDEX_BYTES_MAX;
+use crate::base::limits::INDEX_EXPANSION_MAX;
 use crate::base::mapped::Mapped;
 use crate::base::sys;
 use crate::codec::frame::ObjectKind;
@@ -172,6 +174,9 @@ impl PackIndex {
                 if !is_known {
                     found.push(Location { pack, row });
                 }
+                if found.len() == BLOCK_COPIES_MAX {
+                    return found;
+                }
             }
         }
         found
@@ -260,7 +265,8 @@ fn fetch(id: &IndexId, store: &Store, cache: &Cache) -> Result<(Segment, u64)> {
         .backend()
         .get(&key, INDEX_BYTES_MAX)
         .map_err(|e| e.context(format!("cannot read pack index {key}")).at(Origin::Repository))?;
-    let opened = store.sealer().open(ObjectKind::PackIndex, key.as_str(), &bytes, INDEX_BYTES_MAX);
+    let plain_max = INDEX_BYTES_MAX.min(bytes.len().saturating_mul(INDEX_EXPANSION_MAX));
+    let opened = store.sealer().open(ObjectKind::PackIndex, key.as_str(), &bytes, plain_max);
     let plain = opened.map_err(|e| e.at(Origin::Repository))?;
     let segment = keep(id, plain, cache)
         .map_err(|e| e.context(format!("pack index {key}")).at(Origin::Repository))?;
