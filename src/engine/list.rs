@@ -426,7 +426,13 @@ mod tests {
     fn holes_are_written_as_zeros() {
         let mut out = Vec::new();
         let extents = vec![Extent { offset: 2, length: 3 }, Extent { offset: 7, length: 1 }];
-        let mut writer = HoleWriter { out: &mut out, extents: extents.into_iter(), at: 0, open: 0 };
+        let mut writer = HoleWriter {
+            out: &mut out,
+            cancel: &Cancel::new(),
+            extents: extents.into_iter(),
+            at: 0,
+            open: 0,
+        };
         writer.write(b"ab").expect("writes");
         writer.write(b"cd").expect("writes");
         writer.finish(10).expect("writes");

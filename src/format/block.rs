@@ -215,8 +215,10 @@ impl Table {
         if !bits_fit || stored.names.len() != stored.lengths.len() * 32 {
             return Err(broken("its parts do not fit together"));
         }
-        if stored.lengths.iter().any(|&length| length as usize > CHUNK_BYTES_MAX) {
-            return Err(broken("a blob is too long"));
+        // Places of no bytes could be named without end by a file that has room for none.
+        if !stored.lengths.iter().all(|&length| (1..=CHUNK_BYTES_MAX).contains(&(length as usize)))
+        {
+            return Err(broken("a blob is empty or too long"));
         }
         let table = assemble(&stored, groups_total).ok_or_else(|| broken("rows are missing"))?;
         if table.id() != *id || table.presence_bits() != stored.present {

@@ -205,16 +205,13 @@ impl BlockList {
 
 impl RunCursor {
     fn decode(&mut self, step: &RunV1, bytes: u64, blocks: &[u8]) -> Option<Run> {
-        // A place holds a byte at least: what takes no room could be followed for ever.
-        if step.count == 0 || bytes < u64::from(step.count) {
-            return None;
-        }
         let number = self.block.wrapping_add(step.block_step as u32);
         let expected = if number == self.block { self.place } else { 0 };
         let first = expected.wrapping_add(step.place_step as u32);
         let start = (number as usize).checked_mul(32)?;
         let block = BlockId::from_slice(blocks.get(start..start.checked_add(32)?)?).ok()?;
-        let end = first.checked_add(step.count)?;
+        // What takes no room could be followed for ever.
+        let end = first.checked_add(step.count).filter(|_| step.count > 0 && bytes > 0)?;
         *self = RunCursor { block: number, place: end };
         Some(Run { block, first, count: step.count, bytes })
     }
@@ -552,7 +549,7 @@ mod tests {
         let rows = [
             put("", EntryNode::Directory),
             put("a", EntryNode::Symlink(b"../x\xff".to_vec())),
-            file("b", vec![run(1, 0, 3, 100), run(1, 3, 1, 7), run(2, 9, 2, 2), run(1, 5, 1, 1)]),
+            file("b", vec![run(1, 0, 3, 100), run(1, 3, 1, 7), run(2, 9, 2, 1), run(1, 5, 1, 1)]),
             put("c", EntryNode::CharDevice(1, 3)),
             RangeRow::Deleted(EntryPath::new(b"cc").expect("a path")),
             file("d", vec![]),

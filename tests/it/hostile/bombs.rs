@@ -48,10 +48,16 @@ fn runs_of_nothing_are_refused() {
     let hollow = store(&world, &empty);
     let nothing = vec![run(hollow, 0, 5000, 0); 2000];
     back_up(&world, vec![file("hollow", 0, Content::Runs(nothing))]);
+    let hardly = vec![run(hollow, 0, 5000, 1); 2000];
+    back_up(&world, vec![file("hollow", 2000, Content::Runs(hardly))]);
     soon(move || {
         let failed =
             restore::run(&world.snapshot(0), &MemoryTarget::new(), &options(), &world.context());
         assert_eq!(failed.expect_err("refused").kind(), ErrorKind::Corrupt);
+        let target = MemoryTarget::new();
+        let lost = restore::run(&world.snapshot(1), &target, &options(), &world.context());
+        assert_eq!(lost.expect("runs").errors.len(), 1, "the file cannot be restored");
+        assert!(world.repository.table(&hollow).is_err(), "no block has empty places");
     });
 }
 
