@@ -129,5 +129,8 @@ pub const RESTORE_ZEROS_BYTES: usize = 256 * KIB;
 pub const ARGON2_MEMORY_KIB_MAX: u32 = 1024 * 1024;
 /// Passes argon2id may ask for when a key slot is read.
 pub const ARGON2_PASSES_MAX: u32 = 64;
+/// Memory times passes that argon2id may ask for, in KiB: some five seconds a slot. A slot with
+/// the most of both would take minutes, and a hostile storage can put many before the right one.
+pub const ARGON2_WORK_KIB_MAX: u64 = 4 * 1024 * 1024;
 /// Key slots looked at when a repository is opened.
 pub const KEY_SLOTS_MAX: usize = 64;

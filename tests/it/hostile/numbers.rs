@@ -31,6 +31,15 @@ fn a_key_slot_that_asks_for_all_lanes_is_refused() {
     assert_eq!(cost.check().expect_err("absurd").kind(), ErrorKind::Corrupt);
 }
 
+/// Much memory, or many passes, but not both: 64 such slots were an hour.
+#[test]
+fn a_key_slot_that_asks_for_minutes_is_refused() {
+    let cost = |memory_kib, passes| Argon2Cost { memory_kib, passes, lanes: 1 };
+    assert_eq!(cost(1 << 20, 64).check().expect_err("absurd").kind(), ErrorKind::Corrupt);
+    assert!(cost(1 << 20, 4).check().is_ok());
+    assert!(cost(1 << 16, 64).check().is_ok());
+}
+
 /// A floor at the end of all numbers, and a void there: the number after it does not exist.
 #[test]
 fn the_last_of_all_numbers_is_no_reason_to_panic() {
