@@ -23,12 +23,15 @@ use crate::format::backup;
 use crate::format::backup::Header;
 use crate::format::dataset::DatasetName;
 use crate::format::dataset::FloorRecord;
+use crate::format::dataset::HiddenRecord;
 use crate::format::dataset::NameRecord;
 use crate::format::dataset::TagsRecord;
 use crate::repository::Repository;
 use crate::repository::layout;
 use crate::repository::layout::NumberObject;
 use crate::repository::lease;
+use crate::repository::seen;
+use crate::repository::seen::Told;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -44,8 +47,8 @@ pub struct Dataset {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Slot {
     /// Header objects; in class B each with the lease that wrote it.
-    headers: Vec<Option<LeaseId>>,
-    is_hidden: bool,
+    headers: Vec<(Option<LeaseId>, Told)>,
+    hidden: Option<Told>,
     tags_revision: Option<u64>,
 }
 
@@ -251,8 +254,10 @@ impl Dataset {
         let listed = self.repository.store().backend().list(folder, &mut |listed| {
             let Listed::Object(object) = listed else { return Ok(()) };
             match layout::parse_number_object(object.key.name()) {
-                Some(NumberObject::Header(n, lease)) => numbers.slot(n).headers.push(lease),
-                Some(NumberObject::Hidden(n)) => numbers.slot(n).is_hidden = true,
+                Some(NumberObject::Header(n, lease)) => {
+                    numbers.slot(n).headers.push((lease, Told::of(&object)));
+                }
+                Some(NumberObject::Hidden(n)) => numbers.slot(n).hidden = Some(Told::of(&object)),
                 Some(NumberObject::Tags(n, revision)) => {
                     let slot = numbers.slot(n);
                     slot.tags_revision = slot.tags_revision.max(Some(revision));
@@ -304,39 +309,54 @@ impl Dataset {
             .at(Origin::Repository)
     }
 
-    fn read_object(&self, n: BackupId, lease: Option<LeaseId>) -> Result<AtNumber> {
+    fn read_object(&self, n: BackupId, lease: Option<LeaseId>, told: &Told) -> Result<AtNumber> {
         let store = self.repository.store();
         let key = match lease {
             None => layout::header(&self.id, n)?,
             Some(lease) => layout::header_of_lease(&self.id, n, &lease)?,
         };
-        let cached_name = format!("seen/{}-{}", self.id, key.name());
-        let cached = self.repository.cache().read(&cached_name);
-        let is_cached = cached.is_some();
-        let bytes = match cached {
-            Some(bytes) => bytes,
-            None => store.get_bytes(ObjectKind::Backup, &key)?,
+        let open = |bytes: &[u8]| {
+            let open = |kind| store.sealer().open(kind, key.as_str(), bytes, RECORD_BYTES_MAX);
+            if frame::peek_kind(bytes) == Some(ObjectKind::Void) {
+                return open(ObjectKind::Void).map(|_| AtNumber::Void);
+            }
+            let plain = open(ObjectKind::Backup)?;
+            let header = backup::decode(&plain, &format!("the header of {n}"))?;
+            let header = self.check_header(header, n, lease)?;
+            Ok(AtNumber::Backup(Box::new(header), hash::hash(bytes)))
         };
-        let opened = if frame::peek_kind(&bytes) == Some(ObjectKind::Void) {
-            let open =
-                store.sealer().open(ObjectKind::Void, key.as_str(), &bytes, RECORD_BYTES_MAX);
-            open.map(|_| AtNumber::Void)
-        } else {
-            let open =
-                store.sealer().open(ObjectKind::Backup, key.as_str(), &bytes, RECORD_BYTES_MAX);
-            open.and_then(|plain| backup::decode(&plain, &format!("the header of {n}")))
-                .and_then(|header| self.check_header(header, n, lease))
-                .map(|header| AtNumber::Backup(Box::new(header), hash::hash(&bytes)))
+        let found = (ObjectKind::Backup, &key, told);
+        seen::read(&self.repository, &self.id, found, &open).map_err(|e| self.suspect(n, e))
+    }
+
+    fn suspect(&self, n: BackupId, error: Error) -> Error {
+        error
+            .context(format!("{}@{}", self.name, n.0))
+            .hint("`icecore check` says what is affected")
+            .at(Origin::Repository)
+    }
+
+    /// Says whether a backup was forgotten, which only who has the key can say.
+    fn is_forgotten(&self, n: BackupId, slot: &Slot) -> Result<bool> {
+        let Some(told) = &slot.hidden else { return Ok(false) };
+        let name = format!("{}.hidden", n.0);
+        let key = layout::thousand(&self.id, n)?.object(&name)?;
+        let open = |bytes: &[u8]| {
+            let sealer = self.repository.store().sealer();
+            let record: HiddenRecord =
+                sealer.open_record(ObjectKind::Hidden, key.as_str(), bytes)?;
+            match record.number == n.0 {
+                true => Ok(()),
+                false => Err(Error::corrupt(format!("the marker {key} belongs elsewhere"))),
+            }
         };
-        let opened = opened.map_err(|e| {
-            e.context(format!("{}@{}", self.name, n.0))
-                .hint("`icecore check` says what is affected")
-                .at(Origin::Repository)
-        })?;
-        if !is_cached {
-            self.repository.cache().write(&cached_name, &bytes);
+        let found = (ObjectKind::Hidden, &key, told);
+        match seen::read(&self.repository, &self.id, found, &open) {
+            Ok(()) => Ok(true),
+            // A prune took it away since the listing, and the backup before it.
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(true),
+            Err(e) => Err(self.suspect(n, e)),
         }
-        Ok(opened)
     }
 
     fn check_header(&self, header: Header, n: BackupId, lease: Option<LeaseId>) -> Result<Header> {
@@ -352,8 +372,10 @@ impl Dataset {
     /// # Errors
     /// Those of the backend; `Corrupt` for a header that does not verify.
     pub fn backup(&self, numbers: &Numbers, n: BackupId) -> Result<Option<Backup>> {
-        let is_hidden = numbers.slots.get(&n.0).is_some_and(|slot| slot.is_hidden);
-        if is_hidden { Ok(None) } else { self.even_hidden(numbers, n) }
+        match numbers.slots.get(&n.0) {
+            Some(slot) if self.is_forgotten(n, slot)? => Ok(None),
+            _ => self.even_hidden(numbers, n),
+        }
     }
 
     /// Returns the backup at a number even when it was forgotten: what a chain is made of.
@@ -369,14 +391,14 @@ impl Dataset {
         if is_below_floor {
             return Ok(None);
         }
-        for lease in &slot.headers {
+        for (lease, told) in &slot.headers {
             if let Some(lease) = lease
-                && !lease::marks_on(self.repository.store(), lease)?.is_empty()
+                && lease::is_marked(self.repository.store(), lease)?
             {
                 // Class B: a lease with a mark on it has no header to show or to lean on.
                 continue;
             }
-            if let AtNumber::Backup(header, digest) = self.read_object(n, *lease)? {
+            if let AtNumber::Backup(header, digest) = self.read_object(n, *lease, told)? {
                 let (tags, description) = self.tags(n, slot, &header)?;
                 return Ok(Some(Backup { header: *header, digest, tags, description }));
             }
@@ -472,6 +494,6 @@ impl Numbers {
 
     /// Says whether a number is forgotten.
     pub fn is_hidden(&self, n: BackupId) -> bool {
-        self.slots.get(&n.0).is_some_and(|slot| slot.is_hidden)
+        self.slots.get(&n.0).is_some_and(|slot| slot.hidden.is_some())
     }
 }

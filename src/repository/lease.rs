@@ -14,6 +14,9 @@
 //! dead loses its number, not its data. See PROTOCOL in `src/docs/format.md`.
 
 use crate::backend::list_all;
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
 use crate::base::id::DatasetId;
@@ -28,6 +31,7 @@ use crate::base::time::Timestamp;
 use crate::codec::frame::ObjectKind;
 use crate::format::lease::BeatRecord;
 use crate::format::lease::LeaseRecord;
+use crate::format::lease::MarkRecord;
 use crate::format::tombstone::TombstoneRecord;
 use crate::repository::layout;
 use crate::repository::store::Store;
@@ -238,4 +242,28 @@ pub fn marks_on(store: &Store, lease: &LeaseId) -> Result<Vec<String>> {
     let names = store.names_below(&layout::lease_folder(lease)?)?;
     let marks = names.iter().filter_map(|key| key.name().strip_prefix(&prefix));
     Ok(marks.filter(|mark| !mark.starts_with("beat-")).map(str::to_owned).collect())
+}
+
+/// Says whether a lease is marked, by marks that somebody with the key put: whatever else goes
+/// by such a name must hide no backup.
+///
+/// # Errors
+/// `Corrupt` for a mark that does not open or belongs elsewhere; those of the backend.
+pub fn is_marked(store: &Store, lease: &LeaseId) -> Result<bool> {
+    let marks = marks_on(store, lease)?;
+    for mark in &marks {
+        let kind = if mark == "v" { ObjectKind::Verdict } else { ObjectKind::Revoke };
+        let key = layout::mark(lease, mark)?;
+        let belongs_here = match store.get::<MarkRecord>(kind, &key) {
+            Ok(record) => record.lease == *lease,
+            // A prune took it away since the listing, and the header before it.
+            Err(e) if e.kind() == ErrorKind::NotFound => true,
+            Err(e) => return Err(e),
+        };
+        if !belongs_here {
+            let message = format!("the mark {key} belongs elsewhere");
+            return Err(Error::corrupt(message).at(Origin::Repository));
+        }
+    }
+    Ok(!marks.is_empty())
 }

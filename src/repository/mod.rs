@@ -17,6 +17,7 @@ pub mod open;
 pub mod packer;
 pub mod ranges;
 pub mod saved;
+pub(crate) mod seen;
 pub mod store;
 pub mod transaction;
 

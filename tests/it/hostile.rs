@@ -2,5 +2,6 @@
 //! without bound, leaves the target, or is believed without proof.
 
 mod bombs;
+mod caches;
 mod forge;
 mod numbers;
