@@ -5,3 +5,4 @@ mod bombs;
 mod caches;
 mod forge;
 mod numbers;
+mod targets;
