@@ -90,6 +90,13 @@ pub const INLINE_BYTES_MAX: usize = 64 * KIB;
 
 /// Largest record (header, lease, tombstone, config, key) a reader accepts.
 pub const RECORD_BYTES_MAX: usize = 4 * MIB;
+/// Copies of one block that a reader looks at, and that one pack index may name: a prune leaves
+/// two for a while, and writers that do not know of each other one more each. Without a bound an
+/// index of a million rows for one block makes every look-up walk through them.
+pub const BLOCK_COPIES_MAX: usize = 64;
+/// A pack index is at most so many times larger than its object: names are as good as random, so
+/// a true one halves at best, and zeros that unpack to a gibibyte are none.
+pub const INDEX_EXPANSION_MAX: usize = 16;
 /// Largest pack index object a reader accepts: 1 GiB covers some ten million blocks.
 pub const INDEX_BYTES_MAX: usize = 1024 * MIB;
 /// A writer puts an interim index each time it has put this many packs, so that a backup that
@@ -131,6 +138,9 @@ pub const RESTORE_ZEROS_BYTES: usize = 256 * KIB;
 pub const ARGON2_MEMORY_KIB_MAX: u32 = 1024 * 1024;
 /// Passes argon2id may ask for when a key slot is read.
 pub const ARGON2_PASSES_MAX: u32 = 64;
+/// Memory times passes that argon2id may ask for, in KiB: some five seconds a slot. A slot with
+/// the most of both would take minutes, and a hostile storage can put many before the right one.
+pub const ARGON2_WORK_KIB_MAX: u64 = 4 * 1024 * 1024;
 /// Key slots looked at when a repository is opened.
 pub const KEY_SLOTS_MAX: usize = 64;
 

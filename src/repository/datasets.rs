@@ -23,6 +23,7 @@ use crate::format::backup;
 use crate::format::backup::Header;
 use crate::format::dataset::DatasetName;
 use crate::format::dataset::FloorRecord;
+use crate::format::dataset::HiddenRecord;
 use crate::format::dataset::NameRecord;
 use crate::format::dataset::TagsRecord;
 use crate::repository::Repository;
@@ -31,6 +32,8 @@ use crate::repository::layout::NumberObject;
 use crate::repository::lease;
 use crate::repository::lease::Standing;
 use crate::repository::numbers::Slot;
+use crate::repository::seen;
+use crate::repository::seen::Told;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -125,7 +128,10 @@ impl Repository {
             Some((_, NameRecord { dataset: Some(id), .. })) => {
                 return Ok(Dataset { repository: self.clone(), id, name: name.clone() });
             }
-            Some((revision, _)) => revision + 1,
+            Some((revision, _)) => revision.checked_add(1).ok_or_else(|| {
+                Error::corrupt(format!("the name {name} has no revision left"))
+                    .at(Origin::Repository)
+            })?,
             None => 0,
         };
         let mut material = self.name_hash(name).to_vec();
@@ -237,8 +243,10 @@ impl Dataset {
         let listed = self.repository.store().backend().list(folder, &mut |listed| {
             let Listed::Object(object) = listed else { return Ok(()) };
             match layout::parse_number_object(object.key.name()) {
-                Some(NumberObject::Header(n, lease)) => numbers.slot(n).headers.push(lease),
-                Some(NumberObject::Hidden(n)) => numbers.slot(n).is_hidden = true,
+                Some(NumberObject::Header(n, lease)) => {
+                    numbers.slot(n).headers.push((lease, Told::of(&object)));
+                }
+                Some(NumberObject::Hidden(n)) => numbers.slot(n).hidden = Some(Told::of(&object)),
                 Some(NumberObject::Tags(n, revision)) => {
                     let slot = numbers.slot(n);
                     slot.tags_revision = slot.tags_revision.max(Some(revision));
@@ -263,7 +271,15 @@ impl Dataset {
 
     fn refuse_gaps(&self, numbers: &Numbers, first_thousand: u64) -> Result<()> {
         let floor = numbers.floor.as_ref().map_or(0, |floor| floor.floor);
-        let mut expected = floor.max(first_thousand * NUMBERS_PER_FOLDER);
+        // The one number that is never taken is the last: behind it there would be none.
+        let is_beyond = |(&n, slot): (&u64, &Slot)| n == u64::MAX && !slot.headers.is_empty();
+        let first = first_thousand.checked_mul(NUMBERS_PER_FOLDER);
+        let (Some(first), false) = (first, numbers.slots.iter().next_back().is_some_and(is_beyond))
+        else {
+            let message = format!("{} has numbers beyond the last one", self.name);
+            return Err(Error::corrupt(message).at(Origin::Repository));
+        };
+        let mut expected = floor.max(first);
         for (&n, slot) in &numbers.slots {
             if n < expected || slot.headers.is_empty() {
                 continue;
@@ -282,39 +298,67 @@ impl Dataset {
             .at(Origin::Repository)
     }
 
-    fn read_object(&self, n: BackupId, lease: Option<LeaseId>) -> Result<AtNumber> {
+    fn read_object(&self, n: BackupId, lease: Option<LeaseId>, told: &Told) -> Result<AtNumber> {
         let store = self.repository.store();
         let key = match lease {
             None => layout::header(&self.id, n)?,
             Some(lease) => layout::header_of_lease(&self.id, n, &lease)?,
         };
-        let cached_name = format!("seen/{}-{}", self.id, key.name());
-        let cached = self.repository.cache().read(&cached_name);
-        let is_cached = cached.is_some();
-        let bytes = match cached {
-            Some(bytes) => bytes,
-            None => store.get_bytes(ObjectKind::Backup, &key)?,
+        let open = |bytes: &[u8]| {
+            let open = |kind| store.sealer().open(kind, key.as_str(), bytes, RECORD_BYTES_MAX);
+            if frame::peek_kind(bytes) == Some(ObjectKind::Void) {
+                return open(ObjectKind::Void).map(|_| AtNumber::Void);
+            }
+            let plain = open(ObjectKind::Backup)?;
+            let header = backup::decode(&plain, &format!("the header of {n}"))?;
+            let header = self.check_header(header, n, lease)?;
+            Ok(AtNumber::Backup(Box::new(header), hash::hash(bytes)))
         };
-        let opened = if frame::peek_kind(&bytes) == Some(ObjectKind::Void) {
-            let open =
-                store.sealer().open(ObjectKind::Void, key.as_str(), &bytes, RECORD_BYTES_MAX);
-            open.map(|_| AtNumber::Void)
-        } else {
-            let open =
-                store.sealer().open(ObjectKind::Backup, key.as_str(), &bytes, RECORD_BYTES_MAX);
-            open.and_then(|plain| backup::decode(&plain, &format!("the header of {n}")))
-                .and_then(|header| self.check_header(header, n, lease))
-                .map(|header| AtNumber::Backup(Box::new(header), hash::hash(&bytes)))
+        let found = (ObjectKind::Backup, &key, told);
+        seen::read(&self.repository, &self.id, found, &open).map_err(|e| self.suspect(n, e))
+    }
+
+    fn suspect(&self, n: BackupId, error: Error) -> Error {
+        error
+            .context(format!("{}@{}", self.name, n.0))
+            .hint("`icecore check` says what is affected")
+            .at(Origin::Repository)
+    }
+
+    /// Says whether a backup was forgotten, which only who has the key can say.
+    fn is_forgotten(&self, n: BackupId, slot: &Slot) -> Result<bool> {
+        let Some(told) = &slot.hidden else { return Ok(false) };
+        let name = format!("{}.hidden", n.0);
+        let key = layout::thousand(&self.id, n)?.object(&name)?;
+        let open = |bytes: &[u8]| {
+            let sealer = self.repository.store().sealer();
+            let record: HiddenRecord =
+                sealer.open_record(ObjectKind::Hidden, key.as_str(), bytes)?;
+            match record.number == n.0 {
+                true => Ok(()),
+                false => Err(Error::corrupt(format!("the marker {key} belongs elsewhere"))),
+            }
         };
-        let opened = opened.map_err(|e| {
-            e.context(format!("{}@{}", self.name, n.0))
-                .hint("`icecore check` says what is affected")
-                .at(Origin::Repository)
-        })?;
-        if !is_cached {
-            self.repository.cache().write(&cached_name, &bytes);
+        let found = (ObjectKind::Hidden, &key, told);
+        match seen::read(&self.repository, &self.id, found, &open) {
+            Ok(()) => Ok(true),
+            // A prune took it away since the listing, and the backup before it.
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(true),
+            Err(e) => Err(self.suspect(n, e)),
         }
-        Ok(opened)
+    }
+
+    /// Returns the numbers that are forgotten, each marker read: whoever could put one without the
+    /// key could have a backup deleted.
+    pub(crate) fn forgotten_numbers(&self) -> Result<Vec<u64>> {
+        let numbers = self.all_numbers()?;
+        let mut forgotten = Vec::new();
+        for (n, slot) in &numbers.slots {
+            if self.is_forgotten(BackupId(*n), slot)? {
+                forgotten.push(*n);
+            }
+        }
+        Ok(forgotten)
     }
 
     fn check_header(&self, header: Header, n: BackupId, lease: Option<LeaseId>) -> Result<Header> {
@@ -330,8 +374,10 @@ impl Dataset {
     /// # Errors
     /// Those of the backend; `Corrupt` for a header that does not verify.
     pub fn backup(&self, numbers: &Numbers, n: BackupId) -> Result<Option<Backup>> {
-        let is_hidden = numbers.slots.get(&n.0).is_some_and(|slot| slot.is_hidden);
-        if is_hidden { Ok(None) } else { self.even_hidden(numbers, n) }
+        match numbers.slots.get(&n.0) {
+            Some(slot) if self.is_forgotten(n, slot)? => Ok(None),
+            _ => self.even_hidden(numbers, n),
+        }
     }
 
     /// Returns the backup at a number even when it was forgotten: what a chain is made of.
@@ -351,15 +397,15 @@ impl Dataset {
     /// atomic create there may be one that is kept and not shown.
     fn at(&self, n: BackupId, slot: &Slot) -> Result<Vec<(Standing, Backup)>> {
         let mut found = Vec::new();
-        for lease in &slot.headers {
+        for (lease, told) in &slot.headers {
             let standing = match lease {
                 None => Standing::Stands,
-                Some(lease) => Standing::of(&lease::marks_on(self.repository.store(), lease)?),
+                Some(lease) => lease::standing(self.repository.store(), lease)?,
             };
             if standing == Standing::Void {
                 continue;
             }
-            if let AtNumber::Backup(header, digest) = self.read_object(n, *lease)? {
+            if let AtNumber::Backup(header, digest) = self.read_object(n, *lease, told)? {
                 let (tags, description) = self.tags(n, slot, &header)?;
                 let backup = Backup { header: *header, digest, tags, description };
                 found.push((standing, backup));

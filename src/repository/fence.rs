@@ -47,7 +47,7 @@ impl Repository {
         if self.store().is_class_a() {
             return self.number_exists(&dataset, number);
         }
-        let is_void = Standing::of(&seen.marks) == Standing::Void;
+        let is_void = seen.standing(self.store())? == Standing::Void;
         let is_past = || Ok(number.0 < dataset.newest_numbers()?.floor());
         Ok(is_void || self.header_of(seen, number)? || is_past()?)
     }

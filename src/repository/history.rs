@@ -129,26 +129,47 @@ impl Repository {
     /// # Errors
     /// Those of reading blocks; `Corrupt` when the runs do not add up to the file.
     pub fn runs_of(&self, file: &FileNode) -> Result<Vec<Run>> {
-        let runs = match &file.content {
-            Content::Runs(runs) => runs.clone(),
+        let mut runs = Vec::new();
+        self.for_each_run(file, &mut |run| {
+            runs.push(*run);
+            Ok(())
+        })?;
+        Ok(runs)
+    }
+
+    /// Visits all runs of a file's data. Lists of runs are read one by one, so that a file with
+    /// very many takes no more memory than any other, and none once they say too much.
+    ///
+    /// # Errors
+    /// Those of reading lists and of `visit`; `Corrupt` when the runs do not add up to the file.
+    pub fn for_each_run(
+        &self,
+        file: &FileNode,
+        visit: &mut dyn FnMut(&Run) -> Result<()>,
+    ) -> Result<()> {
+        let data_bytes = file.data_bytes();
+        let mut total = 0_u64;
+        let mut each = |run: &Run| {
+            total = total.saturating_add(run.bytes);
+            if total > data_bytes { Err(not_adding_up()) } else { visit(run) }
+        };
+        match &file.content {
+            Content::Runs(runs) => runs.iter().try_for_each(&mut each)?,
             Content::Listed(lists) => {
-                let mut runs = Vec::new();
                 for list in lists {
                     for place in list.first..list.first.saturating_add(list.count) {
                         let blob = self.read_blob(&list.block, place)?;
-                        runs.append(&mut range::decode_run_list(&blob)?);
+                        range::decode_run_list(&blob)?.iter().try_for_each(&mut each)?;
                     }
                 }
-                runs
             }
-        };
-        let total = runs.iter().try_fold(0_u64, |sum, run| sum.checked_add(run.bytes));
-        if total != Some(file.data_bytes()) {
-            return Err(Error::corrupt("the runs of a file do not add up to its length")
-                .at(Origin::Repository));
         }
-        Ok(runs)
+        if total == data_bytes { Ok(()) } else { Err(not_adding_up()) }
     }
+}
+
+fn not_adding_up() -> Error {
+    Error::corrupt("the runs of a file do not add up to its length").at(Origin::Repository)
 }
 
 /// What one backup needs beside its header, for those who must not lose any of it. What was

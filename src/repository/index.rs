@@ -13,7 +13,9 @@ use crate::base::id::BlockId;
 use crate::base::id::IndexId;
 use crate::base::id::LeaseId;
 use crate::base::id::PackId;
+use crate::base::limits::BLOCK_COPIES_MAX;
 use crate::base::limits::INDEX_BYTES_MAX;
+use crate::base::limits::INDEX_EXPANSION_MAX;
 use crate::base::mapped::Mapped;
 use crate::base::sys;
 use crate::codec::frame::ObjectKind;
@@ -27,6 +29,7 @@ use crate::repository::store::Store;
 use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 
@@ -63,6 +66,8 @@ pub struct PackIndex {
     pending: RwLock<BTreeMap<PackId, Arc<Segment>>>,
     /// Objects that cannot be read, by the beginning of their ids.
     damaged: RwLock<Vec<String>>,
+    /// Whether all objects were loaded past the cache.
+    was_loaded_anew: Mutex<bool>,
 }
 
 impl PackIndex {
@@ -109,6 +114,32 @@ impl PackIndex {
             }
         }
         *self.segments.write().unwrap_or_else(PoisonError::into_inner) = Some(segments);
+        Ok(())
+    }
+
+    /// Looks again when what the index says was not found: a kept file may lie, so the first time
+    /// all objects are loaded past the cache, and later only those that came since.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn look_again(&self, store: &Store, cache: &Cache) -> Result<()> {
+        let mut was_loaded = self.was_loaded_anew.lock().unwrap_or_else(PoisonError::into_inner);
+        if *was_loaded {
+            return self.refresh(store, cache);
+        }
+        let names = store.names_below(&layout::folder("index")?)?;
+        let ids: Vec<IndexId> = names.iter().filter_map(|key| key.name().parse().ok()).collect();
+        let (_, unread) = self.load_anew(store, cache, &ids);
+        let mut damaged = Vec::new();
+        for (id, error) in unread {
+            match error.kind() {
+                ErrorKind::Corrupt => damaged.push(id.short()),
+                ErrorKind::NotFound => {}
+                _ => return Err(error),
+            }
+        }
+        *self.damaged.write().unwrap_or_else(PoisonError::into_inner) = damaged;
+        *was_loaded = true;
         Ok(())
     }
 
@@ -171,6 +202,9 @@ impl PackIndex {
                     found.iter().any(|l| l.pack.pack == pack.pack && l.row.offset == row.offset);
                 if !is_known {
                     found.push(Location { pack, row });
+                }
+                if found.len() == BLOCK_COPIES_MAX {
+                    return found;
                 }
             }
         }
@@ -347,7 +381,8 @@ fn fetch(id: &IndexId, store: &Store, cache: Option<&Cache>) -> Result<(Segment,
         .backend()
         .get(&key, INDEX_BYTES_MAX)
         .map_err(|e| e.context(format!("cannot read pack index {key}")).at(Origin::Repository))?;
-    let opened = store.sealer().open(ObjectKind::PackIndex, key.as_str(), &bytes, INDEX_BYTES_MAX);
+    let plain_max = INDEX_BYTES_MAX.min(bytes.len().saturating_mul(INDEX_EXPANSION_MAX));
+    let opened = store.sealer().open(ObjectKind::PackIndex, key.as_str(), &bytes, plain_max);
     let plain = opened.map_err(|e| e.at(Origin::Repository))?;
     let segment = keep(id, plain, cache)
         .map_err(|e| e.context(format!("pack index {key}")).at(Origin::Repository))?;

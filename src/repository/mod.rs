@@ -26,6 +26,7 @@ pub mod rename;
 pub mod rescue;
 pub mod roots;
 pub mod saved;
+pub(crate) mod seen;
 pub mod stock;
 pub mod store;
 pub mod transaction;

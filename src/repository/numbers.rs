@@ -3,14 +3,15 @@
 use crate::base::id::BackupId;
 use crate::base::id::LeaseId;
 use crate::format::dataset::FloorRecord;
+use crate::repository::seen::Told;
 use std::collections::BTreeMap;
 
 /// What is listed of one number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Slot {
     /// Header objects; in class B each with the lease that wrote it.
-    pub(super) headers: Vec<Option<LeaseId>>,
-    pub(super) is_hidden: bool,
+    pub(super) headers: Vec<(Option<LeaseId>, Told)>,
+    pub(super) hidden: Option<Told>,
     pub(super) tags_revision: Option<u64>,
 }
 
@@ -34,7 +35,7 @@ impl Numbers {
     /// Returns the number after the highest that was ever taken.
     pub fn next(&self) -> BackupId {
         let floor = self.floor.as_ref().map_or(0, |floor| floor.floor);
-        BackupId(self.iter().last().map_or(0, |n| n.0 + 1).max(floor))
+        BackupId(self.iter().last().map_or(0, |n| n.0.saturating_add(1)).max(floor))
     }
 
     /// Says whether anything stands at a number.
@@ -55,7 +56,10 @@ impl Numbers {
 
     /// Goes through the leases whose headers stand at a number (class B).
     pub fn leases_at(&self, n: BackupId) -> impl Iterator<Item = LeaseId> + '_ {
-        self.slots.get(&n.0).into_iter().flat_map(|slot| slot.headers.iter().flatten().copied())
+        self.slots
+            .get(&n.0)
+            .into_iter()
+            .flat_map(|slot| slot.headers.iter().filter_map(|(lease, _)| *lease))
     }
 
     /// Returns the highest revision of the tags at a number.
@@ -70,6 +74,6 @@ impl Numbers {
 
     /// Says whether a number is forgotten.
     pub fn is_hidden(&self, n: BackupId) -> bool {
-        self.slots.get(&n.0).is_some_and(|slot| slot.is_hidden)
+        self.slots.get(&n.0).is_some_and(|slot| slot.hidden.is_some())
     }
 }

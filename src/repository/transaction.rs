@@ -370,7 +370,8 @@ fn refuse_busy(dataset: &Dataset, own: &Lease) -> Result<()> {
 /// Class B: says whether a writer can no longer commit: it has, it was told so, or it is dead for
 /// certain.
 fn is_over(dataset: &Dataset, other: &SeenLease) -> Result<bool> {
-    if other.is_certainly_dead() || Standing::of(&other.marks) == Standing::Void {
+    let store = dataset.repository().store();
+    if other.is_certainly_dead() || other.standing(store)? == Standing::Void {
         return Ok(true);
     }
     let Some(number) = other.record.number else { return Ok(true) };

@@ -15,6 +15,7 @@ mod engine_restore;
 mod engine_restore_over;
 mod engine_restore_trouble;
 mod engine_tag;
+mod hostile;
 mod model;
 mod source;
 mod support;

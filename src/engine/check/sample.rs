@@ -22,7 +22,7 @@ pub(crate) fn choose(run: &Run<'_>, stock: &Stock, jobs: &mut Vec<Job>, ledger: 
     }
     let mut covered: HashSet<PackId> = remembered(run);
     covered.retain(|pack| stock.there.contains_key(pack));
-    let total: u64 = jobs.iter().map(|job| job.size).sum();
+    let total: u64 = jobs.iter().map(|job| job.size).fold(0, u64::saturating_add);
     let wanted = (total as f64 * percent / 100.0).ceil() as u64;
     // Those that were not read yet come first; when none is left a new turn begins.
     let mut order: Vec<usize> = (0..jobs.len()).collect();

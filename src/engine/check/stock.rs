@@ -108,10 +108,9 @@ impl Stock {
             let why = format!("a run reaches beyond its {places} places");
             return vec![(format!("block {}", run.block), Some(why))];
         }
-        let has = |place: u32| match &presence.bits {
-            None => true,
-            Some(bits) => bits.get(place as usize / 8).is_some_and(|b| b >> (place % 8) & 1 == 1),
-        };
+        let Some(bits) = &presence.bits else { return Vec::new() };
+        let has =
+            |place: u32| bits.get(place as usize / 8).is_some_and(|b| b >> (place % 8) & 1 == 1);
         match (run.first..run.first + run.count).find(|&place| !has(place)) {
             None => Vec::new(),
             Some(place) => self.blame_packs(repository, &run.block, place),

@@ -220,14 +220,16 @@ impl Work<'_> {
         let seen = lease::list(self.repository.store())?;
         let observer = Observer { store_now: tombstones.newest, ..self.observer(None) };
         let mut waits_for = Vec::new();
+        let mut ended = Vec::new();
         for lease in seen.values().filter(|lease| lease.record.number.is_some()) {
             if self.repository.end_lease(lease, &observer)? {
-                self.ended.insert(lease.record.lease);
+                ended.push(lease.record.lease);
             } else {
                 waits_for.push(waits_for_it(lease));
             }
         }
         waits_for.sort_by_key(|waits| (waits.since, waits.lease));
+        self.ended.extend(ended);
         self.report.leases_ended = self.ended.len() as u64;
         self.report.waits_for = waits_for;
         Ok(())

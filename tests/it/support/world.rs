@@ -111,6 +111,13 @@ impl World {
         self.repository = open::open(shared, self.password.as_ref(), &kept).unwrap();
     }
 
+    /// Opens a repository with the newest cache of this one, as one machine would.
+    pub(crate) fn open_beside(&self, backend: Arc<dyn Backend>) -> Repository {
+        let count = std::fs::read_dir(self.cache.path()).unwrap().count();
+        let place = CachePlace::Kept(self.cache.path().join((count - 1).to_string()));
+        open::open(backend, self.password.as_ref(), &place).unwrap()
+    }
+
     /// Puts a wrapper around the backend, with an empty cache: what it does is seen from now on.
     pub(crate) fn wrap(&mut self, wrap: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend>) {
         let count = std::fs::read_dir(self.cache.path()).unwrap().count();
