@@ -124,3 +124,8 @@ pub const ARGON2_MEMORY_KIB_MAX: u32 = 1024 * 1024;
 pub const ARGON2_PASSES_MAX: u32 = 64;
 /// Key slots looked at when a repository is opened.
 pub const KEY_SLOTS_MAX: usize = 64;
+
+/// Longest config file that is read: what people write is a thousand times smaller.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Longest list of files to back up, in bytes: it is held in memory.
+pub const LIST_BYTES_MAX: u64 = 1024 * 1024 * 1024;

@@ -6,9 +6,11 @@ use crate::cli::session::Session;
 use clap::Subcommand;
 
 mod backup;
+mod cache;
 mod cat;
 mod check;
 mod completions;
+mod config;
 mod init;
 mod key;
 mod list;
@@ -31,8 +33,17 @@ pub(crate) enum Command {
     Check(check::CheckArgs),
     Stats(stats::StatsArgs),
     Key(key::KeyArgs),
+    Cache(cache::CacheArgs),
+    Config(config::ConfigArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
+}
+
+impl Command {
+    /// Says whether the command is about repositories, and not about the program itself.
+    pub(crate) fn needs_config(&self) -> bool {
+        !matches!(self, Command::Completions(_) | Command::Man(_))
+    }
 }
 
 /// Runs a command.
@@ -48,6 +59,8 @@ pub(crate) fn run(command: &Command, session: &mut Session) -> Result<Exit> {
         Command::Check(args) => check::run(args, session),
         Command::Stats(args) => stats::run(args, session),
         Command::Key(args) => key::run(args, session),
+        Command::Cache(args) => cache::run(args, session),
+        Command::Config(args) => config::run(args, session),
         Command::Completions(args) => completions::run(args, session),
         Command::Man(args) => man::run(args, session),
     }
