@@ -6,6 +6,7 @@
 
 use crate::backend::Listed;
 use crate::backend::key::FolderKey;
+use crate::backend::key::ObjectKey;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
@@ -29,6 +30,8 @@ use crate::repository::Repository;
 use crate::repository::layout;
 use crate::repository::layout::NumberObject;
 use crate::repository::lease;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -100,12 +103,30 @@ impl Repository {
             .filter_map(|key| Some((layout::plain_number(key.name())?, key)))
             .max_by_key(|(revision, _)| *revision);
         let Some((revision, key)) = newest else { return Ok(None) };
-        let record: NameRecord = self.store().get(ObjectKind::Name, key)?;
+        let record: NameRecord = self.seen(ObjectKind::Name, key)?;
         if record.name != *name {
             return Err(Error::corrupt(format!("{key} holds another dataset's name"))
                 .at(Origin::Repository));
         }
         Ok(Some((revision, record)))
+    }
+
+    /// Returns a small record that was just listed: from the cache when it was read before, as
+    /// no object ever changes.
+    fn seen<T: DeserializeOwned + Serialize>(
+        &self,
+        kind: ObjectKind,
+        key: &ObjectKey,
+    ) -> Result<T> {
+        let name = format!("seen/{}", key.as_str().replace('/', "-"));
+        let open = |bytes: &[u8]| self.store().sealer().open_record(kind, key.as_str(), bytes);
+        if let Some(record) = self.cache().read(&name).and_then(|bytes| open(&bytes).ok()) {
+            return Ok(record);
+        }
+        let bytes = self.store().get_bytes(kind, key)?;
+        let record = open(&bytes).map_err(|e| e.at(Origin::Repository))?;
+        self.cache().write(&name, &bytes);
+        Ok(record)
     }
 
     /// Returns a dataset by name.
@@ -172,7 +193,7 @@ impl Repository {
         }
         let mut datasets = Vec::new();
         for (_, key) in newest.into_values() {
-            let record: NameRecord = self.store().get(ObjectKind::Name, &key)?;
+            let record: NameRecord = self.seen(ObjectKind::Name, &key)?;
             if let Some(id) = record.dataset {
                 datasets.push(Dataset { repository: self.clone(), id, name: record.name });
             }
@@ -379,7 +400,7 @@ impl Dataset {
         };
         let folder = layout::thousand(&self.id, n)?;
         let key = folder.object(&format!("{}.tags-{revision}", n.0))?;
-        let record: TagsRecord = self.repository.store().get(ObjectKind::Tags, &key)?;
+        let record: TagsRecord = self.repository.seen(ObjectKind::Tags, &key)?;
         Ok((record.tags, record.description))
     }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests as well")]
 
 mod backend;
+mod cache;
 mod cli;
 mod end_to_end;
 mod engine_backup;
@@ -11,6 +12,7 @@ mod engine_check;
 mod engine_restore;
 mod engine_restore_over;
 mod engine_restore_trouble;
+mod history;
 mod model;
 mod source;
 mod support;

@@ -2,6 +2,8 @@
 //! binary, in a home of its own and with nothing of the machine's environment.
 
 mod addresses;
+mod choices;
+mod config;
 mod history;
 mod passwords;
 mod streams;

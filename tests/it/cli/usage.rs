@@ -5,7 +5,7 @@ use crate::cli::Ran;
 use std::io::Read;
 use std::process::Stdio;
 
-const COMMANDS: [&str; 12] = [
+const COMMANDS: [&str; 14] = [
     "init",
     "backup",
     "restore",
@@ -14,6 +14,8 @@ const COMMANDS: [&str; 12] = [
     "ls",
     "cat",
     "check",
+    "cache",
+    "config",
     "stats",
     "key",
     "completions",
