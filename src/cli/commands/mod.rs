@@ -6,6 +6,7 @@ use crate::cli::session::Session;
 use clap::Subcommand;
 
 mod backup;
+mod bench;
 mod cache;
 mod cat;
 mod check;
@@ -35,6 +36,7 @@ pub(crate) enum Command {
     Key(key::KeyArgs),
     Cache(cache::CacheArgs),
     Config(config::ConfigArgs),
+    Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
@@ -61,6 +63,7 @@ pub(crate) fn run(command: &Command, session: &mut Session) -> Result<Exit> {
         Command::Key(args) => key::run(args, session),
         Command::Cache(args) => cache::run(args, session),
         Command::Config(args) => config::run(args, session),
+        Command::Bench(args) => bench::run(args, session),
         Command::Completions(args) => completions::run(args, session),
         Command::Man(args) => man::run(args, session),
     }

@@ -58,7 +58,7 @@ impl World {
     /// Opens what is on a backend, with an empty cache.
     pub(crate) fn on(backend: MemoryBackend) -> Self {
         let backend = Arc::new(backend);
-        let cache = tempfile::tempdir().unwrap();
+        let cache = cache_folder();
         let place = CachePlace::Kept(cache.path().join("0"));
         let shared: Arc<dyn Backend> = Arc::clone(&backend) as Arc<dyn Backend>;
         World {
@@ -75,7 +75,7 @@ impl World {
 
     fn with(atomic_create: bool, password: Option<Secret>) -> Self {
         let backend = Arc::new(MemoryBackend::with_atomic_create(atomic_create));
-        let cache = tempfile::tempdir().unwrap();
+        let cache = cache_folder();
         let clock = FixedClock::new(Timestamp::new(1_800_000_000, 0));
         let options =
             CreateOptions { password: password.clone(), cost: CHEAP, ..CreateOptions::default() };
@@ -255,4 +255,10 @@ impl World {
     pub(crate) fn object_count(&self) -> usize {
         self.backend.objects().len()
     }
+}
+
+/// Caches of tests lie in memory where the machine has such a place: a thousand backups write
+/// some ten thousand small files.
+fn cache_folder() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
