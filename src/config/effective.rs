@@ -383,3 +383,44 @@ fn find_file(flags: &Flags) -> Result<(Option<ConfigFile>, Whence)> {
     let file = usual.map(|path| ConfigFile::read(&path)).transpose()?;
     Ok((file, Whence::Default))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dataset_has_its_sources_and_rules_and_what_holds_for_all() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("c.toml");
+        let text = "[backup]\nexcludes = [\"x\"]\nexclude-from = [\"list\", \"/all\"]\n\
+            exclude-larger-than = \"1k\"\n\
+            [backup.datasets.a]\nsources = [\"data\"]\nexcludes = []\n\
+            [backup.datasets.a.retention]\nkeep-last = 2\nkeep-yearly = 5\nkeep-within = \"30d\"\n\
+            keep-tags = [\"t\"]\n\
+            [backup.datasets.b]\nsources = [\"ftp://h/x\"]\n[backup.datasets.c]\n";
+        std::fs::write(&path, text).expect("written");
+        let file = ConfigFile::read(&path).expect("a file");
+        let tables = file.tables(None).expect("tables");
+        let config = Config { file: Some(file), tables, ..Config::none(Flags::default()) };
+        let name = |text: &str| text.parse::<DatasetName>().expect("a name");
+
+        let sources = config.sources().expect("sources");
+        let data = folder.path().join("data").into_os_string();
+        assert_eq!(sources, [(name("a"), data), (name("b"), "ftp://h/x".into())]);
+        let of_a = config.backup(Some(&name("a"))).expect("defaults");
+        let of_other = config.backup(Some(&name("other"))).expect("defaults");
+        assert_eq!((of_a.excludes, of_a.exclude_larger_than), (Some(Vec::new()), Some(1024)));
+        assert_eq!(of_other.excludes, Some(vec!["x".to_owned()]));
+        let lists = vec![folder.path().join("list"), PathBuf::from("/all")];
+        assert_eq!(of_other.exclude_from, Some(lists));
+        let rules = Retention {
+            keep_last: Some(2),
+            keep_yearly: Some(5),
+            keep_within_seconds: Some(30 * 86_400),
+            keep_tags: vec!["t".to_owned()],
+            ..Retention::default()
+        };
+        assert_eq!(config.retention(&name("a")), Some(rules));
+        assert_eq!((config.retention(&name("c")), config.retention(&name("x"))), (None, None));
+    }
+}

@@ -142,7 +142,8 @@ pub fn clear(base: &Path, only: Option<&RepositoryId>) -> Result<Cleared> {
     let mut cleared = Cleared::default();
     for (name, is_folder) in look_into(base)? {
         let id = name.to_str().and_then(|name| name.parse::<RepositoryId>().ok());
-        if !is_folder || !id.is_some_and(|id| only.is_none_or(|only| *only == id)) {
+        let is_meant = id.is_some_and(|id| only.is_none_or(|only| *only == id));
+        if !is_folder || !is_meant {
             continue;
         }
         let before = cleared.files;

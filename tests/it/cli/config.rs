@@ -160,7 +160,8 @@ fn without_a_source_the_configured_ones_are_backed_up() {
         "[repository]\nlocation = \"~/store\"\ncache-dir = \"../../mine\"\n\
          [backup]\ninit = true\ntags = [\"all\"]\nexcludes = [\"*.tmp\"]\nhost = \"box\"\n\
          [backup.datasets.photos]\nsources = [\"~/pictures\"]\n\
-         [backup.datasets.notes]\nsources = [\"../../texts\"]\ntags = [\"own\"]\ndescription = \"d\"\n\
+         [backup.datasets.notes]\nsources = [\"../../texts\"]\ntags = [\"own\"]\n\
+         description = \"d\"\n\
          [backup.datasets.notes.retention]\nkeep-daily = 7\nkeep-within = \"30d\"\n\
          [backup.datasets.other]\nexcludes = [\"b\"]\n",
     );

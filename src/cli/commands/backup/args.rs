@@ -33,7 +33,8 @@ Examples:
   pg_dump shop | icecore backup - --stdin-name shop.sql --dataset shop
   icecore backup --dataset shop --stdin-name shop.sql --stdin-from-command -- pg_dump shop")]
 pub(crate) struct BackupArgs {
-    /// Folders to back up [default: those of the config file], `-` for standard input, or the command of --stdin-from-command
+    /// Folders to back up [default: those of the config file], `-` for standard input, or the
+    /// command of --stdin-from-command
     #[arg(value_name = "SOURCE")]
     pub(super) sources: Vec<OsString>,
 
@@ -47,7 +48,8 @@ pub(crate) struct BackupArgs {
     full: Option<bool>,
 
     /// Keep folders on other file systems without their contents
-    #[arg(short = 'x', long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    #[arg(short = 'x', long)]
+    #[arg(num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_name = "BOOL", hide_possible_values = true)]
     one_file_system: Option<bool>,
 
