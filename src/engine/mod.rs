@@ -6,7 +6,7 @@
 //! | [`restore`] | what is written was verified against its name; nothing outside the target |
 //! | [`check`] | changes nothing, and names what suffers |
 //! | [`list`] | datasets, backups, entries |
-//! | [`bench`] | what was made for it is removed, however it ends |
+//! | [`mod@bench`] | what was made for it is removed, however it ends |
 //! | [`stats`] | sizes, deduplication, growth |
 //! | [`address`] | what a person types for a backup, and which one that is |
 //!
