@@ -163,3 +163,12 @@ pub const SMALL_PACKS_MERGED: usize = 8;
 /// How often a prune looks again for copies that another prune took away, or marks again when
 /// index objects moved under its hands, before it leaves the rest to the next.
 pub const PRUNE_ROUNDS_MAX: usize = 8;
+/// Longest config file that is read: what people write is a thousand times smaller.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Longest list of files to back up, in bytes: it is held in memory.
+pub const LIST_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Made-up data that a bench goes through again and again: more than a processor's own caches
+/// of one core, so that memory counts.
+pub const BENCH_DATA_BYTES: usize = 4 * MIB;
+/// Rounds after which a step of a bench ends even when the clock stands still.
+pub const BENCH_ROUNDS_MAX: usize = 1_000_000;

@@ -10,5 +10,6 @@ pub mod metadata;
 pub mod path;
 pub mod progress;
 pub mod secret;
+pub mod size;
 pub mod sys;
 pub mod time;

@@ -10,8 +10,7 @@ use crate::cli::output::Output;
 use crate::cli::progress::Shown;
 use crate::cli::signals;
 use crate::config::connect::Settings;
-use crate::config::secret::PASSWORD_VARIABLE;
-use crate::config::secret::PasswordPlaces;
+use crate::config::effective::Config;
 use crate::engine::Context;
 use crate::engine::address;
 use crate::engine::address::BackupAddress;
@@ -27,6 +26,7 @@ use std::sync::Arc;
 /// What all commands share.
 pub(crate) struct Session {
     pub(crate) global: GlobalArgs,
+    pub(crate) config: Config,
     pub(crate) output: Output,
     pub(crate) cancel: Cancel,
 }
@@ -38,8 +38,8 @@ pub(crate) struct Found {
 }
 
 impl Session {
-    pub(crate) fn new(global: GlobalArgs, output: Output) -> Self {
-        Session { global, output, cancel: Cancel::new() }
+    pub(crate) fn new(global: GlobalArgs, config: Config, output: Output) -> Self {
+        Session { global, config, output, cancel: Cancel::new() }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -48,17 +48,7 @@ impl Session {
 
     /// Returns what was said of the repository.
     pub(crate) fn settings(&self) -> Settings {
-        let global = &self.global;
-        Settings {
-            location: global.repository.clone(),
-            password: PasswordPlaces {
-                file: global.password_file.clone(),
-                command: global.password_command.clone(),
-                variable: PASSWORD_VARIABLE,
-            },
-            cache: global.cache_dir.clone(),
-            no_cache: global.no_cache,
-        }
+        self.config.settings(&self.cancel)
     }
 
     /// Opens the repository. From here on Ctrl-C asks first; until here, while a person may be

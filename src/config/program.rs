@@ -4,6 +4,7 @@
 //! is one, use the cache of the user, and wait until all is done. Whoever needs progress, other
 //! sources or several operations on one open repository uses [`crate::engine`].
 
+use crate::backend::wrap::throttle::Bandwidth;
 use crate::base::cancel::Cancel;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
@@ -36,9 +37,16 @@ use std::path::Path;
 fn settings(repository: &Path) -> Settings {
     Settings {
         location: Some(repository.as_os_str().to_owned()),
-        password: PasswordPlaces { file: None, command: None, variable: PASSWORD_VARIABLE },
+        password: PasswordPlaces {
+            file: None,
+            command: None,
+            variable: PASSWORD_VARIABLE,
+            configured: None,
+        },
         cache: None,
         no_cache: false,
+        bandwidth: Bandwidth::default(),
+        cancel: Cancel::new(),
     }
 }
 

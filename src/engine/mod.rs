@@ -9,6 +9,7 @@
 //! | [`forget`] | markers only, never for all backups; [`retention`] decides what stays |
 //! | [`tag`] | no change of somebody else's is lost |
 //! | [`list`] | datasets, backups, entries |
+//! | [`mod@bench`] | what was made for it is removed, however it ends |
 //! | [`stats`] | sizes, deduplication, growth |
 //! | [`address`] | what a person types for a backup, and which one that is |
 //!
@@ -26,6 +27,7 @@ use std::sync::atomic::Ordering;
 
 pub mod address;
 pub mod backup;
+pub mod bench;
 mod chains;
 pub mod check;
 pub mod compare;

@@ -5,6 +5,7 @@
 //! backup took), so a truncated listing is noticed: a gap is an error, never a shorter list.
 
 use crate::backend::Listed;
+use crate::backend::ObjectInfo;
 use crate::backend::key::FolderKey;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
@@ -85,13 +86,14 @@ impl Repository {
 
     /// Returns the record of the highest revision of a name, and that revision.
     pub(crate) fn name_record(&self, name: &DatasetName) -> Result<Option<(u64, NameRecord)>> {
-        let keys = self.store().names_below(&self.name_folder(name)?)?;
-        let newest = keys
+        let objects = self.store().objects_below(&self.name_folder(name)?)?;
+        let newest = objects
             .iter()
-            .filter_map(|key| Some((layout::plain_number(key.name())?, key)))
+            .filter_map(|object| Some((layout::plain_number(object.key.name())?, object)))
             .max_by_key(|(revision, _)| *revision);
-        let Some((revision, key)) = newest else { return Ok(None) };
-        let record: NameRecord = self.store().get(ObjectKind::Name, key)?;
+        let Some((revision, object)) = newest else { return Ok(None) };
+        let (key, told) = (&object.key, Told::of(object));
+        let record: NameRecord = seen::record(self, ObjectKind::Name, key, &told)?;
         if record.name != *name {
             return Err(Error::corrupt(format!("{key} holds another dataset's name"))
                 .at(Origin::Repository));
@@ -151,18 +153,18 @@ impl Repository {
     /// # Errors
     /// Those of the backend; `Corrupt` for a name that cannot be read.
     pub fn datasets(&self) -> Result<Vec<Dataset>> {
-        let mut newest: BTreeMap<String, (u64, _)> = BTreeMap::new();
-        for key in self.store().names_below(&layout::folder("names")?)? {
-            let Some(revision) = layout::plain_number(key.name()) else { continue };
-            let folder = key.folder().as_str().to_owned();
-            let slot = newest.entry(folder).or_insert((revision, key.clone()));
-            if revision > slot.0 {
-                *slot = (revision, key);
+        let mut newest: BTreeMap<String, (u64, ObjectInfo)> = BTreeMap::new();
+        for object in self.store().objects_below(&layout::folder("names")?)? {
+            let Some(revision) = layout::plain_number(object.key.name()) else { continue };
+            let folder = object.key.folder().as_str().to_owned();
+            if newest.get(&folder).is_none_or(|(known, _)| *known < revision) {
+                newest.insert(folder, (revision, object));
             }
         }
         let mut datasets = Vec::new();
-        for (_, key) in newest.into_values() {
-            let record: NameRecord = self.store().get(ObjectKind::Name, &key)?;
+        for (_, object) in newest.into_values() {
+            let told = Told::of(&object);
+            let record: NameRecord = seen::record(self, ObjectKind::Name, &object.key, &told)?;
             if let Some(id) = record.dataset {
                 datasets.push(Dataset { repository: self.clone(), id, name: record.name });
             }
@@ -249,7 +251,9 @@ impl Dataset {
                 Some(NumberObject::Hidden(n)) => numbers.slot(n).hidden = Some(Told::of(&object)),
                 Some(NumberObject::Tags(n, revision)) => {
                     let slot = numbers.slot(n);
-                    slot.tags_revision = slot.tags_revision.max(Some(revision));
+                    if slot.tags.as_ref().is_none_or(|(known, _)| *known < revision) {
+                        slot.tags = Some((revision, Told::of(&object)));
+                    }
                 }
                 None => {}
             }
@@ -315,7 +319,7 @@ impl Dataset {
             Ok(AtNumber::Backup(Box::new(header), hash::hash(bytes)))
         };
         let found = (ObjectKind::Backup, &key, told);
-        seen::read(&self.repository, &self.id, found, &open).map_err(|e| self.suspect(n, e))
+        seen::read(&self.repository, found, &open).map_err(|e| self.suspect(n, e))
     }
 
     fn suspect(&self, n: BackupId, error: Error) -> Error {
@@ -340,7 +344,7 @@ impl Dataset {
             }
         };
         let found = (ObjectKind::Hidden, &key, told);
-        match seen::read(&self.repository, &self.id, found, &open) {
+        match seen::read(&self.repository, found, &open) {
             Ok(()) => Ok(true),
             // A prune took it away since the listing, and the backup before it.
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(true),
@@ -429,11 +433,11 @@ impl Dataset {
     }
 
     fn tags(&self, n: BackupId, slot: &Slot, header: &Header) -> Result<(Vec<String>, String)> {
-        let Some(revision) = slot.tags_revision else {
+        let Some((revision, told)) = &slot.tags else {
             return Ok((header.tags.clone(), header.description.clone()));
         };
-        let key = layout::tags(&self.id, n, revision)?;
-        let record: TagsRecord = self.repository.store().get(ObjectKind::Tags, &key)?;
+        let key = layout::tags(&self.id, n, *revision)?;
+        let record: TagsRecord = seen::record(&self.repository, ObjectKind::Tags, &key, told)?;
         Ok((record.tags, record.description))
     }
 

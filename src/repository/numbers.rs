@@ -12,7 +12,7 @@ pub(super) struct Slot {
     /// Header objects; in class B each with the lease that wrote it.
     pub(super) headers: Vec<(Option<LeaseId>, Told)>,
     pub(super) hidden: Option<Told>,
-    pub(super) tags_revision: Option<u64>,
+    pub(super) tags: Option<(u64, Told)>,
 }
 
 /// The numbers of a dataset as listed in this run.
@@ -64,7 +64,7 @@ impl Numbers {
 
     /// Returns the highest revision of the tags at a number.
     pub fn tags_revision(&self, n: BackupId) -> Option<u64> {
-        self.slots.get(&n.0).and_then(|slot| slot.tags_revision)
+        self.slots.get(&n.0).and_then(|slot| slot.tags.as_ref().map(|(revision, _)| *revision))
     }
 
     /// Goes through every number that anything is listed of, markers without a header too.

@@ -7,13 +7,15 @@
 
 use crate::backend::ObjectInfo;
 use crate::backend::key::ObjectKey;
+use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::hash;
-use crate::base::id::DatasetId;
 use crate::base::id::to_hex;
 use crate::base::time::Timestamp;
 use crate::codec::frame::ObjectKind;
 use crate::repository::Repository;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 /// What a listing tells of an object besides its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,11 +38,10 @@ impl Told {
 /// Those of the backend and of `open`.
 pub(crate) fn read<T>(
     repository: &Repository,
-    dataset: &DatasetId,
     (kind, key, told): (ObjectKind, &ObjectKey, &Told),
     open: &dyn Fn(&[u8]) -> Result<T>,
 ) -> Result<T> {
-    let name = name(repository, dataset, key, told);
+    let name = name(repository, key, told);
     let kept = name.as_ref().and_then(|name| repository.cache().read(name));
     if let Some(opened) = kept.and_then(|bytes| open(&bytes).ok()) {
         return Ok(opened);
@@ -53,12 +54,24 @@ pub(crate) fn read<T>(
     Ok(opened)
 }
 
-fn name(
+/// Reads a record like [`read`].
+///
+/// # Errors
+/// Those of the backend; `Corrupt`.
+pub(crate) fn record<T: DeserializeOwned + Serialize>(
     repository: &Repository,
-    dataset: &DatasetId,
+    kind: ObjectKind,
     key: &ObjectKey,
     told: &Told,
-) -> Option<String> {
+) -> Result<T> {
+    let open = |bytes: &[u8]| {
+        let sealer = repository.store().sealer();
+        sealer.open_record(kind, key.as_str(), bytes).map_err(|e| e.at(Origin::Repository))
+    };
+    read(repository, (kind, key, told), &open)
+}
+
+fn name(repository: &Repository, key: &ObjectKey, told: &Told) -> Option<String> {
     let modified = told.modified?;
     let mut hasher = hash::Hasher::new();
     hasher.update(&told.size.to_le_bytes());
@@ -66,5 +79,6 @@ fn name(
     hasher.update(&modified.nanos().to_le_bytes());
     hasher.update(repository.location().as_bytes());
     let digest = hasher.finish();
-    Some(format!("seen/{dataset}-{}-{}", key.name(), to_hex(&digest[..8])))
+    let key = key.as_str().replace('/', "-");
+    Some(format!("seen/{key}-{}", to_hex(&digest[..8])))
 }

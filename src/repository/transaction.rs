@@ -397,7 +397,7 @@ fn remember_highest(dataset: &Dataset, next: BackupId) -> Result<()> {
         return Err(Error::corrupt(message)
             .hint(
                 "if the repository was put back to an earlier state on purpose, throw the \
-                   local cache away: --no-cache, or delete its folder",
+                 local cache away: `icecore cache clear`",
             )
             .at(Origin::Repository));
     }

@@ -9,6 +9,7 @@ use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::metadata::Kind;
 use crate::base::path::EntryPath;
+use crate::source::listed::Selection;
 use ignore::Match;
 use ignore::gitignore::Gitignore;
 use ignore::gitignore::GitignoreBuilder;
@@ -60,6 +61,7 @@ pub struct FilterOptions {
 pub struct Filter {
     options: FilterOptions,
     patterns: Gitignore,
+    only: Option<Arc<Selection>>,
 }
 
 impl Filter {
@@ -78,13 +80,22 @@ impl Filter {
         if let Some(name) = options.exclude_if_present.iter().find(|name| !is_name(name)) {
             return Err(Error::invalid(format!("{name:?} is no file name")));
         }
-        Ok(Filter { options: options.clone(), patterns })
+        Ok(Filter { options: options.clone(), patterns, only: None })
+    }
+
+    /// Leaves out what a list does not name, too.
+    pub fn only(mut self, selection: Arc<Selection>) -> Self {
+        self.only = Some(selection);
+        self
     }
 
     /// Says whether an entry is left out, given the rules of the folders it is in.
     pub fn excludes(&self, path: &EntryPath, kind: Kind, size: u64, rules: &FolderRules) -> bool {
         if path.is_root() {
             return false;
+        }
+        if self.only.as_ref().is_some_and(|only| !only.has(path)) {
+            return true;
         }
         let too_large = self.options.exclude_larger_than.is_some_and(|most| size > most);
         if kind == Kind::File && too_large {

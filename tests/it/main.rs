@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests as well")]
 
 mod backend;
+mod cache;
 mod cli;
 mod end_to_end;
 mod engine_backup;
@@ -15,6 +16,7 @@ mod engine_restore;
 mod engine_restore_over;
 mod engine_restore_trouble;
 mod engine_tag;
+mod history;
 mod hostile;
 mod model;
 mod source;

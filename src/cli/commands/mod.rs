@@ -6,9 +6,12 @@ use crate::cli::session::Session;
 use clap::Subcommand;
 
 mod backup;
+mod bench;
+mod cache;
 mod cat;
 mod check;
 mod completions;
+mod config;
 mod forget;
 mod init;
 mod key;
@@ -39,8 +42,18 @@ pub(crate) enum Command {
     Prune(prune::PruneArgs),
     Stats(stats::StatsArgs),
     Key(key::KeyArgs),
+    Cache(cache::CacheArgs),
+    Config(config::ConfigArgs),
+    Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
+}
+
+impl Command {
+    /// Says whether the command is about repositories, and not about the program itself.
+    pub(crate) fn needs_config(&self) -> bool {
+        !matches!(self, Command::Completions(_) | Command::Man(_))
+    }
 }
 
 /// Runs a command.
@@ -60,6 +73,9 @@ pub(crate) fn run(command: &Command, session: &mut Session) -> Result<Exit> {
         Command::Prune(args) => prune::run(args, session),
         Command::Stats(args) => stats::run(args, session),
         Command::Key(args) => key::run(args, session),
+        Command::Cache(args) => cache::run(args, session),
+        Command::Config(args) => config::run(args, session),
+        Command::Bench(args) => bench::run(args, session),
         Command::Completions(args) => completions::run(args, session),
         Command::Man(args) => man::run(args, session),
     }

@@ -2,6 +2,9 @@
 //! binary, in a home of its own and with nothing of the machine's environment.
 
 mod addresses;
+mod bench;
+mod choices;
+mod config;
 mod forget;
 mod history;
 mod passwords;

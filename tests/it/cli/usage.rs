@@ -17,6 +17,9 @@ const COMMANDS: [&str; 15] = [
     "rename",
     "forget",
     "check",
+    "cache",
+    "config",
+    "bench",
     "stats",
     "key",
     "completions",
@@ -83,6 +86,12 @@ fn bad_usage_exits_with_2() {
         &["-r", "gopher://host/", "list"],
         &["list", "--threads", "0"],
         &["man", "frobnicate"],
+        &["bench", "--seconds", "0"],
+        &["bench", "--seconds", "nan"],
+        &["bench", "a", "--files", "3"],
+        &["config"],
+        &["cache"],
+        &["--limit-download", "0", "list"],
     ] {
         let ran = home.run(bad);
         assert_eq!(ran.code, 2, "{bad:?}: {ran:?}");

@@ -3,6 +3,7 @@
 use icecore::backend::Backend;
 use icecore::backend::key::ObjectKey;
 use icecore::backend::memory::MemoryBackend;
+use icecore::backend::wrap::counting::CountingBackend;
 use icecore::base::cancel::Cancel;
 use icecore::base::error::Result;
 use icecore::base::id::BackupId;
@@ -59,9 +60,27 @@ impl World {
         Self::with(false, None)
     }
 
+    /// Opens what is on a backend, with an empty cache.
+    pub(crate) fn on(backend: MemoryBackend) -> Self {
+        let backend = Arc::new(backend);
+        let cache = cache_folder();
+        let place = CachePlace::Kept(cache.path().join("0"));
+        let shared: Arc<dyn Backend> = Arc::clone(&backend) as Arc<dyn Backend>;
+        World {
+            backend,
+            repository: open::open(shared, None, &place).unwrap(),
+            clock: FixedClock::new(Timestamp::new(1_900_000_000, 0)),
+            progress: Collector::default(),
+            cancel: Cancel::new(),
+            threads: 2,
+            cache,
+            password: None,
+        }
+    }
+
     fn with(atomic_create: bool, password: Option<Secret>) -> Self {
         let backend = Arc::new(MemoryBackend::with_atomic_create(atomic_create));
-        let cache = tempfile::tempdir().unwrap();
+        let cache = cache_folder();
         let clock = FixedClock::new(Timestamp::new(1_800_000_000, 0));
         let options =
             CreateOptions { password: password.clone(), cost: CHEAP, ..CreateOptions::default() };
@@ -87,6 +106,18 @@ impl World {
         let place = CachePlace::Kept(self.cache.path().join(count.to_string()));
         let shared: Arc<dyn Backend> = Arc::clone(&self.backend) as Arc<dyn Backend>;
         self.repository = open::open(shared, self.password.as_ref(), &place).unwrap();
+    }
+
+    /// Opens the repository anew on the newest cache, as the next run of the program does, and
+    /// counts what is asked of the backend from now on.
+    pub(crate) fn count_calls(&mut self) -> Arc<CountingBackend> {
+        let count = std::fs::read_dir(self.cache.path()).unwrap().count();
+        let place = CachePlace::Kept(self.cache.path().join((count - 1).to_string()));
+        let shared: Arc<dyn Backend> = Arc::clone(&self.backend) as Arc<dyn Backend>;
+        let counting = Arc::new(CountingBackend::new(shared));
+        let counted: Arc<dyn Backend> = Arc::clone(&counting) as Arc<dyn Backend>;
+        self.repository = open::open(counted, self.password.as_ref(), &place).unwrap();
+        counting
     }
 
     /// Fills every file of the newest cache with what `fill` makes of it, and opens it anew.
@@ -257,4 +288,10 @@ impl World {
     pub(crate) fn object_count(&self) -> usize {
         self.backend.objects().len()
     }
+}
+
+/// Caches of tests lie in memory where the machine has such a place: a thousand backups write
+/// some ten thousand small files.
+fn cache_folder() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }
