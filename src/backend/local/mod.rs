@@ -9,7 +9,7 @@
 //! An object is written to `tmp`, synced, moved to its place, and the place's folder is synced:
 //! a crash leaves a file in `tmp` or the whole object. What people or file managers put among
 //! the objects is left alone: a name that is no key's is never shown. Keys beginning with `tmp`
-//! or `reserve` are refused.
+//! or `reserve` are refused. All that is asked of the file system goes through a [`Disk`].
 
 use crate::backend::Backend;
 use crate::backend::Capabilities;
@@ -17,6 +17,11 @@ use crate::backend::Listed;
 use crate::backend::ObjectInfo;
 use crate::backend::key::FolderKey;
 use crate::backend::key::ObjectKey;
+use crate::backend::local::disk::Disk;
+use crate::backend::local::disk::DiskFile;
+use crate::backend::local::disk::DiskKind;
+use crate::backend::local::disk::RealDisk;
+use crate::backend::local::disk::has_no_links;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
@@ -25,28 +30,17 @@ use crate::base::id::to_hex;
 use crate::base::limits::MIB;
 use crate::base::path::display;
 use crate::base::sys;
-use crate::base::time::Timestamp;
-use rustix::fs::CWD;
-use rustix::fs::OFlags;
-use rustix::fs::RenameFlags;
-use rustix::io::Errno;
 use std::collections::HashSet;
-use std::fs::DirBuilder;
-use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
 use std::io::ErrorKind as Io;
-use std::io::Read;
-use std::io::Write;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::fs::FileExt;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::Mutex;
+
+pub mod disk;
 
 /// Where objects are written before they are moved to their places.
 const TEMPORARY: &str = "tmp";
@@ -54,15 +48,13 @@ const TEMPORARY: &str = "tmp";
 const RESERVE: &str = "reserve";
 /// Enough for the tombstone, void and floor objects of a prune, small beside any repository.
 const RESERVE_BYTES: usize = MIB;
-/// Only the owner sees what is kept.
-const FOLDER_MODE: u32 = 0o700;
-const FILE_MODE: u32 = 0o600;
 /// Requests at a time that a disk makes use of.
 const PARALLEL: usize = 4;
 
 /// Objects as files below one folder.
 #[derive(Debug)]
 pub struct LocalBackend {
+    disk: Arc<dyn Disk>,
     root: PathBuf,
     /// Folders that this process has made or found, and synced with all above them. As another
     /// process may have made a folder and died before syncing, finding it is not enough.
@@ -82,13 +74,21 @@ impl LocalBackend {
     /// # Errors
     /// `NotFound` when it is not there, `InvalidInput` when it is no folder.
     pub fn open(path: &Path) -> Result<Self> {
+        LocalBackend::open_on(Arc::new(RealDisk), path)
+    }
+
+    /// Opens a folder that is there, on a disk.
+    ///
+    /// # Errors
+    /// Those of [`LocalBackend::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
         let root = absolute(path)?;
-        let metadata = std::fs::metadata(&root).map_err(|e| failed("open", &root, e))?;
-        if !metadata.is_dir() {
+        let look = disk.look(&root).map_err(|e| failed("open", &root, e))?;
+        if look.kind != DiskKind::Folder {
             let message = format!("cannot open {}: it is no folder", shown(&root));
             return Err(Error::invalid(message).at(Origin::Repository));
         }
-        Ok(LocalBackend { root, durable: Mutex::default() })
+        Ok(LocalBackend { disk, root, durable: Mutex::default() })
     }
 
     /// Makes the folder, and those above it, where they are missing, and opens it.
@@ -96,16 +96,24 @@ impl LocalBackend {
     /// # Errors
     /// `Denied`, `Full`, ...; `InvalidInput` when there is something that is no folder.
     pub fn create(path: &Path) -> Result<Self> {
+        LocalBackend::create_on(Arc::new(RealDisk), path)
+    }
+
+    /// Makes the folder, and those above it, where they are missing, and opens it, on a disk.
+    ///
+    /// # Errors
+    /// Those of [`LocalBackend::create`].
+    pub fn create_on(disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
         let root = absolute(path)?;
         let above: Vec<&Path> = root.ancestors().collect();
         for folder in above.into_iter().rev() {
-            if !folder.exists() && make_folder(folder)? {
-                sync_parent(folder)?;
+            if disk.look(folder).is_err() && make_folder(&*disk, folder)? {
+                sync_parent(&*disk, folder)?;
             }
         }
-        let backend = LocalBackend::open(&root)?;
-        if make_folder(&backend.root.join(TEMPORARY))? {
-            sync_folder(&backend.root)?;
+        let backend = LocalBackend::open_on(disk, &root)?;
+        if make_folder(&*backend.disk, &backend.root.join(TEMPORARY))? {
+            sync_folder(&*backend.disk, &backend.root)?;
         }
         Ok(backend)
     }
@@ -118,14 +126,14 @@ impl LocalBackend {
     /// Those of `put`.
     pub fn create_reserve(&self) -> Result<()> {
         let place = self.root.join(RESERVE);
-        if place.exists() {
+        if self.disk.look(&place).is_ok() {
             return Ok(());
         }
         // Random, as a file system may compress zeros to nothing.
         let mut bytes = vec![0; RESERVE_BYTES];
         sys::fill_random(&mut bytes)?;
         self.write_into(&place, &bytes, Taken::Replace)?;
-        sync_folder(&self.root)
+        sync_folder(&*self.disk, &self.root)
     }
 
     /// Gives the space up, and says whether there was any.
@@ -134,8 +142,8 @@ impl LocalBackend {
     /// As the file system says.
     pub fn release_reserve(&self) -> Result<bool> {
         let place = self.root.join(RESERVE);
-        match std::fs::remove_file(&place) {
-            Ok(()) => sync_folder(&self.root).map(|()| true),
+        match self.disk.remove(&place) {
+            Ok(()) => sync_folder(&*self.disk, &self.root).map(|()| true),
             Err(e) if e.kind() == Io::NotFound => Ok(false),
             Err(e) => Err(failed("remove", &place, e)),
         }
@@ -165,7 +173,7 @@ impl LocalBackend {
             other => other,
         };
         outcome?;
-        sync_folder(&self.root.join(folder.as_str()))
+        sync_folder(&*self.disk, &self.root.join(folder.as_str()))
     }
 
     /// Makes a folder and those above it, and syncs what holds them, once per process.
@@ -177,8 +185,8 @@ impl LocalBackend {
         for part in folder.as_str().split('/').filter(|part| !part.is_empty()) {
             let above = path.clone();
             path.push(part);
-            make_folder(&path)?;
-            sync_folder(&above)?;
+            make_folder(&*self.disk, &path)?;
+            sync_folder(&*self.disk, &above)?;
         }
         self.lock_durable().insert(folder.clone());
         Ok(())
@@ -191,12 +199,12 @@ impl LocalBackend {
     fn write_into(&self, place: &Path, bytes: &[u8], taken: Taken) -> Result<()> {
         let temporary = self.write_temporary(bytes)?;
         let outcome = match taken {
-            Taken::Replace => std::fs::rename(&temporary, place),
-            Taken::Refuse => create_from(&temporary, place),
+            Taken::Replace => self.disk.rename(&temporary, place),
+            Taken::Refuse => create_from(&*self.disk, &temporary, place),
         };
         outcome.map_err(|e| {
             // What cannot be removed is garbage in `tmp`, where garbage may lie.
-            let _ = std::fs::remove_file(&temporary);
+            let _ = self.disk.remove(&temporary);
             failed("store", place, e)
         })
     }
@@ -205,19 +213,18 @@ impl LocalBackend {
     fn write_temporary(&self, bytes: &[u8]) -> Result<PathBuf> {
         let folder = self.root.join(TEMPORARY);
         let path = folder.join(to_hex(&sys::random::<16>()?));
-        let create = || OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path);
-        let opened = match create() {
+        let opened = match self.disk.create(&path) {
             Err(e) if e.kind() == Io::NotFound => {
                 self.check_root()?;
-                make_folder(&folder)?;
-                create()
+                make_folder(&*self.disk, &folder)?;
+                self.disk.create(&path)
             }
             other => other,
         };
         let mut file = opened.map_err(|e| failed("write", &path, e))?;
-        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        let written = file.write(bytes).and_then(|()| file.sync());
         written.map_err(|e| {
-            let _ = std::fs::remove_file(&path);
+            let _ = self.disk.remove(&path);
             failed("write", &path, e)
         })?;
         Ok(path)
@@ -225,7 +232,7 @@ impl LocalBackend {
 
     /// A disk that was taken away must not look like an empty repository.
     fn check_root(&self) -> Result<()> {
-        match std::fs::metadata(&self.root) {
+        match self.disk.look(&self.root) {
             Ok(_) => Ok(()),
             Err(e) => {
                 let message = format!("cannot reach {}", self.location());
@@ -235,7 +242,7 @@ impl LocalBackend {
         }
     }
 
-    fn open_object(&self, key: &ObjectKey) -> Result<(File, u64)> {
+    fn open_object(&self, key: &ObjectKey) -> Result<(Box<dyn DiskFile>, u64)> {
         let place = self.place(key.as_str())?;
         let fail = |e: io::Error| {
             if !is_missing(&e) {
@@ -244,14 +251,13 @@ impl LocalBackend {
             let gone = self.check_root().err();
             gone.unwrap_or_else(|| failed("read", &place, Io::NotFound.into()))
         };
-        // Without waiting: a foreign pipe under a key's name must not hang a restore.
-        let flags = OFlags::NONBLOCK.bits().cast_signed();
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(&place).map_err(fail)?;
-        let metadata = file.metadata().map_err(fail)?;
-        if !metadata.is_file() {
+        // A foreign pipe under a key's name does not hang this: nothing is waited for.
+        let file = self.disk.open(&place).map_err(fail)?;
+        let look = file.look().map_err(fail)?;
+        if look.kind != DiskKind::File {
             return Err(fail(Io::NotFound.into()));
         }
-        Ok((file, metadata.len()))
+        Ok((file, look.size))
     }
 
     fn too_long(&self, key: &ObjectKey, bytes_max: usize) -> Error {
@@ -263,8 +269,8 @@ impl LocalBackend {
     /// Returns the names of keys in a folder, each once; none when it is missing.
     fn names_in(&self, folder: &FolderKey) -> Result<Vec<String>> {
         let path = self.root.join(folder.as_str());
-        let entries = match std::fs::read_dir(&path) {
-            Ok(entries) => entries,
+        let found = match self.disk.names(&path) {
+            Ok(found) => found,
             Err(e) if is_missing(&e) => {
                 self.check_root()?;
                 return Ok(Vec::new());
@@ -272,9 +278,8 @@ impl LocalBackend {
             Err(e) => return Err(failed("list", &path, e)),
         };
         let mut names = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(|e| failed("list", &path, e))?;
-            let name = entry.file_name().into_string().unwrap_or_default();
+        for name in found {
+            let name = name.into_string().unwrap_or_default();
             let is_key = !name.contains('/') && folder.object(&name).is_ok();
             let is_ours = *folder == FolderKey::top() && (name == TEMPORARY || name == RESERVE);
             if is_key && !is_ours {
@@ -291,20 +296,19 @@ impl LocalBackend {
     fn row(&self, folder: &FolderKey, name: &str) -> Result<Option<Listed>> {
         let key = folder.object(name)?;
         let path = self.root.join(key.as_str());
-        let metadata = match std::fs::metadata(&path) {
-            Ok(metadata) => metadata,
+        let look = match self.disk.look(&path) {
+            Ok(look) => look,
             Err(e) if is_missing(&e) => return Ok(None),
             Err(e) => return Err(failed("list", &path, e)),
         };
-        if metadata.is_dir() {
-            return Ok(Some(Listed::Folder(folder.folder(name)?)));
-        }
-        if !metadata.is_file() {
-            return Ok(None);
-        }
-        let nanos = u32::try_from(metadata.mtime_nsec()).unwrap_or(0);
-        let modified = Some(Timestamp::new(metadata.mtime(), nanos));
-        Ok(Some(Listed::Object(ObjectInfo { key, size: metadata.len(), modified })))
+        Ok(match look.kind {
+            DiskKind::Folder => Some(Listed::Folder(folder.folder(name)?)),
+            DiskKind::File => {
+                let modified = Some(look.modified);
+                Some(Listed::Object(ObjectInfo { key, size: look.size, modified }))
+            }
+            DiskKind::Other => None,
+        })
     }
 }
 
@@ -326,7 +330,7 @@ impl Backend for LocalBackend {
     }
 
     fn get(&self, key: &ObjectKey, bytes_max: usize) -> Result<Vec<u8>> {
-        let (file, size) = self.open_object(key)?;
+        let (mut file, size) = self.open_object(key)?;
         let too_long = || self.too_long(key, bytes_max);
         let expected = usize::try_from(size).map_err(|_| too_long())?;
         if expected > bytes_max {
@@ -334,7 +338,7 @@ impl Backend for LocalBackend {
         }
         let mut bytes = Vec::with_capacity(expected);
         // One byte more than allowed, as a foreign file may grow under our hands.
-        let read = file.take((bytes_max as u64).saturating_add(1)).read_to_end(&mut bytes);
+        let read = file.read_to_end((bytes_max as u64).saturating_add(1), &mut bytes);
         read.map_err(|e| failed("read", &self.root.join(key.as_str()), e))?;
         if bytes.len() > bytes_max {
             return Err(too_long());
@@ -363,7 +367,7 @@ impl Backend for LocalBackend {
             return Err(ends_early());
         }
         let mut bytes = vec![0; length];
-        match file.read_exact_at(&mut bytes, range.start) {
+        match file.read_at(&mut bytes, range.start) {
             Ok(()) => Ok(bytes),
             Err(e) if e.kind() == Io::UnexpectedEof => Err(ends_early()),
             Err(e) => Err(failed("read", &path, e)),
@@ -372,8 +376,8 @@ impl Backend for LocalBackend {
 
     fn stat(&self, key: &ObjectKey) -> Result<Option<u64>> {
         let place = self.place(key.as_str())?;
-        match std::fs::metadata(&place) {
-            Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
+        match self.disk.look(&place) {
+            Ok(look) => Ok((look.kind == DiskKind::File).then_some(look.size)),
             Err(e) if is_missing(&e) => self.check_root().map(|()| None),
             Err(e) => Err(failed("look at", &place, e)),
         }
@@ -394,8 +398,8 @@ impl Backend for LocalBackend {
 
     fn delete(&self, key: &ObjectKey) -> Result<()> {
         let place = self.place(key.as_str())?;
-        match std::fs::remove_file(&place) {
-            Ok(()) => sync_folder(&self.root.join(key.folder().as_str())),
+        match self.disk.remove(&place) {
+            Ok(()) => sync_folder(&*self.disk, &self.root.join(key.folder().as_str())),
             Err(e) if is_missing(&e) || e.kind() == Io::IsADirectory => self.check_root(),
             Err(e) => Err(failed("delete", &place, e)),
         }
@@ -404,39 +408,26 @@ impl Backend for LocalBackend {
 
 /// Gives a temporary file its place unless the place is taken; afterwards it is in `tmp` no more,
 /// unless this fails.
-fn create_from(temporary: &Path, place: &Path) -> io::Result<()> {
-    match std::fs::hard_link(temporary, place) {
+fn create_from(disk: &dyn Disk, temporary: &Path, place: &Path) -> io::Result<()> {
+    match disk.link(temporary, place) {
         Ok(()) => {
             // The object is stored; a second name in `tmp` that stays is garbage.
-            let _ = std::fs::remove_file(temporary);
+            let _ = disk.remove(temporary);
             Ok(())
         }
-        Err(e) if has_no_links(&e) => move_unless_taken(temporary, place),
+        Err(e) if has_no_links(&e) => disk.rename_new(temporary, place),
         // Over NFS the first answer may have been lost and the request sent again.
-        Err(e) if e.kind() == Io::AlreadyExists && is_same_file(temporary, place) => {
-            let _ = std::fs::remove_file(temporary);
+        Err(e) if e.kind() == Io::AlreadyExists && is_same_file(disk, temporary, place) => {
+            let _ = disk.remove(temporary);
             Ok(())
         }
         Err(e) => Err(e),
     }
 }
 
-fn move_unless_taken(temporary: &Path, place: &Path) -> io::Result<()> {
-    rustix::fs::renameat_with(CWD, temporary, CWD, place, RenameFlags::NOREPLACE)
-        .map_err(io::Error::from)
-}
-
-/// How file systems without hard links answer (FAT: EPERM).
-fn has_no_links(e: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(e),
-        Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK)
-    )
-}
-
-fn is_same_file(one: &Path, other: &Path) -> bool {
-    match (std::fs::metadata(one), std::fs::metadata(other)) {
-        (Ok(one), Ok(other)) => one.dev() == other.dev() && one.ino() == other.ino(),
+fn is_same_file(disk: &dyn Disk, one: &Path, other: &Path) -> bool {
+    match (disk.look(one), disk.look(other)) {
+        (Ok(one), Ok(other)) => one.identity == other.identity,
         _ => false,
     }
 }
@@ -446,29 +437,25 @@ fn is_missing(e: &io::Error) -> bool {
 }
 
 /// Makes one folder and says whether it was missing.
-fn make_folder(path: &Path) -> Result<bool> {
-    match DirBuilder::new().mode(FOLDER_MODE).create(path) {
+fn make_folder(disk: &dyn Disk, path: &Path) -> Result<bool> {
+    match disk.make_folder(path) {
         Ok(()) => Ok(true),
-        Err(e) if e.kind() == Io::AlreadyExists && path.is_dir() => Ok(false),
+        Err(e) if e.kind() == Io::AlreadyExists && is_folder(disk, path) => Ok(false),
         Err(e) => Err(failed("make", path, e)),
     }
 }
 
-fn sync_parent(path: &Path) -> Result<()> {
-    path.parent().map_or(Ok(()), sync_folder)
+fn is_folder(disk: &dyn Disk, path: &Path) -> bool {
+    disk.look(path).is_ok_and(|look| look.kind == DiskKind::Folder)
+}
+
+fn sync_parent(disk: &dyn Disk, path: &Path) -> Result<()> {
+    path.parent().map_or(Ok(()), |parent| sync_folder(disk, parent))
 }
 
 /// Makes the names in a folder durable.
-fn sync_folder(path: &Path) -> Result<()> {
-    let synced = File::open(path).and_then(|folder| folder.sync_all());
-    match synced {
-        Ok(()) => Ok(()),
-        // Some network file systems cannot sync folders; there is nothing more to do there.
-        Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::INVAL | Errno::OPNOTSUPP)) => {
-            Ok(())
-        }
-        Err(e) => Err(failed("sync", path, e)),
-    }
+fn sync_folder(disk: &dyn Disk, path: &Path) -> Result<()> {
+    disk.sync_folder(path).map_err(|e| failed("sync", path, e))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
@@ -486,6 +473,8 @@ fn failed(doing: &str, path: &Path, e: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::local::disk::FILE_MODE;
+    use crate::backend::local::disk::FOLDER_MODE;
     use std::os::unix::fs::PermissionsExt;
 
     fn key(text: &str) -> ObjectKey {
@@ -579,21 +568,5 @@ mod tests {
         backend.put(&key("packs/ab/c"), b"1").expect("stored again");
 
         assert_eq!(backend.get(&key("packs/ab/c"), 1).expect("there"), b"1");
-    }
-
-    #[test]
-    fn without_hard_links_a_taken_place_is_still_refused() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (one, two) = (folder.path().join("one"), folder.path().join("two"));
-        let place = folder.path().join("place");
-        std::fs::write(&one, "1").expect("written");
-        std::fs::write(&two, "2").expect("written");
-
-        move_unless_taken(&one, &place).expect("free");
-        let refused = move_unless_taken(&two, &place).expect_err("taken");
-
-        assert_eq!(refused.kind(), Io::AlreadyExists);
-        assert_eq!(std::fs::read(&place).expect("there"), b"1");
-        assert!(has_no_links(&Errno::PERM.into()) && !has_no_links(&refused));
     }
 }
