@@ -78,6 +78,8 @@ impl Transaction {
         let store = dataset.repository().store();
         loop {
             let numbers = dataset.newest_numbers()?;
+            // What is remembered must not be taken back by a power cut.
+            store.settle()?;
             remember_highest(dataset, numbers.next())?;
             let parent = dataset.newest(&numbers)?.map(Arc::new);
             let parent_number = parent.as_ref().map(|parent| parent.header.number);
@@ -275,6 +277,8 @@ impl Transaction {
     pub fn commit(self, header: &Header) -> Result<Committed> {
         let sealed = self.seal(header)?;
         let store = self.repository().store().clone();
+        // Names, parent, indexes and packs that others have put, and may have died before syncing.
+        store.settle()?;
         let committed = if store.is_class_a() {
             let key = layout::header(&self.dataset.id(), self.number)?;
             store.put_new_bytes(ObjectKind::Backup, &key, &sealed)

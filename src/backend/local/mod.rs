@@ -22,6 +22,10 @@ use crate::backend::local::disk::DiskFile;
 use crate::backend::local::disk::DiskKind;
 use crate::backend::local::disk::RealDisk;
 use crate::backend::local::disk::has_no_links;
+use crate::backend::local::durable::Durable;
+use crate::backend::local::durable::make_folder;
+use crate::backend::local::durable::make_root;
+use crate::backend::local::durable::sync_folder;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
@@ -30,7 +34,6 @@ use crate::base::id::to_hex;
 use crate::base::limits::MIB;
 use crate::base::path::display;
 use crate::base::sys;
-use std::collections::HashSet;
 use std::io;
 use std::io::ErrorKind as Io;
 use std::ops::Range;
@@ -38,9 +41,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::Mutex;
 
 pub mod disk;
+mod durable;
 
 /// Where objects are written before they are moved to their places.
 const TEMPORARY: &str = "tmp";
@@ -56,9 +59,7 @@ const PARALLEL: usize = 4;
 pub struct LocalBackend {
     disk: Arc<dyn Disk>,
     root: PathBuf,
-    /// Folders that this process has made or found, and synced with all above them. As another
-    /// process may have made a folder and died before syncing, finding it is not enough.
-    durable: Mutex<HashSet<FolderKey>>,
+    durable: Durable,
 }
 
 /// What to do when the place is taken.
@@ -88,7 +89,8 @@ impl LocalBackend {
             let message = format!("cannot open {}: it is no folder", shown(&root));
             return Err(Error::invalid(message).at(Origin::Repository));
         }
-        Ok(LocalBackend { disk, root, durable: Mutex::default() })
+        let durable = Durable::new(Arc::clone(&disk), &root);
+        Ok(LocalBackend { disk, root, durable })
     }
 
     /// Makes the folder, and those above it, where they are missing, and opens it.
@@ -105,16 +107,10 @@ impl LocalBackend {
     /// Those of [`LocalBackend::create`].
     pub fn create_on(disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
         let root = absolute(path)?;
-        let above: Vec<&Path> = root.ancestors().collect();
-        for folder in above.into_iter().rev() {
-            if disk.look(folder).is_err() && make_folder(&*disk, folder)? {
-                sync_parent(&*disk, folder)?;
-            }
-        }
+        make_root(&*disk, &root)?;
         let backend = LocalBackend::open_on(disk, &root)?;
-        if make_folder(&*backend.disk, &backend.root.join(TEMPORARY))? {
-            sync_folder(&*backend.disk, &backend.root)?;
-        }
+        // Not synced: nothing is promised of it, and a write makes it where it is missing.
+        make_folder(&*backend.disk, &backend.root.join(TEMPORARY))?;
         Ok(backend)
     }
 
@@ -161,39 +157,19 @@ impl LocalBackend {
     fn store(&self, key: &ObjectKey, bytes: &[u8], taken: Taken) -> Result<()> {
         let place = self.place(key.as_str())?;
         let folder = key.folder();
-        self.make_durable(&folder)?;
+        self.durable.make(&folder)?;
         let outcome = self.write_into(&place, bytes, taken);
         let outcome = match outcome {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 // Somebody removed an empty folder since: make it again, once.
-                self.lock_durable().clear();
-                self.make_durable(&folder)?;
+                self.durable.forget_made();
+                self.durable.make(&folder)?;
                 self.write_into(&place, bytes, taken)
             }
             other => other,
         };
         outcome?;
         sync_folder(&*self.disk, &self.root.join(folder.as_str()))
-    }
-
-    /// Makes a folder and those above it, and syncs what holds them, once per process.
-    fn make_durable(&self, folder: &FolderKey) -> Result<()> {
-        if self.lock_durable().contains(folder) {
-            return Ok(());
-        }
-        let mut path = self.root.clone();
-        for part in folder.as_str().split('/').filter(|part| !part.is_empty()) {
-            let above = path.clone();
-            path.push(part);
-            make_folder(&*self.disk, &path)?;
-            sync_folder(&*self.disk, &above)?;
-        }
-        self.lock_durable().insert(folder.clone());
-        Ok(())
-    }
-
-    fn lock_durable(&self) -> std::sync::MutexGuard<'_, HashSet<FolderKey>> {
-        self.durable.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     fn write_into(&self, place: &Path, bytes: &[u8], taken: Taken) -> Result<()> {
@@ -257,6 +233,7 @@ impl LocalBackend {
         if look.kind != DiskKind::File {
             return Err(fail(Io::NotFound.into()));
         }
+        self.durable.show(key.folder());
         Ok((file, look.size))
     }
 
@@ -377,7 +354,11 @@ impl Backend for LocalBackend {
     fn stat(&self, key: &ObjectKey) -> Result<Option<u64>> {
         let place = self.place(key.as_str())?;
         match self.disk.look(&place) {
-            Ok(look) => Ok((look.kind == DiskKind::File).then_some(look.size)),
+            Ok(look) if look.kind == DiskKind::File => {
+                self.durable.show(key.folder());
+                Ok(Some(look.size))
+            }
+            Ok(_) => Ok(None),
             Err(e) if is_missing(&e) => self.check_root().map(|()| None),
             Err(e) => Err(failed("look at", &place, e)),
         }
@@ -388,12 +369,20 @@ impl Backend for LocalBackend {
         if first == TEMPORARY || first == RESERVE {
             return Ok(());
         }
-        for name in self.names_in(folder)? {
+        let names = self.names_in(folder)?;
+        if !names.is_empty() {
+            self.durable.show(folder.clone());
+        }
+        for name in names {
             if let Some(row) = self.row(folder, &name)? {
                 visit(row)?;
             }
         }
         Ok(())
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.durable.settle()
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<()> {
@@ -434,28 +423,6 @@ fn is_same_file(disk: &dyn Disk, one: &Path, other: &Path) -> bool {
 
 fn is_missing(e: &io::Error) -> bool {
     matches!(e.kind(), Io::NotFound | Io::NotADirectory)
-}
-
-/// Makes one folder and says whether it was missing.
-fn make_folder(disk: &dyn Disk, path: &Path) -> Result<bool> {
-    match disk.make_folder(path) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == Io::AlreadyExists && is_folder(disk, path) => Ok(false),
-        Err(e) => Err(failed("make", path, e)),
-    }
-}
-
-fn is_folder(disk: &dyn Disk, path: &Path) -> bool {
-    disk.look(path).is_ok_and(|look| look.kind == DiskKind::Folder)
-}
-
-fn sync_parent(disk: &dyn Disk, path: &Path) -> Result<()> {
-    path.parent().map_or(Ok(()), |parent| sync_folder(disk, parent))
-}
-
-/// Makes the names in a folder durable.
-fn sync_folder(disk: &dyn Disk, path: &Path) -> Result<()> {
-    disk.sync_folder(path).map_err(|e| failed("sync", path, e))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
