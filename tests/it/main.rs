@@ -4,6 +4,7 @@
 
 mod backend;
 mod cli;
+mod crash;
 mod end_to_end;
 mod engine_backup;
 mod engine_backup_trouble;
@@ -11,6 +12,7 @@ mod engine_check;
 mod engine_restore;
 mod engine_restore_over;
 mod engine_restore_trouble;
+mod kill;
 mod model;
 mod source;
 mod support;
