@@ -148,6 +148,8 @@ impl Repository {
         let folder = self.name_folder(name)?;
         let key = folder.object(&revision.to_string())?;
         let record = NameRecord { name: name.clone(), dataset: Some(id), written: now };
+        // The first thing in a repository must not outlive the config of an init that was killed.
+        self.store().settle()?;
         if self.store().is_class_a() {
             self.store().put_new(ObjectKind::Name, &key, &record)?;
         } else {
@@ -322,7 +324,9 @@ impl Dataset {
                 .hint("`icecore check` says what is affected")
                 .at(Origin::Repository)
         })?;
-        if !is_cached {
+        // A header that a power cut takes back leaves its number to another one, which the cache
+        // must not hide.
+        if !is_cached && store.settle().is_ok() {
             self.repository.cache().write(&cached_name, &bytes);
         }
         Ok(opened)

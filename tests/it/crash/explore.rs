@@ -229,9 +229,8 @@ impl Recording {
         self.scenes_at(self.moments(), visit);
     }
 
-    /// Hands over the states that a cut may leave right after each deed.
     pub(super) fn scenes_after_deeds(&self, visit: &mut dyn FnMut(Scene)) {
-        self.scenes_at(self.begins[1..].iter().map(|(at, _)| *at), visit);
+        self.scenes_at(self.begins.iter().map(|(at, _)| *at), visit);
     }
 
     fn scene(&self, position: usize, cut: &Cut<'_>, choice: &Choice) -> Scene {
