@@ -103,14 +103,17 @@ fn whatever_a_power_cut_leaves_is_sound() {
     let wanted = number("ICECORE_CRASH_STATES").unwrap_or(0);
     let only = std::env::var("ICECORE_CRASH_ONLY").ok();
     let mut stage = Stage::new(only.clone());
-    for seed in first.. {
+    'seeds: for seed in first.. {
         for workload in WORKLOADS {
             let before = stage.count();
             let sound = explore(workload, seed, wanted > 0, &mut stage);
             sound.unwrap_or_else(|violation| panic!("{violation}"));
             eprintln!("seed {seed}, {}: {} states", workload.name, stage.count() - before);
+            if wanted > 0 && stage.count() >= wanted {
+                break 'seeds;
+            }
         }
-        if stage.count() >= wanted {
+        if wanted == 0 {
             break;
         }
     }
