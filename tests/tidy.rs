@@ -51,7 +51,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("nix", &["source/local"]),
     ("rayon", &["engine/"]),
     ("rpassword", &["config/", "cli/"]),
-    ("rustix", &["base/sys.rs", "source/local", "target/local", "backend/local.rs"]),
+    ("rustix", &["base/sys.rs", "source/local", "target/local", "backend/local/disk.rs"]),
     ("serde", &[""]),
     ("serde_json", &["cli/"]),
     ("signal_hook", &["cli/"]),

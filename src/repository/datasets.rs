@@ -144,6 +144,8 @@ impl Repository {
         let folder = self.name_folder(name)?;
         let key = folder.object(&revision.to_string())?;
         let record = NameRecord { name: name.clone(), dataset: Some(id), written: now };
+        // The first thing in a repository must not outlive the config of an init that was killed.
+        self.store().settle()?;
         self.store().put_first(ObjectKind::Name, &key, &record)?;
         self.dataset(name)
     }

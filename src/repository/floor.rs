@@ -26,6 +26,7 @@ impl Dataset {
         let held = leases.values().filter(|seen| seen.record.dataset == self.id());
         let lowest_held = held.filter_map(|seen| seen.record.number).min();
         let numbers = self.all_numbers()?;
+        self.repository().store().settle()?;
         // A number that a writer may still commit must not fall below the floor.
         let highest = lowest_held.map_or(numbers.next(), |held| held.min(numbers.next()));
         let may_go = |n: &&BackupId| **n < highest && !numbers.is_below_floor(**n);
@@ -65,6 +66,8 @@ impl Dataset {
     fn sweep_below_floor(&self) -> Result<u64> {
         let numbers = self.all_numbers()?;
         let store = self.repository().store();
+        // The floor may be another prune's.
+        store.settle()?;
         let mut went = 0;
         for n in numbers.all_listed().filter(|n| numbers.is_below_floor(*n)) {
             if numbers.is_taken(n) {

@@ -324,6 +324,16 @@ impl IndexView {
         found.next()
     }
 
+    /// Returns the number of the first row of a block, and that row.
+    pub fn first_row(&self, block: &BlockId) -> Option<(usize, BlockRow)> {
+        let mut found =
+            self.segments.iter().zip(&self.starts).filter_map(|((_, segment), start)| {
+                let position = segment.position(block)?;
+                Some((start + position, segment.row(position)?.1))
+            });
+        found.next()
+    }
+
     /// Returns all copies of a block; one that several objects name comes once.
     pub fn copies(&self, block: &BlockId) -> Vec<Location> {
         let mut found: Vec<Location> = Vec::new();

@@ -48,7 +48,11 @@ pub(crate) fn read<T>(
     }
     let bytes = repository.store().get_bytes(kind, key)?;
     let opened = open(&bytes)?;
-    if let Some(name) = name {
+    // A header that a power cut takes back leaves its number to another one, which the cache must
+    // not hide.
+    if let Some(name) = name
+        && repository.store().settle().is_ok()
+    {
         repository.cache().write(&name, &bytes);
     }
     Ok(opened)

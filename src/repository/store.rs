@@ -168,6 +168,17 @@ impl Store {
         Ok(objects)
     }
 
+    /// Makes durable all that was shown of the repository, before anything leans on it for good.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn settle(&self) -> Result<()> {
+        let settled = self.backend.settle();
+        settled.map_err(|e| {
+            e.context("cannot make durable what is in the repository").at(Origin::Repository)
+        })
+    }
+
     /// Deletes an object.
     ///
     /// # Errors

@@ -25,12 +25,11 @@ use crate::repository::Repository;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
 use crate::repository::doom::Tombstones;
+use crate::repository::fence::Observer;
 use crate::repository::history::Snapshot;
 use crate::repository::layout;
 use crate::repository::lease;
 use crate::repository::lease::Lease;
-use crate::repository::lease::SeenLease;
-use crate::repository::lease::Standing;
 use crate::repository::names::NameIndex;
 use crate::repository::names::NamePlace;
 use std::collections::HashMap;
@@ -81,6 +80,8 @@ impl Transaction {
         let store = dataset.repository().store();
         loop {
             let numbers = dataset.newest_numbers()?;
+            // What is remembered must not be taken back by a power cut.
+            store.settle()?;
             remember_highest(dataset, numbers.next())?;
             let parent = dataset.newest(&numbers)?.map(Arc::new);
             let parent_number = parent.as_ref().map(|parent| parent.header.number);
@@ -88,7 +89,7 @@ impl Transaction {
             let purpose = format!("backup of {}", dataset.name());
             let lease =
                 Lease::take(store, dataset.id(), Some(number), parent_number, &purpose, now)?;
-            if let Err(e) = refuse_busy(dataset, &lease) {
+            if let Err(e) = refuse_busy(dataset, &lease, now) {
                 lease.give_back();
                 return Err(e);
             }
@@ -278,6 +279,8 @@ impl Transaction {
     pub fn commit(self, header: &Header) -> Result<Committed> {
         let sealed = self.seal(header)?;
         let store = self.repository().store().clone();
+        // Names, parent, indexes and packs that others have put, and may have died before syncing.
+        store.settle()?;
         let committed = if store.is_class_a() {
             let key = layout::header(&self.dataset.id(), self.number)?;
             store.put_new_bytes(ObjectKind::Backup, &key, &sealed)
@@ -336,7 +339,7 @@ impl Transaction {
 }
 
 /// Refuses to begin while another writer is at work on the dataset.
-fn refuse_busy(dataset: &Dataset, own: &Lease) -> Result<()> {
+fn refuse_busy(dataset: &Dataset, own: &Lease, now: Timestamp) -> Result<()> {
     let store = dataset.repository().store();
     let seen = lease::list(store)?;
     let store_now = seen.get(&own.id()).and_then(|own| own.last_sign);
@@ -349,8 +352,12 @@ fn refuse_busy(dataset: &Dataset, own: &Lease) -> Result<()> {
     for other in writers {
         // Without an atomic create two could commit one number, so there anybody counts who is not
         // over; of two who look at once both may go, never none.
-        let counts =
-            if store.is_class_a() { other.is_fresh(store_now) } else { !is_over(dataset, other)? };
+        let counts = if store.is_class_a() {
+            other.is_fresh(store_now)
+        } else {
+            // One that died is ended, as its header could still appear at the same number.
+            !dataset.repository().end_lease(other, &Observer { now, store_now, ended: &[] })?
+        };
         if counts {
             at_work = Some(other);
         }
@@ -365,19 +372,6 @@ fn refuse_busy(dataset: &Dataset, own: &Lease) -> Result<()> {
         other.record.taken.to_local_text()
     );
     Err(Error::new(ErrorKind::Busy, message).hint("wait until it is done, then try again"))
-}
-
-/// Class B: says whether a writer can no longer commit: it has, it was told so, or it is dead for
-/// certain.
-fn is_over(dataset: &Dataset, other: &SeenLease) -> Result<bool> {
-    let store = dataset.repository().store();
-    if other.is_certainly_dead() || other.standing(store)? == Standing::Void {
-        return Ok(true);
-    }
-    let Some(number) = other.record.number else { return Ok(true) };
-    let key = layout::header_of_lease(&dataset.id(), number, &other.record.lease)?;
-    let there = dataset.repository().store().backend().stat(&key);
-    Ok(there.map_err(|e| e.at(Origin::Repository))?.is_some())
 }
 
 /// Keeps the highest number seen, and refuses a store that shows less than it has shown before.

@@ -5,6 +5,7 @@
 mod backend;
 mod cache;
 mod cli;
+mod crash;
 mod end_to_end;
 mod engine_backup;
 mod engine_backup_trouble;
@@ -18,6 +19,7 @@ mod engine_restore_trouble;
 mod engine_tag;
 mod history;
 mod hostile;
+mod kill;
 mod model;
 mod source;
 mod support;

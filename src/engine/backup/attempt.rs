@@ -282,6 +282,8 @@ impl<'a> Attempt<'a> {
         let numbers = self.dataset.newest_numbers()?;
         let newest = self.dataset.newest(&numbers)?.map(|backup| backup.header.number);
         let still_stands = newest == Some(number);
+        // That the parent is there is promised now, whoever made it.
+        self.dataset.repository().store().settle()?;
         let report = self.report(number, BackupKind::Unchanged, &gathered.counts);
         if let Some(transaction) = self.transaction.into_inner() {
             transaction.abandon();

@@ -355,6 +355,9 @@ impl Work<'_> {
 
     fn doom_and_settle(&mut self, packs: &[PackId], indexes: &[IndexId]) -> Result<()> {
         let store = self.repository.store();
+        if !self.options.end_leases.is_empty() {
+            self.end_leases(&Tombstones::default())?;
+        }
         if packs.is_empty() && indexes.is_empty() && self.report.waits_for.is_empty() {
             // Nothing is doomed; forgotten headers may still go.
             let marked = mark::mark(self.repository, &self.observer(None), self.context)?;

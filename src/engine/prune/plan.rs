@@ -8,7 +8,6 @@ use crate::base::id::IndexId;
 use crate::base::id::PackId;
 use crate::base::limits::SMALL_PACKS_MERGED;
 use crate::engine::prune::marks::Marks;
-use crate::engine::prune::marks::present_in;
 use crate::repository::index::Location;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -140,8 +139,10 @@ fn live_bytes(marks: &Marks, stock: &Stock, location: &Location) -> u64 {
     if first.is_some_and(|first| first != (location.pack.pack, row.offset)) {
         return 0;
     }
-    let stored = u64::from(row.length) + u64::from(row.table_length);
-    (stored * here).div_ceil(u64::from(present_in(row).max(1)))
+    // By bytes, as places differ in length by a thousand times; a table goes with its places.
+    let live = marks.live_bytes(&row.block).clamp(1, u64::from(row.plain_length.max(1)));
+    let content = (u64::from(row.length) * live).div_ceil(u64::from(row.plain_length.max(1)));
+    content + (u64::from(row.table_length) * here).div_ceil(u64::from(row.places.max(1)))
 }
 
 /// Chooses. `unused_max` is the share of the used bytes that may stay unused; packs are filled

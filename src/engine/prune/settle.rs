@@ -68,6 +68,9 @@ pub(super) fn settle(
     marked: &Marked,
     context: &Context<'_>,
 ) -> Result<Settled> {
+    // What the mark has seen, and what tombstones say, must not be taken back by a power cut once
+    // something was deleted for it.
+    repository.store().settle()?;
     let settled = Settled::default();
     let mut work = Settle { repository, marked, context, settled, stuck: BTreeMap::new() };
     let doomed: BTreeSet<PackId> = tombstones.packs().into_iter().collect();
@@ -120,6 +123,7 @@ impl Settle<'_> {
         Ok(left)
     }
 
+    /// Deletes a pack whose copies others may have put and not made durable.
     fn delete_pack(&mut self, pack: &PackId, size: u64) -> Result<()> {
         stock::delete_pack(self.repository.store(), pack)?;
         self.settled.packs_deleted += 1;

@@ -34,7 +34,11 @@ pub(crate) struct Ran {
 
 impl Home {
     pub(crate) fn new() -> Self {
-        Home { folder: Folder::new(), variables: Vec::new() }
+        Home::at(Folder::new())
+    }
+
+    pub(crate) fn at(folder: Folder) -> Self {
+        Home { folder, variables: Vec::new() }
     }
 
     /// Sets a variable for the runs that follow.
