@@ -77,6 +77,14 @@ impl BlockRow {
         place < self.places && byte.is_none_or(|byte| byte >> (place % 8) & 1 == 1)
     }
 
+    /// Returns how many places are in this copy of the block.
+    pub fn places_present(&self) -> u32 {
+        if self.present.is_empty() {
+            return self.places;
+        }
+        (0..self.places).filter(|place| self.has_place(*place)).count() as u32
+    }
+
     fn check(&self, tables_start: u64, footer_start: u64) -> Result<()> {
         let end = u64::from(self.offset) + u64::from(self.length);
         let table_end = u64::from(self.table_offset) + u64::from(self.table_length);

@@ -51,7 +51,34 @@ const VICTIMS: &[Victim] = &[
         commands: &[&["restore", "data@0", "half"], &["backup", "data"]],
         afterwards: restored_over_the_half,
     },
+    Victim {
+        name: "prune",
+        commands: &[&["prune", "--max-unused", "0%", "--force"]],
+        afterwards: pruned_again,
+    },
+    Victim {
+        name: "prune beside a backup",
+        commands: &[&["backup", "data"], &["prune", "--max-unused", "0%", "--force"]],
+        afterwards: pruned_again,
+    },
+    Victim {
+        name: "two prunes at once",
+        commands: &[
+            &["prune", "--max-unused", "0%", "--force"],
+            &["prune", "--max-unused", "0%", "--force"],
+        ],
+        afterwards: pruned_again,
+    },
 ];
+
+/// What a prune has left the next one goes on with, and nothing is lost by either.
+fn pruned_again(play: &Play) {
+    let document = play.home.json(0, &["prune", "--max-unused", "0%", "--force"]);
+    assert_eq!(document["stuck"].as_array().unwrap().len(), 0, "{document}");
+    for dataset in DATASETS {
+        play.home.done(&["check", "--read-data", "--dataset", dataset]);
+    }
+}
 
 /// A restore that was killed is done again over what it left.
 fn restored_over_the_half(play: &Play) {
@@ -156,6 +183,17 @@ impl Play {
         assert!(*kept == files, "{dataset}@{number} is said to hold what is there now");
     }
 
+    /// Lets the oldest backup but one of each dataset go, when there are several.
+    fn forget(&mut self) {
+        for dataset in DATASETS {
+            let numbers: Vec<u64> = self.kept[dataset].keys().copied().collect();
+            if let [_, second, _, ..] = numbers[..] {
+                self.home.done(&["forget", dataset, "--backup", &second.to_string()]);
+                self.kept.get_mut(dataset).unwrap().remove(&second);
+            }
+        }
+    }
+
     fn spawn(&self, command: &[&str]) -> Child {
         let command = [&["--json"], command].concat();
         let mut command = self.home.command(&command);
@@ -219,6 +257,9 @@ impl Play {
 
     fn round(&mut self, victim: &Victim) -> usize {
         DATASETS.into_iter().for_each(|dataset| self.change(dataset));
+        if victim.name.contains("prune") {
+            self.forget();
+        }
         let killed = self.kill(victim);
         self.compare_list();
         self.home.done(&["check", "--read-data"]);

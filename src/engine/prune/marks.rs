@@ -60,7 +60,8 @@ impl Marks {
             self.bits[place / 8] |= 1 << (place % 8);
         }
         let count = u64::from(places.end - places.start).max(1);
-        let average = || u64::from(row.plain_length) * count / u64::from(row.places.max(1));
+        let present = u64::from(row.places_present().max(1));
+        let average = || u64::from(row.plain_length) * count / present;
         self.count(rank, bytes.unwrap_or_else(average).saturating_mul(fresh) / count);
         true
     }

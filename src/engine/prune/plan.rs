@@ -139,10 +139,15 @@ fn live_bytes(marks: &Marks, stock: &Stock, location: &Location) -> u64 {
     if first.is_some_and(|first| first != (location.pack.pack, row.offset)) {
         return 0;
     }
+    let stored = u64::from(row.length) + u64::from(row.table_length);
+    if here == u64::from(row.places_present()) {
+        return stored;
+    }
     // By bytes, as places differ in length by a thousand times; a table goes with its places.
     let live = marks.live_bytes(&row.block).clamp(1, u64::from(row.plain_length.max(1)));
     let content = (u64::from(row.length) * live).div_ceil(u64::from(row.plain_length.max(1)));
-    content + (u64::from(row.table_length) * here).div_ceil(u64::from(row.places.max(1)))
+    let table = (u64::from(row.table_length) * here).div_ceil(u64::from(row.places.max(1)));
+    (content + table).min(stored)
 }
 
 /// Chooses. `unused_max` is the share of the used bytes that may stay unused; packs are filled

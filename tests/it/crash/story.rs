@@ -11,6 +11,7 @@ use icecore::backend::key::ObjectKey;
 use icecore::base::cancel::Cancel;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Result;
+use icecore::base::id::BackupId;
 use icecore::base::progress::Silent;
 use icecore::base::secret::Secret;
 use icecore::base::time::FixedClock;
@@ -19,12 +20,18 @@ use icecore::engine::Context;
 use icecore::engine::backup;
 use icecore::engine::backup::BackupOptions;
 use icecore::engine::backup::BackupReport;
+use icecore::engine::forget;
+use icecore::engine::forget::Selection;
+use icecore::engine::prune;
+use icecore::engine::prune::PruneOptions;
 use icecore::format::dataset::DatasetName;
 use icecore::repository::Repository;
 use icecore::repository::cache::CachePlace;
+use icecore::repository::datasets::Backup;
 use icecore::repository::open;
 use icecore::repository::open::CreateOptions;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,6 +61,10 @@ pub(super) enum Promise {
     Created,
     /// This backup is there, and holds this version of the source.
     Backup { number: u64, version: usize },
+    /// This backup is being forgotten: it may be there or not.
+    MayGo { number: u64 },
+    /// This backup was forgotten, and is not shown again.
+    Forgotten { number: u64 },
     /// A password opens it, or no longer does; nothing while that is being changed.
     Password { password: &'static str, opens: Option<bool> },
 }
@@ -234,6 +245,24 @@ pub(super) const WORKLOADS: &[Workload] = &[
         deeds: &[backup],
     },
     Workload {
+        name: "forget",
+        is_encrypted: false,
+        before: &[init, backup, change, backup],
+        deeds: &[forget_first],
+    },
+    Workload {
+        name: "prune",
+        is_encrypted: false,
+        before: &[init, backup, change, backup, change, full_backup, forget_first, forget_second],
+        deeds: &[prune],
+    },
+    Workload {
+        name: "prune after a death",
+        is_encrypted: true,
+        before: &[init, backup, change, full_backup, forget_first, backup_killed, prune_killed],
+        deeds: &[prune, change, backup],
+    },
+    Workload {
         name: "passwords",
         is_encrypted: true,
         before: &[init, backup],
@@ -293,6 +322,58 @@ fn killed_backup(story: &mut Story, folder: &'static str) -> Result<()> {
     let killed = story.back_up(false);
     story.medium.kill_before(None);
     assert!(killed.is_err(), "it died");
+    Ok(())
+}
+
+/// A backup of another version that dies before its header, whose lease is that of a dead machine.
+fn backup_killed(story: &mut Story) -> Result<()> {
+    story.version += 1;
+    let killed = killed_backup(story, "datasets");
+    crate::crash::verdict::bury_the_dead(story);
+    killed
+}
+
+fn forget_first(story: &mut Story) -> Result<()> {
+    forget(story, 0)
+}
+
+fn forget_second(story: &mut Story) -> Result<()> {
+    forget(story, 1)
+}
+
+fn forget(story: &mut Story, number: u64) -> Result<()> {
+    let dataset = story.open()?.dataset(&name())?;
+    story.promise(Promise::MayGo { number });
+    let is_there = |backup: &Arc<Backup>| backup.header.number.0 == number;
+    if !dataset.backups()?.iter().any(is_there) {
+        // The marker of the run that was cut off is there: this one makes it durable.
+        return dataset.repository().store().settle();
+    }
+    let cancel = Cancel::new();
+    let context = context(&story.clock, &cancel, story.threads);
+    let selection = Selection::Numbers(BTreeSet::from([BackupId(number)]));
+    let plan = forget::plan(&dataset, &selection, &|_| 0, &context)?;
+    forget::execute(&plan, &context)?;
+    story.promise(Promise::Forgotten { number });
+    Ok(())
+}
+
+/// Prunes all that can be freed, whatever explains it.
+pub(super) fn prune(story: &mut Story) -> Result<()> {
+    let repository = story.open()?;
+    let options = PruneOptions { max_unused: 0.0, force: true, ..PruneOptions::default() };
+    let cancel = Cancel::new();
+    let context = context(&story.clock, &cancel, story.threads);
+    let report = prune::run(&repository, &options, &context)?;
+    assert!(report.stuck.is_empty(), "{report:?}");
+    Ok(())
+}
+
+fn prune_killed(story: &mut Story) -> Result<()> {
+    story.medium.kill_before(Some("index"));
+    // It may have had nothing to copy, and so have died nowhere.
+    let _ = prune(story);
+    story.medium.kill_before(None);
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 //! damage, and the next run goes on as if nothing had been.
 
 use crate::crash::source;
+use crate::crash::story;
 use crate::crash::story::CacheImage;
 use crate::crash::story::Medium;
 use crate::crash::story::Promise;
@@ -33,8 +34,8 @@ use std::sync::Arc;
 /// What is done to a repository that was found whole, after which all must still be there.
 type Aftermath = fn(&mut Story) -> icecore::base::error::Result<()>;
 
-/// The next backup stands alone so far; whatever else a person may do next is added here.
-const AFTERMATHS: &[Aftermath] = &[];
+/// Whatever else a person may do next is added here.
+const AFTERMATHS: &[Aftermath] = &[story::prune];
 
 /// A machine as it is found after the cut.
 pub(super) struct Wreck {
@@ -81,6 +82,7 @@ impl Wreck {
         }
         let repository = story.open().map_err(|e| refused("it opens no more", &e))?;
         judge_backups(&story, &repository, &backups)?;
+        judge_forgotten(&repository, &self.forgotten())?;
         judge_damage(&story, &repository)
     }
 
@@ -124,11 +126,25 @@ impl Wreck {
     }
 
     fn promised_backups(&self) -> BTreeMap<u64, usize> {
-        let backups = self.promises.iter().filter_map(|promise| match promise {
-            Promise::Backup { number, version } => Some((*number, *version)),
+        let mut backups = BTreeMap::new();
+        for promise in &self.promises {
+            match promise {
+                Promise::Backup { number, version } => drop(backups.insert(*number, *version)),
+                Promise::MayGo { number } | Promise::Forgotten { number } => {
+                    backups.remove(number);
+                }
+                Promise::Created | Promise::Password { .. } => {}
+            }
+        }
+        backups
+    }
+
+    fn forgotten(&self) -> Vec<u64> {
+        let forgotten = self.promises.iter().filter_map(|promise| match promise {
+            Promise::Forgotten { number } => Some(*number),
             _ => None,
         });
-        backups.collect()
+        forgotten.collect()
     }
 }
 
@@ -177,6 +193,19 @@ fn judge_backups(
         }
     }
     Ok(())
+}
+
+fn judge_forgotten(repository: &Repository, forgotten: &[u64]) -> Result<(), String> {
+    if forgotten.is_empty() {
+        return Ok(());
+    }
+    let dataset = repository.dataset(&name()).map_err(|e| refused("no dataset", &e))?;
+    let backups = dataset.backups().map_err(|e| refused("backups cannot be listed", &e))?;
+    let shown = backups.iter().map(|backup| backup.header.number.0);
+    match shown.into_iter().find(|number| forgotten.contains(number)) {
+        Some(number) => Err(format!("backup_{number} was forgotten and is shown again")),
+        None => Ok(()),
+    }
 }
 
 fn judge_damage(story: &Story, repository: &Repository) -> Result<(), String> {
