@@ -4,6 +4,7 @@
 
 mod backend;
 mod cli;
+mod concurrency;
 mod end_to_end;
 mod engine_backup;
 mod engine_backup_trouble;
