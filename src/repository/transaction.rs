@@ -16,6 +16,8 @@ use crate::base::id::BlockId;
 use crate::base::id::IndexId;
 use crate::base::id::LeaseId;
 use crate::base::id::PackId;
+use crate::base::planted;
+use crate::base::planted::Rule;
 use crate::base::time::Timestamp;
 use crate::codec::frame::ObjectKind;
 use crate::format::backup;
@@ -92,6 +94,7 @@ impl Transaction {
             let again = dataset.newest_numbers()?;
             let parent_stands = match parent_number {
                 None => true,
+                Some(_) if !planted::keeps(Rule::LooksAgain) => true,
                 Some(n) => dataset.backup(&again, n)?.is_some(),
             };
             if !parent_stands || again.is_taken(number) {
@@ -99,6 +102,7 @@ impl Transaction {
                 continue;
             }
             let parent = parent.map(|parent| dataset.snapshot(&again, parent)).transpose();
+            let packs_there = Self::look_too_early(dataset.repository())?;
             let opened = parent.and_then(|parent| {
                 Ok((
                     parent,
@@ -122,9 +126,24 @@ impl Transaction {
                 names,
                 own_from: OnceLock::new(),
                 catching_up: Mutex::new(()),
-                packs_there: Mutex::new(HashMap::new()),
+                packs_there: Mutex::new(packs_there),
             });
         }
+    }
+
+    /// What a test plants: asks what is there before the tombstones are listed.
+    fn look_too_early(repository: &Repository) -> Result<HashMap<PackId, bool>> {
+        let mut packs_there = HashMap::new();
+        if planted::keeps(Rule::TombstonesFirst) {
+            return Ok(packs_there);
+        }
+        repository.refresh_index()?;
+        for id in repository.index().ids() {
+            for pack in repository.index().packs_of(&id) {
+                packs_there.insert(pack.pack, repository.pack_exists(&pack.pack, pack.size)?);
+            }
+        }
+        Ok(packs_there)
     }
 
     /// Returns the dataset.
@@ -168,7 +187,9 @@ impl Transaction {
             return Ok(own_from);
         }
         let repository = self.repository();
-        repository.refresh_index()?;
+        if planted::keeps(Rule::TombstonesFirst) {
+            repository.refresh_index()?;
+        }
         for id in repository.index().ids() {
             if !self.names.has_absorbed(&id) {
                 self.absorb(&id)?;
@@ -239,7 +260,9 @@ impl Transaction {
         // count: nobody else would find them.
         for location in self.repository().index().find_named(block) {
             let pack = location.pack;
-            let holds = location.row.has_place(place) && !self.doomed.contains(&pack.pack);
+            let is_doomed =
+                self.doomed.contains(&pack.pack) && planted::keeps(Rule::ShunsTheDoomed);
+            let holds = location.row.has_place(place) && !is_doomed;
             if holds && self.pack_is_there(&pack.pack, pack.size)? {
                 return Ok(true);
             }
