@@ -22,7 +22,6 @@ use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::to_hex;
-use crate::base::limits::MIB;
 use crate::base::path::display;
 use crate::base::sys;
 use crate::base::time::Timestamp;
@@ -48,12 +47,12 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+mod space;
+
 /// Where objects are written before they are moved to their places.
 const TEMPORARY: &str = "tmp";
 /// The file that is given up when a prune finds the disk full.
 const RESERVE: &str = "reserve";
-/// Enough for the tombstone, void and floor objects of a prune, small beside any repository.
-const RESERVE_BYTES: usize = MIB;
 /// Only the owner sees what is kept.
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
@@ -108,37 +107,6 @@ impl LocalBackend {
             sync_folder(&backend.root)?;
         }
         Ok(backend)
-    }
-
-    /// Sets a little space aside, unless it is there already. A prune that finds the disk full
-    /// calls [`release_reserve`](Self::release_reserve), so that it can write what it must write
-    /// before it may delete, and calls this again when it is done.
-    ///
-    /// # Errors
-    /// Those of `put`.
-    pub fn create_reserve(&self) -> Result<()> {
-        let place = self.root.join(RESERVE);
-        if place.exists() {
-            return Ok(());
-        }
-        // Random, as a file system may compress zeros to nothing.
-        let mut bytes = vec![0; RESERVE_BYTES];
-        sys::fill_random(&mut bytes)?;
-        self.write_into(&place, &bytes, Taken::Replace)?;
-        sync_folder(&self.root)
-    }
-
-    /// Gives the space up, and says whether there was any.
-    ///
-    /// # Errors
-    /// As the file system says.
-    pub fn release_reserve(&self) -> Result<bool> {
-        let place = self.root.join(RESERVE);
-        match std::fs::remove_file(&place) {
-            Ok(()) => sync_folder(&self.root).map(|()| true),
-            Err(e) if e.kind() == Io::NotFound => Ok(false),
-            Err(e) => Err(failed("remove", &place, e)),
-        }
     }
 
     fn place(&self, key: &str) -> Result<PathBuf> {
@@ -399,6 +367,18 @@ impl Backend for LocalBackend {
             Err(e) if is_missing(&e) || e.kind() == Io::IsADirectory => self.check_root(),
             Err(e) => Err(failed("delete", &place, e)),
         }
+    }
+
+    fn keep_reserve(&self) -> Result<()> {
+        self.create_reserve()
+    }
+
+    fn release_reserve(&self) -> Result<bool> {
+        self.give_up_reserve()
+    }
+
+    fn sweep(&self) -> Result<u64> {
+        self.sweep_leftovers()
     }
 }
 

@@ -105,6 +105,32 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// As the store says; a missing object is success.
     fn delete(&self, key: &ObjectKey) -> Result<()>;
+
+    /// Sets a little space aside for a prune that finds no room, where the store can; does
+    /// nothing when some is set aside already.
+    ///
+    /// # Errors
+    /// As the store says.
+    fn keep_reserve(&self) -> Result<()> {
+        Ok(())
+    }
+
+    /// Gives up the space that was set aside; says whether there was any.
+    ///
+    /// # Errors
+    /// As the store says.
+    fn release_reserve(&self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Removes what writers that died have left unfinished, if it is over a day old by the
+    /// store's own clock. Returns how many bytes that freed.
+    ///
+    /// # Errors
+    /// As the store says.
+    fn sweep(&self) -> Result<u64> {
+        Ok(0)
+    }
 }
 
 /// Shows every object below a folder, at any depth.

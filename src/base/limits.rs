@@ -124,3 +124,23 @@ pub const ARGON2_MEMORY_KIB_MAX: u32 = 1024 * 1024;
 pub const ARGON2_PASSES_MAX: u32 = 64;
 /// Key slots looked at when a repository is opened.
 pub const KEY_SLOTS_MAX: usize = 64;
+
+/// Scratch space up to this size is plain memory; more goes to an unlinked file.
+pub const SCRATCH_MEMORY_BYTES: usize = 16 * MIB;
+/// Seconds after which two looks at the same beat are evidence that its lease's holder is gone
+/// (PROTOCOL: six hours).
+pub const SILENT_SECONDS: u64 = 6 * 3600;
+/// Packs that one tombstone names at most: 320 KB of names, so that it stays a small record.
+pub const TOMBSTONE_PACKS_MAX: usize = 10_000;
+/// Stored and plain bytes of blocks that a prune copies at a time.
+pub const COPY_WINDOW_BYTES: u64 = 32 * MIB as u64;
+/// Rows of one pack index object that a prune puts: some 100 bytes each.
+pub const INDEX_ROWS_TARGET: usize = 128 * KIB;
+/// Pack index objects with fewer rows than the target are merged once there are so many.
+pub const SMALL_INDEXES_MAX: usize = 16;
+/// Packs of about one size that a prune merges once there are so many; a pack is merged again
+/// only when it has grown so many times.
+pub const SMALL_PACKS_MERGED: usize = 8;
+/// How often a prune looks again for copies that another prune took away, or marks again when
+/// index objects moved under its hands, before it leaves the rest to the next.
+pub const PRUNE_ROUNDS_MAX: usize = 8;

@@ -15,6 +15,8 @@ pub enum Phase {
     Verify,
     /// A check looks at what is stored.
     Check,
+    /// A prune copies what must stay.
+    Prune,
 }
 
 impl Phase {
@@ -25,6 +27,7 @@ impl Phase {
             Phase::Restore => "restore",
             Phase::Verify => "verify",
             Phase::Check => "check",
+            Phase::Prune => "prune",
         }
     }
 }

@@ -22,6 +22,20 @@ pub fn fill_random(out: &mut [u8]) -> Result<()> {
     Ok(())
 }
 
+/// Makes a file without a name in a folder, with blocks for so many bytes allocated.
+///
+/// # Errors
+/// As the file system says; one that cannot allocate ahead refuses.
+pub fn unlinked_file(folder: &Path, length: u64) -> std::io::Result<File> {
+    let mut name = [0; 8];
+    fill_random(&mut name).map_err(std::io::Error::other)?;
+    let path = folder.join(format!("scratch-{:016x}", u64::from_le_bytes(name)));
+    let file = create_private(&path)?;
+    std::fs::remove_file(&path)?;
+    rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, length)?;
+    Ok(file)
+}
+
 /// Returns `N` random bytes.
 ///
 /// # Errors

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`backup`] | all that a header names is durable before the header is |
 //! | [`restore`] | what is written was verified against its name; nothing outside the target |
+//! | [`prune`] | what a visible backup needs is never deleted |
 //! | [`check`] | changes nothing, and names what suffers |
 //! | [`list`] | datasets, backups, entries |
 //! | [`stats`] | sizes, deduplication, growth |
@@ -23,10 +24,12 @@ use std::sync::atomic::Ordering;
 
 pub mod address;
 pub mod backup;
+mod chains;
 pub mod check;
 pub mod compare;
 pub mod list;
 pub mod pool;
+pub mod prune;
 pub mod restore;
 pub mod stats;
 

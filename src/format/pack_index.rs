@@ -219,11 +219,8 @@ impl<B: Deref<Target = [u8]>> IndexTable<B> {
         Some((self.pack(field(bytes, 0))?, row))
     }
 
-    /// Goes through all copies of a block.
-    pub fn find<'a>(
-        &'a self,
-        block: &'a BlockId,
-    ) -> impl Iterator<Item = (IndexedPack, BlockRow)> + 'a {
+    /// Returns the number of the first row that is not before a block.
+    fn lower_bound(&self, block: &BlockId) -> usize {
         let mut low = 0;
         let mut high = self.rows;
         while low < high {
@@ -234,7 +231,21 @@ impl<B: Deref<Target = [u8]>> IndexTable<B> {
                 high = middle;
             }
         }
-        (low..self.rows)
+        low
+    }
+
+    /// Returns the number of the first row of a block.
+    pub fn position(&self, block: &BlockId) -> Option<usize> {
+        let first = self.lower_bound(block);
+        (first < self.rows && self.row_bytes(first)[..32] == block.as_bytes()[..]).then_some(first)
+    }
+
+    /// Goes through all copies of a block.
+    pub fn find<'a>(
+        &'a self,
+        block: &'a BlockId,
+    ) -> impl Iterator<Item = (IndexedPack, BlockRow)> + 'a {
+        (self.lower_bound(block)..self.rows)
             .take_while(|&n| self.row_bytes(n)[..32] == block.as_bytes()[..])
             .filter_map(|n| self.row(n))
     }

@@ -46,7 +46,7 @@ impl Cache {
                 (base.join(format!("icecore-{}", to_hex(&unique))), true)
             }
         };
-        for below in ["", "index", "snapshots", "names", "seen"] {
+        for below in ["", "index", "snapshots", "names", "seen", "looks"] {
             sys::make_private_folder(&folder.join(below)).map_err(|e| {
                 e.hint("`--cache-dir DIR` names another cache folder, `--no-cache` uses none")
             })?;

@@ -29,8 +29,12 @@ use crate::repository::Repository;
 use crate::repository::layout;
 use crate::repository::layout::NumberObject;
 use crate::repository::lease;
+use crate::repository::lease::Standing;
+use crate::repository::numbers::Slot;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+pub use crate::repository::numbers::Numbers;
 
 /// One named line of backups.
 #[derive(Clone)]
@@ -38,22 +42,6 @@ pub struct Dataset {
     repository: Repository,
     id: DatasetId,
     name: DatasetName,
-}
-
-/// What is listed of one number.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Slot {
-    /// Header objects; in class B each with the lease that wrote it.
-    headers: Vec<Option<LeaseId>>,
-    is_hidden: bool,
-    tags_revision: Option<u64>,
-}
-
-/// The numbers of a dataset as listed in this run.
-#[derive(Clone, Debug, Default)]
-pub struct Numbers {
-    slots: BTreeMap<u64, Slot>,
-    floor: Option<FloorRecord>,
 }
 
 /// One object that stands at a number.
@@ -183,6 +171,11 @@ impl Repository {
 }
 
 impl Dataset {
+    /// Returns the dataset of a folder whose name may not be known; its id serves as one.
+    pub(crate) fn of_folder(repository: &Repository, id: DatasetId) -> Result<Self> {
+        Ok(Dataset { repository: repository.clone(), id, name: id.to_string().parse()? })
+    }
+
     /// Returns the repository it is in.
     pub fn repository(&self) -> &Repository {
         &self.repository
@@ -351,26 +344,46 @@ impl Dataset {
     /// Those of the backend; `Corrupt` for a header that does not verify.
     pub fn even_hidden(&self, numbers: &Numbers, n: BackupId) -> Result<Option<Backup>> {
         let Some(slot) = numbers.slots.get(&n.0) else { return Ok(None) };
-        let is_below_floor = numbers
-            .floor
-            .as_ref()
-            .is_some_and(|floor| n.0 < floor.floor && !floor.remaining.contains(&n.0));
-        if is_below_floor {
+        if numbers.is_below_floor(n) {
             return Ok(None);
         }
+        let found = self.at(n, slot)?.into_iter();
+        Ok(found.filter(|(standing, _)| *standing == Standing::Stands).map(|(_, b)| b).next())
+    }
+
+    /// Returns every backup at a number that is not void, those first that are shown: without an
+    /// atomic create there may be one that is kept and not shown.
+    fn at(&self, n: BackupId, slot: &Slot) -> Result<Vec<(Standing, Backup)>> {
+        let mut found = Vec::new();
         for lease in &slot.headers {
-            if let Some(lease) = lease
-                && !lease::marks_on(self.repository.store(), lease)?.is_empty()
-            {
-                // Class B: a lease with a mark on it has no header to show or to lean on.
+            let standing = match lease {
+                None => Standing::Stands,
+                Some(lease) => Standing::of(&lease::marks_on(self.repository.store(), lease)?),
+            };
+            if standing == Standing::Void {
                 continue;
             }
             if let AtNumber::Backup(header, digest) = self.read_object(n, *lease)? {
                 let (tags, description) = self.tags(n, slot, &header)?;
-                return Ok(Some(Backup { header: *header, digest, tags, description }));
+                let backup = Backup { header: *header, digest, tags, description };
+                found.push((standing, backup));
             }
         }
-        Ok(None)
+        found.sort_by_key(|(standing, _)| *standing != Standing::Stands);
+        Ok(found)
+    }
+
+    /// Returns all backups at a number that a prune must keep unless they are forgotten.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::backup`].
+    pub(crate) fn kept_at(&self, numbers: &Numbers, n: BackupId) -> Result<Vec<Backup>> {
+        match numbers.slots.get(&n.0) {
+            Some(slot) if !numbers.is_below_floor(n) => {
+                Ok(self.at(n, slot)?.into_iter().map(|(_, backup)| backup).collect())
+            }
+            _ => Ok(Vec::new()),
+        }
     }
 
     fn tags(&self, n: BackupId, slot: &Slot, header: &Header) -> Result<(Vec<String>, String)> {
@@ -388,14 +401,15 @@ impl Dataset {
     /// # Errors
     /// `NotFound` when it is not there; those of [`Dataset::backup`].
     pub fn chain_link(&self, numbers: &Numbers, n: BackupId) -> Result<Backup> {
+        // What a later backup leans on stays readable while a prune asks about it.
         let found = if numbers.slots.contains_key(&n.0) {
-            self.even_hidden(numbers, n)?
+            self.kept_at(numbers, n)?
         } else {
             let mut below = Numbers { floor: numbers.floor.clone(), ..Numbers::default() };
             self.list_thousand(&layout::thousand(&self.id, n)?, &mut below)?;
-            self.even_hidden(&below, n)?
+            self.kept_at(&below, n)?
         };
-        found.ok_or_else(|| {
+        found.into_iter().next().ok_or_else(|| {
             Error::corrupt(format!("{n} of {} is missing, and later backups need it", self.name))
                 .at(Origin::Repository)
         })
@@ -435,32 +449,5 @@ impl Dataset {
             backups.extend(self.backup(&numbers, n)?.map(Arc::new));
         }
         Ok(backups)
-    }
-}
-
-impl Numbers {
-    fn slot(&mut self, n: BackupId) -> &mut Slot {
-        self.slots.entry(n.0).or_default()
-    }
-
-    /// Goes through the numbers that hold a header or a void, in order.
-    pub fn iter(&self) -> impl Iterator<Item = BackupId> + '_ {
-        self.slots.iter().filter(|(_, slot)| !slot.headers.is_empty()).map(|(&n, _)| BackupId(n))
-    }
-
-    /// Returns the number after the highest that was ever taken.
-    pub fn next(&self) -> BackupId {
-        let floor = self.floor.as_ref().map_or(0, |floor| floor.floor);
-        BackupId(self.iter().last().map_or(0, |n| n.0 + 1).max(floor))
-    }
-
-    /// Says whether anything stands at a number.
-    pub fn is_taken(&self, n: BackupId) -> bool {
-        self.slots.get(&n.0).is_some_and(|slot| !slot.headers.is_empty())
-    }
-
-    /// Says whether a number is forgotten.
-    pub fn is_hidden(&self, n: BackupId) -> bool {
-        self.slots.get(&n.0).is_some_and(|slot| slot.is_hidden)
     }
 }

@@ -24,6 +24,7 @@ use crate::repository::Repository;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
 use crate::repository::datasets::Numbers;
+use crate::repository::lost::LostPlaces;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::collections::VecDeque;
@@ -150,6 +151,73 @@ impl Repository {
     }
 }
 
+/// What one backup needs beside its header, for those who must not lose any of it. What was
+/// declared lost is left out.
+impl Repository {
+    /// Streams the rows of a body.
+    pub fn rows_of(&self, body: &Body, lost: &Arc<LostPlaces>) -> RowStream {
+        let mut rows = RowStream::new(self.clone(), body, &EntryPath::root());
+        rows.lost = Some(Arc::clone(lost));
+        rows
+    }
+
+    /// Shows every blob of metadata that a body names: lists, ranges, companions.
+    ///
+    /// # Errors
+    /// Those of reading lists, and of `visit`.
+    pub fn visit_metadata(
+        &self,
+        body: &Body,
+        lost: &LostPlaces,
+        visit: &mut dyn FnMut(&BlobPlace) -> Result<()>,
+    ) -> Result<()> {
+        let ranges = |ranges: &[RangeRef], visit: &mut dyn FnMut(&BlobPlace) -> Result<()>| {
+            ranges.iter().try_for_each(|range| {
+                visit(&range.range)?;
+                visit(&range.companion)
+            })
+        };
+        match body {
+            Body::Inline(_) => Ok(()),
+            Body::Ranges(named) => ranges(named, visit),
+            Body::Lists(lists) => lists.iter().try_for_each(|list| {
+                if lost.contains(&list.block, list.place) {
+                    return Ok(());
+                }
+                visit(list)?;
+                let blob = self.read_blob(&list.block, list.place)?;
+                ranges(&backup::decode_range_list(&blob)?, visit)
+            }),
+        }
+    }
+
+    /// Shows every run that a file needs: its own, its lists of runs, and the runs they name.
+    ///
+    /// # Errors
+    /// Those of reading lists, and of `visit`.
+    pub fn visit_runs(
+        &self,
+        file: &FileNode,
+        lost: &LostPlaces,
+        visit: &mut dyn FnMut(&Run) -> Result<()>,
+    ) -> Result<()> {
+        let lists = match &file.content {
+            Content::Runs(runs) => return runs.iter().try_for_each(visit),
+            Content::Listed(lists) => lists,
+        };
+        for list in lists {
+            visit(list)?;
+            for place in list.first..list.first.saturating_add(list.count) {
+                if !lost.contains(&list.block, place) {
+                    let blob = self.read_blob(&list.block, place)?;
+                    range::decode_run_list(&blob)?.iter().try_for_each(&mut *visit)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Streams the rows of one backup, range by range.
 pub struct RowStream {
     repository: Repository,
@@ -159,6 +227,8 @@ pub struct RowStream {
     ranges: VecDeque<RangeRef>,
     rows: std::vec::IntoIter<RangeRow>,
     last: Option<EntryPath>,
+    /// Ranges at these places are left out instead of failing.
+    lost: Option<Arc<LostPlaces>>,
 }
 
 impl RowStream {
@@ -171,6 +241,7 @@ impl RowStream {
             ranges: VecDeque::new(),
             rows: Vec::new().into_iter(),
             last: None,
+            lost: None,
         };
         match body {
             Body::Inline(ranges) => stream.inline = ranges.iter().cloned().collect(),
@@ -192,12 +263,22 @@ impl RowStream {
                 return range::decode(&range, Some(&companion)).map(Some);
             }
             if let Some(range) = self.ranges.pop_front() {
+                if self.is_lost(&range.range) || self.is_lost(&range.companion) {
+                    continue;
+                }
                 return self.read_range(&range).map(Some);
             }
             let Some(list) = self.lists.pop_front() else { return Ok(None) };
+            if self.is_lost(&list) {
+                continue;
+            }
             let blob = self.repository.read_blob(&list.block, list.place)?;
             self.add_ranges(&backup::decode_range_list(&blob)?);
         }
+    }
+
+    fn is_lost(&self, at: &BlobPlace) -> bool {
+        self.lost.as_ref().is_some_and(|lost| lost.contains(&at.block, at.place))
     }
 
     fn read_range(&self, range: &RangeRef) -> Result<Vec<RangeRow>> {

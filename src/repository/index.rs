@@ -123,7 +123,7 @@ impl PackIndex {
         let mut damaged = Vec::new();
         let mut segments = BTreeMap::new();
         for id in ids {
-            match fetch(id, store, cache) {
+            match fetch(id, store, Some(cache)) {
                 Ok((segment, length)) => {
                     bytes += length;
                     segments.insert(*id, Arc::new(segment));
@@ -214,6 +214,27 @@ impl PackIndex {
         Ok(())
     }
 
+    /// Reads one object again from the store, past the cache, and returns its rows.
+    ///
+    /// # Errors
+    /// Those of the backend; `Corrupt`.
+    pub fn read_again(&self, store: &Store, id: &IndexId) -> Result<Vec<Location>> {
+        let (segment, _) = fetch(id, store, None)?;
+        Ok(segment_rows(&segment).collect())
+    }
+
+    /// Returns the loaded objects as they are now, in the order of their ids.
+    pub fn view(&self) -> IndexView {
+        let segments: Vec<_> = self.loaded().into_iter().collect();
+        let mut starts = Vec::with_capacity(segments.len());
+        let mut rows = 0;
+        for (_, segment) in &segments {
+            starts.push(rows);
+            rows += segment.len();
+        }
+        IndexView { segments, starts, rows }
+    }
+
     /// Puts an index object for packs that are durable, and takes it into use.
     ///
     /// # Errors
@@ -233,7 +254,7 @@ impl PackIndex {
         store.backend().put(&key, &sealed).map_err(|e| {
             e.context(format!("cannot write pack index {key}")).at(Origin::Repository)
         })?;
-        let segment = Arc::new(keep(&id, plain, cache)?);
+        let segment = Arc::new(keep(&id, plain, Some(cache))?);
         let mut guard = self.segments.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(segments) = guard.as_mut() {
             segments.insert(id, segment);
@@ -245,15 +266,81 @@ impl PackIndex {
     }
 }
 
-fn load(id: &IndexId, store: &Store, cache: &Cache) -> Result<Segment> {
-    match from_cache(id, cache) {
-        Some(segment) => Ok(segment),
-        None => fetch(id, store, cache).map(|(segment, _)| segment),
+/// The index objects of one moment, which stay what they are while it is held.
+pub struct IndexView {
+    segments: Vec<(IndexId, Arc<Segment>)>,
+    starts: Vec<usize>,
+    rows: usize,
+}
+
+impl IndexView {
+    /// Returns how many rows there are in all.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Returns the number of the first row of a block: one for each block, whatever copies it
+    /// has.
+    pub fn rank(&self, block: &BlockId) -> Option<usize> {
+        let mut found =
+            self.segments.iter().zip(&self.starts).filter_map(|((_, segment), start)| {
+                segment.position(block).map(|position| start + position)
+            });
+        found.next()
+    }
+
+    /// Returns all copies of a block; one that several objects name comes once.
+    pub fn copies(&self, block: &BlockId) -> Vec<Location> {
+        let mut found: Vec<Location> = Vec::new();
+        for (_, segment) in &self.segments {
+            for (pack, row) in segment.find(block) {
+                let is_known =
+                    found.iter().any(|l| l.pack.pack == pack.pack && l.row.offset == row.offset);
+                if !is_known {
+                    found.push(Location { pack, row });
+                }
+            }
+        }
+        found
+    }
+
+    /// Goes through the objects: id, lease they were put under, number of rows.
+    pub fn objects(&self) -> impl Iterator<Item = (IndexId, LeaseId, usize)> + '_ {
+        self.segments.iter().map(|(id, segment)| (*id, segment.lease(), segment.len()))
+    }
+
+    /// Goes through the packs of one object.
+    pub fn packs_of(&self, id: &IndexId) -> impl Iterator<Item = IndexedPack> + '_ {
+        let found = self.segments.binary_search_by_key(id, |(other, _)| *other).ok();
+        found.into_iter().flat_map(|n| self.segments[n].1.packs())
+    }
+
+    /// Goes through the rows of one object.
+    pub fn rows_of(&self, id: &IndexId) -> impl Iterator<Item = Location> + '_ {
+        let found = self.segments.binary_search_by_key(id, |(other, _)| *other).ok();
+        found.into_iter().flat_map(|n| segment_rows(&self.segments[n].1))
+    }
+
+    /// Goes through all rows with their numbers.
+    pub fn all_rows(&self) -> impl Iterator<Item = (usize, Location)> + '_ {
+        self.segments.iter().flat_map(|(_, segment)| segment_rows(segment)).enumerate()
     }
 }
 
-/// Gets one object from the repository and keeps it; returns its size as well.
-fn fetch(id: &IndexId, store: &Store, cache: &Cache) -> Result<(Segment, u64)> {
+fn segment_rows(segment: &Segment) -> impl Iterator<Item = Location> + '_ {
+    (0..segment.len()).filter_map(|n| segment.row(n).map(|(pack, row)| Location { pack, row }))
+}
+
+fn load(id: &IndexId, store: &Store, cache: &Cache) -> Result<Segment> {
+    match from_cache(id, cache) {
+        Some(segment) => Ok(segment),
+        None => fetch(id, store, Some(cache)).map(|(segment, _)| segment),
+    }
+}
+
+/// Gets one object from the repository, and keeps it where there is a cache; returns its size as
+/// well.
+fn fetch(id: &IndexId, store: &Store, cache: Option<&Cache>) -> Result<(Segment, u64)> {
     let key = layout::index(id)?;
     let bytes = store
         .backend()
@@ -272,9 +359,12 @@ fn from_cache(id: &IndexId, cache: &Cache) -> Option<Segment> {
     IndexTable::new(Slice { bytes, length }).ok()
 }
 
-fn keep(id: &IndexId, plain: Vec<u8>, cache: &Cache) -> Result<Segment> {
-    cache.write(&format!("index/{id}"), &plain);
-    match from_cache(id, cache) {
+fn keep(id: &IndexId, plain: Vec<u8>, cache: Option<&Cache>) -> Result<Segment> {
+    let kept = cache.and_then(|cache| {
+        cache.write(&format!("index/{id}"), &plain);
+        from_cache(id, cache)
+    });
+    match kept {
         Some(segment) => Ok(segment),
         None => {
             let length = plain.len();

@@ -18,8 +18,6 @@ use crate::base::error::Result;
 use crate::base::id::BackupId;
 use crate::base::id::DatasetId;
 use crate::base::id::LeaseId;
-use crate::base::id::PackId;
-use crate::base::id::TombstoneId;
 use crate::base::limits::BEAT_SECONDS;
 use crate::base::limits::FRESH_SECONDS;
 use crate::base::planted;
@@ -30,17 +28,22 @@ use crate::base::time::Timestamp;
 use crate::codec::frame::ObjectKind;
 use crate::format::lease::BeatRecord;
 use crate::format::lease::LeaseRecord;
-use crate::format::tombstone::TombstoneRecord;
 use crate::repository::layout;
 use crate::repository::store::Store;
 use std::collections::HashMap;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Condvar;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::thread::JoinHandle;
 use std::time::Duration;
+
+/// The mark by which a prune ends a lease: its header is void whenever it appears.
+pub const MARK_VOID: &str = "v";
+/// The mark by which a writer says that it put its header before anybody asked.
+pub const MARK_ACKNOWLEDGED: &str = "a";
+/// How the mark begins by which a prune asks whether a lease still stands.
+pub const MARK_ASKED: &str = "r";
 
 /// A lease that this process holds. It beats until it is dropped or given back.
 pub struct Lease {
@@ -143,26 +146,6 @@ fn beat(store: &Store, lease: LeaseId, signal: &(Mutex<bool>, Condvar)) -> u64 {
     }
 }
 
-/// Returns the packs named by any tombstone: nothing new may lean on them.
-///
-/// # Errors
-/// Those of the backend; a tombstone that cannot be read is an error, as what it dooms is
-/// unknown. One that is gone between listing and reading was done with.
-pub fn doomed_packs(store: &Store) -> Result<HashSet<PackId>> {
-    let mut doomed = HashSet::new();
-    for key in store.names_below(&layout::folder("tombstones")?)? {
-        if key.name().parse::<TombstoneId>().is_err() {
-            continue;
-        }
-        match store.get::<TombstoneRecord>(ObjectKind::Tombstone, &key) {
-            Ok(record) => doomed.extend(record.packs),
-            Err(e) if e.kind() == crate::base::error::ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(doomed)
-}
-
 /// A lease as others see it.
 #[derive(Clone, Debug)]
 pub struct SeenLease {
@@ -170,6 +153,8 @@ pub struct SeenLease {
     pub record: LeaseRecord,
     /// Marks on it (class B): names behind its id.
     pub marks: Vec<String>,
+    /// Its latest beat; 0 before the first.
+    pub beat: u64,
     /// When it or its latest beat was put, by the store's own clock, where the store tells.
     pub last_sign: Option<Timestamp>,
 }
@@ -204,14 +189,18 @@ impl SeenLease {
 pub fn list(store: &Store) -> Result<HashMap<LeaseId, SeenLease>> {
     let mut signs: HashMap<LeaseId, Option<Timestamp>> = HashMap::new();
     let mut marks: HashMap<LeaseId, Vec<String>> = HashMap::new();
+    let mut beats: HashMap<LeaseId, u64> = HashMap::new();
     let mut leases = Vec::new();
     list_all(store.backend(), &layout::folder("leases")?, &mut |object| {
         let (id, suffix) = object.key.name().split_once('.').unwrap_or((object.key.name(), ""));
         let Ok(id) = id.parse::<LeaseId>() else { return Ok(()) };
-        match suffix {
-            "" => leases.push(id),
-            beat if beat.starts_with("beat-") => {}
-            mark => marks.entry(id).or_default().push(mark.to_owned()),
+        match (suffix, suffix.strip_prefix("beat-").map(layout::plain_number)) {
+            ("", _) => leases.push(id),
+            (_, Some(beat)) => {
+                let latest = beats.entry(id).or_default();
+                *latest = (*latest).max(beat.unwrap_or(0));
+            }
+            (mark, None) => marks.entry(id).or_default().push(mark.to_owned()),
         }
         let sign = signs.entry(id).or_default();
         *sign = (*sign).max(object.modified);
@@ -226,9 +215,35 @@ pub fn list(store: &Store) -> Result<HashMap<LeaseId, SeenLease>> {
         };
         let last_sign = signs.get(&id).copied().flatten();
         let marks = marks.remove(&id).unwrap_or_default();
-        seen.insert(id, SeenLease { record, marks, last_sign });
+        let beat = beats.get(&id).copied().unwrap_or(0);
+        seen.insert(id, SeenLease { record, marks, beat, last_sign });
     }
     Ok(seen)
+}
+
+/// What is said of a lease's header by marks on it (class B).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing speaks against it, or its writer saw that nothing did: it is shown.
+    Stands,
+    /// A prune asked before its writer could see that nobody had: it is kept, and not shown.
+    Asked,
+    /// It is void whenever it appears.
+    Void,
+}
+
+impl Standing {
+    /// Reads the marks on a lease.
+    pub fn of(marks: &[String]) -> Self {
+        let has = |mark: &str| marks.iter().any(|other| other == mark);
+        if has(MARK_VOID) {
+            Standing::Void
+        } else if marks.is_empty() || has(MARK_ACKNOWLEDGED) {
+            Standing::Stands
+        } else {
+            Standing::Asked
+        }
+    }
 }
 
 /// Returns the marks on one lease (class B), by listing its folder.

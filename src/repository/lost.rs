@@ -33,7 +33,8 @@ impl LostPlaces {
         }
     }
 
-    fn touches_run(&self, run: &Run) -> bool {
+    /// Says whether any place of a run is lost.
+    pub fn touches_run(&self, run: &Run) -> bool {
         match self.0.get(&run.block) {
             None => false,
             Some(Lost::Whole) => true,

@@ -7,16 +7,24 @@
 pub mod blocks;
 pub mod cache;
 pub mod datasets;
+pub mod doom;
+pub mod fence;
+pub mod floor;
 pub mod history;
 pub mod index;
 pub mod layout;
 pub mod lease;
 pub mod lost;
 pub mod names;
+pub mod numbers;
 pub mod open;
 pub mod packer;
 pub mod ranges;
+pub mod reindex;
+pub mod rescue;
+pub mod roots;
 pub mod saved;
+pub mod stock;
 pub mod store;
 pub mod transaction;
 

@@ -22,14 +22,17 @@ use crate::base::time::Timestamp;
 use crate::codec::frame::ObjectKind;
 use crate::format::backup;
 use crate::format::backup::Header;
+use crate::format::lease::MarkRecord;
 use crate::repository::Repository;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
+use crate::repository::doom::Tombstones;
 use crate::repository::history::Snapshot;
 use crate::repository::layout;
 use crate::repository::lease;
 use crate::repository::lease::Lease;
 use crate::repository::lease::SeenLease;
+use crate::repository::lease::Standing;
 use crate::repository::names::NameIndex;
 use crate::repository::names::NamePlace;
 use std::collections::HashMap;
@@ -106,7 +109,7 @@ impl Transaction {
             let opened = parent.and_then(|parent| {
                 Ok((
                     parent,
-                    lease::doomed_packs(store)?,
+                    Tombstones::list(store)?.packs(),
                     NameIndex::open(dataset.repository().cache())?,
                 ))
             });
@@ -304,7 +307,7 @@ impl Transaction {
         } else {
             self.commit_class_b(&sealed)
         };
-        let committed = committed?;
+        let committed = committed? && !self.dataset.is_passed(self.number)?;
         if committed {
             remember_highest(&self.dataset, BackupId(self.number.0 + 1))?;
         }
@@ -337,7 +340,15 @@ impl Transaction {
         store.backend().put(&key, sealed).map_err(|e| {
             e.context(format!("cannot write backup header {key}")).at(Origin::Repository)
         })?;
-        Ok(lease::marks_on(store, &self.lease.id())?.is_empty())
+        let lease = self.lease.id();
+        if !lease::marks_on(store, &lease)?.is_empty() {
+            return Ok(false);
+        }
+        // Whoever asks from here on finds the header; this tells readers that it stood before.
+        let by = "its writer".to_owned();
+        let key = layout::mark(&lease, lease::MARK_ACKNOWLEDGED)?;
+        store.put(ObjectKind::Verdict, &key, &MarkRecord { lease, by })?;
+        Ok(true)
     }
 
     /// Ends without a backup and keeps what was learned.
@@ -382,7 +393,7 @@ fn refuse_busy(dataset: &Dataset, own: &Lease) -> Result<()> {
 /// Class B: says whether a writer can no longer commit: it has, it was told so, or it is dead for
 /// certain.
 fn is_over(dataset: &Dataset, other: &SeenLease) -> Result<bool> {
-    if other.is_certainly_dead() || other.marks.iter().any(|mark| mark == "v") {
+    if other.is_certainly_dead() || Standing::of(&other.marks) == Standing::Void {
         return Ok(true);
     }
     let Some(number) = other.record.number else { return Ok(true) };

@@ -78,6 +78,18 @@ impl Outcome for () {
     }
 }
 
+impl Outcome for bool {
+    fn bytes_down(&self) -> u64 {
+        0
+    }
+}
+
+impl Outcome for u64 {
+    fn bytes_down(&self) -> u64 {
+        0
+    }
+}
+
 impl Outcome for Vec<u8> {
     fn bytes_down(&self) -> u64 {
         self.len() as u64
@@ -178,5 +190,17 @@ impl<A: Around> Backend for Wrapper<A> {
 
     fn delete(&self, key: &ObjectKey) -> Result<()> {
         self.run(Operation::Delete, key.as_str(), 0, &|| self.inner.delete(key))
+    }
+
+    fn keep_reserve(&self) -> Result<()> {
+        self.run(Operation::Put, "reserve", 0, &|| self.inner.keep_reserve())
+    }
+
+    fn release_reserve(&self) -> Result<bool> {
+        self.run(Operation::Delete, "reserve", 0, &|| self.inner.release_reserve())
+    }
+
+    fn sweep(&self) -> Result<u64> {
+        self.run(Operation::Delete, "tmp", 0, &|| self.inner.sweep())
     }
 }

@@ -36,6 +36,7 @@ use crate::repository::layout;
 use crate::repository::layout::NumberObject;
 use crate::repository::lease;
 use crate::repository::lease::Lease;
+use crate::repository::lease::Standing;
 use std::collections::BTreeMap;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -379,10 +380,11 @@ pub(crate) fn view(run: &Run<'_>, named: &Named, ledger: &mut Ledger) -> Result<
     Ok(view)
 }
 
-/// Class B: a lease with a mark on it has no header to show.
+/// Class B: says whether a header is void or not shown by the marks on its lease.
 fn is_marked(run: &Run<'_>, lease: Option<LeaseId>) -> Result<bool> {
     let Some(lease) = lease else { return Ok(false) };
-    Ok(!lease::marks_on(run.repository.store(), &lease)?.is_empty())
+    let marks = lease::marks_on(run.repository.store(), &lease)?;
+    Ok(Standing::of(&marks) != Standing::Stands)
 }
 
 /// Reads what stands at a number, past the cache; None for a void.

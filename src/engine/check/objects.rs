@@ -31,6 +31,7 @@ use crate::format::lease::LeaseRecord;
 use crate::format::lease::MarkRecord;
 use crate::format::tombstone::TombstoneRecord;
 use crate::repository::layout;
+use crate::repository::lease;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
@@ -250,8 +251,8 @@ fn beat_or_mark(
         return record(run, ObjectKind::Beat, key, is_right, ledger).map(|_| ());
     }
     match suffix {
-        "v" => mark(ObjectKind::Verdict, ledger),
-        revoke if revoke.starts_with('r') => mark(ObjectKind::Revoke, ledger),
+        lease::MARK_VOID | lease::MARK_ACKNOWLEDGED => mark(ObjectKind::Verdict, ledger),
+        revoke if revoke.starts_with(lease::MARK_ASKED) => mark(ObjectKind::Revoke, ledger),
         _ => {
             foreign(ledger, key.as_str());
             Ok(())

@@ -8,9 +8,10 @@ use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::hash;
 use crate::base::id::SnapshotHash;
-use crate::base::limits::CHAIN_MANIFESTS_MAX;
 use crate::base::path::EntryPath;
 use crate::base::progress::Counter;
+use crate::engine::chains;
+use crate::engine::chains::Batch;
 use crate::engine::check::Run;
 use crate::engine::check::damage_of;
 use crate::engine::check::datasets;
@@ -29,15 +30,7 @@ use crate::format::entry::FileNode;
 use crate::format::range;
 use crate::format::range::RangeRow;
 use std::cmp::Reverse;
-use std::collections::BTreeSet;
 use std::collections::BinaryHeap;
-
-/// Backups replayed in one pass, and the numbers whose rows they need.
-#[derive(Default)]
-struct Batch {
-    visible: Vec<u64>,
-    streams: BTreeSet<u64>,
-}
 
 /// What replaying one backup gives.
 struct Tally {
@@ -68,41 +61,23 @@ pub(crate) fn all(
     Ok(ledger)
 }
 
-fn batches(view: &View) -> Vec<Batch> {
-    let mut batches: Vec<Batch> = Vec::new();
-    for n in view.visible() {
+fn batches(view: &View) -> Vec<Batch<u64>> {
+    let chains = view.visible().filter_map(|n| {
         let chain = &view.headers[&n].chain;
-        if chain.iter().any(|link| !view.headers.contains_key(link)) {
-            continue;
-        }
-        let root = chain.first().copied().unwrap_or(n);
-        let needed: Vec<u64> = chain.iter().copied().chain([n]).collect();
-        let fitting = batches.iter_mut().rev().find(|batch| {
-            let new = needed.iter().filter(|link| !batch.streams.contains(link)).count();
-            batch.streams.contains(&root) && batch.streams.len() + new <= CHAIN_MANIFESTS_MAX + 1
-        });
-        let batch = match fitting {
-            Some(batch) => batch,
-            None => {
-                batches.push(Batch::default());
-                let last = batches.len() - 1;
-                &mut batches[last]
-            }
-        };
-        batch.visible.push(n);
-        batch.streams.extend(needed);
-    }
-    batches
+        let is_whole = chain.iter().all(|link| view.headers.contains_key(link));
+        is_whole.then(|| (n, chain.to_vec()))
+    });
+    chains::batches(chains)
 }
 
 /// Takes out of a batch what is not visible any more; says whether there was such.
-fn forgotten_meanwhile(run: &Run<'_>, view: &View, batch: &mut Batch) -> Result<bool> {
+fn forgotten_meanwhile(run: &Run<'_>, view: &View, batch: &mut Batch<u64>) -> Result<bool> {
     let now = datasets::view(run, &view.named, &mut Ledger::default())?;
-    let before = batch.visible.len();
-    batch.visible.retain(|n| !now.is_forgotten(*n));
-    let chains = batch.visible.iter().flat_map(|n| view.headers[n].chain.iter().chain([n]));
+    let before = batch.users.len();
+    batch.users.retain(|n| !now.is_forgotten(*n));
+    let chains = batch.users.iter().flat_map(|n| view.headers[n].chain.iter().chain([n]));
     batch.streams = chains.copied().collect();
-    Ok(batch.visible.len() < before)
+    Ok(batch.users.len() < before)
 }
 
 /// One pass over one batch.
@@ -120,10 +95,10 @@ struct Replay<'a> {
 }
 
 impl<'a> Replay<'a> {
-    fn new(run: &'a Run<'a>, view: &'a View, batch: &'a Batch, counts: bool) -> Result<Self> {
+    fn new(run: &'a Run<'a>, view: &'a View, batch: &'a Batch<u64>, counts: bool) -> Result<Self> {
         let mut ledger = Ledger::default();
         let mut streams = Vec::new();
-        let needs = batch.visible.iter().map(|n| {
+        let needs = batch.users.iter().map(|n| {
             let chain = &view.headers[n].chain;
             batch.streams.iter().map(|link| link == n || chain.contains(link)).collect()
         });
@@ -137,7 +112,7 @@ impl<'a> Replay<'a> {
                         Err(e) => e?.full_message(),
                         Ok(_) => Error::corrupt("it became a void").to_string(),
                     };
-                    let users = users(view, &batch.visible, |user| needs[user][position]);
+                    let users = users(view, &batch.users, |user| needs[user][position]);
                     ledger.damage(kept.key.as_str(), why);
                     ledger.suffer(kept.key.as_str(), users, None);
                     let nothing = crate::format::backup::Body::Inline(Vec::new());
@@ -148,8 +123,8 @@ impl<'a> Replay<'a> {
             }
         }
         let tally = |_| Tally { hasher: entry::snapshot_hasher(), files: 0, entries: 0, bytes: 0 };
-        let tallies = batch.visible.iter().map(tally).collect();
-        let visible = &batch.visible;
+        let tallies = batch.users.iter().map(tally).collect();
+        let visible = &batch.users;
         let lists = LastBlock::default();
         Ok(Replay { run, view, visible, needs, streams, tallies, lists, ledger, counts })
     }

@@ -1,0 +1,212 @@
+//! The second half of a mark: replays what must stay, and marks every place it needs.
+//!
+//! Full index and manifests of a chain are merged in one sorted pass. A row is live when it is
+//! the newest of its path for at least one root; so the content of forgotten versions is freed,
+//! although their manifests stay as long as a root needs them.
+
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Origin;
+use crate::base::error::Result;
+use crate::base::id::BlockId;
+use crate::base::limits::PRUNE_ROUNDS_MAX;
+use crate::base::path::EntryPath;
+use crate::engine::Context;
+use crate::engine::chains;
+use crate::engine::chains::Batch;
+use crate::engine::prune::marks::Marks;
+use crate::format::entry::TrackedEntry;
+use crate::format::range::RangeRow;
+use crate::repository::Repository;
+use crate::repository::fence::Observer;
+use crate::repository::history::RowStream;
+use crate::repository::lost::LostPlaces;
+use crate::repository::roots::DatasetRoots;
+use crate::repository::roots::HeaderAt;
+use crate::repository::roots::Roots;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+/// What must stay, and the places it needs.
+pub(super) struct Marked {
+    pub(super) roots: Roots,
+    pub(super) marks: Marks,
+    pub(super) lost: Arc<LostPlaces>,
+}
+
+/// Why a mark failed.
+enum Trouble {
+    /// The index does not know a block: it may have moved to another index object just now.
+    Unknown(BlockId),
+    Other(Error),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Trouble::Other(error)
+    }
+}
+
+/// Marks.
+///
+/// # Errors
+/// Those of the backend; `Corrupt` when something that must stay cannot be read, as what it
+/// needs is unknown then.
+pub(super) fn mark(
+    repository: &Repository,
+    observer: &Observer<'_>,
+    context: &Context<'_>,
+) -> Result<Marked> {
+    let mut round = 0;
+    loop {
+        round += 1;
+        match try_to_mark(repository, observer, context) {
+            Ok(marked) => return Ok(marked),
+            Err(Trouble::Unknown(_)) if round < PRUNE_ROUNDS_MAX => {}
+            Err(Trouble::Unknown(block)) => {
+                let message = format!("no pack index names block {}, which is needed", block);
+                return Err(cannot_tell(Error::corrupt(message)));
+            }
+            Err(Trouble::Other(error)) => return Err(error),
+        }
+    }
+}
+
+fn cannot_tell(error: Error) -> Error {
+    if error.kind() != ErrorKind::Corrupt && error.kind() != ErrorKind::NotFound {
+        return error;
+    }
+    error
+        .context("cannot tell what must stay, so nothing is deleted")
+        .hint("`icecore check` says what is damaged, `icecore repair` cures what can be")
+        .at(Origin::Repository)
+}
+
+fn try_to_mark(
+    repository: &Repository,
+    observer: &Observer<'_>,
+    context: &Context<'_>,
+) -> std::result::Result<Marked, Trouble> {
+    let roots = repository.roots(observer).map_err(cannot_tell)?;
+    let lost = Arc::new(repository.lost_places()?);
+    // After the headers: whatever a header needs was indexed before the header was put.
+    repository.refresh_index()?;
+    let marks = Marks::new(repository.index().view(), &repository.cache().path(""));
+    let mut marking = Marking { repository, context, marks, lost };
+    for dataset in &roots.datasets {
+        let named = dataset.roots.iter().map(|(root, chain)| (*root, chain.clone()));
+        for batch in chains::batches(named) {
+            marking.replay(dataset, &batch)?;
+        }
+    }
+    Ok(Marked { marks: marking.marks, lost: marking.lost, roots })
+}
+
+struct Marking<'a> {
+    repository: &'a Repository,
+    context: &'a Context<'a>,
+    marks: Marks,
+    lost: Arc<LostPlaces>,
+}
+
+impl Marking<'_> {
+    fn replay(
+        &mut self,
+        dataset: &DatasetRoots,
+        batch: &Batch<HeaderAt>,
+    ) -> std::result::Result<(), Trouble> {
+        let mut streams: Vec<RowStream> = Vec::new();
+        for at in &batch.streams {
+            let header = dataset.header(*at).map_err(cannot_tell)?.header;
+            self.mark_metadata(&header.body)?;
+            streams.push(self.repository.rows_of(&header.body, &self.lost));
+        }
+        let needs: Vec<Vec<bool>> = batch
+            .users
+            .iter()
+            .map(|user| {
+                let chain = &dataset.roots[user];
+                batch.streams.iter().map(|link| link == user || chain.contains(link)).collect()
+            })
+            .collect();
+        self.merge(&mut streams, &needs).map_err(|trouble| match trouble {
+            Trouble::Other(e) => {
+                let name = dataset.dataset.name();
+                Trouble::Other(cannot_tell(e.context(format!("cannot replay {name}"))))
+            }
+            unknown @ Trouble::Unknown(_) => unknown,
+        })
+    }
+
+    /// Merges the streams, the newest row of a path first, and marks those that some user needs.
+    fn merge(
+        &mut self,
+        streams: &mut [RowStream],
+        needs: &[Vec<bool>],
+    ) -> std::result::Result<(), Trouble> {
+        let mut heads: BinaryHeap<Reverse<(EntryPath, Reverse<usize>)>> = BinaryHeap::new();
+        let mut rows: Vec<Option<RangeRow>> = streams.iter().map(|_| None).collect();
+        let mut starved: Vec<usize> = (0..streams.len()).collect();
+        loop {
+            for stream in starved.drain(..) {
+                let row = streams[stream].next().transpose()?;
+                let path = row.as_ref().map(|row| row.path().clone());
+                heads.extend(path.map(|path| Reverse((path, Reverse(stream)))));
+                rows[stream] = row;
+            }
+            let Some(Reverse((path, Reverse(newest)))) = heads.pop() else { return Ok(()) };
+            self.context.cancel.check()?;
+            starved.push(newest);
+            while let Some(Reverse((other, Reverse(stream)))) = heads.peek()
+                && *other == path
+            {
+                starved.push(*stream);
+                heads.pop();
+            }
+            let mut left: Vec<usize> = (0..needs.len()).collect();
+            for &stream in &starved {
+                let before = left.len();
+                left.retain(|&user| !needs[user][stream]);
+                if left.len() == before {
+                    continue;
+                }
+                if let Some(RangeRow::Put(_, tracked)) = &rows[stream] {
+                    self.mark_entry(tracked)?;
+                }
+            }
+        }
+    }
+
+    fn mark_metadata(
+        &mut self,
+        body: &crate::format::backup::Body,
+    ) -> std::result::Result<(), Trouble> {
+        let (marks, lost) = (&mut self.marks, &self.lost);
+        let mut unknown = None;
+        self.repository
+            .visit_metadata(body, lost, &mut |at| {
+                let is_known = marks.set(&at.block, at.place, 1);
+                if !is_known && !lost.contains(&at.block, at.place) {
+                    unknown.get_or_insert(at.block);
+                }
+                Ok(())
+            })
+            .map_err(cannot_tell)?;
+        unknown.map_or(Ok(()), |block| Err(Trouble::Unknown(block)))
+    }
+
+    fn mark_entry(&mut self, tracked: &TrackedEntry) -> std::result::Result<(), Trouble> {
+        let Some(file) = tracked.entry.file() else { return Ok(()) };
+        let (marks, lost) = (&mut self.marks, &self.lost);
+        let mut unknown = None;
+        self.repository.visit_runs(file, lost, &mut |run| {
+            let is_known = run.count == 0 || marks.set(&run.block, run.first, run.count);
+            if !is_known && !lost.touches_run(run) {
+                unknown.get_or_insert(run.block);
+            }
+            Ok(())
+        })?;
+        unknown.map_or(Ok(()), |block| Err(Trouble::Unknown(block)))
+    }
+}

@@ -1,0 +1,113 @@
+//! One bit for each place of each block that the pack index knows.
+//!
+//! The bits, and where those of each block begin, stand in scratch space that the system may
+//! write out: 16 MB of bits for a terabyte of 8 KiB chunks, 8 MB of beginnings.
+
+use crate::base::id::BlockId;
+use crate::base::mapped::Scratch;
+use crate::format::pack::BlockRow;
+use crate::repository::index::IndexView;
+use std::path::Path;
+
+const START_BYTES: usize = 8;
+
+/// Which places are live.
+pub(super) struct Marks {
+    view: IndexView,
+    starts: Scratch,
+    bits: Scratch,
+}
+
+impl Marks {
+    /// Starts with nothing live; `folder` is where large scratch files may be.
+    pub(super) fn new(view: IndexView, folder: &Path) -> Self {
+        let mut starts = Scratch::zeroed(folder, view.rows() * START_BYTES);
+        let mut places = 0_u64;
+        for (row, location) in view.all_rows() {
+            starts[row * START_BYTES..][..START_BYTES].copy_from_slice(&places.to_le_bytes());
+            places += u64::from(location.row.places);
+        }
+        let bits = Scratch::zeroed(folder, places.div_ceil(8) as usize);
+        Marks { view, starts, bits }
+    }
+
+    /// Returns the index that the bits are for.
+    pub(super) fn view(&self) -> &IndexView {
+        &self.view
+    }
+
+    fn start(&self, block: &BlockId) -> Option<usize> {
+        let rank = self.view.rank(block)?;
+        let bytes = self.starts.get(rank * START_BYTES..)?.first_chunk::<START_BYTES>()?;
+        usize::try_from(u64::from_le_bytes(*bytes)).ok()
+    }
+
+    /// Marks places live. Says false when the index knows no such block, or it has not so many
+    /// places.
+    pub(super) fn set(&mut self, block: &BlockId, first: u32, count: u32) -> bool {
+        let Some(start) = self.start(block) else { return false };
+        let places = self.view.copies(block).iter().map(|copy| copy.row.places).min();
+        let end = first.checked_add(count);
+        let Some(end) = end.filter(|end| places.is_some_and(|places| *end <= places)) else {
+            return false;
+        };
+        for place in start + first as usize..start + end as usize {
+            self.bits[place / 8] |= 1 << (place % 8);
+        }
+        true
+    }
+
+    /// Returns the live places of a block.
+    pub(super) fn live(&self, block: &BlockId, places: u32) -> Live {
+        let Some(start) = self.start(block) else { return Live(Vec::new()) };
+        let is_live = |place: &u32| {
+            let at = start + *place as usize;
+            self.bits.get(at / 8).is_some_and(|byte| byte >> (at % 8) & 1 == 1)
+        };
+        Live((0..places).filter(is_live).collect())
+    }
+}
+
+/// The live places of one block, ascending.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Live(Vec<u32>);
+
+impl Live {
+    /// Says whether nothing of the block is live.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Says whether a place is live.
+    pub(super) fn has(&self, place: u32) -> bool {
+        self.0.binary_search(&place).is_ok()
+    }
+
+    /// Returns how many live places a copy has.
+    pub(super) fn count_in(&self, row: &BlockRow) -> u32 {
+        self.0.iter().filter(|place| row.has_place(**place)).count() as u32
+    }
+
+    /// Returns those that a copy has.
+    pub(super) fn within(&self, row: &BlockRow) -> Live {
+        Live(self.0.iter().copied().filter(|place| row.has_place(*place)).collect())
+    }
+
+    /// Says whether a copy has all of them.
+    pub(super) fn is_covered_by(&self, row: &BlockRow) -> bool {
+        self.0.iter().all(|place| row.has_place(*place))
+    }
+
+    /// Returns those that are not lost.
+    pub(super) fn without(self, is_lost: impl Fn(u32) -> bool) -> Live {
+        Live(self.0.into_iter().filter(|place| !is_lost(*place)).collect())
+    }
+}
+
+/// Returns how many places a copy has.
+pub(super) fn present_in(row: &BlockRow) -> u32 {
+    if row.present.is_empty() {
+        return row.places;
+    }
+    (0..row.places).filter(|place| row.has_place(*place)).count() as u32
+}

@@ -1,0 +1,426 @@
+//! Frees what nothing refers to, while others write, read, forget and prune.
+//!
+//! ```text
+//! carry on    tombstones that lie about: end their leases, mark, settle them
+//! plan        mark; weigh the packs; choose all dead, too wasteful, too small
+//! doom        put a tombstone: from here on nothing new leans on those packs
+//! end         leases listed after that: over, or ended, or else stop: a later prune goes on
+//! mark        again: what was committed meanwhile is live
+//! settle      copy what is live and nowhere else, delete packs and indexes, the tombstone last
+//! retire      headers of forgotten backups that nothing needs, by a floor
+//! ```
+//!
+//! It never waits and holds nothing that could go stale. Killed anywhere, it leaves tombstones,
+//! copies and voids, and the next prune goes on from there. Memory: scratch bits (see `marks`),
+//! some 100 bytes a pack, one window of blocks being copied.
+
+mod mark;
+mod marks;
+mod plan;
+mod settle;
+
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Result;
+use crate::base::id::DatasetId;
+use crate::base::id::IndexId;
+use crate::base::id::LeaseId;
+use crate::base::id::PackId;
+use crate::base::limits::INDEX_ROWS_TARGET;
+use crate::base::limits::SMALL_INDEXES_MAX;
+use crate::base::time::Timestamp;
+use crate::engine::Context;
+use crate::engine::prune::mark::Marked;
+use crate::engine::prune::plan::Stock;
+use crate::engine::prune::settle::Settled;
+use crate::repository::Repository;
+use crate::repository::doom;
+use crate::repository::doom::Tombstones;
+use crate::repository::fence::Observer;
+use crate::repository::lease;
+use crate::repository::lease::Lease;
+use crate::repository::lease::SeenLease;
+use crate::repository::rescue::NO_LEASE;
+use crate::repository::stock;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::HashSet;
+
+pub use crate::engine::prune::plan::Plan;
+
+/// The share of the used bytes that may stay unused, unless said otherwise: 5 %.
+const UNUSED_MAX: f64 = 0.05;
+
+/// What is asked of a prune.
+#[derive(Clone, Debug)]
+pub struct PruneOptions {
+    /// The share of the used bytes that may stay unused, as 0.05.
+    pub max_unused: f64,
+    /// Leases whose holders a person says are dead.
+    pub end_leases: Vec<LeaseId>,
+    /// Go on although a dataset is missing, or most of the repository would go.
+    pub force: bool,
+    /// Only say what would be done.
+    pub dry_run: bool,
+}
+
+impl Default for PruneOptions {
+    fn default() -> Self {
+        let end_leases = Vec::new();
+        PruneOptions { max_unused: UNUSED_MAX, end_leases, force: false, dry_run: false }
+    }
+}
+
+/// A writer that a prune stops for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WaitsFor {
+    /// Its lease.
+    pub lease: LeaseId,
+    /// Machine.
+    pub host: String,
+    /// Process.
+    pub pid: u32,
+    /// What it does.
+    pub purpose: String,
+    /// Since when.
+    pub since: Timestamp,
+}
+
+/// What a prune did, or with `dry_run` would do.
+#[derive(Clone, Debug, Default)]
+pub struct PruneReport {
+    /// What was chosen.
+    pub plan: Plan,
+    /// Tombstones of earlier runs that were settled.
+    pub carried_on: u64,
+    /// Writers that were ended or found over.
+    pub leases_ended: u64,
+    /// Packs that were deleted.
+    pub packs_deleted: u64,
+    /// Their bytes.
+    pub bytes_deleted: u64,
+    /// Bytes of packs and indexes that were written.
+    pub bytes_written: u64,
+    /// Pack index objects that were replaced.
+    pub indexes_replaced: u64,
+    /// Headers of forgotten backups that were deleted.
+    pub headers_retired: u64,
+    /// Bytes of unfinished files that were deleted.
+    pub leftovers_bytes: u64,
+    /// Writers at work: what is doomed goes with a later prune.
+    pub waits_for: Vec<WaitsFor>,
+    /// Packs that cannot go, as something that is needed cannot be read out of them.
+    pub stuck: Vec<(PackId, String)>,
+    /// How long it took, in seconds.
+    pub seconds: f64,
+}
+
+/// Prunes a repository.
+///
+/// # Errors
+/// `InvalidInput` for a share that is none, or a lease that is none; `Denied` where the guard
+/// stops it; `Corrupt` when what must stay cannot be told; those of the backend. Whatever the
+/// error, nothing that is needed was deleted, and the next prune goes on.
+pub fn run(
+    repository: &Repository,
+    options: &PruneOptions,
+    context: &Context<'_>,
+) -> Result<PruneReport> {
+    if !options.max_unused.is_finite() || options.max_unused < 0.0 {
+        return Err(Error::invalid("the share that may stay unused is 0 or more"));
+    }
+    let started = context.clock.now();
+    let nobody = DatasetId::new(NO_LEASE);
+    // Tells other prunes to leave packs without an index alone; best effort, as readers' are.
+    let own = match options.dry_run {
+        true => None,
+        false => Lease::take(repository.store(), nobody, None, None, "prune", started).ok(),
+    };
+    let own_id = own.as_ref().map(Lease::id);
+    let mut work = Work { repository, options, context, own_id, report: PruneReport::default() };
+    let done = work.run();
+    own.into_iter().for_each(Lease::give_back);
+    done?;
+    work.report.seconds = context.clock.now().seconds_since(started);
+    Ok(work.report)
+}
+
+struct Work<'a> {
+    repository: &'a Repository,
+    options: &'a PruneOptions,
+    context: &'a Context<'a>,
+    own_id: Option<LeaseId>,
+    report: PruneReport,
+}
+
+impl Work<'_> {
+    fn run(&mut self) -> Result<()> {
+        let store = self.repository.store();
+        let olds = Tombstones::list(store)?;
+        self.check_ended()?;
+        if !self.options.dry_run && !olds.records.is_empty() {
+            self.end_leases(&olds)?;
+        }
+        let marked = mark::mark(self.repository, &self.observer(None), self.context)?;
+        self.guard_datasets(&marked)?;
+        if !self.options.dry_run && !olds.records.is_empty() && self.report.waits_for.is_empty() {
+            let settled = settle::settle(self.repository, &olds, &marked, self.context)?;
+            self.count(settled);
+            self.report.carried_on = olds.records.len() as u64;
+        }
+        let stock = self.stock(&marked)?;
+        let uses = plan::weigh(&marked.marks, &stock);
+        let pack_bytes = u64::from(self.repository.config().pack_bytes);
+        self.report.plan = plan::choose(&uses, self.options.max_unused, pack_bytes);
+        self.guard_share(&marked, &stock)?;
+        if self.options.dry_run {
+            self.say_who_is_at_work(&marked)?;
+            return Ok(());
+        }
+        let (packs, indexes) = self.going(&marked, &stock);
+        drop(marked);
+        self.doom_and_settle(&packs, &indexes)?;
+        self.clean()
+    }
+
+    fn observer(&self, store_now: Option<Timestamp>) -> Observer<'_> {
+        Observer { now: self.context.clock.now(), store_now, ended: &self.options.end_leases }
+    }
+
+    /// A person's word ends a lease that is there, and not one whose holder runs on this machine.
+    fn check_ended(&self) -> Result<()> {
+        if self.options.end_leases.is_empty() {
+            return Ok(());
+        }
+        let seen = lease::list(self.repository.store())?;
+        for id in &self.options.end_leases {
+            let Some(lease) = seen.get(id) else {
+                return Err(Error::new(ErrorKind::NotFound, format!("there is no lease {id}"))
+                    .hint("a prune names the leases that it stops for"));
+            };
+            let process = &lease.record.process;
+            if process.is_certainly_alive() && !self.options.force {
+                let message = format!(
+                    "lease {id} lives: process {} on this machine ({})",
+                    process.pid, lease.record.purpose
+                );
+                return Err(Error::new(ErrorKind::Busy, message)
+                    .hint("wait for it or stop it; --force ends it: it would start again"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the writers' leases that are listed after the tombstones were seen; those that may
+    /// live are who this prune stops for.
+    fn end_leases(&mut self, tombstones: &Tombstones) -> Result<()> {
+        self.report.waits_for.clear();
+        let seen = lease::list(self.repository.store())?;
+        let observer = Observer { store_now: tombstones.newest, ..self.observer(None) };
+        let mut waits_for = Vec::new();
+        let mut ended = 0;
+        for lease in seen.values().filter(|lease| lease.record.number.is_some()) {
+            if self.repository.end_lease(lease, &observer)? {
+                ended += 1;
+            } else {
+                waits_for.push(waits_for_it(lease));
+            }
+        }
+        waits_for.sort_by_key(|waits| (waits.since, waits.lease));
+        self.report.leases_ended += ended;
+        self.report.waits_for = waits_for;
+        Ok(())
+    }
+
+    fn say_who_is_at_work(&mut self, marked: &Marked) -> Result<()> {
+        for lease in marked.roots.leases.values() {
+            let is_dead = self.repository.is_dead(lease, &self.observer(None));
+            if lease.record.number.is_some() && !is_dead && !self.repository.is_over(lease)? {
+                self.report.waits_for.push(waits_for_it(lease));
+            }
+        }
+        Ok(())
+    }
+
+    /// A dataset that this machine has seen and that is not listed now: the store may be showing
+    /// less than it holds.
+    fn guard_datasets(&self, marked: &Marked) -> Result<()> {
+        let Some(missing) = marked.roots.missing.first() else { return Ok(()) };
+        if self.options.force {
+            return Ok(());
+        }
+        let message = format!(
+            "dataset {missing} had backups when last seen from here and shows fewer or none now; \
+             nothing was deleted"
+        );
+        Err(Error::new(ErrorKind::Denied, message).hint(
+            "if the store lost it, `icecore check` says what is affected; --force prunes all the \
+             same, and deletes what only that dataset needs",
+        ))
+    }
+
+    /// Most of the repository would go, and no forgotten backup or dead writer explains it.
+    fn guard_share(&self, marked: &Marked, stock: &Stock) -> Result<()> {
+        let plan = &self.report.plan;
+        let forgotten: u64 = marked
+            .roots
+            .datasets
+            .iter()
+            .fold(0, |sum, dataset| sum.saturating_add(dataset.forgotten_bytes));
+        let explained = forgotten.saturating_add(self.left_by_the_dead(marked, stock));
+        let unexplained = plan.freed_bytes.saturating_sub(explained);
+        if self.options.force || unexplained <= plan.bytes / 2 {
+            return Ok(());
+        }
+        let message = format!(
+            "{unexplained} of {} bytes would go, and no forgotten backup explains it; nothing was \
+             deleted",
+            plan.bytes
+        );
+        Err(Error::new(ErrorKind::Denied, message).hint(
+            "an interrupted backup leaves such bytes, and running it again goes on with them; \
+             `icecore list` shows whether a dataset is missing; --force deletes them",
+        ))
+    }
+
+    /// Bytes of packs under leases that were ended, or not named by any index while such lie
+    /// about: what their writers left.
+    fn left_by_the_dead(&self, marked: &Marked, stock: &Stock) -> u64 {
+        let view = marked.marks.view();
+        let is_left = |lease: &LeaseId| marked.roots.leases.contains_key(lease);
+        let mut named = HashSet::new();
+        let mut bytes = 0_u64;
+        for (index, lease, _) in view.objects() {
+            for pack in view.packs_of(&index) {
+                if named.insert(pack.pack) && is_left(&lease) {
+                    bytes = bytes.saturating_add(pack.size);
+                }
+            }
+        }
+        let is_writer = |seen: &SeenLease| seen.record.number.is_some();
+        if marked.roots.leases.values().any(is_writer) {
+            let unnamed = stock.there.iter().filter(|(pack, _)| !named.contains(*pack));
+            bytes = unnamed.fold(bytes, |sum, (_, size)| sum.saturating_add(*size));
+        }
+        bytes
+    }
+
+    fn stock(&self, marked: &Marked) -> Result<Stock> {
+        // After the index: a pack that an index names was put before it.
+        let there = stock::packs(self.repository.store())?;
+        let doomed = Tombstones::list(self.repository.store())?.packs();
+        let mut writers: HashMap<LeaseId, bool> = HashMap::new();
+        let observer = self.observer(None);
+        for (id, seen) in &marked.roots.leases {
+            let may_write = seen.record.number.is_some() || seen.record.parent.is_none();
+            let is_gone = self.repository.is_dead(seen, &observer)
+                || (seen.record.number.is_some() && self.repository.is_over(seen)?);
+            writers.insert(*id, may_write && !is_gone && Some(*id) != self.own_id);
+        }
+        let view = marked.marks.view();
+        let is_busy = |lease: &LeaseId| writers.get(lease).copied().unwrap_or(false);
+        let busy = view.objects().filter(|(_, lease, _)| is_busy(lease));
+        Ok(Stock {
+            there,
+            doomed,
+            busy_indexes: busy.map(|(id, _, _)| id).collect(),
+            somebody_writes: writers.values().any(|writes| *writes),
+        })
+    }
+
+    /// Returns the packs and index objects that go: what was chosen, packs that indexes name and
+    /// that are gone although nothing needs them, and the index objects that name any of these.
+    fn going(&self, marked: &Marked, stock: &Stock) -> (Vec<PackId>, Vec<IndexId>) {
+        let view = marked.marks.view();
+        let mut packs = self.report.plan.going();
+        packs.extend(settle::stale_packs(marked, stock));
+        let chosen: HashSet<PackId> = packs.iter().copied().collect();
+        let mut indexes: BTreeMap<IndexId, bool> = BTreeMap::new();
+        let mut small = Vec::new();
+        for (id, _, rows) in view.objects() {
+            if view.packs_of(&id).any(|pack| chosen.contains(&pack.pack)) {
+                indexes.insert(id, true);
+            } else if rows < INDEX_ROWS_TARGET && !stock.busy_indexes.contains(&id) {
+                small.push(id);
+            }
+        }
+        if small.len() + indexes.len() >= SMALL_INDEXES_MAX {
+            indexes.extend(small.into_iter().map(|id| (id, true)));
+        }
+        (packs, indexes.into_keys().collect())
+    }
+
+    fn doom_and_settle(&mut self, packs: &[PackId], indexes: &[IndexId]) -> Result<()> {
+        let store = self.repository.store();
+        if packs.is_empty() && indexes.is_empty() && self.report.waits_for.is_empty() {
+            // Nothing is doomed; forgotten headers may still go.
+            let marked = mark::mark(self.repository, &self.observer(None), self.context)?;
+            return self.retire(&marked);
+        }
+        let now = self.context.clock.now();
+        self.with_room(&|| doom::put_tombstones(store, packs, indexes, now).map(|_| ()))?;
+        let tombstones = Tombstones::list(store)?;
+        self.end_leases(&tombstones)?;
+        if !self.report.waits_for.is_empty() {
+            return Ok(());
+        }
+        let marked = mark::mark(self.repository, &self.observer(None), self.context)?;
+        self.guard_datasets(&marked)?;
+        let settled = settle::settle(self.repository, &tombstones, &marked, self.context)?;
+        self.count(settled);
+        self.retire(&marked)
+    }
+
+    fn retire(&mut self, marked: &Marked) -> Result<()> {
+        let now = self.context.clock.now();
+        for dataset in &marked.roots.datasets {
+            self.report.headers_retired += dataset.dataset.retire(&dataset.unneeded, now)?;
+        }
+        Ok(())
+    }
+
+    /// Does what must be written before anything can be deleted; on a full store with the space
+    /// that was set aside for it.
+    fn with_room(&self, work: &dyn Fn() -> Result<()>) -> Result<()> {
+        match work() {
+            Err(e) if e.kind() == ErrorKind::Full => {
+                if !self.repository.store().backend().release_reserve()? {
+                    return Err(e);
+                }
+                work()
+            }
+            done => done,
+        }
+    }
+
+    fn count(&mut self, settled: Settled) {
+        let report = &mut self.report;
+        report.packs_deleted += settled.packs_deleted;
+        report.bytes_deleted += settled.bytes_deleted;
+        report.bytes_written += settled.bytes_written;
+        report.indexes_replaced += settled.indexes_replaced;
+        report.stuck = settled.stuck;
+    }
+
+    /// Sweeps what the dead have left. What cannot be swept stays for the next prune.
+    fn clean(&mut self) -> Result<()> {
+        let observer = self.observer(None);
+        self.repository.sweep_leases(&observer)?;
+        let backend = self.repository.store().backend();
+        self.report.leftovers_bytes = backend.sweep().unwrap_or(0);
+        // Without room for it there is none; the next prune tries again.
+        let _ = backend.keep_reserve();
+        Ok(())
+    }
+}
+
+fn waits_for_it(lease: &SeenLease) -> WaitsFor {
+    let record = &lease.record;
+    WaitsFor {
+        lease: record.lease,
+        host: record.process.host.clone(),
+        pid: record.process.pid,
+        purpose: record.purpose.clone(),
+        since: record.taken,
+    }
+}

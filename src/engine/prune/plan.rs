@@ -1,0 +1,249 @@
+//! Chooses the packs that go. Pure but for what is asked of the index.
+//!
+//! All dead: deleted. Too wasteful: what lives is copied, until no more than the allowed share
+//! of the repository is unused. Too small: merged once enough packs of about one size are there,
+//! so that a pack is copied again only when it has grown manifold.
+
+use crate::base::id::IndexId;
+use crate::base::id::PackId;
+use crate::base::limits::SMALL_PACKS_MERGED;
+use crate::engine::prune::marks::Marks;
+use crate::engine::prune::marks::present_in;
+use crate::repository::index::Location;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::collections::HashSet;
+
+/// What is known of the packs at one look.
+pub(super) struct Stock {
+    /// Packs that were listed, with their sizes.
+    pub(super) there: HashMap<PackId, u64>,
+    /// Packs that a tombstone names.
+    pub(super) doomed: HashSet<PackId>,
+    /// Index objects of leases that are not over: their packs are left alone.
+    pub(super) busy_indexes: HashSet<IndexId>,
+    /// Whether anybody is at work who may have put packs that no index names yet.
+    pub(super) somebody_writes: bool,
+}
+
+/// What one pack holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct PackUse {
+    pub(super) size: u64,
+    /// Stored bytes of places that are live here.
+    pub(super) used: u64,
+    /// Stored bytes of those that are not.
+    pub(super) unused: u64,
+    /// Whether a writer at work put it.
+    pub(super) is_busy: bool,
+}
+
+/// What becomes of the packs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Packs that are there, and not doomed already.
+    pub packs: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Bytes that are needed.
+    pub used_bytes: u64,
+    /// Bytes that are not.
+    pub unused_bytes: u64,
+    /// Packs in which nothing lives.
+    pub dead: Vec<PackId>,
+    /// Their bytes.
+    pub dead_bytes: u64,
+    /// Packs whose live blocks are copied: too wasteful.
+    pub wasteful: Vec<PackId>,
+    /// Packs whose live blocks are copied: too small.
+    pub small: Vec<PackId>,
+    /// Bytes that are copied for both.
+    pub copied_bytes: u64,
+    /// Unused bytes that go with all of them.
+    pub freed_bytes: u64,
+    /// Unused bytes that stay, as they are few.
+    pub tolerated_bytes: u64,
+    /// Unused bytes that stay, as whoever is at work may need them.
+    pub busy_bytes: u64,
+}
+
+impl Plan {
+    /// Returns all packs that go.
+    pub fn going(&self) -> Vec<PackId> {
+        let mut going = self.dead.clone();
+        going.extend(&self.wasteful);
+        going.extend(&self.small);
+        going
+    }
+}
+
+/// Weighs every pack that is there and not doomed.
+pub(super) fn weigh(marks: &Marks, stock: &Stock) -> BTreeMap<PackId, PackUse> {
+    let view = marks.view();
+    let mut uses: BTreeMap<PackId, PackUse> = BTreeMap::new();
+    let mut told_by: HashMap<PackId, IndexId> = HashMap::new();
+    for (index, _, _) in view.objects() {
+        for pack in view.packs_of(&index) {
+            if stock.there.get(&pack.pack) == Some(&pack.size) {
+                told_by.entry(pack.pack).or_insert(index);
+            }
+        }
+    }
+    for (pack, size) in stock.there.iter().filter(|(pack, _)| !stock.doomed.contains(pack)) {
+        let is_busy = match told_by.get(pack) {
+            Some(index) => stock.busy_indexes.contains(index),
+            None => stock.somebody_writes,
+        };
+        // Until its blocks are counted, all of it counts as unused.
+        uses.insert(*pack, PackUse { size: *size, used: 0, unused: *size, is_busy });
+    }
+    for (index, _, _) in view.objects() {
+        for location in view.rows_of(&index) {
+            let pack = location.pack.pack;
+            if told_by.get(&pack) != Some(&index) {
+                continue;
+            }
+            let Some(one) = uses.get_mut(&pack) else { continue };
+            let live = live_bytes(marks, stock, &location).min(one.unused);
+            one.used += live;
+            one.unused -= live;
+        }
+    }
+    for one in uses.values_mut().filter(|one| one.used > 0) {
+        // Head and footer are part of a pack that is used.
+        one.unused = one.unused.saturating_sub(overhead(one));
+    }
+    uses
+}
+
+/// Bytes of a pack that are neither blocks nor tables, as a share of 2 %: not worth a copy.
+fn overhead(one: &PackUse) -> u64 {
+    one.size / 50 + 256
+}
+
+/// Returns the stored bytes of the places that are live in one copy of a block: none when
+/// another copy serves.
+fn live_bytes(marks: &Marks, stock: &Stock, location: &Location) -> u64 {
+    let row = &location.row;
+    let live = marks.live(&row.block, row.places);
+    let here = u64::from(live.count_in(row));
+    if here == 0 {
+        return 0;
+    }
+    let serving = marks.view().copies(&row.block).into_iter().filter(|copy| {
+        let pack = &copy.pack;
+        stock.there.get(&pack.pack) == Some(&pack.size)
+            && !stock.doomed.contains(&pack.pack)
+            && live.is_covered_by(&copy.row)
+    });
+    let first = serving.map(|copy| (copy.pack.pack, copy.row.offset)).min();
+    if first.is_some_and(|first| first != (location.pack.pack, row.offset)) {
+        return 0;
+    }
+    let stored = u64::from(row.length) + u64::from(row.table_length);
+    (stored * here).div_ceil(u64::from(present_in(row).max(1)))
+}
+
+/// Chooses. `unused_max` is the share of the used bytes that may stay unused; packs are filled
+/// up to `pack_bytes`.
+pub(super) fn choose(uses: &BTreeMap<PackId, PackUse>, unused_max: f64, pack_bytes: u64) -> Plan {
+    let mut plan = Plan { packs: uses.len() as u64, ..Plan::default() };
+    let mut unused_left = 0;
+    let mut wasteful: Vec<(&PackId, &PackUse)> = Vec::new();
+    let mut tiers: BTreeMap<u32, Vec<(&PackId, &PackUse)>> = BTreeMap::new();
+    for (pack, one) in uses {
+        plan.bytes += one.size;
+        plan.used_bytes += one.size - one.unused;
+        plan.unused_bytes += one.unused;
+        if one.is_busy {
+            plan.busy_bytes += one.unused;
+        } else if one.used == 0 {
+            plan.dead.push(*pack);
+            plan.dead_bytes += one.size;
+            plan.freed_bytes += one.unused;
+        } else {
+            unused_left += one.unused;
+            wasteful.push((pack, one));
+        }
+    }
+    // The emptiest first: most is freed for what is copied. Exact, as products of sizes.
+    wasteful.sort_by_key(|(pack, one)| {
+        (std::cmp::Reverse(u128::from(one.unused) * 1_000_000 / u128::from(one.size.max(1))), *pack)
+    });
+    let allowed = (plan.used_bytes as f64 * unused_max.max(0.0)) as u64;
+    for (pack, one) in wasteful {
+        if one.unused > 0 && unused_left > allowed {
+            unused_left -= one.unused;
+            plan.wasteful.push(*pack);
+            plan.copied_bytes += one.used;
+            plan.freed_bytes += one.unused;
+        } else if one.size < pack_bytes / 2 {
+            tiers.entry(tier(one.size)).or_default().push((pack, one));
+        }
+    }
+    for (pack, one) in tiers.into_values().filter(|t| t.len() >= SMALL_PACKS_MERGED).flatten() {
+        unused_left -= one.unused;
+        plan.small.push(*pack);
+        plan.copied_bytes += one.used;
+        plan.freed_bytes += one.unused;
+    }
+    plan.tolerated_bytes = unused_left;
+    plan
+}
+
+/// Packs of one tier differ in size by less than eight times.
+fn tier(size: u64) -> u32 {
+    size.max(1).ilog2() / 3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn uses(packs: &[(u64, u64)]) -> BTreeMap<PackId, PackUse> {
+        let one = |(n, &(used, unused)): (usize, &(u64, u64))| {
+            let size = used + unused;
+            (PackId::new([n as u8; 32]), PackUse { size, used, unused, is_busy: false })
+        };
+        packs.iter().enumerate().map(one).collect()
+    }
+
+    fn id(n: u8) -> PackId {
+        PackId::new([n; 32])
+    }
+
+    #[test]
+    fn the_emptiest_are_copied_until_little_enough_is_unused() {
+        let uses = uses(&[(900, 100), (0, 500), (500, 500), (990, 10), (100, 900)]);
+        let plan = choose(&uses, 0.05, 1);
+        assert_eq!(plan.dead, [id(1)]);
+        assert_eq!(plan.wasteful, [id(4), id(2)]);
+        assert_eq!((plan.copied_bytes, plan.freed_bytes), (600, 1900));
+        assert_eq!(plan.tolerated_bytes, 110, "of 2490 used, 124 may be unused");
+        let plan = choose(&uses, 0.0, 1);
+        assert_eq!((plan.wasteful.len(), plan.tolerated_bytes), (4, 0));
+        let plan = choose(&uses, 100.0, 1);
+        assert_eq!((plan.wasteful.len(), plan.dead.len()), (0, 1), "the dead go in any case");
+    }
+
+    #[test]
+    fn small_packs_are_merged_when_enough_of_a_size_are_there() {
+        let mut packs = vec![(1000, 0); 7];
+        packs.push((100_000, 0));
+        assert!(choose(&uses(&packs), 0.05, 1 << 20).small.is_empty());
+        packs.push((1010, 0));
+        let plan = choose(&uses(&packs), 0.05, 1 << 20);
+        assert_eq!(plan.small.len(), 8);
+        assert!(!plan.small.contains(&id(7)), "a much larger one is left alone");
+        assert!(choose(&uses(&packs), 0.05, 1000).small.is_empty(), "they are large enough");
+    }
+
+    #[test]
+    fn packs_of_a_writer_at_work_are_left_alone() {
+        let mut uses = uses(&[(0, 1000), (10, 990)]);
+        uses.values_mut().for_each(|one| one.is_busy = true);
+        let plan = choose(&uses, 0.0, 1 << 20);
+        assert!(plan.going().is_empty());
+        assert_eq!(plan.busy_bytes, 1990);
+    }
+}

@@ -1,0 +1,290 @@
+//! Settles tombstones: copies what is live and nowhere else, then deletes what they name.
+//!
+//! Everybody who could lean on a doomed pack is over, and the mark was made after that. A copy
+//! counts only in a pack that exists and that no tombstone names, looked up after the own
+//! tombstone was put; so two prunes never rely on each other's packs. A pack that needs no copy
+//! is deleted before anything is copied, which makes room on a full disk.
+
+use crate::base::error::ErrorKind;
+use crate::base::error::Result;
+use crate::base::id::BlockId;
+use crate::base::id::IndexId;
+use crate::base::id::PackId;
+use crate::base::limits::COPY_WINDOW_BYTES;
+use crate::base::limits::PRUNE_ROUNDS_MAX;
+use crate::base::progress::Counter;
+use crate::base::progress::Phase;
+use crate::base::progress::Totals;
+use crate::engine::Context;
+use crate::engine::pool::Pool;
+use crate::engine::prune::mark::Marked;
+use crate::engine::prune::marks::Live;
+use crate::engine::prune::plan::Stock;
+use crate::format::pack::EncodedBlock;
+use crate::repository::Repository;
+use crate::repository::doom;
+use crate::repository::doom::Tombstones;
+use crate::repository::index::IndexView;
+use crate::repository::index::Location;
+use crate::repository::rescue;
+use crate::repository::rescue::Copier;
+use crate::repository::stock;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+use std::collections::HashSet;
+
+/// What was done.
+#[derive(Debug, Default)]
+pub(super) struct Settled {
+    pub(super) packs_deleted: u64,
+    pub(super) bytes_deleted: u64,
+    pub(super) bytes_written: u64,
+    pub(super) indexes_replaced: u64,
+    pub(super) stuck: Vec<(PackId, String)>,
+}
+
+/// A copy that is to be made: from where, and which places.
+struct Job {
+    location: Location,
+    live: Live,
+}
+
+struct Settle<'a> {
+    repository: &'a Repository,
+    marked: &'a Marked,
+    context: &'a Context<'a>,
+    settled: Settled,
+    stuck: BTreeMap<PackId, String>,
+}
+
+/// Settles tombstones.
+///
+/// # Errors
+/// Those of the backend; what is not settled then is left to the next prune.
+pub(super) fn settle(
+    repository: &Repository,
+    tombstones: &Tombstones,
+    marked: &Marked,
+    context: &Context<'_>,
+) -> Result<Settled> {
+    let settled = Settled::default();
+    let mut work = Settle { repository, marked, context, settled, stuck: BTreeMap::new() };
+    let doomed: BTreeSet<PackId> = tombstones.packs().into_iter().collect();
+    let left = work.delete_packs(&doomed)?;
+    work.replace_indexes(tombstones, &doomed, &left)?;
+    for record in &tombstones.records {
+        if !record.packs.iter().any(|pack| left.contains(pack)) {
+            doom::delete_tombstone(repository.store(), &record.tombstone)?;
+        }
+    }
+    work.settled.stuck = work.stuck.into_iter().collect();
+    Ok(work.settled)
+}
+
+impl Settle<'_> {
+    /// Deletes doomed packs, after copying what must stay. Returns those that are still there.
+    fn delete_packs(&mut self, doomed: &BTreeSet<PackId>) -> Result<HashSet<PackId>> {
+        let store = self.repository.store();
+        let mut left = HashSet::new();
+        for round in 0..PRUNE_ROUNDS_MAX {
+            self.context.cancel.check()?;
+            let all_doomed = Tombstones::list(store)?.packs();
+            let there = stock::packs(store)?;
+            self.repository.refresh_index()?;
+            let view = self.repository.index().view();
+            let mut jobs = Vec::new();
+            left.clear();
+            let rows = self.rows_of_packs(doomed);
+            for pack in doomed.iter().filter(|pack| there.contains_key(pack)) {
+                if self.stuck.contains_key(pack) {
+                    left.insert(*pack);
+                    continue;
+                }
+                let rows = rows.get(pack).map(Vec::as_slice).unwrap_or_default();
+                let missing = self.missing(rows, &view, &there, &all_doomed);
+                if missing.is_empty() {
+                    self.delete_pack(pack, there[pack])?;
+                } else {
+                    left.insert(*pack);
+                    jobs.extend(missing);
+                }
+            }
+            if jobs.is_empty() {
+                break;
+            }
+            if round + 1 < PRUNE_ROUNDS_MAX {
+                self.copy(&jobs, &view)?;
+            }
+        }
+        Ok(left)
+    }
+
+    fn delete_pack(&mut self, pack: &PackId, size: u64) -> Result<()> {
+        stock::delete_pack(self.repository.store(), pack)?;
+        self.settled.packs_deleted += 1;
+        self.settled.bytes_deleted += size;
+        Ok(())
+    }
+
+    /// Returns the rows of doomed packs, each pack from one index object, by offset.
+    fn rows_of_packs(&self, packs: &BTreeSet<PackId>) -> HashMap<PackId, Vec<Location>> {
+        let view = self.marked.marks.view();
+        let mut rows: HashMap<PackId, Vec<Location>> = HashMap::new();
+        for (index, _, _) in view.objects() {
+            let here: HashSet<PackId> = view
+                .packs_of(&index)
+                .map(|pack| pack.pack)
+                .filter(|pack| packs.contains(pack) && !rows.contains_key(pack))
+                .collect();
+            if here.is_empty() {
+                continue;
+            }
+            for location in view.rows_of(&index) {
+                if here.contains(&location.pack.pack) {
+                    rows.entry(location.pack.pack).or_default().push(location);
+                }
+            }
+        }
+        rows.values_mut().for_each(|rows| rows.sort_by_key(|location| location.row.offset));
+        rows
+    }
+
+    /// Returns what must be copied of one doomed pack: of each block the live places it has,
+    /// unless one other copy that counts has all of them.
+    fn missing(
+        &self,
+        rows: &[Location],
+        view: &IndexView,
+        there: &HashMap<PackId, u64>,
+        doomed: &HashSet<PackId>,
+    ) -> Vec<Job> {
+        let counts = |copy: &Location| {
+            there.get(&copy.pack.pack) == Some(&copy.pack.size) && !doomed.contains(&copy.pack.pack)
+        };
+        let job = |location: &Location| {
+            let row = &location.row;
+            let live = self.marked.marks.live(&row.block, row.places).within(row);
+            let live = live.without(|place| self.marked.lost.contains(&row.block, place));
+            let copies = || view.copies(&row.block).into_iter().filter(counts);
+            let is_held = live.is_empty() || copies().any(|copy| live.is_covered_by(&copy.row));
+            (!is_held).then(|| Job { location: location.clone(), live })
+        };
+        rows.iter().filter_map(job).collect()
+    }
+
+    /// Copies, a window at a time, in the order of packs and offsets.
+    fn copy(&mut self, jobs: &[Job], view: &IndexView) -> Result<()> {
+        let bytes = jobs.iter().map(|job| u64::from(job.location.row.length)).sum();
+        let totals = Totals { files: None, bytes: Some(bytes) };
+        self.context.progress.start(Phase::Prune, totals);
+        let done = self.copy_all(jobs, view);
+        self.context.progress.finish();
+        done
+    }
+
+    fn copy_all(&mut self, jobs: &[Job], view: &IndexView) -> Result<()> {
+        let pool = Pool::new(self.context.threads)?;
+        let mut copier = Copier::start(self.repository)?;
+        let mut copied: HashSet<(BlockId, Vec<u8>)> = HashSet::new();
+        let mut rest = jobs;
+        while !rest.is_empty() {
+            self.context.cancel.check()?;
+            let (window, after) = rest.split_at(window_of(rest));
+            rest = after;
+            let encoded = pool.map(window, |job| self.encode(job, view));
+            for (job, encoded) in window.iter().zip(encoded) {
+                let bytes = u64::from(job.location.row.length);
+                self.context.progress.count(Counter::Bytes, bytes);
+                match encoded {
+                    // Two doomed packs may hold the same block.
+                    Ok(block) => {
+                        if copied.insert((block.id, block.table.presence_bits())) {
+                            copier.add(&block)?;
+                        }
+                    }
+                    Err(e) if e.kind() == ErrorKind::Corrupt || e.kind() == ErrorKind::NotFound => {
+                        self.stuck.insert(job.location.pack.pack, e.full_message());
+                    }
+                    Err(e) => return Err(e),
+                }
+            }
+        }
+        self.settled.bytes_written += copier.finish()?.stored_bytes;
+        Ok(())
+    }
+
+    /// Encodes the live places anew, from the doomed copy, or where that is damaged from another
+    /// that has them.
+    fn encode(&self, job: &Job, view: &IndexView) -> Result<EncodedBlock> {
+        let keeps = |place: u32| job.live.has(place);
+        let first = match rescue::encode_copy(self.repository, &job.location, &keeps) {
+            Ok(block) => return Ok(block),
+            Err(e) => e,
+        };
+        for copy in view.copies(&job.location.row.block) {
+            let is_other = copy != job.location && job.live.is_covered_by(&copy.row);
+            if is_other && let Ok(block) = rescue::encode_copy(self.repository, &copy, &keeps) {
+                return Ok(block);
+            }
+        }
+        Err(first)
+    }
+
+    /// Replaces the doomed index objects by others that hold the rows of what is left.
+    fn replace_indexes(
+        &mut self,
+        tombstones: &Tombstones,
+        doomed: &BTreeSet<PackId>,
+        left: &HashSet<PackId>,
+    ) -> Result<()> {
+        let going: BTreeSet<IndexId> = tombstones.indexes();
+        if going.is_empty() {
+            return Ok(());
+        }
+        let store = self.repository.store();
+        let all_doomed = Tombstones::list(store)?.indexes();
+        let gone = doomed.iter().filter(|pack| !left.contains(pack)).copied().collect();
+        self.repository.hold_rows_elsewhere(&going, &all_doomed, &gone)?;
+        for id in &going {
+            stock::delete_index(store, id)?;
+            self.settled.indexes_replaced += 1;
+        }
+        self.repository.refresh_index()
+    }
+}
+
+/// Returns how many of the jobs fit into one window; at least one.
+fn window_of(jobs: &[Job]) -> usize {
+    let mut bytes = 0;
+    let fits = jobs.iter().take_while(|job| {
+        bytes += u64::from(job.location.row.length) + u64::from(job.location.row.plain_length);
+        bytes <= COPY_WINDOW_BYTES
+    });
+    fits.count().max(1)
+}
+
+/// Returns packs that indexes name, that are not there, and that nothing needs: each live place
+/// of their blocks can be had elsewhere. Others are damage, which is not for a prune to hide.
+pub(super) fn stale_packs(marked: &Marked, stock: &Stock) -> Vec<PackId> {
+    let view = marked.marks.view();
+    let is_there = |copy: &Location| {
+        stock.there.get(&copy.pack.pack) == Some(&copy.pack.size)
+            && !stock.doomed.contains(&copy.pack.pack)
+    };
+    let mut needed: HashSet<PackId> = HashSet::new();
+    let mut missing: BTreeSet<PackId> = BTreeSet::new();
+    for (_, location) in view.all_rows() {
+        let (pack, row) = (&location.pack, &location.row);
+        if stock.there.contains_key(&pack.pack) || needed.contains(&pack.pack) {
+            continue;
+        }
+        missing.insert(pack.pack);
+        let live = marked.marks.live(&row.block, row.places).within(row);
+        let mut copies = view.copies(&row.block).into_iter().filter(is_there);
+        if !live.is_empty() && !copies.any(|copy| live.is_covered_by(&copy.row)) {
+            needed.insert(pack.pack);
+        }
+    }
+    missing.into_iter().filter(|pack| !needed.contains(pack)).collect()
+}

@@ -1,0 +1,123 @@
+//! Floors: how the headers of forgotten backups go.
+//!
+//! A floor says which numbers below it remain; any other is void whenever it appears, so numbers
+//! stay gapless and none is ever used again. The floor is put first, then headers and markers
+//! are deleted: a crash in between leaves objects that nobody looks at.
+
+use crate::base::error::Result;
+use crate::base::id::BackupId;
+use crate::base::time::Timestamp;
+use crate::codec::frame::ObjectKind;
+use crate::format::dataset::FloorRecord;
+use crate::repository::datasets::Dataset;
+use crate::repository::datasets::Numbers;
+use crate::repository::layout;
+use crate::repository::lease;
+use std::collections::BTreeSet;
+
+impl Dataset {
+    /// Retires forgotten headers that nothing needs, and whatever stands below the floor.
+    /// Returns how many headers went.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn retire(&self, unneeded: &[BackupId], now: Timestamp) -> Result<u64> {
+        let leases = lease::list(self.repository().store())?;
+        let held = leases.values().filter(|seen| seen.record.dataset == self.id());
+        let lowest_held = held.filter_map(|seen| seen.record.number).min();
+        let numbers = self.all_numbers()?;
+        // A number that a writer may still commit must not fall below the floor.
+        let highest = lowest_held.map_or(numbers.next(), |held| held.min(numbers.next()));
+        let may_go = |n: &&BackupId| **n < highest && !numbers.is_below_floor(**n);
+        let goes: BTreeSet<u64> = unneeded.iter().filter(may_go).map(|n| n.0).collect();
+        if let Some(last) = goes.last() {
+            // No two floors of one height: they could name different numbers.
+            let floor = (last + 1).max(numbers.floor() + 1);
+            if floor <= highest.0 {
+                self.put_floor(&numbers, floor, &goes, now)?;
+            }
+        }
+        self.sweep_below_floor()
+    }
+
+    fn put_floor(
+        &self,
+        numbers: &Numbers,
+        floor: u64,
+        goes: &BTreeSet<u64>,
+        now: Timestamp,
+    ) -> Result<()> {
+        let stays =
+            |n: &BackupId| n.0 < floor && !goes.contains(&n.0) && !numbers.is_below_floor(*n);
+        let remaining = numbers.iter().filter(stays).map(|n| n.0).collect();
+        let record = FloorRecord { floor, remaining, written: now };
+        let store = self.repository().store();
+        let key = layout::floor(&self.id(), floor)?;
+        if store.is_class_a() {
+            // Another prune's floor of this height does as well.
+            store.put_new(ObjectKind::Floor, &key, &record).map(|_| ())
+        } else {
+            store.put(ObjectKind::Floor, &key, &record)
+        }
+    }
+
+    /// Deletes what the floor in force has made void, and lower floors.
+    fn sweep_below_floor(&self) -> Result<u64> {
+        let numbers = self.all_numbers()?;
+        let store = self.repository().store();
+        let mut went = 0;
+        for n in numbers.all_listed().filter(|n| numbers.is_below_floor(*n)) {
+            if numbers.is_taken(n) {
+                went += 1;
+            }
+            for lease in numbers.leases_at(n) {
+                store.delete(&layout::header_of_lease(&self.id(), n, &lease)?)?;
+                let marks = lease::marks_on(store, &lease)?;
+                self.repository().remove_marks(&lease, &marks)?;
+            }
+            // A void that was put in place of a dead writer goes the same way.
+            store.delete(&layout::header(&self.id(), n)?)?;
+            for revision in 0..=numbers.tags_revision(n).unwrap_or(0) {
+                if numbers.tags_revision(n).is_some() {
+                    store.delete(&layout::tags(&self.id(), n, revision)?)?;
+                }
+            }
+            if numbers.is_hidden(n) {
+                store.delete(&layout::hidden(&self.id(), n)?)?;
+            }
+        }
+        for floor in self.floors()? {
+            if floor < numbers.floor() {
+                store.delete(&layout::floor(&self.id(), floor)?)?;
+            }
+        }
+        Ok(went)
+    }
+
+    /// Says whether a floor has passed a number: asked by a writer after its commit, as the
+    /// number may have been taken, forgotten and retired while the writer slept.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn is_passed(&self, n: BackupId) -> Result<bool> {
+        let Some(highest) = self.floors()?.into_iter().max().filter(|floor| n.0 < *floor) else {
+            return Ok(false);
+        };
+        let key = layout::floor(&self.id(), highest)?;
+        let record: FloorRecord = self.repository().store().get(ObjectKind::Floor, &key)?;
+        Ok(!record.remaining.contains(&n.0))
+    }
+
+    /// Returns the heights of all floors that are there.
+    fn floors(&self) -> Result<Vec<u64>> {
+        let top = layout::dataset(&self.id())?;
+        let mut floors = Vec::new();
+        self.repository().store().backend().list(&top, &mut |listed| {
+            if let crate::backend::Listed::Object(object) = listed {
+                floors.extend(layout::parse_floor(object.key.name()));
+            }
+            Ok(())
+        })?;
+        Ok(floors)
+    }
+}

@@ -1,0 +1,75 @@
+//! The numbers of a dataset as one listing shows them.
+
+use crate::base::id::BackupId;
+use crate::base::id::LeaseId;
+use crate::format::dataset::FloorRecord;
+use std::collections::BTreeMap;
+
+/// What is listed of one number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Slot {
+    /// Header objects; in class B each with the lease that wrote it.
+    pub(super) headers: Vec<Option<LeaseId>>,
+    pub(super) is_hidden: bool,
+    pub(super) tags_revision: Option<u64>,
+}
+
+/// The numbers of a dataset as listed in this run.
+#[derive(Clone, Debug, Default)]
+pub struct Numbers {
+    pub(super) slots: BTreeMap<u64, Slot>,
+    pub(super) floor: Option<FloorRecord>,
+}
+
+impl Numbers {
+    pub(super) fn slot(&mut self, n: BackupId) -> &mut Slot {
+        self.slots.entry(n.0).or_default()
+    }
+
+    /// Goes through the numbers that hold a header or a void, in order.
+    pub fn iter(&self) -> impl Iterator<Item = BackupId> + '_ {
+        self.slots.iter().filter(|(_, slot)| !slot.headers.is_empty()).map(|(&n, _)| BackupId(n))
+    }
+
+    /// Returns the number after the highest that was ever taken.
+    pub fn next(&self) -> BackupId {
+        let floor = self.floor.as_ref().map_or(0, |floor| floor.floor);
+        BackupId(self.iter().last().map_or(0, |n| n.0 + 1).max(floor))
+    }
+
+    /// Says whether anything stands at a number.
+    pub fn is_taken(&self, n: BackupId) -> bool {
+        self.slots.get(&n.0).is_some_and(|slot| !slot.headers.is_empty())
+    }
+
+    /// Says whether a number is void because a floor passed it.
+    pub fn is_below_floor(&self, n: BackupId) -> bool {
+        let passed = |floor: &FloorRecord| n.0 < floor.floor && !floor.remaining.contains(&n.0);
+        self.floor.as_ref().is_some_and(passed)
+    }
+
+    /// Returns the floor: every number below it is taken for good.
+    pub fn floor(&self) -> u64 {
+        self.floor.as_ref().map_or(0, |floor| floor.floor)
+    }
+
+    /// Goes through the leases whose headers stand at a number (class B).
+    pub fn leases_at(&self, n: BackupId) -> impl Iterator<Item = LeaseId> + '_ {
+        self.slots.get(&n.0).into_iter().flat_map(|slot| slot.headers.iter().flatten().copied())
+    }
+
+    /// Returns the highest revision of the tags at a number.
+    pub fn tags_revision(&self, n: BackupId) -> Option<u64> {
+        self.slots.get(&n.0).and_then(|slot| slot.tags_revision)
+    }
+
+    /// Goes through every number that anything is listed of, markers without a header too.
+    pub fn all_listed(&self) -> impl Iterator<Item = BackupId> + '_ {
+        self.slots.keys().map(|&n| BackupId(n))
+    }
+
+    /// Says whether a number is forgotten.
+    pub fn is_hidden(&self, n: BackupId) -> bool {
+        self.slots.get(&n.0).is_some_and(|slot| slot.is_hidden)
+    }
+}

@@ -1,0 +1,118 @@
+//! Replaces pack index objects: those that name packs which are gone, and many small ones.
+//!
+//! What goes is proven to be held by others first: the rows of the objects that go, without
+//! those of packs that are gone, are looked for in the objects that stay, which are read again
+//! from the store, past the cache. What is missing is put in new objects, and looked for again.
+//! Only then is anything deleted. As with packs, an object that is doomed counts for nothing, and
+//! those that go are doomed before this looks: two prunes never rely on each other's objects.
+
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Origin;
+use crate::base::error::Result;
+use crate::base::id::IndexId;
+use crate::base::id::LeaseId;
+use crate::base::id::PackId;
+use crate::base::limits::INDEX_ROWS_TARGET;
+use crate::format::pack::BlockRow;
+use crate::format::pack_index::IndexedPack;
+use crate::repository::Repository;
+use crate::repository::index::Location;
+use crate::repository::rescue::NO_LEASE;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashSet;
+
+impl Repository {
+    /// Makes sure that index objects other than `going` and `doomed` hold every row of `going`
+    /// but those of packs in `gone`. Afterwards `going`, which is doomed, may be deleted. Returns
+    /// the ids of objects that were put.
+    ///
+    /// # Errors
+    /// Those of the backend; `Corrupt` when what was put does not read back the same.
+    pub fn hold_rows_elsewhere(
+        &self,
+        going: &BTreeSet<IndexId>,
+        doomed: &BTreeSet<IndexId>,
+        gone: &HashSet<PackId>,
+    ) -> Result<Vec<IndexId>> {
+        let missing = self.rows_only_in(going, doomed, gone)?;
+        if missing.is_empty() {
+            return Ok(Vec::new());
+        }
+        let put = self.put_rows(&missing)?;
+        if self.rows_only_in(going, doomed, gone)?.is_empty() {
+            return Ok(put);
+        }
+        let message = "a new pack index does not hold all rows of those it replaces";
+        Err(Error::corrupt(message)
+            .hint("nothing was deleted; the store may be losing what is put there")
+            .at(Origin::Repository))
+    }
+
+    /// Returns the rows of `going` that no object which stays holds.
+    fn rows_only_in(
+        &self,
+        going: &BTreeSet<IndexId>,
+        doomed: &BTreeSet<IndexId>,
+        gone: &HashSet<PackId>,
+    ) -> Result<Vec<Location>> {
+        self.refresh_index()?;
+        let view = self.index().view();
+        let mut wanted: BTreeMap<(PackId, u32), Location> = BTreeMap::new();
+        for location in going.iter().flat_map(|id| view.rows_of(id)) {
+            if !gone.contains(&location.pack.pack) {
+                wanted.insert((location.pack.pack, location.row.offset), location);
+            }
+        }
+        let stays = |id: &IndexId| !going.contains(id) && !doomed.contains(id);
+        for (id, _, _) in view.objects().filter(|(id, _, _)| stays(id)) {
+            let helps = view
+                .packs_of(&id)
+                .any(|pack| wanted.range((pack.pack, 0)..=(pack.pack, u32::MAX)).next().is_some());
+            if !helps {
+                continue;
+            }
+            // What only the cache holds does not count, nor what another prune takes away.
+            let held = match self.index().read_again(self.store(), &id) {
+                Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                held => held?,
+            };
+            for location in held {
+                let at = (location.pack.pack, location.row.offset);
+                if wanted.get(&at) == Some(&location) {
+                    wanted.remove(&at);
+                }
+            }
+        }
+        Ok(wanted.into_values().collect())
+    }
+
+    fn put_rows(&self, rows: &[Location]) -> Result<Vec<IndexId>> {
+        let mut put = Vec::new();
+        let mut start = 0;
+        while start < rows.len() {
+            // Whole packs: whoever reads an object finds all rows of the packs it covers.
+            let mut end = (start + INDEX_ROWS_TARGET).min(rows.len());
+            while end < rows.len() && rows[end].pack.pack == rows[end - 1].pack.pack {
+                end += 1;
+            }
+            put.push(self.put_index_of(&rows[start..end])?);
+            start = end;
+        }
+        Ok(put)
+    }
+
+    fn put_index_of(&self, rows: &[Location]) -> Result<IndexId> {
+        let mut packs: Vec<IndexedPack> = Vec::new();
+        let mut numbered: Vec<(u32, &BlockRow)> = Vec::with_capacity(rows.len());
+        for location in rows {
+            if packs.last().map(|pack| pack.pack) != Some(location.pack.pack) {
+                packs.push(location.pack);
+            }
+            numbered.push((packs.len() as u32 - 1, &location.row));
+        }
+        let lease = LeaseId::new(NO_LEASE);
+        self.index().put(self.store(), self.cache(), lease, &packs, &numbered).map(|(id, _)| id)
+    }
+}

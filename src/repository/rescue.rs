@@ -1,0 +1,84 @@
+//! Copies blocks into new packs: what rescue and repack, prune and repair have in common.
+//!
+//! A copy keeps the block's id and the places of all its blobs, and leaves out those that are
+//! not asked for. Every blob is compared with its name before it is written again. The places of
+//! one copy stay together: a run that was whole in the old copy is whole in the new one.
+
+use crate::base::error::Error;
+use crate::base::error::Result;
+use crate::base::id::LeaseId;
+use crate::codec::compress::Compressor;
+use crate::format::pack::EncodedBlock;
+use crate::repository::Repository;
+use crate::repository::blocks::Block;
+use crate::repository::index::Location;
+use crate::repository::packer::PackedReport;
+use crate::repository::packer::Packer;
+
+/// Index objects put for copies name no lease: those who copy hold none that names a number.
+pub const NO_LEASE: [u8; 16] = [0; 16];
+
+/// Reads one copy of a block, and encodes again those of its places for which `keeps` says so.
+///
+/// # Errors
+/// `Corrupt` when a place that is kept does not verify; those of the backend.
+pub fn encode_copy(
+    repository: &Repository,
+    location: &Location,
+    keeps: &dyn Fn(u32) -> bool,
+) -> Result<EncodedBlock> {
+    let block = repository.read_copy(location)?;
+    encode_block(repository, &block, location.row.class, keeps)
+        .map_err(|e| e.context(format!("block {}", location.row.block.short())))
+}
+
+fn encode_block(
+    repository: &Repository,
+    block: &Block,
+    class: u8,
+    keeps: &dyn Fn(u32) -> bool,
+) -> Result<EncodedBlock> {
+    let mut plain = Vec::with_capacity(block.plain.len());
+    for (place, _) in block.table.present().filter(|(place, _)| keeps(*place)) {
+        plain.extend_from_slice(block.blob(repository, place)?);
+    }
+    let table = block.table.retain(keeps);
+    if table.plain_bytes() != plain.len() as u64 {
+        return Err(Error::bug("a thinned block and its table do not fit together"));
+    }
+    let mut stored = Vec::new();
+    Compressor::new(repository.config().compression)?.compress(&plain, &mut stored)?;
+    stored.shrink_to_fit();
+    Ok(EncodedBlock { id: table.id(), table, stored, class })
+}
+
+/// Puts copies into new packs.
+pub struct Copier {
+    packer: Packer,
+}
+
+impl Copier {
+    /// Starts.
+    ///
+    /// # Errors
+    /// `Io` when no thread can be started.
+    pub fn start(repository: &Repository) -> Result<Self> {
+        Ok(Copier { packer: Packer::start(repository, LeaseId::new(NO_LEASE))? })
+    }
+
+    /// Adds a copy.
+    ///
+    /// # Errors
+    /// What failed while a pack was put.
+    pub fn add(&mut self, block: &EncodedBlock) -> Result<()> {
+        self.packer.add(block)
+    }
+
+    /// Puts what is left and the index that names all of it: with this the copies count.
+    ///
+    /// # Errors
+    /// What failed while a pack or an index was put.
+    pub fn finish(self) -> Result<PackedReport> {
+        self.packer.finish()
+    }
+}

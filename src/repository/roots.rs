@@ -1,0 +1,203 @@
+//! What must stay: the first half of a prune's mark.
+//!
+//! The order of looks is the protocol's: forget markers, then leases, then headers. A marker that
+//! comes later is obeyed by the next prune; a backup that comes later leans on nothing doomed.
+
+use crate::backend::Listed;
+use crate::backend::key::FolderKey;
+use crate::base::error::Error;
+use crate::base::error::Origin;
+use crate::base::error::Result;
+use crate::base::id::BackupId;
+use crate::base::id::DatasetId;
+use crate::base::id::LeaseId;
+use crate::repository::Repository;
+use crate::repository::datasets::Backup;
+use crate::repository::datasets::Dataset;
+use crate::repository::datasets::Numbers;
+use crate::repository::fence::Observer;
+use crate::repository::layout;
+use crate::repository::lease;
+use crate::repository::lease::SeenLease;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::HashMap;
+
+/// Metadata that one entry may take: what a forgotten backup explains beside its content.
+const ENTRY_BYTES: u64 = 300;
+
+/// A header that is replayed: its number, and which of those at the number. There is more than
+/// one only without an atomic create.
+pub type HeaderAt = (u64, usize);
+
+/// What must stay of one dataset.
+pub struct DatasetRoots {
+    /// The dataset; its name is its id when it has none any more.
+    pub dataset: Dataset,
+    /// Its numbers as listed.
+    pub numbers: Numbers,
+    /// Each root with the chain that is replayed before it.
+    pub roots: BTreeMap<HeaderAt, Vec<HeaderAt>>,
+    /// Numbers that are forgotten and that no root has as ancestor.
+    pub unneeded: Vec<BackupId>,
+    /// Bytes of the snapshots of forgotten backups whose headers are there.
+    pub forgotten_bytes: u64,
+}
+
+/// What must stay of a repository.
+pub struct Roots {
+    /// Of each dataset.
+    pub datasets: Vec<DatasetRoots>,
+    /// All leases as listed after the markers and before the headers.
+    pub leases: HashMap<LeaseId, SeenLease>,
+    /// Datasets that this machine has seen with backups and that are not listed any more.
+    pub missing: Vec<DatasetId>,
+}
+
+impl Repository {
+    /// Returns the ids of all folders of datasets, named or not.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn dataset_folders(&self) -> Result<Vec<DatasetId>> {
+        let backend = self.store().backend();
+        let mut ids = Vec::new();
+        let mut halves = Vec::new();
+        let list = |folder: &FolderKey, visit: &mut dyn FnMut(Listed)| {
+            let listed = backend.list(folder, &mut |listed| {
+                visit(listed);
+                Ok(())
+            });
+            listed.map_err(|e| e.context("cannot list datasets").at(Origin::Repository))
+        };
+        list(&layout::folder("datasets")?, &mut |listed| {
+            if let Listed::Folder(half) = listed {
+                halves.push(half);
+            }
+        })?;
+        for half in &halves {
+            list(half, &mut |listed| {
+                if let Listed::Folder(folder) = listed {
+                    ids.extend(folder.name().parse::<DatasetId>());
+                }
+            })?;
+        }
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    /// Returns all datasets by their folders, with their names where they have one.
+    fn all_datasets(&self) -> Result<Vec<Dataset>> {
+        let mut found = self.datasets()?;
+        let named: BTreeSet<DatasetId> = found.iter().map(Dataset::id).collect();
+        for id in self.dataset_folders()? {
+            if !named.contains(&id) {
+                found.push(Dataset::of_folder(self, id)?);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Finds what must stay.
+    ///
+    /// # Errors
+    /// Those of the backend; `Corrupt` for a header that is needed and cannot be read: what it
+    /// leans on is unknown then.
+    pub fn roots(&self, observer: &Observer<'_>) -> Result<Roots> {
+        let mut forgotten: HashMap<DatasetId, BTreeSet<u64>> = HashMap::new();
+        for dataset in self.all_datasets()? {
+            let numbers = dataset.all_numbers()?;
+            let hidden = numbers.all_listed().filter(|n| numbers.is_hidden(*n)).map(|n| n.0);
+            forgotten.entry(dataset.id()).or_default().extend(hidden);
+        }
+        let leases = lease::list(self.store())?;
+        let mut pins: HashMap<DatasetId, BTreeSet<u64>> = HashMap::new();
+        for seen in leases.values() {
+            let is_over = match seen.record.number {
+                None => self.is_dead(seen, observer),
+                Some(_) => self.is_over(seen)?,
+            };
+            if let Some(parent) = seen.record.parent.filter(|_| !is_over) {
+                pins.entry(seen.record.dataset).or_default().insert(parent.0);
+            }
+        }
+        let mut datasets: Vec<DatasetRoots> = Vec::new();
+        let empty = BTreeSet::new();
+        for dataset in self.all_datasets()? {
+            if datasets.iter().any(|known| known.dataset.id() == dataset.id()) {
+                continue;
+            }
+            let id = dataset.id();
+            let forgotten = forgotten.get(&id).unwrap_or(&empty);
+            datasets.push(dataset.roots(forgotten, pins.get(&id).unwrap_or(&empty))?);
+        }
+        let missing = self.missing_datasets(&datasets);
+        Ok(Roots { datasets, leases, missing })
+    }
+
+    /// Returns the datasets that this machine's cache knows with backups, and that are gone or
+    /// show less than they did.
+    fn missing_datasets(&self, datasets: &[DatasetRoots]) -> Vec<DatasetId> {
+        let is_there = |id: &DatasetId, highest: u64| {
+            let found = datasets.iter().find(|known| known.dataset.id() == *id);
+            found.is_some_and(|known| known.numbers.next().0 >= highest)
+        };
+        let known = self.cache().list("seen").into_iter().filter_map(|name| {
+            let id: DatasetId = name.strip_prefix("highest-")?.parse().ok()?;
+            let bytes = self.cache().read(&format!("seen/{name}"))?;
+            let highest = u64::from_le_bytes(bytes.try_into().ok()?);
+            (highest > 0 && !is_there(&id, highest)).then_some(id)
+        });
+        known.collect()
+    }
+}
+
+impl Dataset {
+    fn roots(&self, forgotten: &BTreeSet<u64>, pins: &BTreeSet<u64>) -> Result<DatasetRoots> {
+        let numbers = self.all_numbers()?;
+        let mut roots = BTreeMap::new();
+        let mut ancestors: BTreeSet<u64> = BTreeSet::new();
+        let mut hidden = Vec::new();
+        let mut forgotten_bytes = 0_u64;
+        for n in numbers.iter() {
+            let is_root = !forgotten.contains(&n.0) || pins.contains(&n.0);
+            if !is_root {
+                hidden.push(n);
+                // A forgotten header that cannot be read explains nothing, and is not needed.
+                for backup in self.kept_at(&numbers, n).unwrap_or_default() {
+                    let counts = backup.header.counts;
+                    let metadata = counts.entries.saturating_mul(ENTRY_BYTES);
+                    let bytes = counts.bytes.saturating_add(metadata);
+                    forgotten_bytes = forgotten_bytes.saturating_add(bytes);
+                }
+                continue;
+            }
+            for (which, backup) in self.kept_at(&numbers, n)?.iter().enumerate() {
+                let chain: Vec<HeaderAt> =
+                    backup.header.chain.iter().map(|link| (link.0, 0)).collect();
+                ancestors.extend(chain.iter().map(|(link, _)| *link));
+                roots.insert((n.0, which), chain);
+            }
+        }
+        let is_unneeded = |n: &BackupId| !ancestors.contains(&n.0) && !numbers.is_below_floor(*n);
+        let unneeded = hidden.into_iter().filter(is_unneeded).collect();
+        Ok(DatasetRoots { dataset: self.clone(), numbers, roots, unneeded, forgotten_bytes })
+    }
+}
+
+impl DatasetRoots {
+    /// Reads one header again.
+    ///
+    /// # Errors
+    /// `Corrupt` when it is not there any more, or cannot be read.
+    pub fn header(&self, at: HeaderAt) -> Result<Backup> {
+        let (n, which) = at;
+        let found = self.dataset.kept_at(&self.numbers, BackupId(n))?.into_iter().nth(which);
+        found.ok_or_else(|| {
+            let name = self.dataset.name();
+            Error::corrupt(format!("{} of {name} is missing, and others need it", BackupId(n)))
+                .hint("`icecore check` says what is affected")
+                .at(Origin::Repository)
+        })
+    }
+}

@@ -1,0 +1,42 @@
+//! Packs and index objects as the store has them: listed, and deleted by a prune.
+
+use crate::backend::list_all;
+use crate::base::error::Origin;
+use crate::base::error::Result;
+use crate::base::id::IndexId;
+use crate::base::id::PackId;
+use crate::repository::layout;
+use crate::repository::store::Store;
+use std::collections::HashMap;
+
+/// Lists all packs with their sizes in bytes.
+///
+/// # Errors
+/// Those of the backend.
+pub fn packs(store: &Store) -> Result<HashMap<PackId, u64>> {
+    let mut there = HashMap::new();
+    let listed = list_all(store.backend(), &layout::folder("packs")?, &mut |object| {
+        if let Ok(pack) = object.key.name().parse() {
+            there.insert(pack, object.size);
+        }
+        Ok(())
+    });
+    listed.map_err(|e| e.context("cannot list packs").at(Origin::Repository))?;
+    Ok(there)
+}
+
+/// Deletes a pack, which a tombstone names and nothing needs.
+///
+/// # Errors
+/// Those of the backend.
+pub fn delete_pack(store: &Store, pack: &PackId) -> Result<()> {
+    store.delete(&layout::pack(pack)?)
+}
+
+/// Deletes an index object, which a tombstone names and whose rows others hold.
+///
+/// # Errors
+/// Those of the backend.
+pub fn delete_index(store: &Store, index: &IndexId) -> Result<()> {
+    store.delete(&layout::index(index)?)
+}
