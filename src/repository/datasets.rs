@@ -207,7 +207,30 @@ impl Dataset {
         self.list_numbers(None)
     }
 
+    /// Lists numbers. A prune may put a higher floor and delete what is below it between two of
+    /// these listings: then it is not the store that shows too little, and this looks again.
     fn list_numbers(&self, thousands_max: Option<usize>) -> Result<Numbers> {
+        let mut floor_seen = None;
+        loop {
+            let floor_before = floor_seen;
+            match self.look_at_numbers(thousands_max, &mut floor_seen) {
+                Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                    let has_moved = self.floors()?.into_iter().max() > floor_seen;
+                    let was_first_look = floor_before.is_none() || floor_seen > floor_before;
+                    if !(has_moved && was_first_look) {
+                        return Err(e);
+                    }
+                }
+                numbers => return numbers,
+            }
+        }
+    }
+
+    fn look_at_numbers(
+        &self,
+        thousands_max: Option<usize>,
+        floor_seen: &mut Option<u64>,
+    ) -> Result<Numbers> {
         let store = self.repository.store();
         let top = layout::dataset(&self.id)?;
         let mut thousands = Vec::new();
@@ -222,6 +245,7 @@ impl Dataset {
             Ok(())
         });
         listed.map_err(|e| self.cannot_list(e))?;
+        *floor_seen = floors.iter().map(|(m, _)| *m).max();
         let floor: Option<FloorRecord> = match floors.into_iter().max_by_key(|(m, _)| *m) {
             Some((_, key)) => Some(store.get(ObjectKind::Floor, &key)?),
             None => None,
@@ -363,7 +387,12 @@ impl Dataset {
             if standing == Standing::Void {
                 continue;
             }
-            if let AtNumber::Backup(header, digest) = self.read_object(n, *lease)? {
+            let there = match self.read_object(n, *lease) {
+                // Forgotten before, and retired by a prune since it was listed.
+                Err(e) if e.kind() == ErrorKind::NotFound && self.is_passed(n)? => continue,
+                there => there?,
+            };
+            if let AtNumber::Backup(header, digest) = there {
                 let (tags, description) = self.tags(n, slot, &header)?;
                 let backup = Backup { header: *header, digest, tags, description };
                 found.push((standing, backup));

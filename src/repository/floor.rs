@@ -109,7 +109,7 @@ impl Dataset {
     }
 
     /// Returns the heights of all floors that are there.
-    fn floors(&self) -> Result<Vec<u64>> {
+    pub(crate) fn floors(&self) -> Result<Vec<u64>> {
         let top = layout::dataset(&self.id())?;
         let mut floors = Vec::new();
         self.repository().store().backend().list(&top, &mut |listed| {

@@ -27,12 +27,11 @@ use crate::repository::Repository;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
 use crate::repository::doom::Tombstones;
+use crate::repository::fence::Observer;
 use crate::repository::history::Snapshot;
 use crate::repository::layout;
 use crate::repository::lease;
 use crate::repository::lease::Lease;
-use crate::repository::lease::SeenLease;
-use crate::repository::lease::Standing;
 use crate::repository::names::NameIndex;
 use crate::repository::names::NamePlace;
 use std::collections::HashMap;
@@ -90,7 +89,7 @@ impl Transaction {
             let purpose = format!("backup of {}", dataset.name());
             let lease =
                 Lease::take(store, dataset.id(), Some(number), parent_number, &purpose, now)?;
-            if let Err(e) = refuse_busy(dataset, &lease) {
+            if let Err(e) = refuse_busy(dataset, &lease, now) {
                 lease.give_back();
                 return Err(e);
             }
@@ -100,7 +99,8 @@ impl Transaction {
                 Some(_) if !planted::keeps(Rule::LooksAgain) => true,
                 Some(n) => dataset.backup(&again, n)?.is_some(),
             };
-            if !parent_stands || again.is_taken(number) {
+            let is_taken = again.is_taken(number) || number.0 < again.floor();
+            if !parent_stands || is_taken {
                 lease.give_back();
                 continue;
             }
@@ -359,7 +359,7 @@ impl Transaction {
 }
 
 /// Refuses to begin while another writer is at work on the dataset.
-fn refuse_busy(dataset: &Dataset, own: &Lease) -> Result<()> {
+fn refuse_busy(dataset: &Dataset, own: &Lease, now: Timestamp) -> Result<()> {
     let store = dataset.repository().store();
     let seen = lease::list(store)?;
     let store_now = seen.get(&own.id()).and_then(|own| own.last_sign);
@@ -368,12 +368,19 @@ fn refuse_busy(dataset: &Dataset, own: &Lease) -> Result<()> {
             && other.record.dataset == dataset.id()
             && other.record.number.is_some()
     });
+    let observer = Observer { now, store_now, ended: &[] };
     let mut at_work = None;
     for other in writers {
         // Without an atomic create two could commit one number, so there anybody counts who is not
-        // over; of two who look at once both may go, never none.
-        let counts =
-            if store.is_class_a() { other.is_fresh(store_now) } else { !is_over(dataset, other)? };
+        // over; of two who look at once both may go, never none. One that is dead is ended first:
+        // it may live after all, and only a mark keeps its header from counting.
+        let counts = if store.is_class_a() {
+            other.is_fresh(store_now)
+        } else if planted::keeps(Rule::EndsRivals) {
+            !dataset.repository().end_lease(other, &observer)?
+        } else {
+            !other.is_certainly_dead() && !dataset.repository().is_over(other)?
+        };
         if counts {
             at_work = Some(other);
         }
@@ -388,18 +395,6 @@ fn refuse_busy(dataset: &Dataset, own: &Lease) -> Result<()> {
         other.record.taken.to_local_text()
     );
     Err(Error::new(ErrorKind::Busy, message).hint("wait until it is done, then try again"))
-}
-
-/// Class B: says whether a writer can no longer commit: it has, it was told so, or it is dead for
-/// certain.
-fn is_over(dataset: &Dataset, other: &SeenLease) -> Result<bool> {
-    if other.is_certainly_dead() || Standing::of(&other.marks) == Standing::Void {
-        return Ok(true);
-    }
-    let Some(number) = other.record.number else { return Ok(true) };
-    let key = layout::header_of_lease(&dataset.id(), number, &other.record.lease)?;
-    let there = dataset.repository().store().backend().stat(&key);
-    Ok(there.map_err(|e| e.at(Origin::Repository))?.is_some())
 }
 
 /// Keeps the highest number seen, and refuses a store that shows less than it has shown before.

@@ -57,6 +57,16 @@ fn forgetter() -> Actor {
     Actor::new('F', Deed::Forget(1))
 }
 
+/// Prunes as it is usually done.
+fn pruner() -> Actor {
+    Actor::new('P', Deed::Prune(0.05))
+}
+
+/// Prunes, and copies whatever shares a pack with something that goes.
+fn repacker() -> Actor {
+    Actor::new('Q', Deed::Prune(0.0))
+}
+
 fn scenario(class: Class, title: &'static str, actors: Vec<Actor>) -> Scenario {
     let world = World::new(class == Class::A, &["first", "second"]);
     Scenario { title, world, actors }
@@ -156,6 +166,42 @@ fn class_b_two_writers_that_take_each_other_for_dead() {
 #[test]
 fn class_b_a_reader_a_writer_and_a_forgetter() {
     hold(Class::B, "R+W+F", 600, vec![reader(), writer(), forgetter()]);
+}
+
+#[test]
+fn a_prune() {
+    let actors = vec![writer(), pruner(), forgetter()];
+    hold(Class::A, "W+P+F", 1000, actors);
+}
+
+#[test]
+fn a_prune_dead() {
+    let actors = vec![writer().looking_dead(), pruner(), forgetter()];
+    hold(Class::A, "W(dead)+P+F", 2000, actors);
+}
+
+#[test]
+fn a_prune_prune() {
+    let actors = vec![writer().looking_dead(), pruner(), repacker(), forgetter()];
+    hold(Class::A, "W(dead)+P+Q+F", 2000, actors);
+}
+
+#[test]
+fn a_reader_prune() {
+    let actors = vec![reader(), pruner(), repacker(), forgetter()];
+    hold(Class::A, "R+P+Q+F", 2000, actors);
+}
+
+#[test]
+fn b_prune_dead() {
+    let actors = vec![writer().looking_dead(), pruner(), forgetter()];
+    hold(Class::B, "W(dead)+P+F", 2000, actors);
+}
+
+#[test]
+fn b_prune_prune() {
+    let actors = vec![writer().looking_dead(), pruner(), repacker(), forgetter()];
+    hold(Class::B, "W(dead)+P+Q+F", 2000, actors);
 }
 
 /// Ids are random, and with them now and then the number of folders that a listing goes through,

@@ -16,6 +16,8 @@ use icecore::engine::Context;
 use icecore::engine::backup;
 use icecore::engine::backup::BackupKind;
 use icecore::engine::backup::BackupOptions;
+use icecore::engine::prune;
+use icecore::engine::prune::PruneOptions;
 use icecore::engine::restore;
 use icecore::engine::restore::RestoreOptions;
 use icecore::format::dataset::HiddenRecord;
@@ -33,6 +35,8 @@ pub(super) enum Deed {
     Forget(u64),
     /// Restores the newest backup.
     Restore,
+    /// Prunes, and leaves this share unused.
+    Prune(f64),
 }
 
 /// One who takes part.
@@ -93,6 +97,7 @@ impl Actor {
         let ended = match &self.deed {
             Deed::Backup(label) => store(repository, world, label, &context),
             Deed::Forget(number) => hide(repository, world, *number).map(|()| Ended::Done),
+            Deed::Prune(max_unused) => free(repository, *max_unused, &context),
             Deed::Restore => restore_newest(repository, world, &context),
         };
         match ended {
@@ -144,6 +149,32 @@ fn hide(repository: &Repository, world: &World, number: u64) -> Result<()> {
     let key = folder.object(&format!("{number}.hidden"))?;
     let record = HiddenRecord { number, written: Timestamp::new(1_900_000_000, 0) };
     repository.store().put(ObjectKind::Hidden, &key, &record)
+}
+
+/// Prunes. That much may go is meant: the repository is tiny.
+pub(super) fn free(
+    repository: &Repository,
+    max_unused: f64,
+    context: &Context<'_>,
+) -> Result<Ended> {
+    let options = PruneOptions { max_unused, force: true, ..PruneOptions::default() };
+    let report = prune::run(repository, &options, context)?;
+    if std::env::var("ICECORE_DEBUG").is_ok() {
+        eprintln!("{report:#?}");
+        for id in repository.index().ids() {
+            eprintln!("{id} {:?}", repository.index().packs_of(&id));
+        }
+        for key in icecore::repository::store::Store::names_below(
+            repository.store(),
+            &layout::folder("packs")?,
+        )? {
+            eprintln!("{key}");
+        }
+    }
+    if !report.stuck.is_empty() {
+        return Err(Error::bug(format!("cannot be copied: {:?}", report.stuck)));
+    }
+    Ok(if report.waits_for.is_empty() { Ended::Done } else { Ended::MadeWay })
 }
 
 fn restore_newest(repository: &Repository, world: &World, context: &Context<'_>) -> Result<Ended> {

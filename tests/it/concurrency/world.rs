@@ -1,5 +1,7 @@
 //! The repository that runs start from, the sources, and what must hold of a store at any moment.
 
+use crate::concurrency::actors::Ended;
+use crate::concurrency::actors::free;
 use crate::concurrency::actors::store;
 use crate::concurrency::actors::told;
 use crate::concurrency::backend::bury;
@@ -44,11 +46,12 @@ pub(super) type Content = BTreeMap<String, Vec<u8>>;
 /// everywhere.
 const SOURCES: &[(&str, &str)] = &[
     ("first", "a"),
-    ("second", "ax"),
+    ("second", "axy"),
+    ("third", "axy"),
     ("w", "axw"),
     ("v", "axv"),
     ("bare", "ab"),
-    ("other", "xo"),
+    ("other", "yo"),
     ("after", "axz"),
 ];
 
@@ -220,6 +223,25 @@ impl World {
         if after.visible.values().last().is_none_or(|newest| newest != "after") {
             return Some(format!("the next backup is not the newest of {:?}", after.visible));
         }
+        let damage = find_damage(repository, context);
+        if damage.is_some() {
+            return damage;
+        }
+        match free(repository, 0.0, context) {
+            Ok(Ended::Done) => {}
+            Ok(_) => return Some("a prune waits for somebody who is dead".to_owned()),
+            Err(e) => return Some(format!("the next prune fails: {}", told(&e))),
+        }
+        match self.view(repository) {
+            Ok(pruned) if pruned.visible == after.visible => find_damage(repository, context),
+            Ok(pruned) => Some(format!("{:?} became {:?}", after.visible, pruned.visible)),
+            Err(e) => Some(format!("after the next prune: {e}")),
+        }
+    }
+}
+
+fn find_damage(repository: &Repository, context: &Context<'_>) -> Option<String> {
+    {
         match check::run(repository, &CheckOptions::default(), context) {
             Ok(report) if report.is_ok() => None,
             Ok(report) => Some(format!("check finds {:?}", report.findings)),
