@@ -161,12 +161,14 @@ impl Work<'_> {
         if !self.options.dry_run && !olds.records.is_empty() {
             self.end_leases(&olds)?;
         }
-        let marked = mark::mark(self.repository, &self.observer(None), self.context)?;
+        let mut marked = mark::mark(self.repository, &self.observer(None), self.context)?;
         self.guard_datasets(&marked)?;
         if !self.options.dry_run && !olds.records.is_empty() && self.report.waits_for.is_empty() {
             let settled = settle::settle(self.repository, &olds, &marked, self.context)?;
             self.count(settled);
             self.report.carried_on = olds.records.len() as u64;
+            // The copies just made stand in packs that the first mark does not know.
+            marked = mark::mark(self.repository, &self.observer(None), self.context)?;
         }
         let stock = self.stock(&marked)?;
         let uses = plan::weigh(&marked.marks, &stock);
@@ -311,7 +313,10 @@ impl Work<'_> {
         let doomed = Tombstones::list(self.repository.store())?.packs();
         let mut writers: HashMap<LeaseId, bool> = HashMap::new();
         let observer = self.observer(None);
-        for (id, seen) in &marked.roots.leases {
+        // After the packs, and not as marked: whoever put one of them is still at work, or is
+        // over and has put its index by now.
+        let leases = lease::list(self.repository.store())?;
+        for (id, seen) in &leases {
             let may_write = seen.record.number.is_some() || seen.record.parent.is_none();
             let is_gone = self.repository.is_dead(seen, &observer)
                 || (seen.record.number.is_some() && self.repository.is_over(seen)?);
@@ -320,10 +325,18 @@ impl Work<'_> {
         let view = marked.marks.view();
         let is_busy = |lease: &LeaseId| writers.get(lease).copied().unwrap_or(false);
         let busy = view.objects().filter(|(_, lease, _)| is_busy(lease));
+        self.repository.refresh_index()?;
+        let newer = self.repository.index().view();
+        let marked: HashSet<IndexId> = view.objects().map(|(id, _, _)| id).collect();
+        let mut new_packs = HashSet::new();
+        for (id, _, _) in newer.objects().filter(|(id, _, _)| !marked.contains(id)) {
+            new_packs.extend(newer.packs_of(&id).map(|pack| pack.pack));
+        }
         Ok(Stock {
             there,
             doomed,
             busy_indexes: busy.map(|(id, _, _)| id).collect(),
+            new_packs,
             somebody_writes: writers.values().any(|writes| *writes),
         })
     }

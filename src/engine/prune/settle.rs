@@ -203,7 +203,9 @@ impl Settle<'_> {
                             copier.add(&block)?;
                         }
                     }
-                    Err(e) if e.kind() == ErrorKind::Corrupt || e.kind() == ErrorKind::NotFound => {
+                    // Another prune was quicker with it; the next round sees that it is gone.
+                    Err(e) if e.kind() == ErrorKind::NotFound => {}
+                    Err(e) if e.kind() == ErrorKind::Corrupt => {
                         self.stuck.insert(job.location.pack.pack, e.full_message());
                     }
                     Err(e) => return Err(e),
