@@ -159,18 +159,6 @@ pub(super) fn free(
 ) -> Result<Ended> {
     let options = PruneOptions { max_unused, force: true, ..PruneOptions::default() };
     let report = prune::run(repository, &options, context)?;
-    if std::env::var("ICECORE_DEBUG").is_ok() {
-        eprintln!("{report:#?}");
-        for id in repository.index().ids() {
-            eprintln!("{id} {:?}", repository.index().packs_of(&id));
-        }
-        for key in icecore::repository::store::Store::names_below(
-            repository.store(),
-            &layout::folder("packs")?,
-        )? {
-            eprintln!("{key}");
-        }
-    }
     if !report.stuck.is_empty() {
         return Err(Error::bug(format!("cannot be copied: {:?}", report.stuck)));
     }

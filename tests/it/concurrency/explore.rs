@@ -271,11 +271,8 @@ impl<'a> Explorer<'a> {
                 return failed(what, moment.step);
             }
         }
-        if let Some(key) = record.reused.first() {
-            return failed(format!("{key} was taken before"), record.steps.len());
-        }
         let is_over = !matches!(&run.policy, Policy::Planned(planned) if planned.stopped);
-        let mut stored: Vec<u64> = Vec::new();
+        let mut stored: Vec<u64> = self.scenario.world.numbers.clone();
         for (step, ended) in &run.ended {
             match ended {
                 Ended::Stored(n, label) => {

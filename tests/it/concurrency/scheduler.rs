@@ -56,8 +56,6 @@ pub(super) struct Record {
     pub(super) moments: Vec<Moment>,
     /// Calls that came while their actor was to stand still: its threads ran side by side.
     pub(super) stragglers: u64,
-    /// Keys of headers and voids that were put where one had stood before.
-    pub(super) reused: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,8 +84,6 @@ struct State {
     order: Order,
     policy: Policy,
     record: Record,
-    /// Keys at which a header or a void has ever stood.
-    numbers: HashSet<String>,
     /// Numbers of stores that were looked at already.
     known: Arc<Mutex<HashSet<u64>>>,
 }
@@ -122,12 +118,6 @@ impl Scheduler {
             order,
             policy,
             record: Record::default(),
-            numbers: backend
-                .objects()
-                .into_keys()
-                .map(|key| key.to_string())
-                .filter(|key| is_number(key))
-                .collect(),
             known,
         };
         Scheduler {
@@ -220,12 +210,6 @@ impl Scheduler {
                 Operation::Delete => state.order.removed(key),
                 _ => state.order.made(key, state.weight),
             }
-            if operation != Operation::Delete && is_number(key) {
-                let is_new = state.numbers.insert(key.to_owned());
-                if !is_new {
-                    state.record.reused.push(key.to_owned());
-                }
-            }
             let store = state.order.store();
             if state.known.lock().unwrap().insert(store) {
                 let step = state.record.steps.len();
@@ -305,12 +289,4 @@ impl Scheduler {
         let state = self.state.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner());
         (state.record, state.policy)
     }
-}
-
-/// Says whether a key is that of a header or a void.
-fn is_number(key: &str) -> bool {
-    let name = key.rsplit_once('/').map_or("", |(_, name)| name);
-    key.starts_with("datasets/")
-        && name.starts_with(|c: char| c.is_ascii_digit())
-        && !name.contains('.')
 }

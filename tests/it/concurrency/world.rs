@@ -65,6 +65,8 @@ pub(super) struct World {
     cache: PathBuf,
     pub(super) data: DatasetId,
     pub(super) repository: RepositoryId,
+    /// Numbers that are taken.
+    pub(super) numbers: Vec<u64>,
     scratch: TempDir,
     folders: AtomicU64,
 }
@@ -125,8 +127,19 @@ impl World {
         let data = repository.dataset_or_new(&dataset(""), now).unwrap().id();
         let folders = AtomicU64::new(0);
         let id = repository.id();
-        let world =
-            World { sources, contents, backend, cache, data, repository: id, scratch, folders };
+        let numbers =
+            (0..labels.iter().filter(|label| **label != "other").count() as u64).collect();
+        let world = World {
+            sources,
+            contents,
+            backend,
+            cache,
+            data,
+            repository: id,
+            numbers,
+            scratch,
+            folders,
+        };
         for label in labels {
             at_rest(|context| store(&repository, &world, label, context)).unwrap();
         }
