@@ -56,7 +56,7 @@ pub struct Transaction {
     lease: Lease,
     number: BackupId,
     parent: Option<Snapshot>,
-    doomed: HashSet<PackId>,
+    doomed: OnceLock<HashSet<PackId>>,
     names: NameIndex,
     /// First local number of this run: blocks from here up are this run's own.
     own_from: OnceLock<u32>,
@@ -105,48 +105,43 @@ impl Transaction {
                 continue;
             }
             let parent = parent.map(|parent| dataset.snapshot(&again, parent)).transpose();
-            let packs_there = Self::look_too_early(dataset.repository())?;
-            let opened = parent.and_then(|parent| {
-                Ok((
-                    parent,
-                    Tombstones::list(store)?.packs(),
-                    NameIndex::open(dataset.repository().cache())?,
-                ))
-            });
-            let (parent, doomed, names) = match opened {
+            let opened = parent
+                .and_then(|parent| Ok((parent, NameIndex::open(dataset.repository().cache())?)));
+            let (parent, names) = match opened {
                 Ok(opened) => opened,
                 Err(e) => {
                     lease.give_back();
                     return Err(e);
                 }
             };
-            return Ok(Transaction {
+            let transaction = Transaction {
                 dataset: dataset.clone(),
                 lease,
                 number,
                 parent,
-                doomed,
+                doomed: OnceLock::new(),
                 names,
                 own_from: OnceLock::new(),
                 catching_up: Mutex::new(()),
-                packs_there: Mutex::new(packs_there),
-            });
+                packs_there: Mutex::new(HashMap::new()),
+            };
+            if planted::keeps(Rule::TombstonesFirst)
+                && let Err(e) = transaction.doomed()
+            {
+                transaction.abandon();
+                return Err(e);
+            }
+            return Ok(transaction);
         }
     }
 
-    /// What a test plants: asks what is there before the tombstones are listed.
-    fn look_too_early(repository: &Repository) -> Result<HashMap<PackId, bool>> {
-        let mut packs_there = HashMap::new();
-        if planted::keeps(Rule::TombstonesFirst) {
-            return Ok(packs_there);
+    /// Returns the packs that tombstones name, which are listed before it is asked what is there.
+    fn doomed(&self) -> Result<&HashSet<PackId>> {
+        if let Some(doomed) = self.doomed.get() {
+            return Ok(doomed);
         }
-        repository.refresh_index()?;
-        for id in repository.index().ids() {
-            for pack in repository.index().packs_of(&id) {
-                packs_there.insert(pack.pack, repository.pack_exists(&pack.pack, pack.size)?);
-            }
-        }
-        Ok(packs_there)
+        let doomed = Tombstones::list(self.repository().store())?.packs();
+        Ok(self.doomed.get_or_init(|| doomed))
     }
 
     /// Returns the dataset.
@@ -190,9 +185,7 @@ impl Transaction {
             return Ok(own_from);
         }
         let repository = self.repository();
-        if planted::keeps(Rule::TombstonesFirst) {
-            repository.refresh_index()?;
-        }
+        repository.refresh_index()?;
         for id in repository.index().ids() {
             if !self.names.has_absorbed(&id) {
                 self.absorb(&id)?;
@@ -263,8 +256,11 @@ impl Transaction {
         // count: nobody else would find them.
         for location in self.repository().index().find_named(block) {
             let pack = location.pack;
+            if !planted::keeps(Rule::TombstonesFirst) {
+                self.pack_is_there(&pack.pack, pack.size)?;
+            }
             let is_doomed =
-                self.doomed.contains(&pack.pack) && planted::keeps(Rule::ShunsTheDoomed);
+                self.doomed()?.contains(&pack.pack) && planted::keeps(Rule::ShunsTheDoomed);
             let holds = location.row.has_place(place) && !is_doomed;
             if holds && self.pack_is_there(&pack.pack, pack.size)? {
                 return Ok(true);
@@ -301,6 +297,10 @@ impl Transaction {
     pub fn commit(self, header: &Header) -> Result<Committed> {
         let sealed = self.seal(header)?;
         let store = self.repository().store().clone();
+        let lease = layout::lease(&self.lease.id())?;
+        if !planted::keeps(Rule::VoidsTheDead) && store.backend().stat(&lease)?.is_none() {
+            return Ok(Committed::Lost);
+        }
         let committed = if store.is_class_a() {
             let key = layout::header(&self.dataset.id(), self.number)?;
             store.put_new_bytes(ObjectKind::Backup, &key, &sealed)
@@ -341,7 +341,7 @@ impl Transaction {
             e.context(format!("cannot write backup header {key}")).at(Origin::Repository)
         })?;
         let lease = self.lease.id();
-        if !lease::marks_on(store, &lease)?.is_empty() {
+        if planted::keeps(Rule::RereadsMarks) && !lease::marks_on(store, &lease)?.is_empty() {
             return Ok(false);
         }
         // Whoever asks from here on finds the header; this tells readers that it stood before.
@@ -401,10 +401,7 @@ fn refuse_busy(dataset: &Dataset, own: &Lease, now: Timestamp) -> Result<()> {
 fn remember_highest(dataset: &Dataset, next: BackupId) -> Result<()> {
     let cache = dataset.repository().cache();
     let name = format!("seen/highest-{}", dataset.id());
-    let before = cache
-        .read(&name)
-        .and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)))
-        .unwrap_or(0);
+    let before = dataset.highest_seen();
     if next.0 < before {
         let message = format!(
             "{} had {before} backups when last seen from here, and shows {} now",

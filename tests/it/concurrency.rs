@@ -19,6 +19,8 @@ mod actors;
 mod backend;
 mod explore;
 mod order;
+#[cfg(feature = "planted")]
+mod planted;
 mod policy;
 mod scheduler;
 mod world;

@@ -28,6 +28,8 @@ use crate::base::id::LeaseId;
 use crate::base::id::PackId;
 use crate::base::limits::INDEX_ROWS_TARGET;
 use crate::base::limits::SMALL_INDEXES_MAX;
+use crate::base::planted;
+use crate::base::planted::Rule;
 use crate::base::time::Timestamp;
 use crate::engine::Context;
 use crate::engine::prune::mark::Marked;
@@ -217,6 +219,9 @@ impl Work<'_> {
     /// live are who this prune stops for.
     fn end_leases(&mut self, tombstones: &Tombstones) -> Result<()> {
         self.report.waits_for.clear();
+        if !planted::keeps(Rule::WaitsForLeases) {
+            return Ok(());
+        }
         let seen = lease::list(self.repository.store())?;
         let observer = Observer { store_now: tombstones.newest, ..self.observer(None) };
         let mut waits_for = Vec::new();
@@ -372,7 +377,10 @@ impl Work<'_> {
         }
         let now = self.context.clock.now();
         self.with_room(&|| doom::put_tombstones(store, packs, indexes, now).map(|_| ()))?;
-        let tombstones = Tombstones::list(store)?;
+        let mut tombstones = Tombstones::list(store)?;
+        if !planted::keeps(Rule::CopiesToTheLiving) {
+            tombstones.records.retain(|record| record.packs == packs);
+        }
         self.end_leases(&tombstones)?;
         if !self.report.waits_for.is_empty() {
             return Ok(());

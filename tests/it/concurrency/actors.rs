@@ -96,7 +96,7 @@ impl Actor {
         let context = Context { progress: &Silent, cancel: &cancel, clock: &clock, threads: 1 };
         let ended = match &self.deed {
             Deed::Backup(label) => store(repository, world, label, &context),
-            Deed::Forget(number) => hide(repository, world, *number).map(|()| Ended::Done),
+            Deed::Forget(number) => forget(repository, world, *number),
             Deed::Prune(max_unused) => free(repository, *max_unused, &context),
             Deed::Restore => restore_newest(repository, world, &context),
         };
@@ -143,8 +143,17 @@ pub(super) fn store(
     })
 }
 
+/// Forgets a backup if it is there.
+fn forget(repository: &Repository, world: &World, number: u64) -> Result<Ended> {
+    let numbers = repository.dataset(&dataset(""))?.newest_numbers()?;
+    if !numbers.is_taken(BackupId(number)) {
+        return Ok(Ended::Gone);
+    }
+    hide(repository, world, number).map(|()| Ended::Done)
+}
+
 /// Puts the marker that forgets a number.
-fn hide(repository: &Repository, world: &World, number: u64) -> Result<()> {
+pub(super) fn hide(repository: &Repository, world: &World, number: u64) -> Result<()> {
     let folder = layout::thousand(&world.data, BackupId(number))?;
     let key = folder.object(&format!("{number}.hidden"))?;
     let record = HiddenRecord { number, written: Timestamp::new(1_900_000_000, 0) };

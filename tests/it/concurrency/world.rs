@@ -2,6 +2,8 @@
 
 use crate::concurrency::actors::Ended;
 use crate::concurrency::actors::free;
+#[cfg(feature = "planted")]
+use crate::concurrency::actors::hide;
 use crate::concurrency::actors::store;
 use crate::concurrency::actors::told;
 use crate::concurrency::backend::bury;
@@ -14,6 +16,10 @@ use icecore::backend::memory::MemoryBackend;
 use icecore::base::cancel::Cancel;
 use icecore::base::error::Result;
 use icecore::base::id::DatasetId;
+#[cfg(feature = "planted")]
+use icecore::base::id::IndexId;
+#[cfg(feature = "planted")]
+use icecore::base::id::LeaseId;
 use icecore::base::id::RepositoryId;
 use icecore::base::path::EntryPath;
 use icecore::base::progress::Silent;
@@ -26,7 +32,11 @@ use icecore::format::dataset::DatasetName;
 use icecore::format::entry::EntryNode;
 use icecore::repository::Repository;
 use icecore::repository::cache::CachePlace;
+#[cfg(feature = "planted")]
+use icecore::repository::doom;
 use icecore::repository::history::Snapshot;
+#[cfg(feature = "planted")]
+use icecore::repository::layout;
 use icecore::repository::open;
 use icecore::repository::open::CreateOptions;
 use icecore::source::memory::MemorySource;
@@ -42,12 +52,17 @@ use tempfile::TempDir;
 /// What a source or a backup holds: file to content.
 pub(super) type Content = BTreeMap<String, Vec<u8>>;
 
+/// Length of each file: enough that a prune finds a pack wasteful in which one of two is dead.
+const FILE_BYTES: usize = 2000;
+
 /// Which files stand in the source of each label, as letters. Files of one letter are the same
 /// everywhere.
 const SOURCES: &[(&str, &str)] = &[
     ("first", "a"),
     ("second", "axy"),
-    ("third", "axy"),
+    ("again", "axy"),
+    ("thin", "ay"),
+    ("third", "axyt"),
     ("w", "axw"),
     ("v", "axv"),
     ("bare", "ab"),
@@ -110,7 +125,7 @@ impl World {
             let mut source = MemorySource::new("source");
             let mut content = Content::new();
             for letter in letters.chars() {
-                let bytes = noise(200, letter as u64);
+                let bytes = noise(FILE_BYTES, letter as u64);
                 source = source.file(letter.to_string(), &bytes);
                 content.insert(letter.to_string(), bytes);
             }
@@ -144,6 +159,80 @@ impl World {
             at_rest(|context| store(&repository, &world, label, context)).unwrap();
         }
         World { backend: Arc::new(without_empty_folders(&world.backend)), ..world }
+    }
+
+    /// Forgets a number before the runs begin.
+    #[cfg(feature = "planted")]
+    pub(super) fn hide(&self, number: u64) {
+        self.at_base(|repository| hide(repository, self, number).unwrap());
+    }
+
+    /// Dooms the pack of the second backup before the runs begin.
+    #[cfg(feature = "planted")]
+    pub(super) fn doom_second_pack(&self) {
+        self.at_base(|repository| {
+            repository.refresh_index().unwrap();
+            let second = indexes(&self.backend)[1];
+            let packs: Vec<_> =
+                repository.index().packs_of(&second).iter().map(|pack| pack.pack).collect();
+            let now = Timestamp::new(1_800_000_000, 0);
+            doom::put_tombstones(repository.store(), &packs, &[second], now).unwrap();
+        });
+    }
+
+    /// Makes one in which a block stands in two packs, half of it dead: the newest backup needs
+    /// one file of it, and the one that needed both is forgotten.
+    #[cfg(feature = "planted")]
+    pub(super) fn with_copies() -> Self {
+        let mut world = World::new(true, &["first"]);
+        let keep = |label| {
+            at_rest(|context| world.at_base(|it| drop(store(it, &world, label, context).unwrap())))
+        };
+        let aside = Arc::new(world.backend.clone_state());
+        world.anew(Arc::clone(&aside), |repository| {
+            at_rest(|context| drop(store(repository, &world, "second", context).unwrap()));
+        });
+        keep("second");
+        keep("thin");
+        for (key, bytes) in aside.objects() {
+            if key.as_str().starts_with("packs/") || key.as_str().starts_with("index/") {
+                world.backend.put(&key, &bytes).unwrap();
+            }
+        }
+        world.hide(1);
+        world.numbers = vec![0, 1, 2];
+        world
+    }
+
+    /// Replaces the pack indexes by one.
+    #[cfg(feature = "planted")]
+    pub(super) fn merge_indexes(&self) {
+        let olds = indexes(&self.backend);
+        self.at_base(|repository| {
+            repository.refresh_index().unwrap();
+            let (mut packs, mut rows) = (Vec::new(), Vec::new());
+            for id in &olds {
+                let visited = repository.index().visit(id, &mut |location| {
+                    if packs.last() != Some(&location.pack) {
+                        packs.push(location.pack);
+                    }
+                    rows.push((packs.len() as u32 - 1, location.row));
+                    Ok(())
+                });
+                visited.unwrap();
+            }
+            let rows: Vec<_> = rows.iter().map(|(pack, row)| (*pack, row)).collect();
+            let (store, cache) = (repository.store(), repository.cache());
+            let nobody = LeaseId::new([0; 16]);
+            repository.index().put(store, cache, nobody, &packs, &rows).unwrap();
+            olds.iter().for_each(|id| drop(store.delete(&layout::index(id).unwrap())));
+        });
+    }
+
+    /// Does something to the repository that runs start from.
+    #[cfg(feature = "planted")]
+    fn at_base(&self, work: impl FnOnce(&Repository)) {
+        self.anew(Arc::clone(&self.backend), work);
     }
 
     pub(super) fn source(&self, label: &str) -> Arc<MemorySource> {
@@ -251,6 +340,19 @@ impl World {
             Err(e) => Some(format!("after the next prune: {e}")),
         }
     }
+}
+
+/// Returns the index objects in the order in which they were put.
+#[cfg(feature = "planted")]
+fn indexes(backend: &MemoryBackend) -> Vec<IndexId> {
+    let mut found = Vec::new();
+    list_all(backend, &FolderKey::new("index").unwrap(), &mut |object| {
+        found.push((object.modified, object.key.name().to_owned()));
+        Ok(())
+    })
+    .unwrap();
+    found.sort();
+    found.iter().map(|(_, name)| name.parse().unwrap()).collect()
 }
 
 fn find_damage(repository: &Repository, context: &Context<'_>) -> Option<String> {
