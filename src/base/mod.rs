@@ -8,6 +8,7 @@ pub mod limits;
 pub mod mapped;
 pub mod metadata;
 pub mod path;
+pub mod planted;
 pub mod progress;
 pub mod secret;
 pub mod size;

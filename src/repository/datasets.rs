@@ -213,7 +213,33 @@ impl Dataset {
         self.list_numbers(None)
     }
 
+    /// Lists numbers. A prune may put a higher floor and delete what is below it between two of
+    /// these listings: then it is not the store that shows too little, and this looks again.
     fn list_numbers(&self, thousands_max: Option<usize>) -> Result<Numbers> {
+        loop {
+            let mut floor_seen = None;
+            let looked = self.look_at_numbers(thousands_max, &mut floor_seen);
+            let is_odd = match &looked {
+                Ok(numbers) => numbers.next().0 < self.highest_seen(),
+                Err(e) => matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound),
+            };
+            if !is_odd || self.floors()?.into_iter().max() <= floor_seen {
+                return looked;
+            }
+        }
+    }
+
+    /// Returns below which number this machine has seen backups.
+    pub(crate) fn highest_seen(&self) -> u64 {
+        let bytes = self.repository.cache().read(&format!("seen/highest-{}", self.id));
+        bytes.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))).unwrap_or(0)
+    }
+
+    fn look_at_numbers(
+        &self,
+        thousands_max: Option<usize>,
+        floor_seen: &mut Option<u64>,
+    ) -> Result<Numbers> {
         let store = self.repository.store();
         let top = layout::dataset(&self.id)?;
         let mut thousands = Vec::new();
@@ -228,6 +254,7 @@ impl Dataset {
             Ok(())
         });
         listed.map_err(|e| self.cannot_list(e))?;
+        *floor_seen = floors.iter().map(|(m, _)| *m).max();
         let floor: Option<FloorRecord> = match floors.into_iter().max_by_key(|(m, _)| *m) {
             Some((_, key)) => Some(store.get(ObjectKind::Floor, &key)?),
             None => None,
@@ -411,7 +438,12 @@ impl Dataset {
             if standing == Standing::Void {
                 continue;
             }
-            if let AtNumber::Backup(header, digest) = self.read_object(n, *lease, told)? {
+            let there = match self.read_object(n, *lease, told) {
+                // Forgotten before, and retired by a prune since it was listed.
+                Err(e) if e.kind() == ErrorKind::NotFound && self.is_passed(n)? => continue,
+                there => there?,
+            };
+            if let AtNumber::Backup(header, digest) = there {
                 let (tags, description) = self.tags(n, slot, &header)?;
                 let backup = Backup { header: *header, digest, tags, description };
                 found.push((standing, backup));
@@ -446,7 +478,8 @@ impl Dataset {
     /// Returns the backup at a number that may be in a folder not listed yet.
     ///
     /// # Errors
-    /// `NotFound` when it is not there; those of [`Dataset::backup`].
+    /// `NotFound` when a prune has taken it away since; `Corrupt` when it is missing; those of
+    /// [`Dataset::backup`].
     pub fn chain_link(&self, numbers: &Numbers, n: BackupId) -> Result<Backup> {
         // What a later backup leans on stays readable while a prune asks about it.
         let found = if numbers.slots.contains_key(&n.0) {
@@ -456,6 +489,10 @@ impl Dataset {
             self.list_thousand(&layout::thousand(&self.id, n)?, &mut below)?;
             self.kept_at(&below, n)?
         };
+        if found.is_empty() && self.is_passed(n)? {
+            let message = format!("{n} of {} was forgotten just now, and what needs it", self.name);
+            return Err(Error::new(ErrorKind::NotFound, message).at(Origin::Repository));
+        }
         found.into_iter().next().ok_or_else(|| {
             Error::corrupt(format!("{n} of {} is missing, and later backups need it", self.name))
                 .at(Origin::Repository)

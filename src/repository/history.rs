@@ -5,9 +5,11 @@
 //! chain has at most 65 streams, so memory does not grow with the dataset.
 
 use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
+use crate::base::limits::COMMIT_TRIES_MAX;
 use crate::base::path::EntryPath;
 use crate::format::backup;
 use crate::format::backup::BlobPlace;
@@ -40,6 +42,26 @@ pub struct Snapshot {
 }
 
 impl Dataset {
+    /// Returns the newest backup with its chain. No lease pins it yet, so a prune may take it
+    /// away while it is looked at, once it was forgotten: then another one is the newest.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::snapshot`].
+    pub fn newest_snapshot(&self) -> Result<Option<Snapshot>> {
+        let look = || {
+            let numbers = self.newest_numbers()?;
+            let newest = self.newest(&numbers)?.map(Arc::new);
+            newest.map(|newest| self.snapshot(&numbers, newest)).transpose()
+        };
+        for _ in 1..COMMIT_TRIES_MAX {
+            match look() {
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                found => return found,
+            }
+        }
+        look()
+    }
+
     /// Returns the snapshot of a backup: its header and those of its chain.
     ///
     /// # Errors

@@ -27,7 +27,6 @@ use crate::repository::cache::Cache;
 use crate::repository::layout;
 use crate::repository::store::Store;
 use std::collections::BTreeMap;
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -83,8 +82,8 @@ impl PackIndex {
     /// Those of the backend.
     pub fn refresh(&self, store: &Store, cache: &Cache) -> Result<()> {
         let names = store.names_below(&layout::folder("index")?)?;
-        let ids: HashSet<IndexId> =
-            names.iter().filter_map(|key| key.name().parse().ok()).collect();
+        // In the order of the listing, so that runs over equal listings make equal calls.
+        let ids: Vec<IndexId> = names.iter().filter_map(|key| key.name().parse().ok()).collect();
         let loaded = self.loaded();
         let mut segments = BTreeMap::new();
         let mut damaged = Vec::new();
@@ -108,7 +107,7 @@ impl PackIndex {
         }
         *self.damaged.write().unwrap_or_else(PoisonError::into_inner) = damaged;
         for stale in cache.list("index") {
-            let is_known = stale.parse().is_ok_and(|id: IndexId| ids.contains(&id));
+            let is_known = stale.parse().is_ok_and(|id: IndexId| segments.contains_key(&id));
             if !is_known && !stale.ends_with(".tmp") {
                 cache.remove(&format!("index/{stale}"));
             }

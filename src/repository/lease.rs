@@ -23,6 +23,8 @@ use crate::base::id::DatasetId;
 use crate::base::id::LeaseId;
 use crate::base::limits::BEAT_SECONDS;
 use crate::base::limits::FRESH_SECONDS;
+use crate::base::planted;
+use crate::base::planted::Rule;
 use crate::base::sys;
 use crate::base::sys::ProcessIdentity;
 use crate::base::time::Timestamp;
@@ -72,7 +74,7 @@ impl Lease {
             lease: LeaseId::new(sys::random()?),
             dataset,
             number,
-            parent,
+            parent: parent.filter(|_| planted::keeps(Rule::PinsParents)),
             process: ProcessIdentity::current(),
             taken: now,
             purpose: purpose.to_owned(),

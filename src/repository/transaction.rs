@@ -16,6 +16,8 @@ use crate::base::id::BlockId;
 use crate::base::id::IndexId;
 use crate::base::id::LeaseId;
 use crate::base::id::PackId;
+use crate::base::planted;
+use crate::base::planted::Rule;
 use crate::base::time::Timestamp;
 use crate::codec::frame::ObjectKind;
 use crate::format::backup;
@@ -54,7 +56,7 @@ pub struct Transaction {
     lease: Lease,
     number: BackupId,
     parent: Option<Snapshot>,
-    doomed: HashSet<PackId>,
+    doomed: OnceLock<HashSet<PackId>>,
     names: NameIndex,
     /// First local number of this run: blocks from here up are this run's own.
     own_from: OnceLock<u32>,
@@ -96,39 +98,52 @@ impl Transaction {
             let again = dataset.newest_numbers()?;
             let parent_stands = match parent_number {
                 None => true,
+                Some(_) if !planted::keeps(Rule::LooksAgain) => true,
                 Some(n) => dataset.backup(&again, n)?.is_some(),
             };
-            if !parent_stands || again.is_taken(number) {
+            let is_taken = again.is_taken(number) || number.0 < again.floor();
+            if !parent_stands || is_taken {
                 lease.give_back();
                 continue;
             }
             let parent = parent.map(|parent| dataset.snapshot(&again, parent)).transpose();
-            let opened = parent.and_then(|parent| {
-                Ok((
-                    parent,
-                    Tombstones::list(store)?.packs(),
-                    NameIndex::open(dataset.repository().cache())?,
-                ))
-            });
-            let (parent, doomed, names) = match opened {
+            let opened = parent
+                .and_then(|parent| Ok((parent, NameIndex::open(dataset.repository().cache())?)));
+            let (parent, names) = match opened {
                 Ok(opened) => opened,
                 Err(e) => {
                     lease.give_back();
                     return Err(e);
                 }
             };
-            return Ok(Transaction {
+            let transaction = Transaction {
                 dataset: dataset.clone(),
                 lease,
                 number,
                 parent,
-                doomed,
+                doomed: OnceLock::new(),
                 names,
                 own_from: OnceLock::new(),
                 catching_up: Mutex::new(()),
                 packs_there: Mutex::new(HashMap::new()),
-            });
+            };
+            if planted::keeps(Rule::TombstonesFirst)
+                && let Err(e) = transaction.doomed()
+            {
+                transaction.abandon();
+                return Err(e);
+            }
+            return Ok(transaction);
         }
+    }
+
+    /// Returns the packs that tombstones name, which are listed before it is asked what is there.
+    fn doomed(&self) -> Result<&HashSet<PackId>> {
+        if let Some(doomed) = self.doomed.get() {
+            return Ok(doomed);
+        }
+        let doomed = Tombstones::list(self.repository().store())?.packs();
+        Ok(self.doomed.get_or_init(|| doomed))
     }
 
     /// Returns the dataset.
@@ -243,7 +258,12 @@ impl Transaction {
         // count: nobody else would find them.
         for location in self.repository().index().find_named(block) {
             let pack = location.pack;
-            let holds = location.row.has_place(place) && !self.doomed.contains(&pack.pack);
+            if !planted::keeps(Rule::TombstonesFirst) {
+                self.pack_is_there(&pack.pack, pack.size)?;
+            }
+            let is_doomed =
+                self.doomed()?.contains(&pack.pack) && planted::keeps(Rule::ShunsTheDoomed);
+            let holds = location.row.has_place(place) && !is_doomed;
             if holds && self.pack_is_there(&pack.pack, pack.size)? {
                 return Ok(true);
             }
@@ -281,6 +301,10 @@ impl Transaction {
         let store = self.repository().store().clone();
         // Names, parent, indexes and packs that others have put, and may have died before syncing.
         store.settle()?;
+        let lease = layout::lease(&self.lease.id())?;
+        if !planted::keeps(Rule::VoidsTheDead) && store.backend().stat(&lease)?.is_none() {
+            return Ok(Committed::Lost);
+        }
         let committed = if store.is_class_a() {
             let key = layout::header(&self.dataset.id(), self.number)?;
             store.put_new_bytes(ObjectKind::Backup, &key, &sealed)
@@ -321,7 +345,7 @@ impl Transaction {
             e.context(format!("cannot write backup header {key}")).at(Origin::Repository)
         })?;
         let lease = self.lease.id();
-        if !lease::marks_on(store, &lease)?.is_empty() {
+        if planted::keeps(Rule::RereadsMarks) && !lease::marks_on(store, &lease)?.is_empty() {
             return Ok(false);
         }
         // Whoever asks from here on finds the header; this tells readers that it stood before.
@@ -348,15 +372,18 @@ fn refuse_busy(dataset: &Dataset, own: &Lease, now: Timestamp) -> Result<()> {
             && other.record.dataset == dataset.id()
             && other.record.number.is_some()
     });
+    let observer = Observer { now, store_now, ended: &[] };
     let mut at_work = None;
     for other in writers {
         // Without an atomic create two could commit one number, so there anybody counts who is not
-        // over; of two who look at once both may go, never none.
+        // over; of two who look at once both may go, never none. One that is dead is ended first:
+        // it may live after all, and only a mark keeps its header from counting.
         let counts = if store.is_class_a() {
             other.is_fresh(store_now)
+        } else if planted::keeps(Rule::EndsRivals) {
+            !dataset.repository().end_lease(other, &observer)?
         } else {
-            // One that died is ended, as its header could still appear at the same number.
-            !dataset.repository().end_lease(other, &Observer { now, store_now, ended: &[] })?
+            !other.is_certainly_dead() && !dataset.repository().is_over(other)?
         };
         if counts {
             at_work = Some(other);
@@ -378,10 +405,7 @@ fn refuse_busy(dataset: &Dataset, own: &Lease, now: Timestamp) -> Result<()> {
 fn remember_highest(dataset: &Dataset, next: BackupId) -> Result<()> {
     let cache = dataset.repository().cache();
     let name = format!("seen/highest-{}", dataset.id());
-    let before = cache
-        .read(&name)
-        .and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)))
-        .unwrap_or(0);
+    let before = dataset.highest_seen();
     if next.0 < before {
         let message = format!(
             "{} had {before} backups when last seen from here, and shows {} now",

@@ -5,6 +5,7 @@
 mod backend;
 mod cache;
 mod cli;
+mod concurrency;
 mod crash;
 mod end_to_end;
 mod engine_backup;

@@ -96,9 +96,7 @@ impl<'a> Attempt<'a> {
         failures: &'a Failures<'a>,
         started: Timestamp,
     ) -> Result<Self> {
-        let numbers = dataset.newest_numbers()?;
-        let parent = dataset.newest(&numbers)?.map(std::sync::Arc::new);
-        let parent = parent.map(|parent| dataset.snapshot(&numbers, parent)).transpose()?;
+        let parent = dataset.newest_snapshot()?;
         Ok(Attempt {
             dataset,
             parent,

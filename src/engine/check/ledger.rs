@@ -61,6 +61,8 @@ impl Ledger {
         path: Option<&EntryPath>,
     ) {
         let Some(issue) = self.issue(Severity::Damage, object) else { return };
+        // Whatever it was taken for before: somebody needs it.
+        issue.severity = Severity::Damage;
         issue.backups.extend(backups);
         let Some(path) = path.filter(|path| issue.last_path.as_ref() != Some(path)) else {
             return;

@@ -21,6 +21,8 @@ pub(super) struct Stock {
     pub(super) doomed: HashSet<PackId>,
     /// Index objects of leases that are not over: their packs are left alone.
     pub(super) busy_indexes: HashSet<IndexId>,
+    /// Packs of index objects that came after the mark: what of them is live is not known.
+    pub(super) new_packs: HashSet<PackId>,
     /// Whether anybody is at work who may have put packs that no index names yet.
     pub(super) somebody_writes: bool,
 }
@@ -91,7 +93,7 @@ pub(super) fn weigh(marks: &Marks, stock: &Stock) -> BTreeMap<PackId, PackUse> {
     for (pack, size) in stock.there.iter().filter(|(pack, _)| !stock.doomed.contains(pack)) {
         let is_busy = match told_by.get(pack) {
             Some(index) => stock.busy_indexes.contains(index),
-            None => stock.somebody_writes,
+            None => stock.somebody_writes || stock.new_packs.contains(pack),
         };
         // Until its blocks are counted, all of it counts as unused.
         uses.insert(*pack, PackUse { size: *size, used: 0, unused: *size, is_busy });

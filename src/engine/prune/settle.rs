@@ -12,6 +12,8 @@ use crate::base::id::IndexId;
 use crate::base::id::PackId;
 use crate::base::limits::COPY_WINDOW_BYTES;
 use crate::base::limits::PRUNE_ROUNDS_MAX;
+use crate::base::planted;
+use crate::base::planted::Rule;
 use crate::base::progress::Counter;
 use crate::base::progress::Phase;
 use crate::base::progress::Totals;
@@ -77,7 +79,8 @@ pub(super) fn settle(
     let left = work.delete_packs(&doomed)?;
     work.replace_indexes(tombstones, &doomed, &left)?;
     for record in &tombstones.records {
-        if !record.packs.iter().any(|pack| left.contains(pack)) {
+        let is_kept = record.packs.iter().any(|pack| left.contains(pack));
+        if !is_kept || !planted::keeps(Rule::KeepsDoom) {
             doom::delete_tombstone(repository.store(), &record.tombstone)?;
         }
     }
@@ -92,7 +95,10 @@ impl Settle<'_> {
         let mut left = HashSet::new();
         for round in 0..PRUNE_ROUNDS_MAX {
             self.context.cancel.check()?;
-            let all_doomed = Tombstones::list(store)?.packs();
+            let mut all_doomed = Tombstones::list(store)?.packs();
+            if !planted::keeps(Rule::CopiesToTheLiving) {
+                all_doomed = doomed.iter().copied().collect();
+            }
             let there = stock::packs(store)?;
             self.repository.refresh_index()?;
             let view = self.repository.index().view();
@@ -113,7 +119,7 @@ impl Settle<'_> {
                     jobs.extend(missing);
                 }
             }
-            if jobs.is_empty() {
+            if jobs.is_empty() || !planted::keeps(Rule::KeepsDoom) {
                 break;
             }
             if round + 1 < PRUNE_ROUNDS_MAX {
@@ -207,7 +213,9 @@ impl Settle<'_> {
                             copier.add(&block)?;
                         }
                     }
-                    Err(e) if e.kind() == ErrorKind::Corrupt || e.kind() == ErrorKind::NotFound => {
+                    // Another prune was quicker with it; the next round sees that it is gone.
+                    Err(e) if e.kind() == ErrorKind::NotFound => {}
+                    Err(e) if e.kind() == ErrorKind::Corrupt => {
                         self.stuck.insert(job.location.pack.pack, e.full_message());
                     }
                     Err(e) => return Err(e),
