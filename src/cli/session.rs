@@ -15,9 +15,11 @@ use crate::config::secret::PasswordPlaces;
 use crate::engine::Context;
 use crate::engine::address;
 use crate::engine::address::BackupAddress;
+use crate::engine::address::Resolved;
 use crate::repository::Repository;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
+use crate::repository::datasets::Numbers;
 use crate::repository::history::Snapshot;
 use std::ffi::OsStr;
 use std::num::NonZeroUsize;
@@ -35,6 +37,7 @@ pub(crate) struct Session {
 pub(crate) struct Found {
     pub(crate) dataset: Dataset,
     pub(crate) backup: Arc<Backup>,
+    pub(crate) numbers: Numbers,
 }
 
 impl Session {
@@ -77,11 +80,11 @@ impl Session {
     /// Finds the backup that an address names.
     pub(crate) fn find(&self, repository: &Repository, at: &BackupAddress) -> Result<Found> {
         let dataset = repository.dataset(&at.dataset)?;
-        let (backup, note) = address::resolve(&dataset, &at.version)?;
+        let Resolved { backup, numbers, note } = address::resolve(&dataset, &at.version)?;
         if let Some(note) = note {
             self.output.note(&note);
         }
-        Ok(Found { dataset, backup })
+        Ok(Found { dataset, backup, numbers })
     }
 
     /// Runs work of the engine under a progress that is shown.
@@ -106,7 +109,7 @@ impl Session {
 impl Found {
     /// Returns the backup's state of the dataset.
     pub(crate) fn snapshot(&self) -> Result<Snapshot> {
-        crate::engine::list::snapshot(&self.dataset, Arc::clone(&self.backup))
+        self.dataset.snapshot(&self.numbers, Arc::clone(&self.backup))
     }
 
     /// Returns its address for people: `photos@4`.

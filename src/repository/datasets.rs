@@ -429,10 +429,17 @@ impl Dataset {
     /// # Errors
     /// Those of [`Dataset::backup`].
     pub fn backups(&self) -> Result<Vec<Arc<Backup>>> {
-        let numbers = self.all_numbers()?;
+        self.backups_among(&self.all_numbers()?)
+    }
+
+    /// Returns those of the listed backups that were not forgotten, by number.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::backup`].
+    pub fn backups_among(&self, numbers: &Numbers) -> Result<Vec<Arc<Backup>>> {
         let mut backups = Vec::new();
         for n in numbers.iter() {
-            backups.extend(self.backup(&numbers, n)?.map(Arc::new));
+            backups.extend(self.backup(numbers, n)?.map(Arc::new));
         }
         Ok(backups)
     }
@@ -444,14 +451,14 @@ impl Numbers {
     }
 
     /// Goes through the numbers that hold a header or a void, in order.
-    pub fn iter(&self) -> impl Iterator<Item = BackupId> + '_ {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = BackupId> + '_ {
         self.slots.iter().filter(|(_, slot)| !slot.headers.is_empty()).map(|(&n, _)| BackupId(n))
     }
 
     /// Returns the number after the highest that was ever taken.
     pub fn next(&self) -> BackupId {
         let floor = self.floor.as_ref().map_or(0, |floor| floor.floor);
-        BackupId(self.iter().last().map_or(0, |n| n.0 + 1).max(floor))
+        BackupId(self.iter().next_back().map_or(0, |n| n.0 + 1).max(floor))
     }
 
     /// Says whether anything stands at a number.

@@ -96,12 +96,8 @@ impl Snapshot {
 
     /// Streams the entries from `first` on, in order; ranges that end before it are not read.
     pub fn entries_from(&self, first: &EntryPath) -> Entries {
-        let streams = self
-            .chain
-            .iter()
-            .map(|backup| RowStream::new(self.repository().clone(), &backup.header.body, first))
-            .collect();
-        Entries { merge: Merge::new(streams), first: first.clone() }
+        let streams = self.chain.iter().map(|backup| self.repository().rows(backup, first));
+        Entries::of(streams.collect(), first)
     }
 
     /// Returns one entry, or None when the snapshot has no such path.
@@ -117,12 +113,16 @@ impl Snapshot {
 
     /// Streams the rows of this backup's own manifest, or of its full index.
     pub fn own_rows(&self) -> RowStream {
-        let body = &self.backup.header.body;
-        RowStream::new(self.repository().clone(), body, &EntryPath::root())
+        self.repository().rows(&self.backup, &EntryPath::root())
     }
 }
 
 impl Repository {
+    /// Streams the rows of one backup's own manifest, or of its full index, from `first` on.
+    pub fn rows(&self, backup: &Backup, first: &EntryPath) -> RowStream {
+        RowStream::new(self.clone(), &backup.header.body, first)
+    }
+
     /// Returns all runs of a file's data, reading its lists of runs if it has such.
     ///
     /// # Errors
@@ -150,10 +150,14 @@ impl Repository {
     }
 }
 
-/// Streams the rows of one backup, range by range.
+/// Says which rows are wanted.
+pub type Wanted = Arc<dyn Fn(&RangeRow) -> bool + Send + Sync>;
+
+/// Streams the rows of one backup, range by range. It ends with the first error.
 pub struct RowStream {
     repository: Repository,
     first: EntryPath,
+    wanted: Option<Wanted>,
     inline: VecDeque<(Vec<u8>, Vec<u8>)>,
     lists: VecDeque<BlobPlace>,
     ranges: VecDeque<RangeRef>,
@@ -166,6 +170,7 @@ impl RowStream {
         let mut stream = RowStream {
             repository,
             first: first.clone(),
+            wanted: None,
             inline: VecDeque::new(),
             lists: VecDeque::new(),
             ranges: VecDeque::new(),
@@ -180,10 +185,35 @@ impl RowStream {
         stream
     }
 
+    /// Leaves out the rows that are not wanted. They are dropped as soon as they are decoded, so
+    /// that very many streams can be merged that yield little.
+    pub fn only(mut self, wanted: Wanted) -> Self {
+        self.wanted = Some(wanted);
+        self
+    }
+
+    /// Goes on at `first`, if the stream is not beyond it; ranges that end before it are not
+    /// read.
+    pub fn skip_to(&mut self, first: &EntryPath) {
+        if *first > self.first {
+            self.first = first.clone();
+            let before = self.ranges.partition_point(|range| range.first <= self.first);
+            self.ranges.drain(..before.saturating_sub(1));
+        }
+    }
+
     /// Queues the ranges that reach to `first` or beyond.
     fn add_ranges(&mut self, ranges: &[RangeRef]) {
         let skip = ranges.partition_point(|range| range.first <= self.first).saturating_sub(1);
         self.ranges = ranges[skip..].iter().cloned().collect();
+    }
+
+    /// After an error nothing comes any more: what follows would seem to be all there is.
+    fn end(&mut self) {
+        self.inline.clear();
+        self.lists.clear();
+        self.ranges.clear();
+        self.rows = Vec::new().into_iter();
     }
 
     fn next_range(&mut self) -> Result<Option<Vec<RangeRow>>> {
@@ -210,11 +240,19 @@ impl RowStream {
         if fits { Ok(rows) } else { Err(Error::corrupt("a list names another range")) }
     }
 
+    fn wanted_of(&self, mut rows: Vec<RangeRow>) -> Vec<RangeRow> {
+        if let Some(wanted) = &self.wanted {
+            rows.retain(|row| wanted(row));
+            rows.shrink_to_fit();
+        }
+        rows
+    }
+
     fn next_row(&mut self) -> Result<Option<RangeRow>> {
         loop {
             let Some(row) = self.rows.next() else {
                 match self.next_range().map_err(|e| e.at(Origin::Repository))? {
-                    Some(rows) => self.rows = rows.into_iter(),
+                    Some(rows) => self.rows = self.wanted_of(rows).into_iter(),
                     None => return Ok(None),
                 }
                 continue;
@@ -233,7 +271,11 @@ impl RowStream {
 impl Iterator for RowStream {
     type Item = Result<RangeRow>;
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_row().transpose()
+        let row = self.next_row();
+        if row.is_err() {
+            self.end();
+        }
+        row.transpose()
     }
 }
 
@@ -263,8 +305,9 @@ impl PartialEq for Head {
 
 impl Eq for Head {}
 
-/// Merges the streams of a chain.
-struct Merge {
+/// Merges the rows of several backups by path. It ends with the first error: without the
+/// stream that failed, rows that it replaced would come to light.
+pub struct Merge {
     streams: Vec<RowStream>,
     heads: BinaryHeap<Head>,
     /// Streams whose next row is not in the heap yet.
@@ -272,18 +315,32 @@ struct Merge {
 }
 
 impl Merge {
-    fn new(streams: Vec<RowStream>) -> Self {
+    /// Merges streams, the oldest first.
+    pub fn new(streams: Vec<RowStream>) -> Self {
         let starved = (0..streams.len()).collect();
         Merge { streams, heads: BinaryHeap::new(), starved }
     }
 
-    /// Returns the newest row of the next path.
-    fn next_row(&mut self) -> Result<Option<RangeRow>> {
+    fn feed(&mut self) -> Result<()> {
         while let Some(stream) = self.starved.pop() {
-            if let Some(row) = self.streams[stream].next_row()? {
-                self.heads.push(Head { row, stream });
+            match self.streams[stream].next() {
+                Some(Ok(row)) => self.heads.push(Head { row, stream }),
+                Some(Err(e)) => {
+                    *self = Merge::new(Vec::new());
+                    return Err(e);
+                }
+                None => {}
             }
         }
+        Ok(())
+    }
+
+    /// Returns the newest row of the next path.
+    ///
+    /// # Errors
+    /// Those of reading the ranges.
+    pub fn next_row(&mut self) -> Result<Option<RangeRow>> {
+        self.feed()?;
         let Some(newest) = self.heads.pop() else { return Ok(None) };
         self.starved.push(newest.stream);
         while let Some(head) = self.heads.peek()
@@ -293,15 +350,56 @@ impl Merge {
         }
         Ok(Some(newest.row))
     }
+
+    /// Returns all rows of the next path, each with the position of its stream, the oldest
+    /// first; none at the end.
+    ///
+    /// # Errors
+    /// Those of reading the ranges.
+    pub fn next_rows(&mut self) -> Result<Vec<(usize, RangeRow)>> {
+        self.feed()?;
+        let mut rows: Vec<(usize, RangeRow)> = Vec::new();
+        while let Some(head) = self.heads.peek()
+            && rows.first().is_none_or(|(_, first)| first.path() == head.row.path())
+        {
+            rows.extend(self.heads.pop().map(|head| (head.stream, head.row)));
+        }
+        self.starved.extend(rows.iter().map(|(stream, _)| stream));
+        rows.reverse();
+        Ok(rows)
+    }
+
+    fn skip_to(&mut self, first: &EntryPath) {
+        self.streams.iter_mut().for_each(|stream| stream.skip_to(first));
+        while let Some(head) = self.heads.peek()
+            && head.row.path() < first
+        {
+            self.starved.extend(self.heads.pop().map(|head| head.stream));
+        }
+    }
 }
 
-/// Streams the entries of a snapshot in order.
+/// Streams the entries of a snapshot in order. It ends with the first error.
 pub struct Entries {
     merge: Merge,
     first: EntryPath,
 }
 
 impl Entries {
+    /// Streams the entries that some backups make, the full one first.
+    pub(crate) fn of(streams: Vec<RowStream>, first: &EntryPath) -> Self {
+        Entries { merge: Merge::new(streams), first: first.clone() }
+    }
+
+    /// Goes on at `first`, if the stream is not beyond it; ranges that end before it are not
+    /// read.
+    pub fn skip_to(&mut self, first: &EntryPath) {
+        if *first > self.first {
+            self.first = first.clone();
+            self.merge.skip_to(first);
+        }
+    }
+
     fn next_entry(&mut self) -> Result<Option<TrackedEntry>> {
         while let Some(row) = self.merge.next_row()? {
             match row {

@@ -11,6 +11,7 @@ mod engine_check;
 mod engine_restore;
 mod engine_restore_over;
 mod engine_restore_trouble;
+mod history;
 mod model;
 mod source;
 mod support;
