@@ -100,6 +100,18 @@ impl Session {
         done
     }
 
+    /// Runs work of the engine that prints what it finds, and so starts no phase of progress.
+    pub(crate) fn work_on_output<T>(
+        &mut self,
+        work: impl FnOnce(&Context<'_>, &mut Output) -> Result<T>,
+    ) -> Result<T> {
+        let progress = Shown::new(&self.global);
+        let threads = self.threads();
+        let context =
+            Context { progress: &progress, cancel: &self.cancel, clock: &SystemClock, threads };
+        work(&context, &mut self.output)
+    }
+
     fn threads(&self) -> usize {
         let threads = self.global.threads.or_else(|| std::thread::available_parallelism().ok());
         threads.map_or(1, NonZeroUsize::get)

@@ -6,6 +6,7 @@
 //! | [`restore`] | what is written was verified against its name; nothing outside the target |
 //! | [`check`] | changes nothing, and names what suffers |
 //! | [`list`] | datasets, backups, entries |
+//! | [`find`] | each version of a path once, whatever backups hold it |
 //! | [`stats`] | sizes, deduplication, growth |
 //! | [`address`] | what a person types for a backup, and which one that is |
 //!
@@ -25,6 +26,7 @@ pub mod address;
 pub mod backup;
 pub mod check;
 pub mod compare;
+pub mod find;
 pub mod list;
 pub mod pool;
 pub mod restore;

@@ -9,6 +9,7 @@ mod backup;
 mod cat;
 mod check;
 mod completions;
+mod find;
 mod init;
 mod key;
 mod list;
@@ -28,6 +29,7 @@ pub(crate) enum Command {
     Show(show::ShowArgs),
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
+    Find(find::FindArgs),
     Check(check::CheckArgs),
     Stats(stats::StatsArgs),
     Key(key::KeyArgs),
@@ -45,6 +47,7 @@ pub(crate) fn run(command: &Command, session: &mut Session) -> Result<Exit> {
         Command::Show(args) => show::run(args, session),
         Command::Ls(args) => ls::run(args, session),
         Command::Cat(args) => cat::run(args, session),
+        Command::Find(args) => find::run(args, session),
         Command::Check(args) => check::run(args, session),
         Command::Stats(args) => stats::run(args, session),
         Command::Key(args) => key::run(args, session),

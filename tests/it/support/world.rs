@@ -19,6 +19,7 @@ use icecore::format::dataset::DatasetName;
 use icecore::repository::Repository;
 use icecore::repository::cache::CachePlace;
 use icecore::repository::history::Snapshot;
+use icecore::repository::layout;
 use icecore::repository::open;
 use icecore::repository::open::CreateOptions;
 use icecore::repository::transaction;
@@ -132,6 +133,14 @@ impl World {
     /// Makes what was cancelled possible again.
     pub(crate) fn cancel_again(&mut self) {
         self.cancel = Cancel::new();
+    }
+
+    /// Forgets a backup.
+    pub(crate) fn hide(&self, number: u64) {
+        let dataset = self.repository.dataset(&self.name()).unwrap();
+        let header = layout::header(&dataset.id(), BackupId(number)).unwrap();
+        let key = header.folder().object(&format!("{number}.hidden")).unwrap();
+        self.backend.insert_raw(&key, Vec::new());
     }
 
     /// Removes all leases, as a prune does with those of the dead.
