@@ -87,6 +87,25 @@ impl Session {
         Ok(Found { dataset, backup, numbers })
     }
 
+    /// Finds two backups of one dataset, and lists its numbers once.
+    pub(crate) fn find_two(
+        &self,
+        repository: &Repository,
+        a: &BackupAddress,
+        b: &BackupAddress,
+    ) -> Result<(Found, Found)> {
+        let dataset = repository.dataset(&a.dataset)?;
+        let numbers = address::list_for(&dataset, &[&a.version, &b.version])?;
+        let find = |at: &BackupAddress| {
+            let (backup, note) = address::resolve_among(&dataset, &numbers, &at.version)?;
+            if let Some(note) = note {
+                self.output.note(&note);
+            }
+            Ok(Found { dataset: dataset.clone(), backup, numbers: numbers.clone() })
+        };
+        Ok((find(a)?, find(b)?))
+    }
+
     /// Runs work of the engine under a progress that is shown.
     pub(crate) fn work<T>(&self, work: impl FnOnce(&Context<'_>) -> Result<T>) -> Result<T> {
         let progress = Shown::new(&self.global);
@@ -100,8 +119,9 @@ impl Session {
         done
     }
 
-    /// Runs work of the engine that prints what it finds, and so starts no phase of progress.
-    pub(crate) fn work_on_output<T>(
+    /// Runs work of the engine that writes to standard output. Work that prints lines starts no
+    /// phase of progress, which would stand between them.
+    pub(crate) fn work_with_output<T>(
         &mut self,
         work: impl FnOnce(&Context<'_>, &mut Output) -> Result<T>,
     ) -> Result<T> {
@@ -109,7 +129,9 @@ impl Session {
         let threads = self.threads();
         let context =
             Context { progress: &progress, cancel: &self.cancel, clock: &SystemClock, threads };
-        work(&context, &mut self.output)
+        let done = work(&context, &mut self.output);
+        progress.clear();
+        done
     }
 
     fn threads(&self) -> usize {

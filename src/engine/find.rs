@@ -24,6 +24,7 @@ use crate::repository::history::Merge;
 use crate::repository::history::Wanted;
 use crate::source::filter::Pattern;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 use std::sync::Arc;
 
 /// What is looked for.
@@ -139,8 +140,8 @@ impl Line {
         let mut all: BTreeMap<BackupId, (Arc<Backup>, bool)> = BTreeMap::new();
         for backup in visible {
             for &link in &backup.header.chain {
-                if !all.contains_key(&link) {
-                    all.insert(link, (Arc::new(dataset.chain_link(numbers, link)?), false));
+                if let Slot::Vacant(slot) = all.entry(link) {
+                    slot.insert((Arc::new(dataset.chain_link(numbers, link)?), false));
                 }
             }
             all.insert(backup.header.number, (backup, true));

@@ -6,6 +6,7 @@
 //! | [`restore`] | what is written was verified against its name; nothing outside the target |
 //! | [`check`] | changes nothing, and names what suffers |
 //! | [`list`] | datasets, backups, entries |
+//! | [`diff`] | never calls equal content different |
 //! | [`find`] | each version of a path once, whatever backups hold it |
 //! | [`stats`] | sizes, deduplication, growth |
 //! | [`address`] | what a person types for a backup, and which one that is |
@@ -26,6 +27,8 @@ pub mod address;
 pub mod backup;
 pub mod check;
 pub mod compare;
+pub(crate) mod content;
+pub mod diff;
 pub mod find;
 pub mod list;
 pub mod pool;

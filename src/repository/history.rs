@@ -27,6 +27,7 @@ use crate::repository::datasets::Numbers;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The state of a dataset at one backup.
@@ -96,8 +97,16 @@ impl Snapshot {
 
     /// Streams the entries from `first` on, in order; ranges that end before it are not read.
     pub fn entries_from(&self, first: &EntryPath) -> Entries {
-        let streams = self.chain.iter().map(|backup| self.repository().rows(backup, first));
-        Entries::of(streams.collect(), first)
+        self.entries_of(0..self.chain.len(), first)
+    }
+
+    /// Streams the entries that some links of the chain make by themselves, from `first` on.
+    ///
+    /// # Panics
+    /// When the chain has no such links.
+    pub fn entries_of(&self, links: Range<usize>, first: &EntryPath) -> Entries {
+        let streams = self.chain[links].iter().map(|backup| self.repository().rows(backup, first));
+        Entries { merge: Merge::new(streams.collect()), first: first.clone() }
     }
 
     /// Returns one entry, or None when the snapshot has no such path.
@@ -386,11 +395,6 @@ pub struct Entries {
 }
 
 impl Entries {
-    /// Streams the entries that some backups make, the full one first.
-    pub(crate) fn of(streams: Vec<RowStream>, first: &EntryPath) -> Self {
-        Entries { merge: Merge::new(streams), first: first.clone() }
-    }
-
     /// Goes on at `first`, if the stream is not beyond it; ranges that end before it are not
     /// read.
     pub fn skip_to(&mut self, first: &EntryPath) {

@@ -16,6 +16,7 @@ pub mod names;
 pub mod open;
 pub mod packer;
 pub mod ranges;
+pub mod runs;
 pub mod saved;
 pub mod store;
 pub mod transaction;

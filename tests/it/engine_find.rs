@@ -16,7 +16,13 @@ use icecore::engine::find::Found;
 use icecore::format::entry::Entry;
 use icecore::source::filter::Pattern;
 use icecore::source::memory::MemorySource;
-use proptest::prelude::*;
+use proptest::prelude::ProptestConfig;
+use proptest::prelude::any;
+use proptest::prelude::prop;
+use proptest::prop_assert_eq;
+use proptest::prop_oneof;
+use proptest::proptest;
+use proptest::strategy::Strategy;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -226,7 +232,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0..8_u8, 0..3_u8).prop_map(|(at, content)| Step::Put(at, content)),
         2 => (0..8_u8).prop_map(Step::Remove),
         1 => (0..8_u8).prop_map(Step::Folder),
-        5 => any::<bool>().prop_map(|full| Step::Backup(full)),
+        5 => any::<bool>().prop_map(Step::Backup),
         1 => any::<u8>().prop_map(Step::Hide),
     ]
 }
@@ -235,7 +241,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 24, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_history_gives_what_a_look_into_each_backup_gives(steps in prop::collection::vec(step(), 1..40)) {
+    fn any_history_gives_what_a_look_into_each_backup_gives(
+        steps in prop::collection::vec(step(), 1..40)
+    ) {
         let world = World::memory();
         let mut source = MemorySource::new("s");
         // Enough rows that full indexes are not due all the time.

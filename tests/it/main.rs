@@ -8,6 +8,7 @@ mod end_to_end;
 mod engine_backup;
 mod engine_backup_trouble;
 mod engine_check;
+mod engine_diff;
 mod engine_find;
 mod engine_restore;
 mod engine_restore_over;

@@ -148,7 +148,7 @@ fn look(
     session: &mut Session,
 ) -> Result<u64> {
     let name = dataset.name().as_str();
-    session.work_on_output(|context, output| {
+    session.work_with_output(|context, output| {
         find::run(dataset, numbers, among, options, context, &mut |found| {
             if output.is_json() {
                 output.row(&row(name, &found))

@@ -9,6 +9,7 @@ mod backup;
 mod cat;
 mod check;
 mod completions;
+mod diff;
 mod find;
 mod init;
 mod key;
@@ -30,6 +31,7 @@ pub(crate) enum Command {
     Ls(ls::LsArgs),
     Cat(cat::CatArgs),
     Find(find::FindArgs),
+    Diff(diff::DiffArgs),
     Check(check::CheckArgs),
     Stats(stats::StatsArgs),
     Key(key::KeyArgs),
@@ -48,6 +50,7 @@ pub(crate) fn run(command: &Command, session: &mut Session) -> Result<Exit> {
         Command::Ls(args) => ls::run(args, session),
         Command::Cat(args) => cat::run(args, session),
         Command::Find(args) => find::run(args, session),
+        Command::Diff(args) => diff::run(args, session),
         Command::Check(args) => check::run(args, session),
         Command::Stats(args) => stats::run(args, session),
         Command::Key(args) => key::run(args, session),
