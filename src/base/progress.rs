@@ -15,6 +15,8 @@ pub enum Phase {
     Verify,
     /// A check looks at what is stored.
     Check,
+    /// An export writes an archive.
+    Export,
 }
 
 impl Phase {
@@ -25,6 +27,7 @@ impl Phase {
             Phase::Restore => "restore",
             Phase::Verify => "verify",
             Phase::Check => "check",
+            Phase::Export => "export",
         }
     }
 }

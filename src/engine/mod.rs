@@ -7,6 +7,7 @@
 //! | [`check`] | changes nothing, and names what suffers |
 //! | [`list`] | datasets, backups, entries |
 //! | [`diff`] | never calls equal content different |
+//! | [`export`] | nothing stands in the archive that was not verified |
 //! | [`find`] | each version of a path once, whatever backups hold it |
 //! | [`stats`] | sizes, deduplication, growth |
 //! | [`address`] | what a person types for a backup, and which one that is |
@@ -29,6 +30,7 @@ pub mod check;
 pub mod compare;
 pub(crate) mod content;
 pub mod diff;
+pub mod export;
 pub mod find;
 pub mod list;
 pub mod pool;

@@ -9,6 +9,7 @@ mod engine_backup;
 mod engine_backup_trouble;
 mod engine_check;
 mod engine_diff;
+mod engine_export;
 mod engine_find;
 mod engine_restore;
 mod engine_restore_over;

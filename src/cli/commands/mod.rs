@@ -10,6 +10,7 @@ mod cat;
 mod check;
 mod completions;
 mod diff;
+mod export;
 mod find;
 mod init;
 mod key;
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Cat(cat::CatArgs),
     Find(find::FindArgs),
     Diff(diff::DiffArgs),
+    Export(export::ExportArgs),
     Check(check::CheckArgs),
     Stats(stats::StatsArgs),
     Key(key::KeyArgs),
@@ -51,6 +53,7 @@ pub(crate) fn run(command: &Command, session: &mut Session) -> Result<Exit> {
         Command::Cat(args) => cat::run(args, session),
         Command::Find(args) => find::run(args, session),
         Command::Diff(args) => diff::run(args, session),
+        Command::Export(args) => export::run(args, session),
         Command::Check(args) => check::run(args, session),
         Command::Stats(args) => stats::run(args, session),
         Command::Key(args) => key::run(args, session),

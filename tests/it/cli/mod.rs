@@ -3,6 +3,7 @@
 
 mod addresses;
 mod history;
+mod look;
 mod passwords;
 mod streams;
 mod usage;
