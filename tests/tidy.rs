@@ -46,6 +46,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("clap_complete", &["cli/"]),
     ("clap_mangen", &["cli/"]),
     ("fastcdc", &["chunk/"]),
+    ("flate2", &["engine/export/zip.rs"]),
     ("ignore", &["source/filter.rs"]),
     ("memmap2", &["base/mapped.rs"]),
     ("nix", &["source/local"]),

@@ -133,6 +133,16 @@ pub const RESTORE_GAP_BYTES: u64 = 64 * KIB as u64;
 /// Bytes compared at a time where a file must hold zeros.
 pub const RESTORE_ZEROS_BYTES: usize = 256 * KIB;
 
+/// Decoded blocks that an export holds for what it is going to write, in bytes ...
+pub const EXPORT_AHEAD_BYTES: u64 = 24 * MIB as u64;
+/// ... of entries, as those of empty files weigh nothing else ...
+pub const EXPORT_AHEAD_ITEMS: usize = 1024;
+/// ... and for one file; one that has more is begun before all of it was verified.
+pub const EXPORT_ITEM_BYTES: u64 = 8 * MIB as u64;
+
+/// Bytes of a hole that are compared at a time with what a folder has there.
+pub const COMPARE_BYTES: u64 = 256 * KIB as u64;
+
 /// Memory argon2id may ask for when a key slot is read, in KiB: a hostile slot cannot ask for
 /// all of the machine.
 pub const ARGON2_MEMORY_KIB_MAX: u32 = 1024 * 1024;

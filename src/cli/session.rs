@@ -14,9 +14,11 @@ use crate::config::effective::Config;
 use crate::engine::Context;
 use crate::engine::address;
 use crate::engine::address::BackupAddress;
+use crate::engine::address::Resolved;
 use crate::repository::Repository;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
+use crate::repository::datasets::Numbers;
 use crate::repository::history::Snapshot;
 use std::ffi::OsStr;
 use std::num::NonZeroUsize;
@@ -35,6 +37,7 @@ pub(crate) struct Session {
 pub(crate) struct Found {
     pub(crate) dataset: Dataset,
     pub(crate) backup: Arc<Backup>,
+    pub(crate) numbers: Numbers,
 }
 
 impl Session {
@@ -67,11 +70,30 @@ impl Session {
     /// Finds the backup that an address names.
     pub(crate) fn find(&self, repository: &Repository, at: &BackupAddress) -> Result<Found> {
         let dataset = repository.dataset(&at.dataset)?;
-        let (backup, note) = address::resolve(&dataset, &at.version)?;
+        let Resolved { backup, numbers, note } = address::resolve(&dataset, &at.version)?;
         if let Some(note) = note {
             self.output.note(&note);
         }
-        Ok(Found { dataset, backup })
+        Ok(Found { dataset, backup, numbers })
+    }
+
+    /// Finds two backups of one dataset, and lists its numbers once.
+    pub(crate) fn find_two(
+        &self,
+        repository: &Repository,
+        a: &BackupAddress,
+        b: &BackupAddress,
+    ) -> Result<(Found, Found)> {
+        let dataset = repository.dataset(&a.dataset)?;
+        let numbers = address::list_for(&dataset, &[&a.version, &b.version])?;
+        let find = |at: &BackupAddress| {
+            let (backup, note) = address::resolve_among(&dataset, &numbers, &at.version)?;
+            if let Some(note) = note {
+                self.output.note(&note);
+            }
+            Ok(Found { dataset: dataset.clone(), backup, numbers: numbers.clone() })
+        };
+        Ok((find(a)?, find(b)?))
     }
 
     /// Runs work of the engine under a progress that is shown.
@@ -87,6 +109,21 @@ impl Session {
         done
     }
 
+    /// Runs work of the engine that writes to standard output. Work that prints lines starts no
+    /// phase of progress, which would stand between them.
+    pub(crate) fn work_with_output<T>(
+        &mut self,
+        work: impl FnOnce(&Context<'_>, &mut Output) -> Result<T>,
+    ) -> Result<T> {
+        let progress = Shown::new(&self.global);
+        let threads = self.threads();
+        let context =
+            Context { progress: &progress, cancel: &self.cancel, clock: &SystemClock, threads };
+        let done = work(&context, &mut self.output);
+        progress.clear();
+        done
+    }
+
     fn threads(&self) -> usize {
         let threads = self.global.threads.or_else(|| std::thread::available_parallelism().ok());
         threads.map_or(1, NonZeroUsize::get)
@@ -96,7 +133,7 @@ impl Session {
 impl Found {
     /// Returns the backup's state of the dataset.
     pub(crate) fn snapshot(&self) -> Result<Snapshot> {
-        crate::engine::list::snapshot(&self.dataset, Arc::clone(&self.backup))
+        self.dataset.snapshot(&self.numbers, Arc::clone(&self.backup))
     }
 
     /// Returns its address for people: `photos@4`.

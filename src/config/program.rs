@@ -23,7 +23,6 @@ use crate::engine::address::Version;
 use crate::engine::backup;
 use crate::engine::backup::BackupOptions;
 use crate::engine::backup::BackupReport;
-use crate::engine::list;
 use crate::engine::restore;
 use crate::engine::restore::RestoreOptions;
 use crate::engine::restore::RestoreReport;
@@ -132,8 +131,8 @@ pub fn recover_backup(
         (None, Some(time)) => Version::At(time),
         (None, None) => Version::default(),
     };
-    let (found, _) = address::resolve(&dataset, &version)?;
-    let snapshot = list::snapshot(&dataset, found)?;
+    let found = address::resolve(&dataset, &version)?;
+    let snapshot = dataset.snapshot(&found.numbers, found.backup)?;
     let cancel = Cancel::new();
     let context =
         Context { progress: &Silent, cancel: &cancel, clock: &SystemClock, threads: threads() };

@@ -10,6 +10,9 @@
 //! | [`tag`] | no change of somebody else's is lost |
 //! | [`list`] | datasets, backups, entries |
 //! | [`mod@bench`] | what was made for it is removed, however it ends |
+//! | [`diff`] | never calls equal content different |
+//! | [`export`] | nothing stands in the archive that was not verified |
+//! | [`find`] | each version of a path once, whatever backups hold it |
 //! | [`stats`] | sizes, deduplication, growth |
 //! | [`address`] | what a person types for a backup, and which one that is |
 //!
@@ -31,6 +34,10 @@ pub mod bench;
 mod chains;
 pub mod check;
 pub mod compare;
+pub(crate) mod content;
+pub mod diff;
+pub mod export;
+pub mod find;
 pub mod forget;
 pub mod list;
 pub mod pool;

@@ -28,14 +28,14 @@ impl Numbers {
     }
 
     /// Goes through the numbers that hold a header or a void, in order.
-    pub fn iter(&self) -> impl Iterator<Item = BackupId> + '_ {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = BackupId> + '_ {
         self.slots.iter().filter(|(_, slot)| !slot.headers.is_empty()).map(|(&n, _)| BackupId(n))
     }
 
     /// Returns the number after the highest that was ever taken.
     pub fn next(&self) -> BackupId {
         let floor = self.floor.as_ref().map_or(0, |floor| floor.floor);
-        BackupId(self.iter().last().map_or(0, |n| n.0.saturating_add(1)).max(floor))
+        BackupId(self.iter().next_back().map_or(0, |n| n.0.saturating_add(1)).max(floor))
     }
 
     /// Says whether anything stands at a number.

@@ -103,7 +103,7 @@ fn any_backup_is_shown_with_the_reads_of_one_chain() {
         let before = counting.counts();
 
         let dataset = world.repository.dataset(&world.name()).expect("a dataset");
-        let (found, _) = address::resolve(&dataset, &version).expect("a backup");
+        let found = address::resolve(&dataset, &version).expect("a backup").backup;
         let snapshot = list::snapshot(&dataset, found).expect("a snapshot");
 
         // What a relative version or a time needs to know is every header; a number only its own.

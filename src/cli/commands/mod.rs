@@ -12,6 +12,9 @@ mod cat;
 mod check;
 mod completions;
 mod config;
+mod diff;
+mod export;
+mod find;
 mod forget;
 mod init;
 mod key;
@@ -38,6 +41,9 @@ pub(crate) enum Command {
     Tag(tag::TagArgs),
     Rename(rename::RenameArgs),
     Forget(forget::ForgetArgs),
+    Find(find::FindArgs),
+    Diff(diff::DiffArgs),
+    Export(export::ExportArgs),
     Check(check::CheckArgs),
     Prune(prune::PruneArgs),
     Stats(stats::StatsArgs),
@@ -69,6 +75,9 @@ pub(crate) fn run(command: &Command, session: &mut Session) -> Result<Exit> {
         Command::Tag(args) => tag::run(args, session),
         Command::Rename(args) => rename::run(args, session),
         Command::Forget(args) => forget::run(args, session),
+        Command::Find(args) => find::run(args, session),
+        Command::Diff(args) => diff::run(args, session),
+        Command::Export(args) => export::run(args, session),
         Command::Check(args) => check::run(args, session),
         Command::Prune(args) => prune::run(args, session),
         Command::Stats(args) => stats::run(args, session),

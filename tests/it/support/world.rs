@@ -177,6 +177,14 @@ impl World {
         self.cancel = Cancel::new();
     }
 
+    /// Forgets a backup.
+    pub(crate) fn hide(&self, number: u64) {
+        let dataset = self.repository.dataset(&self.name()).unwrap();
+        let key = layout::hidden(&dataset.id(), BackupId(number)).unwrap();
+        let record = HiddenRecord { number, written: Timestamp::new(1_800_000_000, 0) };
+        self.repository.store().put(ObjectKind::Hidden, &key, &record).unwrap();
+    }
+
     /// Removes all leases, as a prune does with those of the dead.
     pub(crate) fn drop_leases(&self) {
         for key in self.backend.objects().into_keys() {
@@ -184,14 +192,6 @@ impl World {
                 self.backend.remove_raw(&key);
             }
         }
-    }
-
-    /// Forgets a backup.
-    pub(crate) fn hide(&self, number: u64) {
-        let dataset = self.repository.dataset(&self.name()).unwrap();
-        let key = layout::hidden(&dataset.id(), BackupId(number)).unwrap();
-        let record = HiddenRecord { number, written: Timestamp::new(1_800_000_000, 0) };
-        self.repository.store().put(ObjectKind::Hidden, &key, &record).unwrap();
     }
 
     /// Puts all objects back to what they were, and forgets all caches.
