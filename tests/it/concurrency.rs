@@ -87,7 +87,7 @@ fn hold(class: Class, title: &'static str, schedules: usize, actors: Vec<Actor>)
     let wanted = from_environment("ICECORE_SCHEDULES").and_then(|text| text.parse().ok());
     let schedules: usize = wanted.unwrap_or(schedules);
     let planned = schedules * 3 / 4;
-    let bounds = Bounds { preemptions: 3, schedules, planned, recover_each: 10 };
+    let bounds = Bounds { preemptions: 3, schedules, planned, recover_each: 25 };
     let mut explorer = Explorer::new(&scenario, bounds);
     let violation = explorer.explore();
     eprintln!("{title}, class {class:?}: {}", explorer.tally);
@@ -120,90 +120,105 @@ fn repeat(scenario: &Scenario, turns: &str) {
 
 #[test]
 fn a_writer_and_a_forgetter() {
-    hold(Class::A, "W+F", 300, vec![writer(), forgetter()]);
+    hold(Class::A, "W+F", 250, vec![writer(), forgetter()]);
 }
 
 #[test]
 fn a_writer_with_caches_and_a_forgetter() {
-    hold(Class::A, "W(warm)+F", 300, vec![writer().warm(), forgetter()]);
+    hold(Class::A, "W(warm)+F", 250, vec![writer().warm(), forgetter()]);
 }
 
 #[test]
 fn a_writer_whose_replies_are_lost() {
-    hold(Class::A, "W(lost replies)+F", 300, vec![writer().losing_replies(), forgetter()]);
+    hold(Class::A, "W(lost replies)+F", 250, vec![writer().losing_replies(), forgetter()]);
 }
 
 #[test]
 fn two_polite_writers() {
-    hold(Class::A, "W+V", 800, vec![writer(), second_writer()]);
+    hold(Class::A, "W+V", 500, vec![writer(), second_writer()]);
 }
 
 #[test]
 fn two_writers_that_take_each_other_for_dead() {
     let actors = vec![writer().looking_dead(), second_writer().looking_dead().warm(), forgetter()];
-    hold(Class::A, "W(dead)+V(dead)+F", 1200, actors);
+    hold(Class::A, "W(dead)+V(dead)+F", 600, actors);
 }
 
 #[test]
 fn a_reader_a_writer_and_a_forgetter() {
-    hold(Class::A, "R+W+F", 600, vec![reader(), writer(), forgetter()]);
+    hold(Class::A, "R+W+F", 400, vec![reader(), writer(), forgetter()]);
 }
 
 #[test]
 fn class_b_a_writer_and_a_forgetter() {
-    hold(Class::B, "W+F", 300, vec![writer(), forgetter()]);
+    hold(Class::B, "W+F", 250, vec![writer(), forgetter()]);
 }
 
 #[test]
 fn class_b_two_polite_writers() {
-    hold(Class::B, "W+V", 800, vec![writer(), second_writer()]);
+    hold(Class::B, "W+V", 500, vec![writer(), second_writer()]);
 }
 
 #[test]
 fn class_b_two_writers_that_take_each_other_for_dead() {
     let actors = vec![writer().looking_dead(), second_writer().looking_dead().warm(), forgetter()];
-    hold(Class::B, "W(dead)+V(dead)+F", 1200, actors);
+    hold(Class::B, "W(dead)+V(dead)+F", 600, actors);
 }
 
 #[test]
 fn class_b_a_reader_a_writer_and_a_forgetter() {
-    hold(Class::B, "R+W+F", 600, vec![reader(), writer(), forgetter()]);
+    hold(Class::B, "R+W+F", 400, vec![reader(), writer(), forgetter()]);
 }
 
 #[test]
-fn a_prune() {
-    let actors = vec![writer(), pruner(), forgetter()];
-    hold(Class::A, "W+P+F", 1000, actors);
+fn a_writer_a_prune_and_a_forgetter() {
+    hold(Class::A, "W+P+F", 800, vec![writer(), pruner(), forgetter()]);
 }
 
 #[test]
-fn a_prune_dead() {
-    let actors = vec![writer().looking_dead(), pruner(), forgetter()];
-    hold(Class::A, "W(dead)+P+F", 2000, actors);
+fn a_writer_that_a_prune_takes_for_dead() {
+    hold(Class::A, "W(dead)+P+F", 1000, vec![writer().looking_dead(), pruner(), forgetter()]);
 }
 
 #[test]
-fn a_prune_prune() {
+fn a_writer_two_prunes_and_a_forgetter() {
     let actors = vec![writer().looking_dead(), pruner(), repacker(), forgetter()];
-    hold(Class::A, "W(dead)+P+Q+F", 2000, actors);
+    hold(Class::A, "W(dead)+P+Q+F", 1000, actors);
 }
 
 #[test]
-fn a_reader_prune() {
-    let actors = vec![reader(), pruner(), repacker(), forgetter()];
-    hold(Class::A, "R+P+Q+F", 2000, actors);
+fn two_writers_a_prune_and_a_forgetter() {
+    let writers = vec![writer().looking_dead(), second_writer().looking_dead().warm()];
+    let actors = [writers, vec![repacker(), forgetter()]].concat();
+    hold(Class::A, "W(dead)+V(dead)+Q+F", 800, actors);
 }
 
 #[test]
-fn b_prune_dead() {
-    let actors = vec![writer().looking_dead(), pruner(), forgetter()];
-    hold(Class::B, "W(dead)+P+F", 2000, actors);
+fn two_prunes_and_a_forgetter() {
+    hold(Class::A, "P+Q+F", 700, vec![pruner(), repacker(), forgetter()]);
 }
 
 #[test]
-fn b_prune_prune() {
+fn a_reader_two_prunes_and_a_forgetter() {
+    hold(Class::A, "R+P+Q+F", 700, vec![reader(), pruner(), repacker(), forgetter()]);
+}
+
+#[test]
+fn class_b_a_writer_that_a_prune_takes_for_dead() {
+    hold(Class::B, "W(dead)+P+F", 1000, vec![writer().looking_dead(), pruner(), forgetter()]);
+}
+
+#[test]
+fn class_b_a_writer_two_prunes_and_a_forgetter() {
     let actors = vec![writer().looking_dead(), pruner(), repacker(), forgetter()];
-    hold(Class::B, "W(dead)+P+Q+F", 2000, actors);
+    hold(Class::B, "W(dead)+P+Q+F", 700, actors);
+}
+
+#[test]
+fn class_b_two_writers_a_prune_and_a_forgetter() {
+    let writers = vec![writer().looking_dead(), second_writer().looking_dead().warm()];
+    let actors = [writers, vec![repacker(), forgetter()]].concat();
+    hold(Class::B, "W(dead)+V(dead)+Q+F", 600, actors);
 }
 
 /// Ids are random, and with them now and then the number of folders that a listing goes through,

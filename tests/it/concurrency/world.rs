@@ -271,23 +271,26 @@ impl World {
 
     fn view(&self, repository: &Repository) -> std::result::Result<View, String> {
         let fail = |e| format!("cannot list the backups: {}", told(&e));
-        let dataset = repository.dataset(&dataset("")).map_err(fail)?;
-        let numbers = dataset.all_numbers().map_err(fail)?;
         let mut view = View::default();
-        for n in numbers.iter() {
-            if numbers.is_hidden(n) {
-                view.hidden.push(n.0);
+        for dataset in repository.datasets().map_err(fail)? {
+            let numbers = dataset.all_numbers().map_err(fail)?;
+            for n in numbers.iter() {
+                let is_data = dataset.id() == self.data;
+                if is_data && numbers.is_hidden(n) {
+                    view.hidden.push(n.0);
+                }
+                let Some(backup) = dataset.backup(&numbers, n).map_err(fail)? else { continue };
+                let label = backup.description.clone();
+                let snapshot = dataset.snapshot(&numbers, Arc::new(backup));
+                match snapshot.and_then(|snapshot| read_all(repository, &snapshot)) {
+                    Ok(content) if content == self.contents[label.as_str()] => {}
+                    Ok(_) => return Err(format!("backup {} of {label} holds other things", n.0)),
+                    Err(e) => return Err(format!("backup {} of {label}: {}", n.0, told(&e))),
+                }
+                if is_data {
+                    view.visible.insert(n.0, label);
+                }
             }
-            let Some(backup) = dataset.backup(&numbers, n).map_err(fail)? else { continue };
-            let label = backup.description.clone();
-            let snapshot = dataset.snapshot(&numbers, Arc::new(backup));
-            let read = snapshot.and_then(|snapshot| read_all(repository, &snapshot));
-            match read {
-                Ok(content) if content == self.contents[label.as_str()] => {}
-                Ok(_) => return Err(format!("backup {} of {label} holds something else", n.0)),
-                Err(e) => return Err(format!("backup {} of {label}: {}", n.0, told(&e))),
-            }
-            view.visible.insert(n.0, label);
         }
         Ok(view)
     }
@@ -355,13 +358,12 @@ fn indexes(backend: &MemoryBackend) -> Vec<IndexId> {
     found.iter().map(|(_, name)| name.parse().unwrap()).collect()
 }
 
+/// Says what a check finds.
 fn find_damage(repository: &Repository, context: &Context<'_>) -> Option<String> {
-    {
-        match check::run(repository, &CheckOptions::default(), context) {
-            Ok(report) if report.is_ok() => None,
-            Ok(report) => Some(format!("check finds {:?}", report.findings)),
-            Err(e) => Some(format!("check fails: {}", told(&e))),
-        }
+    match check::run(repository, &CheckOptions::default(), context) {
+        Ok(report) if report.is_ok() => None,
+        Ok(report) => Some(format!("check finds {:?}", report.findings)),
+        Err(e) => Some(format!("check fails: {}", told(&e))),
     }
 }
 
