@@ -8,7 +8,7 @@
 //! ```text
 //!  8  cli         a person at a terminal
 //!  5  config      who is who: words to open repositories and sources
-//!  4  engine      what: backup restore check list stats
+//!  4  engine      what: backup restore check list find diff export stats
 //!  3  repository  the content-addressed store: packs, index, datasets, history, leases
 //!  2  format      backend      source        target
 //!     records     where kept   where from    where to

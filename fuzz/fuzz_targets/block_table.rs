@@ -17,7 +17,9 @@ fn decodes_or_not(bytes: &[u8], id: &BlockId) {
 }
 
 fn rows(bytes: &[u8]) -> Vec<Row> {
-    let row = |two: &[u8]| Row { blob: BlobId::new([two[0]; 32]), length: u32::from(two[1]) };
+    // No place is empty.
+    let length = |byte: u8| u32::from(byte) + 1;
+    let row = |two: &[u8]| Row { blob: BlobId::new([two[0]; 32]), length: length(two[1]) };
     bytes.chunks_exact(2).map(row).collect()
 }
 

@@ -5,6 +5,7 @@
 
 use crate::base::error::Error;
 use crate::base::error::Result;
+use std::borrow::Borrow;
 use std::fmt;
 
 /// Longest key; the deepest the layout makes has some 100 bytes.
@@ -104,6 +105,20 @@ impl FolderKey {
 
     fn join(&self, name: &str) -> String {
         if self.0.is_empty() { name.to_owned() } else { format!("{}/{name}", self.0) }
+    }
+}
+
+/// Keys sort as their texts do, so sorted ones can be searched by a beginning.
+impl Borrow<str> for ObjectKey {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// As those of objects.
+impl Borrow<str> for FolderKey {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

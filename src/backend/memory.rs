@@ -17,6 +17,7 @@ use crate::base::error::Result;
 use crate::base::time::Timestamp;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::ops::Bound;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -207,15 +208,21 @@ impl Backend for MemoryBackend {
         // Gathered before anything is shown: the visitor may call this backend.
         let rows: Vec<Listed> = {
             let state = self.lock();
-            let objects = state.objects.iter().rev().filter(|(key, _)| key.folder() == *folder);
-            let is_below =
-                |below: &&FolderKey| **below != FolderKey::top() && folder_of(below) == *folder;
-            let folders = state.folders.iter().rev().filter(is_below);
-            let objects = objects.map(|(key, stored)| {
+            // What is below a folder stands together, so that the rest is not looked at.
+            let prefix = folder.as_str();
+            let from = (Bound::Excluded(prefix), Bound::Unbounded);
+            let objects = state.objects.range::<str, _>(from);
+            let objects = objects.take_while(|(key, _)| key.as_str().starts_with(prefix));
+            let objects: Vec<_> = objects.filter(|(key, _)| key.folder() == *folder).collect();
+            let folders = state.folders.range::<str, _>(from);
+            let folders = folders.take_while(|below| below.as_str().starts_with(prefix));
+            let folders: Vec<_> = folders.filter(|below| folder_of(below) == *folder).collect();
+            let objects = objects.into_iter().rev().map(|(key, stored)| {
                 let size = stored.bytes.len() as u64;
                 let modified = Some(stored.modified);
                 Listed::Object(ObjectInfo { key: key.clone(), size, modified })
             });
+            let folders = folders.into_iter().rev();
             objects.chain(folders.map(|below| Listed::Folder(below.clone()))).collect()
         };
         rows.into_iter().try_for_each(visit)

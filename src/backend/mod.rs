@@ -53,6 +53,7 @@ pub struct ObjectInfo {
 ///   Putting the same key again with the same bytes is success.
 /// - `put_new` does the same, but fails with `AlreadyExists` when the key is taken; of many
 ///   that race, exactly one wins. Only with [`Capabilities::atomic_create`].
+/// - What is shown may not be durable until its `put` has returned; see [`Backend::settle`].
 /// - `get` of a missing key is `NotFound`; `delete` of one is success.
 /// - `list` shows every object that was put before it began and not deleted, exactly once, or
 ///   fails: an error is an error, never a shorter list. A missing folder is an empty list.
@@ -99,6 +100,17 @@ pub trait Backend: Send + Sync {
     /// # Errors
     /// As the store says, or as `visit` says, which ends the listing.
     fn list(&self, folder: &FolderKey, visit: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()>;
+
+    /// Makes durable all that this backend has shown so far, whoever put it: on some stores an
+    /// object is shown a moment before it is durable, and who put it may have died just then.
+    /// To be called before anything is promised or deleted that leans on what was shown. Does
+    /// nothing where only what is durable is shown.
+    ///
+    /// # Errors
+    /// As the store says; then nothing may be promised.
+    fn settle(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Removes an object for good.
     ///

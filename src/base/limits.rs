@@ -90,6 +90,13 @@ pub const INLINE_BYTES_MAX: usize = 64 * KIB;
 
 /// Largest record (header, lease, tombstone, config, key) a reader accepts.
 pub const RECORD_BYTES_MAX: usize = 4 * MIB;
+/// Copies of one block that a reader looks at, and that one pack index may name: a prune leaves
+/// two for a while, and writers that do not know of each other one more each. Without a bound an
+/// index of a million rows for one block makes every look-up walk through them.
+pub const BLOCK_COPIES_MAX: usize = 64;
+/// A pack index is at most so many times larger than its object: names are as good as random, so
+/// a true one halves at best, and zeros that unpack to a gibibyte are none.
+pub const INDEX_EXPANSION_MAX: usize = 16;
 /// Largest pack index object a reader accepts: 1 GiB covers some ten million blocks.
 pub const INDEX_BYTES_MAX: usize = 1024 * MIB;
 /// A writer puts an interim index each time it has put this many packs, so that a backup that
@@ -126,11 +133,24 @@ pub const RESTORE_GAP_BYTES: u64 = 64 * KIB as u64;
 /// Bytes compared at a time where a file must hold zeros.
 pub const RESTORE_ZEROS_BYTES: usize = 256 * KIB;
 
+/// Decoded blocks that an export holds for what it is going to write, in bytes ...
+pub const EXPORT_AHEAD_BYTES: u64 = 24 * MIB as u64;
+/// ... of entries, as those of empty files weigh nothing else ...
+pub const EXPORT_AHEAD_ITEMS: usize = 1024;
+/// ... and for one file; one that has more is begun before all of it was verified.
+pub const EXPORT_ITEM_BYTES: u64 = 8 * MIB as u64;
+
+/// Bytes of a hole that are compared at a time with what a folder has there.
+pub const COMPARE_BYTES: u64 = 256 * KIB as u64;
+
 /// Memory argon2id may ask for when a key slot is read, in KiB: a hostile slot cannot ask for
 /// all of the machine.
 pub const ARGON2_MEMORY_KIB_MAX: u32 = 1024 * 1024;
 /// Passes argon2id may ask for when a key slot is read.
 pub const ARGON2_PASSES_MAX: u32 = 64;
+/// Memory times passes that argon2id may ask for, in KiB: some five seconds a slot. A slot with
+/// the most of both would take minutes, and a hostile storage can put many before the right one.
+pub const ARGON2_WORK_KIB_MAX: u64 = 4 * 1024 * 1024;
 /// Key slots looked at when a repository is opened.
 pub const KEY_SLOTS_MAX: usize = 64;
 
@@ -153,3 +173,12 @@ pub const SMALL_PACKS_MERGED: usize = 8;
 /// How often a prune looks again for copies that another prune took away, or marks again when
 /// index objects moved under its hands, before it leaves the rest to the next.
 pub const PRUNE_ROUNDS_MAX: usize = 8;
+/// Longest config file that is read: what people write is a thousand times smaller.
+pub const CONFIG_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// Longest list of files to back up, in bytes: it is held in memory.
+pub const LIST_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Made-up data that a bench goes through again and again: more than a processor's own caches
+/// of one core, so that memory counts.
+pub const BENCH_DATA_BYTES: usize = 4 * MIB;
+/// Rounds after which a step of a bench ends even when the clock stands still.
+pub const BENCH_ROUNDS_MAX: usize = 1_000_000;

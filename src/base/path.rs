@@ -157,7 +157,7 @@ pub fn display(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for character in chunk.valid().chars() {
-            if character.is_control() {
+            if character.is_control() || turns_text(character) {
                 text.extend(character.escape_default());
             } else {
                 text.push(character);
@@ -168,6 +168,13 @@ pub fn display(bytes: &[u8]) -> String {
         }
     }
     text
+}
+
+/// Says whether a character breaks a line or changes the direction that text is shown in: a name
+/// that ends in `exe` could look as if it ended in `jpg`.
+fn turns_text(character: char) -> bool {
+    let is_mark = matches!(character, '\u{61c}' | '\u{200e}' | '\u{200f}');
+    is_mark || matches!(character, '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 impl Ord for EntryPath {

@@ -17,6 +17,8 @@ pub enum Phase {
     Check,
     /// A prune copies what must stay.
     Prune,
+    /// An export writes an archive.
+    Export,
 }
 
 impl Phase {
@@ -28,6 +30,7 @@ impl Phase {
             Phase::Verify => "verify",
             Phase::Check => "check",
             Phase::Prune => "prune",
+            Phase::Export => "export",
         }
     }
 }

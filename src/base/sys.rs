@@ -83,6 +83,26 @@ pub fn create_private(path: &Path) -> std::io::Result<File> {
     File::options().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
+/// Renames a file, unless something has the new name.
+///
+/// # Errors
+/// `AlreadyExists`; those of the system.
+pub fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
+    use rustix::fs::CWD;
+    use rustix::io::Errno;
+    let flags = rustix::fs::RenameFlags::NOREPLACE;
+    match rustix::fs::renameat_with(CWD, from, CWD, to, flags) {
+        // A file system that cannot do both at once.
+        Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => {
+            if std::fs::symlink_metadata(to).is_ok() {
+                return Err(std::io::ErrorKind::AlreadyExists.into());
+            }
+            std::fs::rename(from, to)
+        }
+        done => Ok(done?),
+    }
+}
+
 /// Reads from `offset` until `buffer` is full.
 ///
 /// # Errors

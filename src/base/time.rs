@@ -3,6 +3,7 @@
 use crate::base::error::Error;
 use crate::base::error::Result;
 use chrono::DateTime;
+use chrono::Datelike;
 use chrono::Duration;
 use chrono::Local;
 use chrono::NaiveDate;
@@ -10,6 +11,7 @@ use chrono::NaiveDateTime;
 use chrono::Offset;
 use chrono::SecondsFormat;
 use chrono::TimeZone;
+use chrono::Timelike;
 use chrono::Utc;
 use serde::Deserialize;
 use serde::Serialize;
@@ -55,6 +57,15 @@ impl Timestamp {
     /// Returns this time moved by whole seconds, stopping at the ends of the range.
     pub const fn plus_seconds(self, seconds: i64) -> Self {
         Timestamp { seconds: self.seconds.saturating_add(seconds), nanos: self.nanos }
+    }
+
+    /// Returns year, month, day, hour, minute and second in UTC; None where no calendar reaches.
+    pub fn to_calendar(self) -> Option<[i32; 6]> {
+        let time = DateTime::from_timestamp(self.seconds, 0)?.naive_utc();
+        let (date, clock) = (time.date(), time.time());
+        let day = [date.month(), date.day(), clock.hour(), clock.minute(), clock.second()];
+        let [month, day, hour, minute, second] = day.map(|number| number as i32);
+        Some([date.year(), month, day, hour, minute, second])
     }
 
     /// Returns seconds from `earlier` to this, with fractions; negative when it is later.

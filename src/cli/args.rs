@@ -1,6 +1,8 @@
 //! The program's arguments: flags that all commands share, and the list of commands.
 
+use crate::base::size;
 use crate::cli::commands::Command;
+use crate::config::effective::Flags;
 use clap::Args;
 use clap::Parser;
 use std::ffi::OsString;
@@ -46,6 +48,14 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true, value_name = "COMMAND", conflicts_with = "password_file")]
     pub(crate) password_command: Option<String>,
 
+    /// Read the config file FILE [default: ICECORE_CONFIG, or ~/.config/icecore/config.toml]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
+    /// Let profile NAME of the config file count [default: ICECORE_PROFILE]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) profile: Option<String>,
+
     /// Print JSON on stdout, also for errors
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -77,4 +87,29 @@ pub(crate) struct GlobalArgs {
     /// Keep no cache
     #[arg(long, global = true)]
     pub(crate) no_cache: bool,
+
+    /// Write at most RATE bytes a second to the repository, as 500k or 10M
+    #[arg(long, global = true, value_name = "RATE", value_parser = size::parse_rate)]
+    pub(crate) limit_upload: Option<u64>,
+
+    /// Read at most RATE bytes a second from the repository
+    #[arg(long, global = true, value_name = "RATE", value_parser = size::parse_rate)]
+    pub(crate) limit_download: Option<u64>,
+}
+
+impl GlobalArgs {
+    /// Returns what was typed of what a config file may say, too.
+    pub(crate) fn flags(&self) -> Flags {
+        Flags {
+            config: self.config.clone(),
+            profile: self.profile.clone(),
+            location: self.repository.clone(),
+            password_file: self.password_file.clone(),
+            password_command: self.password_command.clone(),
+            cache_dir: self.cache_dir.clone(),
+            no_cache: self.no_cache,
+            limit_upload: self.limit_upload,
+            limit_download: self.limit_download,
+        }
+    }
 }

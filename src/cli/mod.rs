@@ -9,6 +9,7 @@ use crate::base::error::ErrorKind;
 use crate::cli::args::Cli;
 use crate::cli::output::Output;
 use crate::cli::session::Session;
+use crate::config::effective::Config;
 use clap::Parser;
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -54,8 +55,23 @@ fn run(arguments: &[OsString]) -> u8 {
         Ok(cli) => cli,
         Err(e) => return refuse(arguments, &e),
     };
-    let output = Output::new(cli.global.json, cli.global.quiet);
-    let mut session = Session::new(cli.global, output);
+    let mut output = Output::new(cli.global.json, cli.global.quiet);
+    // What only talks about the program does so beside a config file that makes no sense, too.
+    let config = match &cli.command {
+        Some(command) if command.needs_config() => Config::load(cli.global.flags()),
+        _ => Ok(Config::none(cli.global.flags())),
+    };
+    let config = match config {
+        Ok(config) => config,
+        Err(e) => {
+            output.error(&e);
+            return exit::code_of(e.kind());
+        }
+    };
+    if let Some(warning) = config.warning() {
+        output.note(&warning);
+    }
+    let mut session = Session::new(cli.global, config, output);
     let done = match &cli.command {
         Some(command) => commands::run(command, &mut session),
         None => session.output.line(GUIDE).map(|()| exit::Exit::Done),

@@ -45,6 +45,11 @@ impl Output {
         self.is_broken
     }
 
+    /// Says whether standard output is a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.stdout.get_ref().is_terminal()
+    }
+
     /// Writes a line of data.
     pub(crate) fn line(&mut self, text: &str) -> Result<()> {
         self.raw(text)?;

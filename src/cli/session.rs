@@ -10,14 +10,15 @@ use crate::cli::output::Output;
 use crate::cli::progress::Shown;
 use crate::cli::signals;
 use crate::config::connect::Settings;
-use crate::config::secret::PASSWORD_VARIABLE;
-use crate::config::secret::PasswordPlaces;
+use crate::config::effective::Config;
 use crate::engine::Context;
 use crate::engine::address;
 use crate::engine::address::BackupAddress;
+use crate::engine::address::Resolved;
 use crate::repository::Repository;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
+use crate::repository::datasets::Numbers;
 use crate::repository::history::Snapshot;
 use std::ffi::OsStr;
 use std::num::NonZeroUsize;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 /// What all commands share.
 pub(crate) struct Session {
     pub(crate) global: GlobalArgs,
+    pub(crate) config: Config,
     pub(crate) output: Output,
     pub(crate) cancel: Cancel,
 }
@@ -35,11 +37,12 @@ pub(crate) struct Session {
 pub(crate) struct Found {
     pub(crate) dataset: Dataset,
     pub(crate) backup: Arc<Backup>,
+    pub(crate) numbers: Numbers,
 }
 
 impl Session {
-    pub(crate) fn new(global: GlobalArgs, output: Output) -> Self {
-        Session { global, output, cancel: Cancel::new() }
+    pub(crate) fn new(global: GlobalArgs, config: Config, output: Output) -> Self {
+        Session { global, config, output, cancel: Cancel::new() }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -48,17 +51,7 @@ impl Session {
 
     /// Returns what was said of the repository.
     pub(crate) fn settings(&self) -> Settings {
-        let global = &self.global;
-        Settings {
-            location: global.repository.clone(),
-            password: PasswordPlaces {
-                file: global.password_file.clone(),
-                command: global.password_command.clone(),
-                variable: PASSWORD_VARIABLE,
-            },
-            cache: global.cache_dir.clone(),
-            no_cache: global.no_cache,
-        }
+        self.config.settings(&self.cancel)
     }
 
     /// Opens the repository. From here on Ctrl-C asks first; until here, while a person may be
@@ -77,11 +70,30 @@ impl Session {
     /// Finds the backup that an address names.
     pub(crate) fn find(&self, repository: &Repository, at: &BackupAddress) -> Result<Found> {
         let dataset = repository.dataset(&at.dataset)?;
-        let (backup, note) = address::resolve(&dataset, &at.version)?;
+        let Resolved { backup, numbers, note } = address::resolve(&dataset, &at.version)?;
         if let Some(note) = note {
             self.output.note(&note);
         }
-        Ok(Found { dataset, backup })
+        Ok(Found { dataset, backup, numbers })
+    }
+
+    /// Finds two backups of one dataset, and lists its numbers once.
+    pub(crate) fn find_two(
+        &self,
+        repository: &Repository,
+        a: &BackupAddress,
+        b: &BackupAddress,
+    ) -> Result<(Found, Found)> {
+        let dataset = repository.dataset(&a.dataset)?;
+        let numbers = address::list_for(&dataset, &[&a.version, &b.version])?;
+        let find = |at: &BackupAddress| {
+            let (backup, note) = address::resolve_among(&dataset, &numbers, &at.version)?;
+            if let Some(note) = note {
+                self.output.note(&note);
+            }
+            Ok(Found { dataset: dataset.clone(), backup, numbers: numbers.clone() })
+        };
+        Ok((find(a)?, find(b)?))
     }
 
     /// Runs work of the engine under a progress that is shown.
@@ -97,6 +109,21 @@ impl Session {
         done
     }
 
+    /// Runs work of the engine that writes to standard output. Work that prints lines starts no
+    /// phase of progress, which would stand between them.
+    pub(crate) fn work_with_output<T>(
+        &mut self,
+        work: impl FnOnce(&Context<'_>, &mut Output) -> Result<T>,
+    ) -> Result<T> {
+        let progress = Shown::new(&self.global);
+        let threads = self.threads();
+        let context =
+            Context { progress: &progress, cancel: &self.cancel, clock: &SystemClock, threads };
+        let done = work(&context, &mut self.output);
+        progress.clear();
+        done
+    }
+
     fn threads(&self) -> usize {
         let threads = self.global.threads.or_else(|| std::thread::available_parallelism().ok());
         threads.map_or(1, NonZeroUsize::get)
@@ -106,7 +133,7 @@ impl Session {
 impl Found {
     /// Returns the backup's state of the dataset.
     pub(crate) fn snapshot(&self) -> Result<Snapshot> {
-        crate::engine::list::snapshot(&self.dataset, Arc::clone(&self.backup))
+        self.dataset.snapshot(&self.numbers, Arc::clone(&self.backup))
     }
 
     /// Returns its address for people: `photos@4`.

@@ -1,7 +1,4 @@
-//! Numbers as people read them, and as they write them.
-
-use crate::base::error::Error;
-use crate::base::error::Result;
+//! Numbers as people read them.
 
 const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
@@ -50,33 +47,6 @@ pub(crate) fn seconds(seconds: f64) -> String {
     }
 }
 
-/// Reads a size: `4096`, `100k`, `1.5 GiB`. All units are powers of 1024.
-///
-/// # Errors
-/// `InvalidInput` when it is none.
-pub(crate) fn parse_bytes(text: &str) -> Result<u64> {
-    let trimmed = text.trim();
-    let end = trimmed.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(trimmed.len());
-    let (number, unit) = trimmed.split_at(end);
-    let unit = unit.trim().to_ascii_lowercase();
-    let unit = unit.strip_suffix("ib").or(unit.strip_suffix('b')).unwrap_or(&unit);
-    let power = match unit {
-        "" => 0,
-        "k" => 1,
-        "m" => 2,
-        "g" => 3,
-        "t" => 4,
-        _ => return Err(no_size(text)),
-    };
-    let number: f64 = number.parse().map_err(|_| no_size(text))?;
-    let size = number * 1024_f64.powi(power);
-    if size.is_finite() && size < u64::MAX as f64 { Ok(size as u64) } else { Err(no_size(text)) }
-}
-
-fn no_size(text: &str) -> Error {
-    Error::invalid(format!("{text:?} is no size: write 4096, 100k, 20M or 1.5G"))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -106,15 +76,5 @@ mod tests {
         assert_eq!(seconds(59.97), "1 min 0 s");
         assert_eq!(seconds(125.4), "2 min 5 s");
         assert_eq!(seconds(11_520.0), "3 h 12 min");
-    }
-
-    #[test]
-    fn sizes_are_read_in_powers_of_1024() {
-        assert_eq!(parse_bytes("4096").expect("a size"), 4096);
-        assert_eq!(parse_bytes("100k").expect("a size"), 102_400);
-        assert_eq!(parse_bytes("1.5 GiB").expect("a size"), 1_610_612_736);
-        for bad in ["", "k", "1x", "1.2.3", "-1", "99999999999999T"] {
-            assert!(parse_bytes(bad).is_err(), "{bad:?}");
-        }
     }
 }

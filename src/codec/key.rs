@@ -10,6 +10,7 @@ use crate::base::hash;
 use crate::base::hash::Digest;
 use crate::base::limits::ARGON2_MEMORY_KIB_MAX;
 use crate::base::limits::ARGON2_PASSES_MAX;
+use crate::base::limits::ARGON2_WORK_KIB_MAX;
 use crate::base::secret::Secret;
 use crate::base::sys;
 use zeroize::Zeroizing;
@@ -35,9 +36,10 @@ impl Argon2Cost {
     /// `Corrupt` beyond the limits.
     pub fn check(self) -> Result<Self> {
         let fits = self.memory_kib <= ARGON2_MEMORY_KIB_MAX
-            && self.memory_kib >= 8 * self.lanes.max(1)
+            && self.memory_kib / 8 >= self.lanes.max(1)
             && (1..=ARGON2_PASSES_MAX).contains(&self.passes)
-            && (1..=16).contains(&self.lanes);
+            && (1..=16).contains(&self.lanes)
+            && u64::from(self.memory_kib) * u64::from(self.passes) <= ARGON2_WORK_KIB_MAX;
         if fits { Ok(self) } else { Err(Error::corrupt("a key slot asks for an absurd cost")) }
     }
 }

@@ -3,12 +3,18 @@
 use crate::backend::Backend;
 use crate::backend::local::LocalBackend;
 use crate::backend::memory::MemoryBackend;
+use crate::backend::wrap::sleeper::SystemSleeper;
+use crate::backend::wrap::throttle::Bandwidth;
+use crate::backend::wrap::throttle::ThrottleBackend;
+use crate::base::cancel::Cancel;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
+use crate::base::id::RepositoryId;
 use crate::base::path::display;
 use crate::base::secret::Secret;
+use crate::base::time::SystemClock;
 use crate::base::time::Timestamp;
 use crate::config::places;
 use crate::config::secret;
@@ -23,6 +29,7 @@ use crate::repository::open::CreateOptions;
 use crate::source::filter::Filter;
 use crate::source::local::LocalOptions;
 use crate::source::local::LocalSource;
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
@@ -31,12 +38,12 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Schemes that later versions reach over a network.
-const REMOTE_SCHEMES: [&str; 4] = ["ftp", "ftps", "sftp", "s3"];
+pub(crate) const REMOTE_SCHEMES: [&str; 4] = ["ftp", "ftps", "sftp", "s3"];
 
-/// What a person said of the repository, in flags or in the environment.
+/// What a person said of the repository, in flags, in the environment or in a file.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// Where it is; the environment or the default place when not said.
+    /// Where it is; the default place when not said.
     pub location: Option<OsString>,
     /// Where its password may come from.
     pub password: PasswordPlaces,
@@ -44,6 +51,10 @@ pub struct Settings {
     pub cache: Option<PathBuf>,
     /// Whether nothing is kept between runs.
     pub no_cache: bool,
+    /// How much may go over the line.
+    pub bandwidth: Bandwidth,
+    /// Wakes whoever waits for the line.
+    pub cancel: Cancel,
 }
 
 /// Where a repository is, and how it came to be that place.
@@ -62,13 +73,26 @@ impl Place {
     }
 }
 
-fn scheme(location: &OsStr) -> Option<&str> {
+/// Returns the scheme of a location that is an address.
+pub(crate) fn scheme(location: &OsStr) -> Option<&str> {
     let text = location.as_bytes();
     let end = text.windows(3).position(|window| window == b"://")?;
     let scheme = std::str::from_utf8(&text[..end]).ok()?;
     let fits = scheme.starts_with(|c: char| c.is_ascii_lowercase())
         && scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     fits.then_some(scheme)
+}
+
+/// Returns an address as it may be shown: without the password that it may hold.
+pub fn without_password(location: &str) -> Cow<'_, str> {
+    let shown = |start: usize| {
+        let end = location[start..].find('/').map_or(location.len(), |end| start + end);
+        let at = start + location[start..end].rfind('@')?;
+        let colon = start + location[start..at].find(':')?;
+        Some(format!("{}{}", &location[..colon], &location[at..]))
+    };
+    let start = location.find("://").map(|at| at + "://".len());
+    start.and_then(shown).map_or(Cow::Borrowed(location), Cow::Owned)
 }
 
 /// Returns the folder that a location names: a path, or one after `file:`.
@@ -97,13 +121,12 @@ pub fn local_path(location: &OsStr) -> Result<PathBuf> {
 }
 
 impl Settings {
-    /// Returns where the repository is: as said, as the environment says, or the default place.
+    /// Returns where the repository is: as said, or the default place.
     ///
     /// # Errors
     /// `InvalidInput` when not even a default place is known.
     pub fn place(&self) -> Result<Place> {
-        let named = self.location.clone();
-        match named.or_else(|| places::variable(places::REPOSITORY_VARIABLE)) {
+        match self.location.clone() {
             Some(location) => Ok(Place { location, is_default: false }),
             None => {
                 let location = places::default_repository()?.into_os_string();
@@ -122,6 +145,14 @@ impl Settings {
             None if self.no_cache => Ok(places::scratch()),
             None => places::default_cache(),
         }
+    }
+
+    /// Returns the folder of the cache that is kept, whether this run uses it or not.
+    ///
+    /// # Errors
+    /// `InvalidInput` when not even a default one is known.
+    pub fn kept_cache_folder(&self) -> Result<PathBuf> {
+        self.cache.clone().map_or_else(places::default_cache, Ok)
     }
 
     fn cache_place(&self) -> Result<CachePlace> {
@@ -143,7 +174,7 @@ impl Settings {
     /// Those of [`Settings::open`].
     pub fn open_keeping(&self) -> Result<(Repository, Option<Secret>)> {
         let path = local_path(&self.place()?.location)?;
-        let backend = Arc::new(open_folder(&path)?);
+        let backend = self.throttled(Arc::new(open_folder(&path)?));
         let is_encrypted = open::peek(&*backend)?.encryption == Encryption::Password;
         let mut password = self.password.find()?;
         if is_encrypted && password.is_none() && secret::can_ask() {
@@ -177,7 +208,27 @@ impl Settings {
     pub fn create(&self, options: &CreateOptions, now: Timestamp) -> Result<Repository> {
         let path = local_path(&self.place()?.location)?;
         let cache = self.cache_place()?;
-        open::create(Arc::new(LocalBackend::create(&path)?), options, &cache, now)
+        let backend = self.throttled(Arc::new(LocalBackend::create(&path)?));
+        open::create(backend, options, &cache, now)
+    }
+
+    /// Returns the id of the repository, for which no password is needed.
+    ///
+    /// # Errors
+    /// `NoRepository`; `Unsupported`; `Corrupt`.
+    pub fn repository_id(&self) -> Result<RepositoryId> {
+        let path = local_path(&self.place()?.location)?;
+        Ok(open::peek(&open_folder(&path)?)?.id)
+    }
+
+    /// Puts the bounds on bandwidth around a backend, if there are any.
+    fn throttled(&self, backend: Arc<dyn Backend>) -> Arc<dyn Backend> {
+        if self.bandwidth == Bandwidth::default() {
+            return backend;
+        }
+        let clock = Arc::new(SystemClock);
+        let sleeper = Arc::new(SystemSleeper::new(self.cancel.clone()));
+        Arc::new(ThrottleBackend::new(backend, self.bandwidth, clock, sleeper))
     }
 
     /// Returns paths that no backup may hold: the repository and the cache.
@@ -282,6 +333,19 @@ mod tests {
     fn a_refused_address_shows_no_password() {
         let error = local_path(OsStr::new("ftp://me:hunter2@host/")).expect_err("refused");
         assert!(!error.full_message().contains("hunter2"));
+    }
+
+    #[test]
+    fn an_address_is_shown_without_its_password() {
+        for (location, shown) in [
+            ("ftp://me:hunter2@host:21/a@b:c", "ftp://me@host:21/a@b:c"),
+            ("sftp://me:hun@ter2@host", "sftp://me@host"),
+            ("ftp://me@host:21/x", "ftp://me@host:21/x"),
+            ("ftp://host:21/x@y", "ftp://host:21/x@y"),
+            ("/a:b@c", "/a:b@c"),
+        ] {
+            assert_eq!(without_password(location), shown);
+        }
     }
 
     #[test]

@@ -1,9 +1,15 @@
 //! Floor 5: who is who. From words of a person to open repositories and sources.
 //!
 //! The one place, with the command line above it, that reads the environment: [`places`] knows
-//! the folders, [`secret`] the passwords, and [`connect`] puts the parts together.
+//! the folders, [`secret`] the passwords, [`mod@file`] the config file; [`effective`] decides
+//! which of them counts, and [`connect`] puts the parts together.
 
 pub mod connect;
+pub mod effective;
+pub mod file;
 pub mod places;
 pub mod program;
 pub mod secret;
+pub mod show;
+pub mod tables;
+pub mod values;

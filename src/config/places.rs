@@ -10,6 +10,10 @@ use std::path::PathBuf;
 
 /// The variable that names a repository.
 pub const REPOSITORY_VARIABLE: &str = "ICECORE_REPOSITORY";
+/// The variable that names a config file.
+pub const CONFIG_VARIABLE: &str = "ICECORE_CONFIG";
+/// The variable that names a profile of the config file.
+pub const PROFILE_VARIABLE: &str = "ICECORE_PROFILE";
 /// The folder's name below the XDG folders.
 const FOLDER: &str = "icecore";
 
@@ -43,6 +47,17 @@ pub fn default_cache() -> Result<PathBuf> {
         Error::invalid("without HOME there is no folder for the cache")
             .hint("`--cache-dir DIR` names one, `--no-cache` uses none")
     })
+}
+
+/// Returns the config file that is read when none is named: `$XDG_CONFIG_HOME/icecore/config.toml`,
+/// or `~/.config/icecore/config.toml`. None when neither variable says where that is.
+pub fn default_config() -> Option<PathBuf> {
+    below(&variable, "XDG_CONFIG_HOME", ".config").map(|folder| folder.join("config.toml"))
+}
+
+/// Returns the folder of the person, if the environment says which.
+pub(crate) fn home() -> Option<PathBuf> {
+    variable("HOME").map(PathBuf::from).filter(|path| path.is_absolute())
 }
 
 /// Returns the folder for what lives no longer than this run.

@@ -4,6 +4,7 @@
 //! is one, use the cache of the user, and wait until all is done. Whoever needs progress, other
 //! sources or several operations on one open repository uses [`crate::engine`].
 
+use crate::backend::wrap::throttle::Bandwidth;
 use crate::base::cancel::Cancel;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
@@ -22,7 +23,6 @@ use crate::engine::address::Version;
 use crate::engine::backup;
 use crate::engine::backup::BackupOptions;
 use crate::engine::backup::BackupReport;
-use crate::engine::list;
 use crate::engine::restore;
 use crate::engine::restore::RestoreOptions;
 use crate::engine::restore::RestoreReport;
@@ -36,9 +36,16 @@ use std::path::Path;
 fn settings(repository: &Path) -> Settings {
     Settings {
         location: Some(repository.as_os_str().to_owned()),
-        password: PasswordPlaces { file: None, command: None, variable: PASSWORD_VARIABLE },
+        password: PasswordPlaces {
+            file: None,
+            command: None,
+            variable: PASSWORD_VARIABLE,
+            configured: None,
+        },
         cache: None,
         no_cache: false,
+        bandwidth: Bandwidth::default(),
+        cancel: Cancel::new(),
     }
 }
 
@@ -124,8 +131,8 @@ pub fn recover_backup(
         (None, Some(time)) => Version::At(time),
         (None, None) => Version::default(),
     };
-    let (found, _) = address::resolve(&dataset, &version)?;
-    let snapshot = list::snapshot(&dataset, found)?;
+    let found = address::resolve(&dataset, &version)?;
+    let snapshot = dataset.snapshot(&found.numbers, found.backup)?;
     let cancel = Cancel::new();
     let context =
         Context { progress: &Silent, cancel: &cancel, clock: &SystemClock, threads: threads() };

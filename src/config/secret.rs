@@ -23,7 +23,7 @@ pub const PASSWORD_VARIABLE: &str = "ICECORE_PASSWORD";
 pub const NEW_PASSWORD_VARIABLE: &str = "ICECORE_NEW_PASSWORD";
 
 /// Where a password may come from; the first that is there counts, the flags before the
-/// environment.
+/// environment before the config file.
 #[derive(Clone, Debug)]
 pub struct PasswordPlaces {
     /// A file that holds it.
@@ -32,6 +32,17 @@ pub struct PasswordPlaces {
     pub command: Option<String>,
     /// The variable that holds it.
     pub variable: &'static str,
+    /// What the config file says.
+    pub configured: Option<ConfiguredPassword>,
+}
+
+/// Where the config file says that a password is.
+#[derive(Clone, Debug)]
+pub enum ConfiguredPassword {
+    /// A file that holds it.
+    File(PathBuf),
+    /// A command that prints it.
+    Command(String),
 }
 
 impl PasswordPlaces {
@@ -46,7 +57,14 @@ impl PasswordPlaces {
         if let Some(command) = &self.command {
             return run_command(command).map(Some);
         }
-        Ok(places::variable(self.variable).map(|text| Secret::new(text.into_vec())))
+        if let Some(text) = places::variable(self.variable) {
+            return Ok(Some(Secret::new(text.into_vec())));
+        }
+        match &self.configured {
+            None => Ok(None),
+            Some(ConfiguredPassword::File(file)) => read_file(file).map(Some),
+            Some(ConfiguredPassword::Command(command)) => run_command(command).map(Some),
+        }
     }
 }
 
@@ -189,6 +207,7 @@ mod tests {
             file: None,
             command: Some(command.to_owned()),
             variable: "ICECORE_NO_SUCH_VARIABLE",
+            configured: None,
         };
         let found = places("printf '%s\\n' 'a b'").find().expect("runs").expect("a password");
         assert_eq!(found.expose(), b"a b");

@@ -16,6 +16,7 @@ use crate::base::time::parse_until;
 use crate::format::dataset::DatasetName;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
+use crate::repository::datasets::Numbers;
 use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Component;
@@ -194,45 +195,72 @@ pub fn default_dataset(source: &Path) -> Result<DatasetName> {
     name.parse()
 }
 
-/// Returns the backup that a version stands for, among those that were not forgotten, and maybe
-/// a note for the person who asked.
+/// A backup that was named and found.
+pub struct Resolved {
+    /// The backup.
+    pub backup: Arc<Backup>,
+    /// The numbers that were listed to find it: what its snapshot is made with.
+    pub numbers: Numbers,
+    /// A note for the person who asked.
+    pub note: Option<String>,
+}
+
+/// Returns the backup that a version stands for, among those that were not forgotten.
 ///
 /// # Errors
 /// `NotFound` that names what there is; those of the backend.
-pub fn resolve(dataset: &Dataset, version: &Version) -> Result<(Arc<Backup>, Option<String>)> {
-    match version {
-        Version::Number(number) => Ok((by_number(dataset, *number)?, None)),
-        Version::Latest(0) => {
-            let numbers = dataset.newest_numbers()?;
-            let newest = dataset.newest(&numbers)?;
-            newest.map(|backup| (Arc::new(backup), None)).ok_or_else(|| empty(dataset))
+pub fn resolve(dataset: &Dataset, version: &Version) -> Result<Resolved> {
+    let numbers = list_for(dataset, &[version])?;
+    let (backup, note) = resolve_among(dataset, &numbers, version)?;
+    Ok(Resolved { backup, numbers, note })
+}
+
+/// Lists as many numbers of a dataset as are needed to tell which backups some versions are.
+///
+/// # Errors
+/// Those of the backend.
+pub fn list_for(dataset: &Dataset, versions: &[&Version]) -> Result<Numbers> {
+    // A backup that is named by its number is found beside others that are missing.
+    let is_number = |version: &&Version| matches!(version, Version::Number(_));
+    match versions {
+        _ if versions.iter().all(|version| **version == Version::Latest(0)) => {
+            dataset.newest_numbers()
         }
-        Version::Latest(back) => {
-            let backups = dataset.backups()?;
-            let place = usize::try_from(*back).ok().and_then(|b| backups.len().checked_sub(b + 1));
-            match place.and_then(|place| backups.get(place)) {
-                Some(backup) => Ok((Arc::clone(backup), None)),
-                None if backups.is_empty() => Err(empty(dataset)),
-                None => {
-                    let message = format!("{} has only {} backups", dataset.name(), backups.len());
-                    Err(not_found(message, dataset))
-                }
-            }
-        }
-        Version::At(time) => at_or_before(dataset, *time),
+        _ if versions.iter().all(is_number) => dataset.shown_numbers(),
+        _ => dataset.all_numbers(),
     }
 }
 
-fn by_number(dataset: &Dataset, number: BackupId) -> Result<Arc<Backup>> {
-    let numbers = dataset.shown_numbers()?;
-    if let Some(backup) = dataset.backup(&numbers, number)? {
+/// Returns the backup that a version stands for, and maybe a note, among numbers that
+/// [`list_for`] has listed for it.
+///
+/// # Errors
+/// Those of [`resolve`].
+pub fn resolve_among(
+    dataset: &Dataset,
+    numbers: &Numbers,
+    version: &Version,
+) -> Result<(Arc<Backup>, Option<String>)> {
+    match version {
+        Version::Number(number) => Ok((by_number(dataset, numbers, *number)?, None)),
+        Version::Latest(0) => {
+            let newest = dataset.newest(numbers)?;
+            newest.map(|backup| (Arc::new(backup), None)).ok_or_else(|| empty(dataset))
+        }
+        Version::Latest(back) => Ok((before_latest(dataset, numbers, *back)?, None)),
+        Version::At(time) => at_or_before(dataset, numbers, *time),
+    }
+}
+
+fn by_number(dataset: &Dataset, numbers: &Numbers, number: BackupId) -> Result<Arc<Backup>> {
+    if let Some(backup) = dataset.backup(numbers, number)? {
         return Ok(Arc::new(backup));
     }
     let name = dataset.name();
     if numbers.is_hidden(number) {
         return Err(not_found(format!("{number} of {name} was forgotten"), dataset));
     }
-    match dataset.newest(&numbers)? {
+    match dataset.newest(numbers)? {
         None => Err(empty(dataset)),
         Some(newest) => {
             let newest = newest.header.number;
@@ -241,10 +269,30 @@ fn by_number(dataset: &Dataset, number: BackupId) -> Result<Arc<Backup>> {
     }
 }
 
+fn before_latest(dataset: &Dataset, numbers: &Numbers, back: u64) -> Result<Arc<Backup>> {
+    let mut seen = 0;
+    for n in numbers.iter().rev() {
+        let Some(backup) = dataset.backup(numbers, n)? else { continue };
+        if seen == back {
+            return Ok(Arc::new(backup));
+        }
+        seen += 1;
+    }
+    if seen == 0 {
+        return Err(empty(dataset));
+    }
+    let message = format!("{} has only {seen} backups", dataset.name());
+    Err(not_found(message, dataset))
+}
+
 /// The highest number counts, not the latest time: a clock that went wrong once must not hide
 /// the backups after it.
-fn at_or_before(dataset: &Dataset, time: Timestamp) -> Result<(Arc<Backup>, Option<String>)> {
-    let backups = dataset.backups()?;
+fn at_or_before(
+    dataset: &Dataset,
+    numbers: &Numbers,
+    time: Timestamp,
+) -> Result<(Arc<Backup>, Option<String>)> {
+    let backups = dataset.backups_among(numbers)?;
     let Some(first) = backups.first() else { return Err(empty(dataset)) };
     let Some(found) = backups.iter().rfind(|backup| backup.header.started <= time) else {
         let message = format!(

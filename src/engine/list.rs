@@ -101,7 +101,11 @@ fn summary(dataset: &Dataset, backups: &[Arc<Backup>]) -> DatasetSummary {
         time: latest.map(|header| header.started),
         files: latest.map_or(0, |header| header.counts.files),
         bytes: latest.map_or(0, |header| header.counts.bytes),
-        stored_bytes: backups.iter().map(|backup| backup.header.counts.stored_bytes).sum(),
+        // What a header counts is only told.
+        stored_bytes: backups
+            .iter()
+            .map(|backup| backup.header.counts.stored_bytes)
+            .fold(0, u64::saturating_add),
     }
 }
 
@@ -245,14 +249,15 @@ pub fn cat(
     };
     let repository = snapshot.repository();
     let doing = |e: Error| e.context(format!("cannot read {path}"));
-    let mut writer = HoleWriter { out, extents: file.extents().into_iter(), at: 0, open: 0 };
-    for run in repository.runs_of(file).map_err(doing)? {
-        cancel.check()?;
+    let extents = file.extents().into_iter();
+    let mut writer = HoleWriter { out, cancel, extents, at: 0, open: 0 };
+    repository.for_each_run(file, &mut |run| {
         let block = repository.read_block(&run.block, &[(run.first, run.count)]).map_err(doing)?;
         for place in run.first..run.first.saturating_add(run.count) {
             writer.write(block.blob(repository, place).map_err(doing)?)?;
         }
-    }
+        Ok(())
+    })?;
     writer.finish(file.size)?;
     Ok(file.size)
 }
@@ -260,6 +265,7 @@ pub fn cat(
 /// Lays a file's data where it belongs.
 struct HoleWriter<'a> {
     out: &'a mut dyn Write,
+    cancel: &'a Cancel,
     extents: std::vec::IntoIter<Extent>,
     /// How far the file is written.
     at: u64,
@@ -292,6 +298,8 @@ impl HoleWriter<'_> {
     }
 
     fn put(&mut self, bytes: &[u8]) -> Result<()> {
+        // A hole may be as long as an exbibyte.
+        self.cancel.check()?;
         self.out.write_all(bytes).map_err(|e| Error::io("cannot write the content", e))?;
         self.at += bytes.len() as u64;
         Ok(())
@@ -447,7 +455,13 @@ mod tests {
     fn holes_are_written_as_zeros() {
         let mut out = Vec::new();
         let extents = vec![Extent { offset: 2, length: 3 }, Extent { offset: 7, length: 1 }];
-        let mut writer = HoleWriter { out: &mut out, extents: extents.into_iter(), at: 0, open: 0 };
+        let mut writer = HoleWriter {
+            out: &mut out,
+            cancel: &Cancel::new(),
+            extents: extents.into_iter(),
+            at: 0,
+            open: 0,
+        };
         writer.write(b"ab").expect("writes");
         writer.write(b"cd").expect("writes");
         writer.finish(10).expect("writes");

@@ -10,6 +10,10 @@
 //! | [`tag`] | no change of somebody else's is lost |
 //! | [`repair`] | puts copies first and dooms what is bad; never makes things worse |
 //! | [`list`] | datasets, backups, entries |
+//! | [`mod@bench`] | what was made for it is removed, however it ends |
+//! | [`diff`] | never calls equal content different |
+//! | [`export`] | nothing stands in the archive that was not verified |
+//! | [`find`] | each version of a path once, whatever backups hold it |
 //! | [`stats`] | sizes, deduplication, growth |
 //! | [`address`] | what a person types for a backup, and which one that is |
 //!
@@ -27,9 +31,14 @@ use std::sync::atomic::Ordering;
 
 pub mod address;
 pub mod backup;
+pub mod bench;
 mod chains;
 pub mod check;
 pub mod compare;
+pub(crate) mod content;
+pub mod diff;
+pub mod export;
+pub mod find;
 pub mod forget;
 pub mod list;
 pub mod pool;

@@ -77,6 +77,16 @@ fn quotient(large: u64, small: u64) -> Option<f64> {
     (small > 0).then(|| large as f64 / small as f64)
 }
 
+/// Adds up what headers and indexes tell, which may be absurd.
+fn total(numbers: impl Iterator<Item = u64>) -> u64 {
+    numbers.fold(0, u64::saturating_add)
+}
+
+fn growth(from: u64, to: u64) -> i64 {
+    let size = i64::try_from(from.abs_diff(to)).unwrap_or(i64::MAX);
+    if from > to { -size } else { size }
+}
+
 /// Looks at every header and at the pack index.
 ///
 /// # Errors
@@ -84,7 +94,7 @@ fn quotient(large: u64, small: u64) -> Option<f64> {
 pub fn run(repository: &Repository) -> Result<RepositoryStats> {
     let datasets: Vec<DatasetStats> =
         repository.datasets()?.iter().map(of_dataset).collect::<Result<_>>()?;
-    let logical_bytes = datasets.iter().map(|dataset| dataset.logical_bytes).sum();
+    let logical_bytes = total(datasets.iter().map(|dataset| dataset.logical_bytes));
     let mut stats = RepositoryStats { datasets, logical_bytes, ..RepositoryStats::default() };
     count_packs(repository, &mut stats)?;
     Ok(stats)
@@ -97,7 +107,7 @@ pub fn run(repository: &Repository) -> Result<RepositoryStats> {
 pub fn of_dataset(dataset: &Dataset) -> Result<DatasetStats> {
     let backups = dataset.backups()?;
     let sum = |of: fn(&crate::format::backup::Counts) -> u64| -> u64 {
-        backups.iter().map(|backup| of(&backup.header.counts)).sum()
+        total(backups.iter().map(|backup| of(&backup.header.counts)))
     };
     let first = backups.first().map(|backup| &backup.header);
     let latest = backups.last().map(|backup| &backup.header);
@@ -122,7 +132,7 @@ pub fn of_dataset(dataset: &Dataset) -> Result<DatasetStats> {
         new_bytes: sum(|counts| counts.new_bytes),
         stored_bytes,
         stored_bytes_per_day: (days >= 1.0).then(|| since_first as f64 / days),
-        growth_bytes: bytes as i64 - first.map_or(0, |header| header.counts.bytes as i64),
+        growth_bytes: growth(first.map_or(0, |header| header.counts.bytes), bytes),
     })
 }
 
@@ -151,6 +161,6 @@ fn count_packs(repository: &Repository, stats: &mut RepositoryStats) -> Result<(
         })?;
     }
     stats.packs = sizes.len() as u64;
-    stats.pack_bytes = sizes.values().sum();
+    stats.pack_bytes = total(sizes.values().copied());
     Ok(())
 }

@@ -212,11 +212,15 @@ impl Table {
             return Err(broken("too many places"));
         }
         let bits_fit = stored.present.is_empty() || stored.present.len() == places.div_ceil(8);
-        if !bits_fit || stored.names.len() != stored.lengths.len() * 32 {
+        let lists_fit = stored.names.len() == stored.lengths.len() * 32
+            && stored.dead_hashes.len() == stored.dead_groups.len() * 32;
+        if !bits_fit || !lists_fit {
             return Err(broken("its parts do not fit together"));
         }
-        if stored.lengths.iter().any(|&length| length as usize > CHUNK_BYTES_MAX) {
-            return Err(broken("a blob is too long"));
+        // Places of no bytes could be named without end by a file that has room for none.
+        if !stored.lengths.iter().all(|&length| (1..=CHUNK_BYTES_MAX).contains(&(length as usize)))
+        {
+            return Err(broken("a blob is empty or too long"));
         }
         let table = assemble(&stored, groups_total).ok_or_else(|| broken("rows are missing"))?;
         if table.id() != *id || table.presence_bits() != stored.present {
@@ -292,6 +296,17 @@ mod tests {
         assert_eq!(thin.plain_bytes(), 4 + 36);
         assert_eq!(thin.locate(4), None);
         assert_eq!(thin.locate(400), None);
+    }
+
+    #[test]
+    fn a_table_has_one_spelling() {
+        let whole = table(40);
+        let thin = whole.retain(|place| place < 16).encode().expect("encodes");
+        let mut stored: TableV1 = serial::decode(&thin, "x").expect("decodes");
+        stored.dead_hashes.push(0);
+        let longer = serial::encode(&stored).expect("encodes");
+        assert!(Table::decode(&thin, &whole.id()).is_ok());
+        assert!(Table::decode(&longer, &whole.id()).is_err());
     }
 
     #[test]

@@ -22,6 +22,8 @@ use crate::base::id::RepositoryId;
 use crate::base::limits::BLOCK_BYTES_MAX;
 use crate::base::limits::BLOCK_PLACES_MAX;
 use crate::base::limits::PACK_BLOCKS_MAX;
+use crate::base::planted;
+use crate::base::planted::Rule;
 use crate::base::sys;
 use crate::codec::crypt;
 use crate::codec::crypt::Cipher;
@@ -75,6 +77,14 @@ impl BlockRow {
     pub fn has_place(&self, place: u32) -> bool {
         let byte = self.present.get(place as usize / 8);
         place < self.places && byte.is_none_or(|byte| byte >> (place % 8) & 1 == 1)
+    }
+
+    /// Returns how many places are in this copy of the block.
+    pub fn places_present(&self) -> u32 {
+        if self.present.is_empty() {
+            return self.places;
+        }
+        (0..self.places).filter(|place| self.has_place(*place)).count() as u32
     }
 
     fn check(&self, tables_start: u64, footer_start: u64) -> Result<()> {
@@ -179,7 +189,8 @@ impl PackBuilder {
     /// # Errors
     /// `Io` without randomness.
     pub fn new(repository: &RepositoryId, keys: Option<&Keys>, buffer: Vec<u8>) -> Result<Self> {
-        PackBuilder::with_salt(repository, keys, buffer, sys::random()?)
+        let salt = if planted::keeps(Rule::SaltsPacks) { sys::random()? } else { [0; 32] };
+        PackBuilder::with_salt(repository, keys, buffer, salt)
     }
 
     /// Like [`PackBuilder::new`] with a salt that is given: for golden files only, as no salt may

@@ -19,6 +19,7 @@ use crate::base::id::BlockId;
 use crate::base::id::LeaseId;
 use crate::base::id::PackId;
 use crate::base::limits::BLOCK_BYTES_MAX;
+use crate::base::limits::BLOCK_COPIES_MAX;
 use crate::base::limits::BLOCK_PLACES_MAX;
 use crate::base::limits::STORED_BLOCK_BYTES_MAX;
 use crate::base::limits::STORED_TABLE_BYTES_MAX;
@@ -125,10 +126,12 @@ impl<B: Deref<Target = [u8]>> IndexTable<B> {
         }
         let table = IndexTable { bytes, packs, rows };
         let mut last = [0_u8; 32];
+        let mut copies = 0;
         for n in 0..rows {
             let row = table.row_bytes(n);
             let ordered = n == 0 || row[..32] >= last[..];
-            let sound = ordered && table.row_is_sound(row, heap);
+            copies = if n > 0 && row[..32] == last[..] { copies + 1 } else { 1 };
+            let sound = ordered && copies <= BLOCK_COPIES_MAX && table.row_is_sound(row, heap);
             if !sound {
                 return Err(broken());
             }

@@ -210,7 +210,8 @@ impl RunCursor {
         let first = expected.wrapping_add(step.place_step as u32);
         let start = (number as usize).checked_mul(32)?;
         let block = BlockId::from_slice(blocks.get(start..start.checked_add(32)?)?).ok()?;
-        let end = first.checked_add(step.count)?;
+        // What takes no room could be followed for ever.
+        let end = first.checked_add(step.count).filter(|_| step.count > 0 && bytes > 0)?;
         *self = RunCursor { block: number, place: end };
         Some(Run { block, first, count: step.count, bytes })
     }
@@ -426,10 +427,10 @@ impl RowDecoder {
     }
 
     fn decode_content(&mut self, content: &ContentV1, data_bytes: u64) -> Option<Content> {
-        let told = content.bytes.len();
         let expected =
             if content.listed { content.runs.len() } else { content.runs.len().saturating_sub(1) };
-        if told != expected || (content.runs.is_empty() && !content.listed && data_bytes > 0) {
+        let is_bare = content.runs.is_empty() && !content.listed;
+        if content.bytes.len() != expected || (is_bare && data_bytes > 0) {
             return None;
         }
         let mut left = data_bytes;
@@ -494,8 +495,7 @@ pub fn decode_run_list(bytes: &[u8]) -> Result<Vec<Run>> {
     }
     let mut cursor = RunCursor::default();
     let decode = |(step, &bytes): (&RunV1, &u64)| cursor.decode(step, bytes, &list.blocks);
-    let runs: Option<Vec<Run>> = list.runs.iter().zip(&list.bytes).map(decode).collect();
-    runs.ok_or_else(broken)
+    list.runs.iter().zip(&list.bytes).map(decode).collect::<Option<_>>().ok_or_else(broken)
 }
 
 #[cfg(test)]

@@ -125,7 +125,7 @@ impl Repository {
         let mut failure = None;
         for is_second_look in [false, true] {
             if is_second_look {
-                self.refresh_index()?;
+                self.index().look_again(self.store(), self.cache())?;
             }
             for location in self.locate_block(block)? {
                 match read(&location) {

@@ -3,12 +3,14 @@
 //! A cache may say where to look, never that something is there. Every file carries a checksum,
 //! and is named by what it stands for; a file that does not verify counts as absent.
 
+use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::hash;
 use crate::base::id::RepositoryId;
 use crate::base::id::to_hex;
 use crate::base::mapped::Mapped;
 use crate::base::sys;
+use std::ffi::OsString;
 use std::fs;
 use std::fs::File;
 use std::io::Write;
@@ -25,6 +27,16 @@ pub enum CachePlace {
     /// A folder below this one for this run only.
     Scratch(PathBuf),
 }
+
+/// Folders in the cache of one repository.
+const FOLDERS: [&str; 5] = ["index", "snapshots", "names", "seen", "looks"];
+/// Files beside them.
+const FILES: [&str; 1] = [CHECK_FILE];
+/// The file in which a check keeps which packs it has read.
+pub const CHECK_FILE: &str = "check-covered";
+/// The file that says who adds to the index of names. It is empty, and removing it would make
+/// two believe that they do.
+const LOCK_FILE: &str = "lock";
 
 /// The cache folder of one repository.
 #[derive(Debug)]
@@ -46,7 +58,7 @@ impl Cache {
                 (base.join(format!("icecore-{}", to_hex(&unique))), true)
             }
         };
-        for below in ["", "index", "snapshots", "names", "seen", "looks"] {
+        for below in [""].into_iter().chain(FOLDERS) {
             sys::make_private_folder(&folder.join(below)).map_err(|e| {
                 e.hint("`--cache-dir DIR` names another cache folder, `--no-cache` uses none")
             })?;
@@ -107,6 +119,89 @@ impl Cache {
     }
 }
 
+/// What was thrown away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cleared {
+    /// How many repositories it was of.
+    pub repositories: u64,
+    /// How many files.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Throws away what is kept below `base` of one repository, or of all.
+///
+/// Only plain files are removed, and only where a cache keeps its own; links are not followed,
+/// and whatever else lies there stays. The empty folders stay as well: a run that is at work
+/// goes on writing into them, and what it has open it keeps.
+///
+/// # Errors
+/// Those of the system; a file or folder that is gone is none.
+pub fn clear(base: &Path, only: Option<&RepositoryId>) -> Result<Cleared> {
+    let mut cleared = Cleared::default();
+    for (name, is_folder) in look_into(base)? {
+        let id = name.to_str().and_then(|name| name.parse::<RepositoryId>().ok());
+        let is_meant = id.is_some_and(|id| only.is_none_or(|only| *only == id));
+        if !is_folder || !is_meant {
+            continue;
+        }
+        let before = cleared.files;
+        let cache = base.join(&name);
+        for file in FILES {
+            remove_file(&cache.join(file), &mut cleared)?;
+        }
+        for (folder, is_folder) in look_into(&cache)? {
+            if is_folder && FOLDERS.iter().any(|known| folder == *known) {
+                clear_folder(&cache.join(&folder), &mut cleared)?;
+            }
+        }
+        cleared.repositories += u64::from(cleared.files > before);
+    }
+    Ok(cleared)
+}
+
+fn clear_folder(folder: &Path, cleared: &mut Cleared) -> Result<()> {
+    for (name, is_folder) in look_into(folder)? {
+        if !is_folder && name != LOCK_FILE {
+            remove_file(&folder.join(name), cleared)?;
+        }
+    }
+    Ok(())
+}
+
+/// Returns the names in a folder and whether they are folders, links not followed.
+fn look_into(folder: &Path) -> Result<Vec<(OsString, bool)>> {
+    let cannot = |e| Error::io(format!("cannot list the cache {}", folder.display()), e);
+    let entries = match fs::read_dir(folder) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        other => other.map_err(cannot)?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let entry = entry.map_err(cannot)?;
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        names.push((entry.file_name(), is_folder));
+    }
+    Ok(names)
+}
+
+/// Removes a plain file; anything else, and one that is gone, is passed over.
+fn remove_file(path: &Path, cleared: &mut Cleared) -> Result<()> {
+    let Some(metadata) = fs::symlink_metadata(path).ok().filter(fs::Metadata::is_file) else {
+        return Ok(());
+    };
+    match fs::remove_file(path) {
+        Ok(()) => {
+            cleared.files += 1;
+            cleared.bytes += metadata.len();
+            Ok(())
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(e) => Err(Error::io(format!("cannot remove {} from the cache", path.display()), e)),
+    }
+}
+
 impl Drop for Cache {
     fn drop(&mut self) {
         if self.is_scratch {
@@ -137,6 +232,48 @@ mod tests {
         fs::write(cache.path("seen/x"), b"other content of some length, long enough").expect("w");
         assert_eq!(cache.read("seen/x"), None);
         assert!(cache.map("seen/x").is_none());
+    }
+
+    #[test]
+    fn clearing_touches_nothing_but_caches() {
+        let place = tempfile::tempdir().expect("a folder");
+        let base = place.path().join("caches");
+        let (one, two) = (RepositoryId::new([1; 16]), RepositoryId::new([2; 16]));
+        let kept = CachePlace::Kept(base.clone());
+        for id in [&one, &two] {
+            let cache = Cache::open(&kept, id).expect("opens");
+            cache.write("seen/x", b"12345");
+            cache.write(CHECK_FILE, b"12345");
+            fs::write(cache.path("names/lock"), b"").expect("write");
+        }
+        let outside = place.path().join("outside");
+        let of_one = base.join(one.to_string());
+        let foreign =
+            [base.join("notes"), of_one.join("notes"), of_one.join("seen/deep"), outside.clone()];
+        for folder in &foreign {
+            fs::create_dir(folder).expect("a folder");
+            fs::write(folder.join("precious"), b"x").expect("write");
+        }
+        fs::write(of_one.join("file"), b"x").expect("write");
+        let link = |path: &str, to: &Path| std::os::unix::fs::symlink(to, base.join(path));
+        link(&RepositoryId::new([3; 16]).to_string(), &outside).expect("a link");
+        link(&format!("{one}/seen/link"), &outside.join("precious")).expect("a link");
+        fs::remove_dir(of_one.join("index")).expect("empty");
+        link(&format!("{one}/index"), &outside).expect("a link");
+
+        let cleared = clear(&base, Some(&one)).expect("clears");
+        assert_eq!(cleared, Cleared { repositories: 1, files: 2, bytes: 2 * (5 + 32) });
+        assert!(base.join(two.to_string()).join("seen/x").exists());
+        let cleared = clear(&base, None).expect("clears");
+        assert_eq!(cleared, Cleared { repositories: 1, files: 2, bytes: 2 * (5 + 32) });
+        assert_eq!(clear(&base, None).expect("clears"), Cleared::default());
+        assert_eq!(clear(&base.join("none"), None).expect("clears"), Cleared::default());
+
+        for folder in &foreign {
+            assert!(folder.join("precious").exists(), "{folder:?}");
+        }
+        assert!(of_one.join("file").exists() && of_one.join("names/lock").exists());
+        assert!(of_one.join("seen/link").is_symlink());
     }
 
     #[test]

@@ -16,14 +16,13 @@ use crate::base::id::DatasetId;
 use crate::base::id::LeaseId;
 use crate::base::limits::NUMBERS_PER_FOLDER;
 use crate::base::limits::RECORD_BYTES_MAX;
-use crate::base::time::Timestamp;
 use crate::codec::frame;
 use crate::codec::frame::ObjectKind;
 use crate::format::backup;
 use crate::format::backup::Header;
 use crate::format::dataset::DatasetName;
 use crate::format::dataset::FloorRecord;
-use crate::format::dataset::NameRecord;
+use crate::format::dataset::HiddenRecord;
 use crate::format::dataset::TagsRecord;
 use crate::repository::Repository;
 use crate::repository::layout;
@@ -31,6 +30,8 @@ use crate::repository::layout::NumberObject;
 use crate::repository::lease;
 use crate::repository::lease::Standing;
 use crate::repository::numbers::Slot;
+use crate::repository::seen;
+use crate::repository::seen::Told;
 use std::sync::Arc;
 
 pub use crate::repository::numbers::Numbers;
@@ -63,87 +64,12 @@ pub struct Backup {
     pub description: String,
 }
 
-impl Repository {
-    pub(super) fn name_hash(&self, name: &DatasetName) -> hash::Digest {
-        let bytes = name.as_str().as_bytes();
-        match self.store().sealer().keys() {
-            Some(keys) => hash::keyed(keys.name_key(), bytes),
-            None => hash::derive("icecore 2026-11-21 dataset name v1", bytes),
-        }
-    }
-
-    /// Returns the folder that holds the revisions of a name.
-    ///
-    /// # Errors
-    /// `Bug`: a hash always makes a folder's key.
-    pub fn name_folder(&self, name: &DatasetName) -> Result<FolderKey> {
-        layout::name_folder(&self.name_hash(name))
-    }
-
-    /// Returns the record of the highest revision of a name, and that revision.
-    pub(crate) fn name_record(&self, name: &DatasetName) -> Result<Option<(u64, NameRecord)>> {
-        let keys = self.store().names_below(&self.name_folder(name)?)?;
-        let newest = keys
-            .iter()
-            .filter_map(|key| Some((layout::plain_number(key.name())?, key)))
-            .max_by_key(|(revision, _)| *revision);
-        let Some((revision, key)) = newest else { return Ok(None) };
-        let record: NameRecord = self.store().get(ObjectKind::Name, key)?;
-        if record.name != *name {
-            return Err(Error::corrupt(format!("{key} holds another dataset's name"))
-                .at(Origin::Repository));
-        }
-        Ok(Some((revision, record)))
-    }
-
-    /// Returns a dataset by name.
-    ///
-    /// # Errors
-    /// `NotFound` when there is none of that name.
-    pub fn dataset(&self, name: &DatasetName) -> Result<Dataset> {
-        match self.name_record(name)? {
-            Some((_, NameRecord { dataset: Some(id), .. })) => {
-                Ok(Dataset { repository: self.clone(), id, name: name.clone() })
-            }
-            _ => {
-                let message = format!("there is no dataset {name} in {}", self.location());
-                Err(Error::new(ErrorKind::NotFound, message)
-                    .hint("`icecore list` shows the datasets"))
-            }
-        }
-    }
-
-    /// Returns a dataset by name, making it when there is none.
-    ///
-    /// The id is derived from name and revision, so that two machines that make the same dataset
-    /// at once make the same one, on every backend.
-    ///
-    /// # Errors
-    /// Those of the backend.
-    pub fn dataset_or_new(&self, name: &DatasetName, now: Timestamp) -> Result<Dataset> {
-        let revision = match self.name_record(name)? {
-            Some((_, NameRecord { dataset: Some(id), .. })) => {
-                return Ok(Dataset { repository: self.clone(), id, name: name.clone() });
-            }
-            Some((revision, _)) => revision + 1,
-            None => 0,
-        };
-        let id = self.derive_dataset_id(name, revision)?;
-        self.put_name(name, revision, Some(id), now)?;
-        self.dataset(name)
-    }
-
-    /// Returns all datasets, sorted by name.
-    ///
-    /// # Errors
-    /// Those of the backend; `Corrupt` for a name that cannot be read.
-    pub fn datasets(&self) -> Result<Vec<Dataset>> {
-        let Shown { readable, problems } = self.shown_datasets()?;
-        problems.into_iter().next().map_or(Ok(readable), Err)
-    }
-}
-
 impl Dataset {
+    /// Returns a dataset that a name record tells of.
+    pub(super) fn named(repository: &Repository, id: DatasetId, name: DatasetName) -> Self {
+        Dataset { repository: repository.clone(), id, name }
+    }
+
     /// Returns the dataset of a folder whose name may not be known; its id serves as one.
     pub(crate) fn of_folder(repository: &Repository, id: DatasetId) -> Result<Self> {
         Ok(Dataset { repository: repository.clone(), id, name: id.to_string().parse()? })
@@ -196,7 +122,35 @@ impl Dataset {
         }
     }
 
+    /// Lists numbers. A prune may put a higher floor and delete what is below it between two of
+    /// these listings: then it is not the store that shows too little, and this looks again.
     fn list_numbers(&self, thousands_max: Option<usize>) -> Result<Numbers> {
+        loop {
+            let mut floor_seen = None;
+            let looked = self.look_at_numbers(thousands_max, &mut floor_seen);
+            let is_odd = match &looked {
+                Ok(numbers) => {
+                    !numbers.missing.is_empty() || numbers.next().0 < self.highest_seen()
+                }
+                Err(e) => matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound),
+            };
+            if !is_odd || self.floors()?.into_iter().max() <= floor_seen {
+                return looked;
+            }
+        }
+    }
+
+    /// Returns below which number this machine has seen backups.
+    pub(crate) fn highest_seen(&self) -> u64 {
+        let bytes = self.repository.cache().read(&format!("seen/highest-{}", self.id));
+        bytes.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))).unwrap_or(0)
+    }
+
+    fn look_at_numbers(
+        &self,
+        thousands_max: Option<usize>,
+        floor_seen: &mut Option<u64>,
+    ) -> Result<Numbers> {
         let store = self.repository.store();
         let top = layout::dataset(&self.id)?;
         let mut thousands = Vec::new();
@@ -211,6 +165,7 @@ impl Dataset {
             Ok(())
         });
         listed.map_err(|e| self.cannot_list(e))?;
+        *floor_seen = floors.iter().map(|(m, _)| *m).max();
         let floor: Option<FloorRecord> = match floors.into_iter().max_by_key(|(m, _)| *m) {
             Some((_, key)) => Some(store.get(ObjectKind::Floor, &key)?),
             None => None,
@@ -224,7 +179,10 @@ impl Dataset {
         for thousand in &thousands[skip..] {
             self.list_thousand(&top.folder(&thousand.to_string())?, &mut numbers)?;
         }
-        numbers.note_missing(thousands.get(skip).copied().unwrap_or(0));
+        numbers.note_missing(thousands.get(skip).copied().unwrap_or(0)).ok_or_else(|| {
+            let message = format!("{} has numbers beyond the last one", self.name);
+            Error::corrupt(message).at(Origin::Repository)
+        })?;
         Ok(numbers)
     }
 
@@ -232,11 +190,15 @@ impl Dataset {
         let listed = self.repository.store().backend().list(folder, &mut |listed| {
             let Listed::Object(object) = listed else { return Ok(()) };
             match layout::parse_number_object(object.key.name()) {
-                Some(NumberObject::Header(n, lease)) => numbers.slot(n).headers.push(lease),
-                Some(NumberObject::Hidden(n)) => numbers.slot(n).is_hidden = true,
+                Some(NumberObject::Header(n, lease)) => {
+                    numbers.slot(n).headers.push((lease, Told::of(&object)));
+                }
+                Some(NumberObject::Hidden(n)) => numbers.slot(n).hidden = Some(Told::of(&object)),
                 Some(NumberObject::Tags(n, revision)) => {
                     let slot = numbers.slot(n);
-                    slot.tags_revision = slot.tags_revision.max(Some(revision));
+                    if slot.tags.as_ref().is_none_or(|(known, _)| *known < revision) {
+                        slot.tags = Some((revision, Told::of(&object)));
+                    }
                 }
                 None => {}
             }
@@ -258,39 +220,67 @@ impl Dataset {
             .at(Origin::Repository)
     }
 
-    fn read_object(&self, n: BackupId, lease: Option<LeaseId>) -> Result<AtNumber> {
+    fn read_object(&self, n: BackupId, lease: Option<LeaseId>, told: &Told) -> Result<AtNumber> {
         let store = self.repository.store();
         let key = match lease {
             None => layout::header(&self.id, n)?,
             Some(lease) => layout::header_of_lease(&self.id, n, &lease)?,
         };
-        let cached_name = format!("seen/{}-{}", self.id, key.name());
-        let cached = self.repository.cache().read(&cached_name);
-        let is_cached = cached.is_some();
-        let bytes = match cached {
-            Some(bytes) => bytes,
-            None => store.get_bytes(ObjectKind::Backup, &key)?,
+        let open = |bytes: &[u8]| {
+            let open = |kind| store.sealer().open(kind, key.as_str(), bytes, RECORD_BYTES_MAX);
+            if frame::peek_kind(bytes) == Some(ObjectKind::Void) {
+                return open(ObjectKind::Void).map(|_| AtNumber::Void);
+            }
+            let plain = open(ObjectKind::Backup)?;
+            let header = backup::decode(&plain, &format!("the header of {n}"))?;
+            let header = self.check_header(header, n, lease)?;
+            Ok(AtNumber::Backup(Box::new(header), hash::hash(bytes)))
         };
-        let opened = if frame::peek_kind(&bytes) == Some(ObjectKind::Void) {
-            let open =
-                store.sealer().open(ObjectKind::Void, key.as_str(), &bytes, RECORD_BYTES_MAX);
-            open.map(|_| AtNumber::Void)
-        } else {
-            let open =
-                store.sealer().open(ObjectKind::Backup, key.as_str(), &bytes, RECORD_BYTES_MAX);
-            open.and_then(|plain| backup::decode(&plain, &format!("the header of {n}")))
-                .and_then(|header| self.check_header(header, n, lease))
-                .map(|header| AtNumber::Backup(Box::new(header), hash::hash(&bytes)))
+        let found = (ObjectKind::Backup, &key, told);
+        seen::read(&self.repository, found, &open).map_err(|e| self.suspect(n, e))
+    }
+
+    fn suspect(&self, n: BackupId, error: Error) -> Error {
+        error
+            .context(format!("{}@{}", self.name, n.0))
+            .hint("`icecore check` says what is affected")
+            .at(Origin::Repository)
+    }
+
+    /// Says whether a backup was forgotten, which only who has the key can say.
+    fn is_forgotten(&self, n: BackupId, slot: &Slot) -> Result<bool> {
+        let Some(told) = &slot.hidden else { return Ok(false) };
+        let name = format!("{}.hidden", n.0);
+        let key = layout::thousand(&self.id, n)?.object(&name)?;
+        let open = |bytes: &[u8]| {
+            let sealer = self.repository.store().sealer();
+            let record: HiddenRecord =
+                sealer.open_record(ObjectKind::Hidden, key.as_str(), bytes)?;
+            match record.number == n.0 {
+                true => Ok(()),
+                false => Err(Error::corrupt(format!("the marker {key} belongs elsewhere"))),
+            }
         };
-        let opened = opened.map_err(|e| {
-            e.context(format!("{}@{}", self.name, n.0))
-                .hint("`icecore check` says what is affected")
-                .at(Origin::Repository)
-        })?;
-        if !is_cached {
-            self.repository.cache().write(&cached_name, &bytes);
+        let found = (ObjectKind::Hidden, &key, told);
+        match seen::read(&self.repository, found, &open) {
+            Ok(()) => Ok(true),
+            // A prune took it away since the listing, and the backup before it.
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(true),
+            Err(e) => Err(self.suspect(n, e)),
         }
-        Ok(opened)
+    }
+
+    /// Returns the numbers that are forgotten, each marker read: whoever could put one without the
+    /// key could have a backup deleted.
+    pub(crate) fn forgotten_numbers(&self) -> Result<Vec<u64>> {
+        let numbers = self.all_numbers()?;
+        let mut forgotten = Vec::new();
+        for (n, slot) in &numbers.slots {
+            if self.is_forgotten(BackupId(*n), slot)? {
+                forgotten.push(*n);
+            }
+        }
+        Ok(forgotten)
     }
 
     fn check_header(&self, header: Header, n: BackupId, lease: Option<LeaseId>) -> Result<Header> {
@@ -306,8 +296,10 @@ impl Dataset {
     /// # Errors
     /// Those of the backend; `Corrupt` for a header that does not verify.
     pub fn backup(&self, numbers: &Numbers, n: BackupId) -> Result<Option<Backup>> {
-        let is_hidden = numbers.slots.get(&n.0).is_some_and(|slot| slot.is_hidden);
-        if is_hidden { Ok(None) } else { self.even_hidden(numbers, n) }
+        match numbers.slots.get(&n.0) {
+            Some(slot) if self.is_forgotten(n, slot)? => Ok(None),
+            _ => self.even_hidden(numbers, n),
+        }
     }
 
     /// Returns the backup at a number even when it was forgotten: what a chain is made of.
@@ -327,15 +319,20 @@ impl Dataset {
     /// atomic create there may be one that is kept and not shown.
     fn at(&self, n: BackupId, slot: &Slot) -> Result<Vec<(Standing, Backup)>> {
         let mut found = Vec::new();
-        for lease in &slot.headers {
+        for (lease, told) in &slot.headers {
             let standing = match lease {
                 None => Standing::Stands,
-                Some(lease) => Standing::of(&lease::marks_on(self.repository.store(), lease)?),
+                Some(lease) => lease::standing(self.repository.store(), lease)?,
             };
             if standing == Standing::Void {
                 continue;
             }
-            if let AtNumber::Backup(header, digest) = self.read_object(n, *lease)? {
+            let there = match self.read_object(n, *lease, told) {
+                // Forgotten before, and retired by a prune since it was listed.
+                Err(e) if e.kind() == ErrorKind::NotFound && self.is_passed(n)? => continue,
+                there => there?,
+            };
+            if let AtNumber::Backup(header, digest) = there {
                 let (tags, description) = self.tags(n, slot, &header)?;
                 let backup = Backup { header: *header, digest, tags, description };
                 found.push((standing, backup));
@@ -359,18 +356,19 @@ impl Dataset {
     }
 
     fn tags(&self, n: BackupId, slot: &Slot, header: &Header) -> Result<(Vec<String>, String)> {
-        let Some(revision) = slot.tags_revision else {
+        let Some((revision, told)) = &slot.tags else {
             return Ok((header.tags.clone(), header.description.clone()));
         };
-        let key = layout::tags(&self.id, n, revision)?;
-        let record: TagsRecord = self.repository.store().get(ObjectKind::Tags, &key)?;
+        let key = layout::tags(&self.id, n, *revision)?;
+        let record: TagsRecord = seen::record(&self.repository, ObjectKind::Tags, &key, told)?;
         Ok((record.tags, record.description))
     }
 
     /// Returns the backup at a number that may be in a folder not listed yet.
     ///
     /// # Errors
-    /// `NotFound` when it is not there; those of [`Dataset::backup`].
+    /// `NotFound` when a prune has taken it away since; `Corrupt` when it is missing; those of
+    /// [`Dataset::backup`].
     pub fn chain_link(&self, numbers: &Numbers, n: BackupId) -> Result<Backup> {
         // What a later backup leans on stays readable while a prune asks about it.
         let found = if numbers.slots.contains_key(&n.0) {
@@ -380,6 +378,10 @@ impl Dataset {
             self.list_thousand(&layout::thousand(&self.id, n)?, &mut below)?;
             self.kept_at(&below, n)?
         };
+        if found.is_empty() && self.is_passed(n)? {
+            let message = format!("{n} of {} was forgotten just now, and what needs it", self.name);
+            return Err(Error::new(ErrorKind::NotFound, message).at(Origin::Repository));
+        }
         found.into_iter().next().ok_or_else(|| {
             Error::corrupt(format!("{n} of {} is missing, and later backups need it", self.name))
                 .at(Origin::Repository)
@@ -435,10 +437,17 @@ impl Dataset {
     /// # Errors
     /// Those of [`Dataset::backup`].
     pub fn backups(&self) -> Result<Vec<Arc<Backup>>> {
-        let numbers = self.all_numbers()?;
+        self.backups_among(&self.all_numbers()?)
+    }
+
+    /// Returns those of the listed backups that were not forgotten, by number.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::backup`].
+    pub fn backups_among(&self, numbers: &Numbers) -> Result<Vec<Arc<Backup>>> {
         let mut backups = Vec::new();
         for n in numbers.iter() {
-            backups.extend(self.backup(&numbers, n)?.map(Arc::new));
+            backups.extend(self.backup(numbers, n)?.map(Arc::new));
         }
         Ok(backups)
     }

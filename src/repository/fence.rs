@@ -13,6 +13,8 @@ use crate::base::id::BackupId;
 use crate::base::id::LeaseId;
 use crate::base::id::to_hex;
 use crate::base::limits::SILENT_SECONDS;
+use crate::base::planted;
+use crate::base::planted::Rule;
 use crate::base::sys;
 use crate::base::time::Timestamp;
 use crate::codec::frame::ObjectKind;
@@ -47,7 +49,7 @@ impl Repository {
         if self.store().is_class_a() {
             return self.number_exists(&dataset, number);
         }
-        let is_void = Standing::of(&seen.marks) == Standing::Void;
+        let is_void = seen.standing(self.store())? == Standing::Void;
         let is_past = || Ok(number.0 < dataset.newest_numbers()?.floor());
         Ok(is_void || self.header_of(seen, number)? || is_past()?)
     }
@@ -81,6 +83,13 @@ impl Repository {
         if !self.is_dead(seen, observer) {
             return Ok(false);
         }
+        if !planted::keeps(Rule::DistrustsClocks) {
+            return Ok(true);
+        }
+        if !planted::keeps(Rule::VoidsTheDead) {
+            self.store().delete(&layout::lease(&seen.record.lease)?)?;
+            return Ok(true);
+        }
         if self.store().is_class_a() {
             self.put_void(seen, number, observer.now)?;
             return Ok(true);
@@ -89,8 +98,11 @@ impl Repository {
         let record = MarkRecord { lease: seen.record.lease, by };
         let asked = format!("{}{}", lease::MARK_ASKED, to_hex(&sys::random::<8>()?));
         let key = layout::mark(&seen.record.lease, &asked)?;
-        self.store().put(ObjectKind::Revoke, &key, &record)?;
-        if !self.header_of(seen, number)? {
+        let asks = planted::keeps(Rule::AsksBeforeVoid);
+        if asks {
+            self.store().put(ObjectKind::Revoke, &key, &record)?;
+        }
+        if !asks || !self.header_of(seen, number)? {
             let key = layout::mark(&seen.record.lease, lease::MARK_VOID)?;
             self.store().put(ObjectKind::Verdict, &key, &record)?;
         }
@@ -101,7 +113,11 @@ impl Repository {
     /// the lease is over.
     fn put_void(&self, seen: &SeenLease, number: BackupId, now: Timestamp) -> Result<()> {
         let dataset = Dataset::of_folder(self, seen.record.dataset)?;
-        let next = dataset.newest_numbers()?.next();
+        let mut next = dataset.newest_numbers()?.next();
+        if number > next {
+            // A floor may have taken the highest away between two listings.
+            next.0 = next.0.max(dataset.floors()?.into_iter().max().unwrap_or(0));
+        }
         if number > next {
             let message = format!(
                 "lease {} names {number}, and the next number of its dataset is {next}",

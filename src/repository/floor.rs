@@ -6,6 +6,8 @@
 
 use crate::base::error::Result;
 use crate::base::id::BackupId;
+use crate::base::planted;
+use crate::base::planted::Rule;
 use crate::base::time::Timestamp;
 use crate::codec::frame::ObjectKind;
 use crate::format::dataset::FloorRecord;
@@ -26,10 +28,14 @@ impl Dataset {
         let held = leases.values().filter(|seen| seen.record.dataset == self.id());
         let lowest_held = held.filter_map(|seen| seen.record.number).min();
         let numbers = self.all_numbers()?;
+        self.repository().store().settle()?;
         // A number that a writer may still commit must not fall below the floor.
         let highest = lowest_held.map_or(numbers.next(), |held| held.min(numbers.next()));
         let may_go = |n: &&BackupId| **n < highest && !numbers.is_below_floor(**n);
         let goes: BTreeSet<u64> = unneeded.iter().filter(may_go).map(|n| n.0).collect();
+        if !planted::keeps(Rule::KeepsNumbers) {
+            return self.free_numbers(&goes);
+        }
         if let Some(last) = goes.last() {
             // No two floors of one height: they could name different numbers.
             let floor = (last + 1).max(numbers.floor() + 1);
@@ -38,6 +44,18 @@ impl Dataset {
             }
         }
         self.sweep_below_floor()
+    }
+
+    /// What a test plants: numbers that anybody may take again.
+    fn free_numbers(&self, numbers: &BTreeSet<u64>) -> Result<u64> {
+        let store = self.repository().store();
+        let next = self.all_numbers()?.next();
+        let newest = (0..next.0).rev().take_while(|n| numbers.contains(n));
+        for n in newest.map(BackupId) {
+            store.delete(&layout::header(&self.id(), n)?)?;
+            store.delete(&layout::hidden(&self.id(), n)?)?;
+        }
+        Ok(numbers.len() as u64)
     }
 
     fn put_floor(
@@ -65,6 +83,8 @@ impl Dataset {
     fn sweep_below_floor(&self) -> Result<u64> {
         let numbers = self.all_numbers()?;
         let store = self.repository().store();
+        // The floor may be another prune's.
+        store.settle()?;
         let mut went = 0;
         for n in numbers.all_listed().filter(|n| numbers.is_below_floor(*n)) {
             if numbers.is_taken(n) {
@@ -109,7 +129,7 @@ impl Dataset {
     }
 
     /// Returns the heights of all floors that are there.
-    fn floors(&self) -> Result<Vec<u64>> {
+    pub(crate) fn floors(&self) -> Result<Vec<u64>> {
         let top = layout::dataset(&self.id())?;
         let mut floors = Vec::new();
         self.repository().store().backend().list(&top, &mut |listed| {

@@ -5,17 +5,16 @@
 //! chain has at most 65 streams, so memory does not grow with the dataset.
 
 use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
+use crate::base::limits::COMMIT_TRIES_MAX;
 use crate::base::path::EntryPath;
 use crate::format::backup;
 use crate::format::backup::BlobPlace;
 use crate::format::backup::Body;
 use crate::format::backup::RangeRef;
-use crate::format::entry::Content;
-use crate::format::entry::FileNode;
-use crate::format::entry::Run;
 use crate::format::entry::TrackedEntry;
 use crate::format::range;
 use crate::format::range::Change;
@@ -28,6 +27,7 @@ use crate::repository::lost::LostPlaces;
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// The state of a dataset at one backup.
@@ -40,6 +40,26 @@ pub struct Snapshot {
 }
 
 impl Dataset {
+    /// Returns the newest backup with its chain. No lease pins it yet, so a prune may take it
+    /// away while it is looked at, once it was forgotten: then another one is the newest.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::snapshot`].
+    pub fn newest_snapshot(&self) -> Result<Option<Snapshot>> {
+        let look = || {
+            let numbers = self.newest_numbers()?;
+            let newest = self.newest(&numbers)?.map(Arc::new);
+            newest.map(|newest| self.snapshot(&numbers, newest)).transpose()
+        };
+        for _ in 1..COMMIT_TRIES_MAX {
+            match look() {
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                found => return found,
+            }
+        }
+        look()
+    }
+
     /// Returns the snapshot of a backup: its header and those of its chain.
     ///
     /// # Errors
@@ -97,12 +117,16 @@ impl Snapshot {
 
     /// Streams the entries from `first` on, in order; ranges that end before it are not read.
     pub fn entries_from(&self, first: &EntryPath) -> Entries {
-        let streams = self
-            .chain
-            .iter()
-            .map(|backup| RowStream::new(self.repository().clone(), &backup.header.body, first))
-            .collect();
-        Entries { merge: Merge::new(streams), first: first.clone() }
+        self.entries_of(0..self.chain.len(), first)
+    }
+
+    /// Streams the entries that some links of the chain make by themselves, from `first` on.
+    ///
+    /// # Panics
+    /// When the chain has no such links.
+    pub fn entries_of(&self, links: Range<usize>, first: &EntryPath) -> Entries {
+        let streams = self.chain[links].iter().map(|backup| self.repository().rows(backup, first));
+        Entries { merge: Merge::new(streams.collect()), first: first.clone() }
     }
 
     /// Returns one entry, or None when the snapshot has no such path.
@@ -139,36 +163,14 @@ impl Snapshot {
 
     /// Streams the rows of this backup's own manifest, or of its full index.
     pub fn own_rows(&self) -> RowStream {
-        let body = &self.backup.header.body;
-        RowStream::new(self.repository().clone(), body, &EntryPath::root())
+        self.repository().rows(&self.backup, &EntryPath::root())
     }
 }
 
 impl Repository {
-    /// Returns all runs of a file's data, reading its lists of runs if it has such.
-    ///
-    /// # Errors
-    /// Those of reading blocks; `Corrupt` when the runs do not add up to the file.
-    pub fn runs_of(&self, file: &FileNode) -> Result<Vec<Run>> {
-        let runs = match &file.content {
-            Content::Runs(runs) => runs.clone(),
-            Content::Listed(lists) => {
-                let mut runs = Vec::new();
-                for list in lists {
-                    for place in list.first..list.first.saturating_add(list.count) {
-                        let blob = self.read_blob(&list.block, place)?;
-                        runs.append(&mut range::decode_run_list(&blob)?);
-                    }
-                }
-                runs
-            }
-        };
-        let total = runs.iter().try_fold(0_u64, |sum, run| sum.checked_add(run.bytes));
-        if total != Some(file.data_bytes()) {
-            return Err(Error::corrupt("the runs of a file do not add up to its length")
-                .at(Origin::Repository));
-        }
-        Ok(runs)
+    /// Streams the rows of one backup's own manifest, or of its full index, from `first` on.
+    pub fn rows(&self, backup: &Backup, first: &EntryPath) -> RowStream {
+        RowStream::new(self.clone(), &backup.header.body, first)
     }
 }
 
@@ -181,68 +183,16 @@ impl Repository {
         rows.lost = Some(Arc::clone(lost));
         rows
     }
-
-    /// Shows every blob of metadata that a body names: lists, ranges, companions.
-    ///
-    /// # Errors
-    /// Those of reading lists, and of `visit`.
-    pub fn visit_metadata(
-        &self,
-        body: &Body,
-        lost: &LostPlaces,
-        visit: &mut dyn FnMut(&BlobPlace) -> Result<()>,
-    ) -> Result<()> {
-        let ranges = |ranges: &[RangeRef], visit: &mut dyn FnMut(&BlobPlace) -> Result<()>| {
-            ranges.iter().try_for_each(|range| {
-                visit(&range.range)?;
-                visit(&range.companion)
-            })
-        };
-        match body {
-            Body::Inline(_) => Ok(()),
-            Body::Ranges(named) => ranges(named, visit),
-            Body::Lists(lists) => lists.iter().try_for_each(|list| {
-                if lost.contains(&list.block, list.place) {
-                    return Ok(());
-                }
-                visit(list)?;
-                let blob = self.read_blob(&list.block, list.place)?;
-                ranges(&backup::decode_range_list(&blob)?, visit)
-            }),
-        }
-    }
-
-    /// Shows every run that a file needs: its own, its lists of runs, and the runs they name.
-    ///
-    /// # Errors
-    /// Those of reading lists, and of `visit`.
-    pub fn visit_runs(
-        &self,
-        file: &FileNode,
-        lost: &LostPlaces,
-        visit: &mut dyn FnMut(&Run) -> Result<()>,
-    ) -> Result<()> {
-        let lists = match &file.content {
-            Content::Runs(runs) => return runs.iter().try_for_each(visit),
-            Content::Listed(lists) => lists,
-        };
-        for list in lists {
-            visit(list)?;
-            for place in list.first..list.first.saturating_add(list.count) {
-                if !lost.contains(&list.block, place) {
-                    let blob = self.read_blob(&list.block, place)?;
-                    range::decode_run_list(&blob)?.iter().try_for_each(&mut *visit)?;
-                }
-            }
-        }
-        Ok(())
-    }
 }
 
-/// Streams the rows of one backup, range by range.
+/// Says which rows are wanted.
+pub type Wanted = Arc<dyn Fn(&RangeRow) -> bool + Send + Sync>;
+
+/// Streams the rows of one backup, range by range. It ends with the first error.
 pub struct RowStream {
     repository: Repository,
     first: EntryPath,
+    wanted: Option<Wanted>,
     inline: VecDeque<(Vec<u8>, Vec<u8>)>,
     lists: VecDeque<BlobPlace>,
     ranges: VecDeque<RangeRef>,
@@ -257,6 +207,7 @@ impl RowStream {
         let mut stream = RowStream {
             repository,
             first: first.clone(),
+            wanted: None,
             inline: VecDeque::new(),
             lists: VecDeque::new(),
             ranges: VecDeque::new(),
@@ -272,10 +223,35 @@ impl RowStream {
         stream
     }
 
+    /// Leaves out the rows that are not wanted. They are dropped as soon as they are decoded, so
+    /// that very many streams can be merged that yield little.
+    pub fn only(mut self, wanted: Wanted) -> Self {
+        self.wanted = Some(wanted);
+        self
+    }
+
+    /// Goes on at `first`, if the stream is not beyond it; ranges that end before it are not
+    /// read.
+    pub fn skip_to(&mut self, first: &EntryPath) {
+        if *first > self.first {
+            self.first = first.clone();
+            let before = self.ranges.partition_point(|range| range.first <= self.first);
+            self.ranges.drain(..before.saturating_sub(1));
+        }
+    }
+
     /// Queues the ranges that reach to `first` or beyond.
     fn add_ranges(&mut self, ranges: &[RangeRef]) {
         let skip = ranges.partition_point(|range| range.first <= self.first).saturating_sub(1);
         self.ranges = ranges[skip..].iter().cloned().collect();
+    }
+
+    /// After an error nothing comes any more: what follows would seem to be all there is.
+    fn end(&mut self) {
+        self.inline.clear();
+        self.lists.clear();
+        self.ranges.clear();
+        self.rows = Vec::new().into_iter();
     }
 
     fn next_range(&mut self) -> Result<Option<Vec<RangeRow>>> {
@@ -312,11 +288,19 @@ impl RowStream {
         if fits { Ok(rows) } else { Err(Error::corrupt("a list names another range")) }
     }
 
+    fn wanted_of(&self, mut rows: Vec<RangeRow>) -> Vec<RangeRow> {
+        if let Some(wanted) = &self.wanted {
+            rows.retain(|row| wanted(row));
+            rows.shrink_to_fit();
+        }
+        rows
+    }
+
     fn next_row(&mut self) -> Result<Option<RangeRow>> {
         loop {
             let Some(row) = self.rows.next() else {
                 match self.next_range().map_err(|e| e.at(Origin::Repository))? {
-                    Some(rows) => self.rows = rows.into_iter(),
+                    Some(rows) => self.rows = self.wanted_of(rows).into_iter(),
                     None => return Ok(None),
                 }
                 continue;
@@ -335,7 +319,11 @@ impl RowStream {
 impl Iterator for RowStream {
     type Item = Result<RangeRow>;
     fn next(&mut self) -> Option<Self::Item> {
-        self.next_row().transpose()
+        let row = self.next_row();
+        if row.is_err() {
+            self.end();
+        }
+        row.transpose()
     }
 }
 
@@ -365,8 +353,9 @@ impl PartialEq for Head {
 
 impl Eq for Head {}
 
-/// Merges the streams of a chain.
-struct Merge {
+/// Merges the rows of several backups by path. It ends with the first error: without the
+/// stream that failed, rows that it replaced would come to light.
+pub struct Merge {
     streams: Vec<RowStream>,
     heads: BinaryHeap<Head>,
     /// Streams whose next row is not in the heap yet.
@@ -374,18 +363,32 @@ struct Merge {
 }
 
 impl Merge {
-    fn new(streams: Vec<RowStream>) -> Self {
+    /// Merges streams, the oldest first.
+    pub fn new(streams: Vec<RowStream>) -> Self {
         let starved = (0..streams.len()).collect();
         Merge { streams, heads: BinaryHeap::new(), starved }
     }
 
-    /// Returns the newest row of the next path.
-    fn next_row(&mut self) -> Result<Option<RangeRow>> {
+    fn feed(&mut self) -> Result<()> {
         while let Some(stream) = self.starved.pop() {
-            if let Some(row) = self.streams[stream].next_row()? {
-                self.heads.push(Head { row, stream });
+            match self.streams[stream].next() {
+                Some(Ok(row)) => self.heads.push(Head { row, stream }),
+                Some(Err(e)) => {
+                    *self = Merge::new(Vec::new());
+                    return Err(e);
+                }
+                None => {}
             }
         }
+        Ok(())
+    }
+
+    /// Returns the newest row of the next path.
+    ///
+    /// # Errors
+    /// Those of reading the ranges.
+    pub fn next_row(&mut self) -> Result<Option<RangeRow>> {
+        self.feed()?;
         let Some(newest) = self.heads.pop() else { return Ok(None) };
         self.starved.push(newest.stream);
         while let Some(head) = self.heads.peek()
@@ -395,15 +398,51 @@ impl Merge {
         }
         Ok(Some(newest.row))
     }
+
+    /// Returns all rows of the next path, each with the position of its stream, the oldest
+    /// first; none at the end.
+    ///
+    /// # Errors
+    /// Those of reading the ranges.
+    pub fn next_rows(&mut self) -> Result<Vec<(usize, RangeRow)>> {
+        self.feed()?;
+        let mut rows: Vec<(usize, RangeRow)> = Vec::new();
+        while let Some(head) = self.heads.peek()
+            && rows.first().is_none_or(|(_, first)| first.path() == head.row.path())
+        {
+            rows.extend(self.heads.pop().map(|head| (head.stream, head.row)));
+        }
+        self.starved.extend(rows.iter().map(|(stream, _)| stream));
+        rows.reverse();
+        Ok(rows)
+    }
+
+    fn skip_to(&mut self, first: &EntryPath) {
+        self.streams.iter_mut().for_each(|stream| stream.skip_to(first));
+        while let Some(head) = self.heads.peek()
+            && head.row.path() < first
+        {
+            self.starved.extend(self.heads.pop().map(|head| head.stream));
+        }
+    }
 }
 
-/// Streams the entries of a snapshot in order.
+/// Streams the entries of a snapshot in order. It ends with the first error.
 pub struct Entries {
     merge: Merge,
     first: EntryPath,
 }
 
 impl Entries {
+    /// Goes on at `first`, if the stream is not beyond it; ranges that end before it are not
+    /// read.
+    pub fn skip_to(&mut self, first: &EntryPath) {
+        if *first > self.first {
+            self.first = first.clone();
+            self.merge.skip_to(first);
+        }
+    }
+
     fn next_entry(&mut self) -> Result<Option<TrackedEntry>> {
         while let Some(row) = self.merge.next_row()? {
             match row {

@@ -13,7 +13,9 @@ use crate::base::id::BlockId;
 use crate::base::id::IndexId;
 use crate::base::id::LeaseId;
 use crate::base::id::PackId;
+use crate::base::limits::BLOCK_COPIES_MAX;
 use crate::base::limits::INDEX_BYTES_MAX;
+use crate::base::limits::INDEX_EXPANSION_MAX;
 use crate::base::mapped::Mapped;
 use crate::base::sys;
 use crate::codec::frame::ObjectKind;
@@ -25,8 +27,8 @@ use crate::repository::cache::Cache;
 use crate::repository::layout;
 use crate::repository::store::Store;
 use std::collections::BTreeMap;
-use std::collections::HashSet;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 
@@ -63,6 +65,8 @@ pub struct PackIndex {
     pending: RwLock<BTreeMap<PackId, Arc<Segment>>>,
     /// Objects that cannot be read, by the beginning of their ids.
     damaged: RwLock<Vec<String>>,
+    /// Whether all objects were loaded past the cache.
+    was_loaded_anew: Mutex<bool>,
 }
 
 impl PackIndex {
@@ -78,8 +82,8 @@ impl PackIndex {
     /// Those of the backend.
     pub fn refresh(&self, store: &Store, cache: &Cache) -> Result<()> {
         let names = store.names_below(&layout::folder("index")?)?;
-        let ids: HashSet<IndexId> =
-            names.iter().filter_map(|key| key.name().parse().ok()).collect();
+        // In the order of the listing, so that runs over equal listings make equal calls.
+        let ids: Vec<IndexId> = names.iter().filter_map(|key| key.name().parse().ok()).collect();
         let loaded = self.loaded();
         let mut segments = BTreeMap::new();
         let mut damaged = Vec::new();
@@ -103,12 +107,38 @@ impl PackIndex {
         }
         *self.damaged.write().unwrap_or_else(PoisonError::into_inner) = damaged;
         for stale in cache.list("index") {
-            let is_known = stale.parse().is_ok_and(|id: IndexId| ids.contains(&id));
+            let is_known = stale.parse().is_ok_and(|id: IndexId| segments.contains_key(&id));
             if !is_known && !stale.ends_with(".tmp") {
                 cache.remove(&format!("index/{stale}"));
             }
         }
         *self.segments.write().unwrap_or_else(PoisonError::into_inner) = Some(segments);
+        Ok(())
+    }
+
+    /// Looks again when what the index says was not found: a kept file may lie, so the first time
+    /// all objects are loaded past the cache, and later only those that came since.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn look_again(&self, store: &Store, cache: &Cache) -> Result<()> {
+        let mut was_loaded = self.was_loaded_anew.lock().unwrap_or_else(PoisonError::into_inner);
+        if *was_loaded {
+            return self.refresh(store, cache);
+        }
+        let names = store.names_below(&layout::folder("index")?)?;
+        let ids: Vec<IndexId> = names.iter().filter_map(|key| key.name().parse().ok()).collect();
+        let (_, unread) = self.load_anew(store, cache, &ids);
+        let mut damaged = Vec::new();
+        for (id, error) in unread {
+            match error.kind() {
+                ErrorKind::Corrupt => damaged.push(id.short()),
+                ErrorKind::NotFound => {}
+                _ => return Err(error),
+            }
+        }
+        *self.damaged.write().unwrap_or_else(PoisonError::into_inner) = damaged;
+        *was_loaded = true;
         Ok(())
     }
 
@@ -171,6 +201,9 @@ impl PackIndex {
                     found.iter().any(|l| l.pack.pack == pack.pack && l.row.offset == row.offset);
                 if !is_known {
                     found.push(Location { pack, row });
+                }
+                if found.len() == BLOCK_COPIES_MAX {
+                    return found;
                 }
             }
         }
@@ -295,6 +328,16 @@ impl IndexView {
         found.next()
     }
 
+    /// Returns the number of the first row of a block, and that row.
+    pub fn first_row(&self, block: &BlockId) -> Option<(usize, BlockRow)> {
+        let mut found =
+            self.segments.iter().zip(&self.starts).filter_map(|((_, segment), start)| {
+                let position = segment.position(block)?;
+                Some((start + position, segment.row(position)?.1))
+            });
+        found.next()
+    }
+
     /// Returns all copies of a block; one that several objects name comes once.
     pub fn copies(&self, block: &BlockId) -> Vec<Location> {
         let mut found: Vec<Location> = Vec::new();
@@ -352,7 +395,8 @@ fn fetch(id: &IndexId, store: &Store, cache: Option<&Cache>) -> Result<(Segment,
         .backend()
         .get(&key, INDEX_BYTES_MAX)
         .map_err(|e| e.context(format!("cannot read pack index {key}")).at(Origin::Repository))?;
-    let opened = store.sealer().open(ObjectKind::PackIndex, key.as_str(), &bytes, INDEX_BYTES_MAX);
+    let plain_max = INDEX_BYTES_MAX.min(bytes.len().saturating_mul(INDEX_EXPANSION_MAX));
+    let opened = store.sealer().open(ObjectKind::PackIndex, key.as_str(), &bytes, plain_max);
     let plain = opened.map_err(|e| e.at(Origin::Repository))?;
     let segment = keep(id, plain, cache)
         .map_err(|e| e.context(format!("pack index {key}")).at(Origin::Repository))?;

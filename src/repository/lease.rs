@@ -23,12 +23,15 @@ use crate::base::id::DatasetId;
 use crate::base::id::LeaseId;
 use crate::base::limits::BEAT_SECONDS;
 use crate::base::limits::FRESH_SECONDS;
+use crate::base::planted;
+use crate::base::planted::Rule;
 use crate::base::sys;
 use crate::base::sys::ProcessIdentity;
 use crate::base::time::Timestamp;
 use crate::codec::frame::ObjectKind;
 use crate::format::lease::BeatRecord;
 use crate::format::lease::LeaseRecord;
+use crate::format::lease::MarkRecord;
 use crate::repository::layout;
 use crate::repository::store::Store;
 use std::collections::HashMap;
@@ -71,7 +74,7 @@ impl Lease {
             lease: LeaseId::new(sys::random()?),
             dataset,
             number,
-            parent,
+            parent: parent.filter(|_| planted::keeps(Rule::PinsParents)),
             process: ProcessIdentity::current(),
             taken: now,
             purpose: purpose.to_owned(),
@@ -161,6 +164,18 @@ pub struct SeenLease {
 }
 
 impl SeenLease {
+    /// Returns what the marks on it say; they are read when there are any.
+    ///
+    /// # Errors
+    /// Those of [`standing`].
+    pub fn standing(&self, store: &Store) -> Result<Standing> {
+        if self.marks.is_empty() {
+            Ok(Standing::Stands)
+        } else {
+            standing(store, &self.record.lease)
+        }
+    }
+
     /// Says whether its holder is certainly gone.
     pub fn is_certainly_dead(&self) -> bool {
         self.record.process.is_certainly_dead()
@@ -279,4 +294,29 @@ pub fn marks_on(store: &Store, lease: &LeaseId) -> Result<Vec<String>> {
     let names = store.names_below(&layout::lease_folder(lease)?)?;
     let marks = names.iter().filter_map(|key| key.name().strip_prefix(&prefix));
     Ok(marks.filter(|mark| !mark.starts_with("beat-")).map(str::to_owned).collect())
+}
+
+/// Returns what is said of a lease's header by the marks on it (class B). Marks are read, not
+/// believed by their names: whoever could put one without the key could hide a backup.
+///
+/// # Errors
+/// Those of the backend; `Corrupt` for a mark that is none of this lease.
+pub fn standing(store: &Store, lease: &LeaseId) -> Result<Standing> {
+    let marks = marks_on(store, lease)?;
+    for mark in &marks {
+        let asks = mark.starts_with(MARK_ASKED);
+        let kind = if asks { ObjectKind::Revoke } else { ObjectKind::Verdict };
+        let key = layout::mark(lease, mark)?;
+        let belongs_here = match store.get::<MarkRecord>(kind, &key) {
+            Ok(record) => record.lease == *lease,
+            // A prune took it away since the listing, and the header before it.
+            Err(e) if e.kind() == ErrorKind::NotFound => true,
+            Err(e) => return Err(e),
+        };
+        if !belongs_here {
+            let message = format!("the mark {key} belongs elsewhere");
+            return Err(Error::corrupt(message).at(Origin::Repository));
+        }
+    }
+    Ok(Standing::of(&marks))
 }

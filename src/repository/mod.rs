@@ -6,6 +6,7 @@
 
 pub mod blocks;
 pub mod cache;
+pub mod catalog;
 pub mod datasets;
 pub mod doom;
 pub mod fence;
@@ -26,7 +27,9 @@ pub mod remarks;
 pub mod rename;
 pub mod rescue;
 pub mod roots;
+pub mod runs;
 pub mod saved;
+pub(crate) mod seen;
 pub mod shown;
 pub mod stock;
 pub mod store;

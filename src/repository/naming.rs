@@ -84,6 +84,7 @@ impl Repository {
     fn next_revision(&self, name: &DatasetName) -> Result<u64> {
         let keys = self.store().names_below(&self.name_folder(name)?)?;
         let highest = keys.iter().filter_map(|key| layout::plain_number(key.name())).max();
-        Ok(highest.map_or(0, |highest| highest + 1))
+        let next = highest.map_or(Some(0), |highest| highest.checked_add(1));
+        next.ok_or_else(|| Error::corrupt(format!("the name {name} has no revision left")))
     }
 }

@@ -4,15 +4,16 @@ use crate::base::id::BackupId;
 use crate::base::id::LeaseId;
 use crate::base::limits::NUMBERS_PER_FOLDER;
 use crate::format::dataset::FloorRecord;
+use crate::repository::seen::Told;
 use std::collections::BTreeMap;
 
 /// What is listed of one number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Slot {
     /// Header objects; in class B each with the lease that wrote it.
-    pub(super) headers: Vec<Option<LeaseId>>,
-    pub(super) is_hidden: bool,
-    pub(super) tags_revision: Option<u64>,
+    pub(super) headers: Vec<(Option<LeaseId>, Told)>,
+    pub(super) hidden: Option<Told>,
+    pub(super) tags: Option<(u64, Told)>,
 }
 
 /// The numbers of a dataset as listed in this run.
@@ -33,9 +34,15 @@ impl Numbers {
         !above.into_iter().eq(expected)
     }
 
-    /// Notes the first number of each gap, from the first folder that was listed.
-    pub(super) fn note_missing(&mut self, first_thousand: u64) {
-        let mut expected = self.floor().max(first_thousand * NUMBERS_PER_FOLDER);
+    /// Notes the first number of each gap, from the first folder that was listed. Returns None
+    /// when there are numbers that cannot be.
+    pub(super) fn note_missing(&mut self, first_thousand: u64) -> Option<()> {
+        // The one number that is never taken is the last: behind it there would be none.
+        let is_beyond = |(&n, slot): (&u64, &Slot)| n == u64::MAX && !slot.headers.is_empty();
+        if self.slots.iter().next_back().is_some_and(is_beyond) {
+            return None;
+        }
+        let mut expected = self.floor().max(first_thousand.checked_mul(NUMBERS_PER_FOLDER)?);
         for (&n, slot) in &self.slots {
             if n < expected || slot.headers.is_empty() {
                 continue;
@@ -45,6 +52,7 @@ impl Numbers {
             }
             expected = n + 1;
         }
+        Some(())
     }
 
     pub(super) fn slot(&mut self, n: BackupId) -> &mut Slot {
@@ -52,14 +60,14 @@ impl Numbers {
     }
 
     /// Goes through the numbers that hold a header or a void, in order.
-    pub fn iter(&self) -> impl Iterator<Item = BackupId> + '_ {
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = BackupId> + '_ {
         self.slots.iter().filter(|(_, slot)| !slot.headers.is_empty()).map(|(&n, _)| BackupId(n))
     }
 
     /// Returns the number after the highest that was ever taken.
     pub fn next(&self) -> BackupId {
         let floor = self.floor.as_ref().map_or(0, |floor| floor.floor);
-        BackupId(self.iter().last().map_or(0, |n| n.0 + 1).max(floor))
+        BackupId(self.iter().next_back().map_or(0, |n| n.0.saturating_add(1)).max(floor))
     }
 
     /// Says whether anything stands at a number.
@@ -80,12 +88,15 @@ impl Numbers {
 
     /// Goes through the leases whose headers stand at a number (class B).
     pub fn leases_at(&self, n: BackupId) -> impl Iterator<Item = LeaseId> + '_ {
-        self.slots.get(&n.0).into_iter().flat_map(|slot| slot.headers.iter().flatten().copied())
+        self.slots
+            .get(&n.0)
+            .into_iter()
+            .flat_map(|slot| slot.headers.iter().filter_map(|(lease, _)| *lease))
     }
 
     /// Returns the highest revision of the tags at a number.
     pub fn tags_revision(&self, n: BackupId) -> Option<u64> {
-        self.slots.get(&n.0).and_then(|slot| slot.tags_revision)
+        self.slots.get(&n.0).and_then(|slot| slot.tags.as_ref().map(|(revision, _)| *revision))
     }
 
     /// Goes through every number that anything is listed of, markers without a header too.
@@ -95,6 +106,6 @@ impl Numbers {
 
     /// Says whether a number is forgotten.
     pub fn is_hidden(&self, n: BackupId) -> bool {
-        self.slots.get(&n.0).is_some_and(|slot| slot.is_hidden)
+        self.slots.get(&n.0).is_some_and(|slot| slot.hidden.is_some())
     }
 }

@@ -311,6 +311,7 @@ impl Repository {
         }
         let (id, bytes) = key_file::seal(keys, &self.id(), password, cost, label, now)?;
         let key = layout::key_slot(&id)?;
+        self.store().settle()?;
         self.store().backend().put(&key, &bytes).map_err(|e| {
             e.context(format!("cannot write {} {key}", ObjectKind::Key.word()))
                 .at(Origin::Repository)
@@ -337,6 +338,8 @@ impl Repository {
             return Err(Error::invalid("the last password cannot be removed")
                 .hint("add another one first: `icecore key add`"));
         }
+        // The slots that stay must be there for good before this one goes.
+        self.store().settle()?;
         self.store().delete(&layout::key_slot(slot)?)?;
         Ok(**slot)
     }

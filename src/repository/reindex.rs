@@ -14,6 +14,8 @@ use crate::base::id::IndexId;
 use crate::base::id::LeaseId;
 use crate::base::id::PackId;
 use crate::base::limits::INDEX_ROWS_TARGET;
+use crate::base::planted;
+use crate::base::planted::Rule;
 use crate::format::pack::BlockRow;
 use crate::format::pack_index::IndexedPack;
 use crate::repository::Repository;
@@ -84,6 +86,9 @@ impl Repository {
                     wanted.remove(&at);
                 }
             }
+        }
+        if !planted::keeps(Rule::KeepsRows) {
+            wanted.pop_first();
         }
         Ok(wanted.into_values().collect())
     }

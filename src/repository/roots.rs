@@ -106,8 +106,7 @@ impl Repository {
     pub fn roots(&self, observer: &Observer<'_>) -> Result<Roots> {
         let mut forgotten: HashMap<DatasetId, BTreeSet<u64>> = HashMap::new();
         for dataset in self.all_datasets()? {
-            let numbers = dataset.all_numbers()?;
-            let hidden = numbers.all_listed().filter(|n| numbers.is_hidden(*n)).map(|n| n.0);
+            let hidden = dataset.forgotten_numbers()?;
             forgotten.entry(dataset.id()).or_default().extend(hidden);
         }
         let leases = lease::list(self.store())?;

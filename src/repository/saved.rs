@@ -24,6 +24,7 @@ use std::fs::File;
 use std::io::BufReader;
 use std::io::BufWriter;
 use std::io::Read;
+use std::io::Seek;
 use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
@@ -116,7 +117,13 @@ impl SavedWriter {
     /// # Errors
     /// When the cache could not be written.
     pub fn read_back(&self) -> Result<SavedReader> {
-        let opened = self.file.as_ref().and_then(|_| SavedReader::open_file(&self.path, None));
+        // By the handle: somebody may have cleared the cache meanwhile.
+        let file = self.file.as_ref().and_then(|writer| {
+            let mut file = writer.get_ref().try_clone().ok()?;
+            file.rewind().ok()?;
+            Some(file)
+        });
+        let opened = file.and_then(|file| SavedReader::of(file, None));
         opened.ok_or_else(|| {
             Error::new(ErrorKind::Io, "cannot write the local cache, which a full index needs")
                 .hint("`--cache-dir DIR` names a folder on a disk with room")
@@ -197,7 +204,10 @@ impl SavedReader {
     }
 
     fn open_file(path: &Path, digest: Option<&Digest>) -> Option<Self> {
-        let file = File::open(path).ok()?;
+        SavedReader::of(File::open(path).ok()?, digest)
+    }
+
+    fn of(file: File, digest: Option<&Digest>) -> Option<Self> {
         let mut file = BufReader::with_capacity(1 << 16, file);
         let mut bytes = [0; 8 + 32 + 12];
         file.read_exact(&mut bytes).ok()?;

@@ -1,6 +1,7 @@
 //! What can be shown of datasets and backups beside what is missing or damaged: enough to look
 //! and to restore, never to decide what goes or what is next.
 
+use crate::backend::ObjectInfo;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
@@ -10,6 +11,8 @@ use crate::repository::Repository;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
 use crate::repository::layout;
+use crate::repository::seen;
+use crate::repository::seen::Told;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -30,27 +33,27 @@ impl Repository {
     /// # Errors
     /// Those of the backend.
     pub fn shown_datasets(&self) -> Result<Shown<Dataset>> {
-        let mut newest: BTreeMap<String, (u64, _)> = BTreeMap::new();
-        for key in self.store().names_below(&layout::folder("names")?)? {
-            let Some(revision) = layout::plain_number(key.name()) else { continue };
-            let folder = key.folder().as_str().to_owned();
-            let slot = newest.entry(folder).or_insert((revision, key.clone()));
-            if revision > slot.0 {
-                *slot = (revision, key);
+        let mut newest: BTreeMap<String, (u64, ObjectInfo)> = BTreeMap::new();
+        for object in self.store().objects_below(&layout::folder("names")?)? {
+            let Some(revision) = layout::plain_number(object.key.name()) else { continue };
+            let folder = object.key.folder().as_str().to_owned();
+            if newest.get(&folder).is_none_or(|(known, _)| *known < revision) {
+                newest.insert(folder, (revision, object));
             }
         }
         let (mut readable, mut problems) = (Vec::new(), Vec::new());
-        for (_, key) in newest.into_values() {
-            match self.store().get::<NameRecord>(ObjectKind::Name, &key) {
+        for (_, object) in newest.into_values() {
+            let told = Told::of(&object);
+            match seen::record::<NameRecord>(self, ObjectKind::Name, &object.key, &told) {
                 Ok(NameRecord { name, dataset: Some(id), .. }) => {
-                    readable.push(Dataset { repository: self.clone(), id, name });
+                    readable.push(Dataset::named(self, id, name));
                 }
                 Ok(NameRecord { dataset: None, .. }) => {}
                 Err(e) if e.kind() == ErrorKind::Corrupt => problems.push(e.hint(REPAIR_HINT)),
                 Err(e) => return Err(e),
             }
         }
-        readable.sort_by(|a, b| a.name.cmp(&b.name));
+        readable.sort_by(|a, b| a.name().cmp(b.name()));
         Ok(Shown { readable, problems })
     }
 }

@@ -1,6 +1,7 @@
 //! Records on a backend: sealed on the way down, opened on the way up.
 
 use crate::backend::Backend;
+use crate::backend::ObjectInfo;
 use crate::backend::key::FolderKey;
 use crate::backend::key::ObjectKey;
 use crate::backend::list_all;
@@ -150,13 +151,32 @@ impl Store {
     /// # Errors
     /// Those of the backend.
     pub fn names_below(&self, folder: &FolderKey) -> Result<Vec<ObjectKey>> {
-        let mut keys = Vec::new();
+        Ok(self.objects_below(folder)?.into_iter().map(|object| object.key).collect())
+    }
+
+    /// Returns what a listing shows of all objects below a folder, at any depth.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn objects_below(&self, folder: &FolderKey) -> Result<Vec<ObjectInfo>> {
+        let mut objects = Vec::new();
         list_all(self.backend(), folder, &mut |object| {
-            keys.push(object.key);
+            objects.push(object);
             Ok(())
         })
         .map_err(|e| e.context(format!("cannot list {folder}")).at(Origin::Repository))?;
-        Ok(keys)
+        Ok(objects)
+    }
+
+    /// Makes durable all that was shown of the repository, before anything leans on it for good.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn settle(&self) -> Result<()> {
+        let settled = self.backend.settle();
+        settled.map_err(|e| {
+            e.context("cannot make durable what is in the repository").at(Origin::Repository)
+        })
     }
 
     /// Deletes an object.

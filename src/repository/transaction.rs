@@ -16,6 +16,8 @@ use crate::base::id::BlockId;
 use crate::base::id::IndexId;
 use crate::base::id::LeaseId;
 use crate::base::id::PackId;
+use crate::base::planted;
+use crate::base::planted::Rule;
 use crate::base::time::Timestamp;
 use crate::codec::frame::ObjectKind;
 use crate::format::backup;
@@ -25,12 +27,11 @@ use crate::repository::Repository;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
 use crate::repository::doom::Tombstones;
+use crate::repository::fence::Observer;
 use crate::repository::history::Snapshot;
 use crate::repository::layout;
 use crate::repository::lease;
 use crate::repository::lease::Lease;
-use crate::repository::lease::SeenLease;
-use crate::repository::lease::Standing;
 use crate::repository::names::NameIndex;
 use crate::repository::names::NamePlace;
 use std::collections::HashMap;
@@ -56,7 +57,7 @@ pub struct Transaction {
     number: BackupId,
     parent: Option<Snapshot>,
     lean_on: LeanOn,
-    doomed: HashSet<PackId>,
+    doomed: OnceLock<HashSet<PackId>>,
     names: NameIndex,
     /// First local number of this run: blocks from here up are this run's own.
     own_from: OnceLock<u32>,
@@ -91,7 +92,7 @@ impl Transaction {
         Transaction::begin_on(dataset, now, LeanOn::Parent)
     }
 
-    /// Like [`Transaction::begin`], maybe without a parent, when that cannot be read.
+    /// Like [`Transaction::begin`], maybe without a parent.
     ///
     /// # Errors
     /// Those of [`Transaction::begin`].
@@ -99,57 +100,70 @@ impl Transaction {
         let store = dataset.repository().store();
         loop {
             let numbers = dataset.newest_numbers()?;
+            // What is remembered must not be taken back by a power cut.
+            store.settle()?;
             remember_highest(dataset, numbers.next())?;
-            let parent = match lean_on {
-                LeanOn::Parent => dataset.newest_readable(&numbers)?.map(Arc::new),
-                LeanOn::Nothing => None,
-            };
+            let newest = || dataset.newest_readable(&numbers);
+            let parent = if lean_on == LeanOn::Parent { newest()?.map(Arc::new) } else { None };
             let parent_number = parent.as_ref().map(|parent| parent.header.number);
             let number = numbers.next();
             let purpose = format!("backup of {}", dataset.name());
             let lease =
                 Lease::take(store, dataset.id(), Some(number), parent_number, &purpose, now)?;
-            if let Err(e) = refuse_busy(dataset, &lease) {
+            if let Err(e) = refuse_busy(dataset, &lease, now) {
                 lease.give_back();
                 return Err(e);
             }
             let again = dataset.newest_numbers()?;
             let parent_stands = match parent_number {
                 None => true,
+                Some(_) if !planted::keeps(Rule::LooksAgain) => true,
                 Some(n) => dataset.backup(&again, n)?.is_some(),
             };
-            if !parent_stands || again.is_taken(number) {
+            let is_taken = again.is_taken(number) || number.0 < again.floor();
+            if !parent_stands || is_taken {
                 lease.give_back();
                 continue;
             }
             let parent = parent.map(|parent| dataset.snapshot(&again, parent)).transpose();
-            let opened = parent.and_then(|parent| {
-                Ok((
-                    parent,
-                    Tombstones::list(store)?.packs(),
-                    NameIndex::open(dataset.repository().cache())?,
-                ))
-            });
-            let (parent, doomed, names) = match opened {
+            let opened = parent
+                .and_then(|parent| Ok((parent, NameIndex::open(dataset.repository().cache())?)));
+            let (parent, names) = match opened {
                 Ok(opened) => opened,
                 Err(e) => {
                     lease.give_back();
                     return Err(e);
                 }
             };
-            return Ok(Transaction {
+            let transaction = Transaction {
                 dataset: dataset.clone(),
                 lease,
                 number,
                 parent,
                 lean_on,
-                doomed,
+                doomed: OnceLock::new(),
                 names,
                 own_from: OnceLock::new(),
                 catching_up: Mutex::new(()),
                 packs_there: Mutex::new(HashMap::new()),
-            });
+            };
+            if planted::keeps(Rule::TombstonesFirst)
+                && let Err(e) = transaction.doomed()
+            {
+                transaction.abandon();
+                return Err(e);
+            }
+            return Ok(transaction);
         }
+    }
+
+    /// Returns the packs that tombstones name, which are listed before it is asked what is there.
+    fn doomed(&self) -> Result<&HashSet<PackId>> {
+        if let Some(doomed) = self.doomed.get() {
+            return Ok(doomed);
+        }
+        let doomed = Tombstones::list(self.repository().store())?.packs();
+        Ok(self.doomed.get_or_init(|| doomed))
     }
 
     /// Returns the dataset.
@@ -276,7 +290,12 @@ impl Transaction {
         // count: nobody else would find them.
         for location in self.repository().index().find_named(block) {
             let pack = location.pack;
-            let holds = location.row.has_place(place) && !self.doomed.contains(&pack.pack);
+            if !planted::keeps(Rule::TombstonesFirst) {
+                self.pack_is_there(&pack.pack, pack.size)?;
+            }
+            let is_doomed =
+                self.doomed()?.contains(&pack.pack) && planted::keeps(Rule::ShunsTheDoomed);
+            let holds = location.row.has_place(place) && !is_doomed;
             if holds && self.pack_is_there(&pack.pack, pack.size)? {
                 return Ok(true);
             }
@@ -312,6 +331,12 @@ impl Transaction {
     pub fn commit(self, header: &Header) -> Result<Committed> {
         let sealed = self.seal(header)?;
         let store = self.repository().store().clone();
+        // Names, parent, indexes and packs that others have put, and may have died before syncing.
+        store.settle()?;
+        let lease = layout::lease(&self.lease.id())?;
+        if !planted::keeps(Rule::VoidsTheDead) && store.backend().stat(&lease)?.is_none() {
+            return Ok(Committed::Lost);
+        }
         let committed = if store.is_class_a() {
             let key = layout::header(&self.dataset.id(), self.number)?;
             store.put_new_bytes(ObjectKind::Backup, &key, &sealed)
@@ -352,7 +377,7 @@ impl Transaction {
             e.context(format!("cannot write backup header {key}")).at(Origin::Repository)
         })?;
         let lease = self.lease.id();
-        if !lease::marks_on(store, &lease)?.is_empty() {
+        if planted::keeps(Rule::RereadsMarks) && !lease::marks_on(store, &lease)?.is_empty() {
             return Ok(false);
         }
         // Whoever asks from here on finds the header; this tells readers that it stood before.
@@ -370,29 +395,30 @@ impl Transaction {
 }
 
 /// Refuses to begin while another writer is at work on the dataset.
-fn refuse_busy(dataset: &Dataset, own: &Lease) -> Result<()> {
+fn refuse_busy(dataset: &Dataset, own: &Lease, now: Timestamp) -> Result<()> {
     let store = dataset.repository().store();
-    let (seen, unreadable) = lease::list_readable(store)?;
-    if !store.is_class_a()
-        && let Some(lease) = unreadable.first()
-    {
-        let message = format!("lease {lease} cannot be read: somebody may be at work");
-        return Err(Error::corrupt(message)
-            .hint("`icecore repair` says what can be done about it")
-            .at(Origin::Repository));
-    }
+    // Where the commit decides, a lease that cannot be read stops nobody.
+    let readable = || lease::list_readable(store).map(|(seen, _)| seen);
+    let seen = if store.is_class_a() { readable()? } else { lease::list(store)? };
     let store_now = seen.get(&own.id()).and_then(|own| own.last_sign);
     let writers = seen.values().filter(|other| {
         other.record.lease != own.id()
             && other.record.dataset == dataset.id()
             && other.record.number.is_some()
     });
+    let observer = Observer { now, store_now, ended: &[] };
     let mut at_work = None;
     for other in writers {
         // Without an atomic create two could commit one number, so there anybody counts who is not
-        // over; of two who look at once both may go, never none.
-        let counts =
-            if store.is_class_a() { other.is_fresh(store_now) } else { !is_over(dataset, other)? };
+        // over; of two who look at once both may go, never none. One that is dead is ended first:
+        // it may live after all, and only a mark keeps its header from counting.
+        let counts = if store.is_class_a() {
+            other.is_fresh(store_now)
+        } else if planted::keeps(Rule::EndsRivals) {
+            !dataset.repository().end_lease(other, &observer)?
+        } else {
+            !other.is_certainly_dead() && !dataset.repository().is_over(other)?
+        };
         if counts {
             at_work = Some(other);
         }
@@ -409,26 +435,11 @@ fn refuse_busy(dataset: &Dataset, own: &Lease) -> Result<()> {
     Err(Error::new(ErrorKind::Busy, message).hint("wait until it is done, then try again"))
 }
 
-/// Class B: says whether a writer can no longer commit: it has, it was told so, or it is dead for
-/// certain.
-fn is_over(dataset: &Dataset, other: &SeenLease) -> Result<bool> {
-    if other.is_certainly_dead() || Standing::of(&other.marks) == Standing::Void {
-        return Ok(true);
-    }
-    let Some(number) = other.record.number else { return Ok(true) };
-    let key = layout::header_of_lease(&dataset.id(), number, &other.record.lease)?;
-    let there = dataset.repository().store().backend().stat(&key);
-    Ok(there.map_err(|e| e.at(Origin::Repository))?.is_some())
-}
-
 /// Keeps the highest number seen, and refuses a store that shows less than it has shown before.
 fn remember_highest(dataset: &Dataset, next: BackupId) -> Result<()> {
     let cache = dataset.repository().cache();
     let name = format!("seen/highest-{}", dataset.id());
-    let before = cache
-        .read(&name)
-        .and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)))
-        .unwrap_or(0);
+    let before = dataset.highest_seen();
     if next.0 < before {
         let message = format!(
             "{} had {before} backups when last seen from here, and shows {} now",
@@ -438,7 +449,7 @@ fn remember_highest(dataset: &Dataset, next: BackupId) -> Result<()> {
         return Err(Error::corrupt(message)
             .hint(
                 "if the repository was put back to an earlier state on purpose, throw the \
-                   local cache away: --no-cache, or delete its folder",
+                 local cache away: `icecore cache clear`",
             )
             .at(Origin::Repository));
     }

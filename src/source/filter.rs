@@ -9,6 +9,7 @@ use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::metadata::Kind;
 use crate::base::path::EntryPath;
+use crate::source::listed::Selection;
 use ignore::Match;
 use ignore::gitignore::Gitignore;
 use ignore::gitignore::GitignoreBuilder;
@@ -60,6 +61,7 @@ pub struct FilterOptions {
 pub struct Filter {
     options: FilterOptions,
     patterns: Gitignore,
+    only: Option<Arc<Selection>>,
 }
 
 impl Filter {
@@ -78,13 +80,22 @@ impl Filter {
         if let Some(name) = options.exclude_if_present.iter().find(|name| !is_name(name)) {
             return Err(Error::invalid(format!("{name:?} is no file name")));
         }
-        Ok(Filter { options: options.clone(), patterns })
+        Ok(Filter { options: options.clone(), patterns, only: None })
+    }
+
+    /// Leaves out what a list does not name, too.
+    pub fn only(mut self, selection: Arc<Selection>) -> Self {
+        self.only = Some(selection);
+        self
     }
 
     /// Says whether an entry is left out, given the rules of the folders it is in.
     pub fn excludes(&self, path: &EntryPath, kind: Kind, size: u64, rules: &FolderRules) -> bool {
         if path.is_root() {
             return false;
+        }
+        if self.only.as_ref().is_some_and(|only| !only.has(path)) {
+            return true;
         }
         let too_large = self.options.exclude_larger_than.is_some_and(|most| size > most);
         if kind == Kind::File && too_large {
@@ -111,6 +122,42 @@ impl Filter {
     /// Says whether a file of this name marks its folder to be kept without its contents.
     pub fn is_marker(&self, name: &[u8]) -> bool {
         self.options.exclude_if_present.iter().any(|marker| marker.as_bytes() == name)
+    }
+}
+
+/// One pattern, written as those to exclude, that is looked for instead.
+///
+/// ```
+/// use icecore::base::path::EntryPath;
+/// use icecore::source::filter::Pattern;
+///
+/// let pattern = Pattern::new("2024/**/*.jpg").unwrap();
+/// let path = |text: &str| EntryPath::new(text.as_bytes()).unwrap();
+/// assert!(pattern.matches(&path("2024/may/b.jpg"), false));
+/// assert!(!pattern.matches(&path("2023/b.jpg"), false));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Pattern(Gitignore);
+
+impl Pattern {
+    /// Checks and compiles a pattern.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it is none, or one that takes back or says nothing.
+    pub fn new(text: &str) -> Result<Self> {
+        let mut builder = GitignoreBuilder::new("");
+        builder.add_line(None, text).map_err(|e| bad_pattern(text, &e))?;
+        let pattern = builder.build().map_err(|e| bad_pattern(text, &e))?;
+        if pattern.num_ignores() == 0 {
+            return Err(Error::invalid(format!("{text:?} matches nothing"))
+                .hint("a name that begins with ! or # is written \\! or \\#"));
+        }
+        Ok(Pattern(pattern))
+    }
+
+    /// Says whether it matches this very path; what a matching folder holds does not match.
+    pub fn matches(&self, path: &EntryPath, is_directory: bool) -> bool {
+        !path.is_root() && self.0.matched(as_path(path.as_bytes()), is_directory).is_ignore()
     }
 }
 
@@ -239,6 +286,25 @@ mod tests {
 
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("\"[z-a]\""), "{error}");
+    }
+
+    #[test]
+    fn a_pattern_to_look_for_matches_the_path_and_not_what_is_below() {
+        let matches = |pattern: &str, text: &[u8], is_directory| {
+            Pattern::new(pattern).unwrap().matches(&path(text), is_directory)
+        };
+        assert!(matches("b", b"a/b", false) && matches("b", b"b", true));
+        assert!(!matches("a", b"a/b", false));
+        assert!(matches("a/", b"a", true) && !matches("a/", b"a", false));
+        assert!(matches("/a", b"a", false) && !matches("/a", b"b/a", false));
+        assert!(matches("a/**", b"a/b/c", false));
+        assert!(matches("*.tmp", b"x/\xff.tmp", false));
+        assert!(!matches("*", b"", true));
+        assert!(matches("\\#x#", b"#x#", false));
+        for nothing in ["", "#x", "!x", "  "] {
+            let error = Pattern::new(nothing).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{nothing:?}");
+        }
     }
 
     #[test]

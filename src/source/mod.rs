@@ -16,6 +16,7 @@ use crate::base::metadata::Xattr;
 use crate::base::path::EntryPath;
 
 pub mod filter;
+pub mod listed;
 pub mod local;
 pub mod memory;
 pub mod stream;

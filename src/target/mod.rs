@@ -8,6 +8,7 @@ use crate::base::metadata::Kind;
 use crate::base::metadata::Metadata;
 use crate::base::path::EntryPath;
 
+pub mod file;
 pub mod local;
 pub mod memory;
 

@@ -60,7 +60,7 @@ const CONTRACT: &[(&str, Clause)] = &[
 ];
 
 /// Runs every clause on a fresh backend each.
-fn fulfils_the_contract(make: &dyn Fn() -> Shared) {
+pub(crate) fn fulfils_the_contract(make: &dyn Fn() -> Shared) {
     for (name, clause) in CONTRACT {
         let backend = make();
         let outcome = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| clause(&backend)));

@@ -60,6 +60,8 @@ fn encrypted_and_class_b_repositories_hold_the_same() {
         assert_eq!(world.content(1, "a.txt"), b"changed");
         assert_eq!(world.content(1, "sub/big.bin"), noise(3_000_000, 1));
         let leases = world.backend.objects().into_keys().filter(|k| k.as_str().contains("leases"));
+        // Class B keeps the word of each writer that it was acknowledged.
+        let leases = leases.filter(|key| !key.as_str().ends_with(".a"));
         assert_eq!(leases.count(), 0, "leases are given back");
     }
 }

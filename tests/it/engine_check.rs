@@ -186,9 +186,8 @@ fn every_kind_of_object_damaged_in_every_way_is_named() {
                 }
                 let finding = find(&findings, key.as_str())
                     .unwrap_or_else(|| panic!("{way:?} of {key} is not seen: {findings:?}"));
-                // A marker stands by its name, and nobody needs the header of what is forgotten.
-                let is_forgotten =
-                    key.as_str().ends_with(".hidden") || *key == world.header_key("photos", 2);
+                // Nobody needs the header of what is forgotten.
+                let is_forgotten = *key == world.header_key("photos", 2);
                 let expected = if is_forgotten { Severity::Garbage } else { Severity::Damage };
                 assert_eq!(finding.severity, expected, "{way:?} {finding:?}");
             }

@@ -100,7 +100,8 @@ fn what_is_forgotten_is_gone_from_everywhere_and_the_rest_stays_whole() {
         let summary = &list::datasets(&world.repository).unwrap()[0];
         assert_eq!((summary.backups, summary.latest), (2, Some(BackupId(3))));
         let dataset = world.repository.dataset(&world.name()).unwrap();
-        let resolve = |version| address::resolve(&dataset, &version).map(|it| it.0.header.number.0);
+        let resolve =
+            |version| address::resolve(&dataset, &version).map(|it| it.backup.header.number.0);
         assert_eq!(resolve(Version::Latest(0)).unwrap(), 3);
         assert_eq!(resolve(Version::Latest(1)).unwrap(), 1);
         assert_eq!(resolve(Version::At(world.clock.now())).unwrap(), 3);

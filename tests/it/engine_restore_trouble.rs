@@ -18,11 +18,14 @@ use icecore::base::id::BlockId;
 use icecore::base::id::LeaseId;
 use icecore::base::metadata::Kind;
 use icecore::base::path::EntryPath;
+use icecore::base::time::Timestamp;
 use icecore::codec::compress::Compressor;
+use icecore::codec::frame::ObjectKind;
 use icecore::engine::restore;
 use icecore::engine::restore::Bounds;
 use icecore::engine::restore::Overwrite;
 use icecore::engine::restore::RestoreOptions;
+use icecore::format::dataset::HiddenRecord;
 use icecore::format::pack::EncodedBlock;
 use icecore::format::pack::PackBuilder;
 use icecore::format::pack_index::IndexedPack;
@@ -308,7 +311,9 @@ fn a_backup_that_was_forgotten_is_not_restored() {
     let snapshot = world.snapshot(0);
     let dataset = snapshot.dataset().id();
     let folder = layout::thousand(&dataset, snapshot.number()).unwrap();
-    world.backend.insert_raw(&folder.object("0.hidden").unwrap(), Vec::new());
+    let record = HiddenRecord { number: 0, written: Timestamp::new(0, 0) };
+    let key = folder.object("0.hidden").unwrap();
+    world.repository.store().put(ObjectKind::Hidden, &key, &record).unwrap();
     let target = MemoryTarget::new();
 
     let error = restore::run(&snapshot, &target, &options(), &world.context()).unwrap_err();

@@ -3,11 +3,17 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests as well")]
 
 mod backend;
+mod cache;
 mod cli;
+mod concurrency;
+mod crash;
 mod end_to_end;
 mod engine_backup;
 mod engine_backup_trouble;
 mod engine_check;
+mod engine_diff;
+mod engine_export;
+mod engine_find;
 mod engine_forget;
 mod engine_prune;
 mod engine_rename;
@@ -16,7 +22,11 @@ mod engine_restore;
 mod engine_restore_over;
 mod engine_restore_trouble;
 mod engine_tag;
+mod history;
+mod hostile;
+mod kill;
 mod model;
 mod source;
+mod streams;
 mod support;
 mod target;

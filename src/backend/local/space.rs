@@ -4,19 +4,20 @@ use crate::backend::local::LocalBackend;
 use crate::backend::local::RESERVE;
 use crate::backend::local::TEMPORARY;
 use crate::backend::local::Taken;
+use crate::backend::local::disk::DiskKind;
 use crate::backend::local::failed;
 use crate::backend::local::sync_folder;
 use crate::base::error::Result;
 use crate::base::limits::MIB;
 use crate::base::sys;
+use crate::base::time::Timestamp;
 use std::io::ErrorKind as Io;
-use std::os::unix::fs::MetadataExt;
 
 /// Enough for the tombstone, void and floor objects of a prune, small beside any repository.
 const RESERVE_BYTES: usize = MIB;
 /// A temporary file this old, in seconds, has no writer any more; one that lives after all finds
 /// its file gone and fails.
-const LEFTOVER_SECONDS: i64 = 24 * 3600;
+const LEFTOVER_SECONDS: f64 = 24.0 * 3600.0;
 
 impl LocalBackend {
     /// Sets a little space aside, unless it is there already. A prune that finds the disk full
@@ -27,14 +28,14 @@ impl LocalBackend {
     /// Those of `put`.
     pub fn create_reserve(&self) -> Result<()> {
         let place = self.root.join(RESERVE);
-        if place.exists() {
+        if self.disk.look(&place).is_ok() {
             return Ok(());
         }
         // Random, as a file system may compress zeros to nothing.
         let mut bytes = vec![0; RESERVE_BYTES];
         sys::fill_random(&mut bytes)?;
         self.write_into(&place, &bytes, Taken::Replace)?;
-        sync_folder(&self.root)
+        sync_folder(&*self.disk, &self.root)
     }
 
     /// Gives the space up, and says whether there was any.
@@ -43,20 +44,20 @@ impl LocalBackend {
     /// As the file system says.
     pub fn give_up_reserve(&self) -> Result<bool> {
         let place = self.root.join(RESERVE);
-        match std::fs::remove_file(&place) {
-            Ok(()) => sync_folder(&self.root).map(|()| true),
+        match self.disk.remove(&place) {
+            Ok(()) => sync_folder(&*self.disk, &self.root).map(|()| true),
             Err(e) if e.kind() == Io::NotFound => Ok(false),
             Err(e) => Err(failed("remove", &place, e)),
         }
     }
 
     /// Returns the time by the file system's clock.
-    fn store_time(&self) -> Result<i64> {
+    fn store_time(&self) -> Result<Timestamp> {
         let path = self.write_temporary(b"")?;
-        let metadata = std::fs::metadata(&path);
+        let look = self.disk.look(&path);
         // A file that stays is garbage, where garbage may lie.
-        let _ = std::fs::remove_file(&path);
-        metadata.map(|m| m.mtime()).map_err(|e| failed("look at", &path, e))
+        let _ = self.disk.remove(&path);
+        look.map(|look| look.modified).map_err(|e| failed("look at", &path, e))
     }
 
     /// Removes temporary files that are over a day old by the file system's clock. Returns how
@@ -67,15 +68,14 @@ impl LocalBackend {
     pub(super) fn sweep_leftovers(&self) -> Result<u64> {
         let now = self.store_time()?;
         let folder = self.root.join(TEMPORARY);
-        let entries = std::fs::read_dir(&folder).map_err(|e| failed("list", &folder, e))?;
+        let names = self.disk.names(&folder).map_err(|e| failed("list", &folder, e))?;
         let mut freed = 0;
-        for entry in entries {
-            let path = entry.map_err(|e| failed("list", &folder, e))?.path();
+        for path in names.iter().map(|name| folder.join(name)) {
             // One that is gone or that cannot be looked at is left to its writer.
-            let Ok(metadata) = std::fs::symlink_metadata(&path) else { continue };
-            let is_old = metadata.mtime().saturating_add(LEFTOVER_SECONDS) < now;
-            if metadata.is_file() && is_old && std::fs::remove_file(&path).is_ok() {
-                freed += metadata.len();
+            let Ok(look) = self.disk.look(&path) else { continue };
+            let is_old = now.seconds_since(look.modified) > LEFTOVER_SECONDS;
+            if look.kind == DiskKind::File && is_old && self.disk.remove(&path).is_ok() {
+                freed += look.size;
             }
         }
         Ok(freed)

@@ -3,6 +3,7 @@
 use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::limits::CHUNK_BYTES_MAX;
+use crate::base::size;
 use crate::chunk::ChunkParameters;
 use crate::cli::exit::Exit;
 use crate::cli::session::Session;
@@ -31,7 +32,7 @@ pub(crate) struct InitArgs {
     encryption: Option<Choice>,
 
     /// Cut files into chunks of SIZE on average, a power of two from 4k to 1M [default: 8k]
-    #[arg(long, value_name = "SIZE", value_parser = text::parse_bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = size::parse_bytes)]
     chunk_size: Option<u64>,
 
     /// Compress at LEVEL, 1 to 19

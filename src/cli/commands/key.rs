@@ -115,6 +115,7 @@ fn add(repository: &Repository, new: &NewPasswordArgs, session: &Session) -> Res
         file: new.new_password_file.clone(),
         command: None,
         variable: NEW_PASSWORD_VARIABLE,
+        configured: None,
     };
     let password = match places.find()? {
         Some(password) => password,

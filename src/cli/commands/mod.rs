@@ -6,9 +6,15 @@ use crate::cli::session::Session;
 use clap::Subcommand;
 
 mod backup;
+mod bench;
+mod cache;
 mod cat;
 mod check;
 mod completions;
+mod config;
+mod diff;
+mod export;
+mod find;
 mod forget;
 mod init;
 mod key;
@@ -36,13 +42,26 @@ pub(crate) enum Command {
     Tag(tag::TagArgs),
     Rename(rename::RenameArgs),
     Forget(forget::ForgetArgs),
+    Find(find::FindArgs),
+    Diff(diff::DiffArgs),
+    Export(export::ExportArgs),
     Check(check::CheckArgs),
     Prune(prune::PruneArgs),
     Repair(repair::RepairArgs),
     Stats(stats::StatsArgs),
     Key(key::KeyArgs),
+    Cache(cache::CacheArgs),
+    Config(config::ConfigArgs),
+    Bench(bench::BenchArgs),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
+}
+
+impl Command {
+    /// Says whether the command is about repositories, and not about the program itself.
+    pub(crate) fn needs_config(&self) -> bool {
+        !matches!(self, Command::Completions(_) | Command::Man(_))
+    }
 }
 
 /// Runs a command.
@@ -58,11 +77,17 @@ pub(crate) fn run(command: &Command, session: &mut Session) -> Result<Exit> {
         Command::Tag(args) => tag::run(args, session),
         Command::Rename(args) => rename::run(args, session),
         Command::Forget(args) => forget::run(args, session),
+        Command::Find(args) => find::run(args, session),
+        Command::Diff(args) => diff::run(args, session),
+        Command::Export(args) => export::run(args, session),
         Command::Check(args) => check::run(args, session),
         Command::Prune(args) => prune::run(args, session),
         Command::Repair(args) => repair::run(args, session),
         Command::Stats(args) => stats::run(args, session),
         Command::Key(args) => key::run(args, session),
+        Command::Cache(args) => cache::run(args, session),
+        Command::Config(args) => config::run(args, session),
+        Command::Bench(args) => bench::run(args, session),
         Command::Completions(args) => completions::run(args, session),
         Command::Man(args) => man::run(args, session),
     }

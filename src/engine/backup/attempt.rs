@@ -104,11 +104,10 @@ impl<'a> Attempt<'a> {
         started: Timestamp,
         lean_on: LeanOn,
     ) -> Result<Self> {
-        let numbers = dataset.newest_numbers()?;
         let lost = dataset.repository().lost_places()?;
         let (parent, lean_on) = match lean_on {
             LeanOn::Nothing => (None, lean_on),
-            LeanOn::Parent => readable_parent(dataset, &numbers, &lost, context)?,
+            LeanOn::Parent => readable_parent(dataset, &lost, context)?,
         };
         Ok(Attempt {
             dataset,
@@ -305,6 +304,8 @@ impl<'a> Attempt<'a> {
         let numbers = self.dataset.newest_numbers()?;
         let newest = self.dataset.newest_readable(&numbers)?.map(|backup| backup.header.number);
         let still_stands = newest == Some(number);
+        // That the parent is there is promised now, whoever made it.
+        self.dataset.repository().store().settle()?;
         let report = self.report(number, BackupKind::Unchanged, &gathered.counts);
         if let Some(transaction) = self.transaction.into_inner() {
             transaction.abandon();

@@ -89,7 +89,7 @@ impl View {
 
     /// Returns how many entries that are no folders a replay of all visible backups gives.
     pub(crate) fn files(&self) -> u64 {
-        self.visible().map(|n| self.headers[&n].counts.files).sum()
+        self.visible().map(|n| self.headers[&n].counts.files).fold(0, u64::saturating_add)
     }
 
     /// Names a backup.
@@ -158,12 +158,12 @@ impl Listing {
         let is_there = |n: &u64| self.slots.get(n).is_some_and(|slot| !slot.headers.is_empty());
         let present: Vec<u64> = self.slots.keys().copied().filter(is_there).collect();
         let missing = self.remaining.iter().copied().filter(|n| !is_there(n));
-        let mut gaps: Vec<(u64, u64)> = missing.map(|n| (n, n + 1)).collect();
+        let mut gaps: Vec<(u64, u64)> = missing.map(|n| (n, n.saturating_add(1))).collect();
         // Of what is below a floor that cannot be read nothing is known to be missing.
         let lowest = self.damaged_floor.unwrap_or(self.floor);
         let mut expected = lowest;
         // A marker outlives its header only below the floor.
-        let marked = self.slots.keys().next_back().map_or(0, |n| n + 1);
+        let marked = self.slots.keys().next_back().map_or(0, |n| n.saturating_add(1));
         let end = marked.max(highest_known);
         for n in present.into_iter().filter(|&n| n >= lowest).chain([end]) {
             if n > expected {
@@ -250,7 +250,7 @@ fn read_floors(
     Ok(())
 }
 
-/// Reads markers and tags. A marker stands by its name; of tags the highest revision counts.
+/// Reads markers and tags; of tags the highest revision counts.
 fn small_records(
     run: &Run<'_>,
     named: &Named,
@@ -286,8 +286,8 @@ fn small_records(
                 ledger.add(Severity::Garbage, key.as_str(), message);
             }
             _ => {
-                let message = format!("it stands by its name, and the backup is forgotten: {why}");
-                ledger.add(Severity::Garbage, key.as_str(), message);
+                ledger.damage(key.as_str(), why);
+                ledger.suffer(key.as_str(), [(Arc::clone(&named.label), n)], None);
             }
         }
     }
@@ -353,8 +353,7 @@ pub(crate) fn view(run: &Run<'_>, named: &Named, ledger: &mut Ledger) -> Result<
 /// Class B: says whether a header is void or not shown by the marks on its lease.
 fn is_marked(run: &Run<'_>, lease: Option<LeaseId>) -> Result<bool> {
     let Some(lease) = lease else { return Ok(false) };
-    let marks = lease::marks_on(run.repository.store(), &lease)?;
-    Ok(Standing::of(&marks) != Standing::Stands)
+    Ok(lease::standing(run.repository.store(), &lease)? != Standing::Stands)
 }
 
 /// Reads what stands at a number, past the cache; None for a void.
@@ -394,7 +393,7 @@ fn note_gaps(
             _ => format!("numbers {first} to {} are", end - 1),
         };
         ledger.damage(key.as_str(), format!("{numbers} missing: neither backup nor void"));
-        let dependent = (first..end.min(first + 1000)).flat_map(|n| view.users_of(n));
+        let dependent = (first..end.min(first.saturating_add(1000))).flat_map(|n| view.users_of(n));
         ledger.suffer(key.as_str(), dependent.chain([view.sufferer(first)]), None);
     }
     Ok(gaps)

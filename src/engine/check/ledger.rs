@@ -78,6 +78,8 @@ impl Ledger {
             self.lose(&backups, path);
         }
         let Some(issue) = self.issue(severity, object) else { return };
+        // Whatever it was taken for before: somebody needs it.
+        issue.severity = issue.severity.max(severity);
         issue.backups.extend(backups);
         let Some(path) = path.filter(|path| issue.last_path.as_ref() != Some(path)) else {
             return;
@@ -152,6 +154,7 @@ impl Ledger {
                 self.add(theirs.severity, &object, message);
             }
             let Some(issue) = self.issue(theirs.severity, &object) else { continue };
+            issue.severity = issue.severity.max(theirs.severity);
             issue.backups.extend(theirs.backups);
             issue.paths_more += theirs.paths_more;
             theirs.paths.into_iter().for_each(|path| issue.add_path(path));
@@ -235,6 +238,19 @@ mod tests {
         assert_eq!(findings[0].message, "two; three");
         assert_eq!(findings[0].severity, Severity::Damage);
         assert_eq!(findings[1].severity, Severity::Note);
+    }
+
+    #[test]
+    fn garbage_that_somebody_suffers_by_is_damage() {
+        let mut ledger = Ledger::default();
+        ledger.add(Severity::Garbage, "packs/x", "is gone");
+        ledger.add(Severity::Garbage, "packs/y", "is gone");
+        let mut replayed = Ledger::default();
+        replayed.suffer("packs/x", [("a".into(), 1)], None);
+        ledger.merge(replayed);
+        ledger.suffer("packs/y", [("a".into(), 1)], None);
+        let findings = ledger.into_findings();
+        assert!(findings.iter().all(|finding| finding.severity == Severity::Damage));
     }
 
     #[test]

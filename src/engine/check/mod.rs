@@ -194,8 +194,8 @@ fn all(run: &Run<'_>, leases: &mut Vec<Lease>) -> Result<CheckReport> {
         stock.forget_touched();
     }
     sample::choose(run, &stock, &mut jobs, &mut ledger);
-    let files = views.iter().map(View::files).sum();
-    let bytes = jobs.iter().map(|job| job.size).sum();
+    let files = views.iter().map(View::files).fold(0, u64::saturating_add);
+    let bytes = jobs.iter().map(|job| job.size).fold(0, u64::saturating_add);
     run.context.progress.start(Phase::Check, Totals { files: Some(files), bytes: Some(bytes) });
     let read = packs::read_all(run, &mut stock, &jobs, &mut ledger);
     let replayed = read.and_then(|()| replay::all(run, &views, &mut stock, true));

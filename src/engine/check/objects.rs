@@ -436,7 +436,10 @@ fn missing_pack(stock: &Stock, pack: &PackId, size: u64, ledger: &mut Ledger) ->
     match stock.there.get(pack) {
         None if stock.doomed.contains(pack) => false,
         None => {
-            ledger.damage(&pack_object(pack), "it is not there, and a pack index names it");
+            // A writer that was taken for dead may put its index after a prune took its packs. If
+            // a backup needs the pack, the replay says who suffers, and it becomes damage.
+            let message = "it is not there, and a pack index names it";
+            ledger.add(Severity::Garbage, &pack_object(pack), message);
             true
         }
         Some(&there) if there != size => {

@@ -247,12 +247,12 @@ pub(crate) fn is_damage(kind: ErrorKind) -> bool {
 /// through all of them, as they are sorted by block.
 fn rows_of(run: &Run<'_>, pack: &PackId) -> Vec<Location> {
     let mut rows: Vec<Location> = Vec::new();
+    let mut known = std::collections::HashSet::new();
     let index = run.repository.index();
     for id in index.ids() {
         // The visit does not fail, as what it calls does not.
         let _ = index.visit(&id, &mut |location| {
-            let is_known = rows.iter().any(|known| known.row.offset == location.row.offset);
-            if location.pack.pack == *pack && !is_known {
+            if location.pack.pack == *pack && known.insert(location.row.offset) {
                 rows.push(location);
             }
             Ok(())

@@ -31,6 +31,7 @@ use crate::format::entry::FileNode;
 use crate::format::range;
 use crate::format::range::RangeRow;
 use std::cmp::Reverse;
+use std::collections::BTreeSet;
 use std::collections::BinaryHeap;
 
 /// What replaying one backup gives.
@@ -250,7 +251,7 @@ impl<'a> Replay<'a> {
                 }
             }
             Content::Listed(lists) => {
-                let total = self.listed(lists, path, stock, &mut troubles)?;
+                let total = self.listed(lists, (path, file.data_bytes()), stock, &mut troubles)?;
                 if total.is_some_and(|total| total != file.data_bytes()) {
                     let why = "the lists of runs of a file do not add up to its length";
                     let object = self.view.headers[&self.visible[live[0]]].key.as_str().to_owned();
@@ -265,38 +266,47 @@ impl<'a> Replay<'a> {
         Ok(())
     }
 
-    /// Reads lists of runs and looks at what they name. Returns how many bytes that is, or None
-    /// when a list cannot be read.
+    /// Reads lists of runs and looks at what they name, until that is more than the file has.
+    /// Returns how many bytes that is, or None when a list cannot be read.
     fn listed(
         &mut self,
         lists: &[entry::Run],
-        path: &EntryPath,
+        (path, data_bytes): (&EntryPath, u64),
         stock: &mut Stock,
         troubles: &mut Vec<Trouble>,
     ) -> Result<Option<u64>> {
         let mut total = Some(0_u64);
+        let mut told = 0_u64;
+        let mut unread = BTreeSet::new();
         for list in lists {
             for place in list.first..list.first.saturating_add(list.count) {
                 self.run.context.cancel.check()?;
+                // A list may be named ever again; once is enough to say that it cannot be read.
+                if unread.contains(&list.block) {
+                    break;
+                }
                 let at = BlobPlace { block: list.block, place };
-                let blob = self.lists.blob(self.run, stock, &at, Some(path), troubles)?;
-                let decoded = blob.map(|blob| range::decode_run_list(&blob)).transpose();
-                let runs = match decoded {
-                    Ok(Some(runs)) => runs,
-                    Ok(None) => {
-                        total = None;
-                        continue;
-                    }
+                let Some(blob) = self.lists.blob(self.run, stock, &at, Some(path), troubles)?
+                else {
+                    unread.insert(list.block);
+                    total = None;
+                    break;
+                };
+                let runs = match range::decode_run_list(&blob) {
+                    Ok(runs) => runs,
                     Err(e) => {
                         let object = format!("block {}", list.block);
                         troubles.push(Trouble::damage(object, e.full_message(), Some(path)));
-                        total = None;
-                        continue;
+                        return Ok(None);
                     }
                 };
                 for run in &runs {
+                    told = told.saturating_add(run.bytes);
+                    if told > data_bytes {
+                        return Ok(Some(told));
+                    }
                     self.touch(run, path, stock, troubles);
-                    total = total.and_then(|total| total.checked_add(run.bytes));
+                    total = total.map(|total| total + run.bytes);
                 }
             }
         }

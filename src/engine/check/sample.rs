@@ -9,9 +9,8 @@ use crate::engine::check::Severity;
 use crate::engine::check::ledger::Ledger;
 use crate::engine::check::packs::Job;
 use crate::engine::check::stock::Stock;
+use crate::repository::cache::CHECK_FILE;
 use std::collections::HashSet;
-
-const CACHE_NAME: &str = "check-covered";
 
 /// Marks the jobs whose data is read, and drops those that nothing is read of.
 pub(crate) fn choose(run: &Run<'_>, stock: &Stock, jobs: &mut Vec<Job>, ledger: &mut Ledger) {
@@ -22,7 +21,7 @@ pub(crate) fn choose(run: &Run<'_>, stock: &Stock, jobs: &mut Vec<Job>, ledger: 
     }
     let mut covered: HashSet<PackId> = remembered(run);
     covered.retain(|pack| stock.there.contains_key(pack));
-    let total: u64 = jobs.iter().map(|job| job.size).sum();
+    let total: u64 = jobs.iter().map(|job| job.size).fold(0, u64::saturating_add);
     let wanted = (total as f64 * percent / 100.0).ceil() as u64;
     // Those that were not read yet come first; when none is left a new turn begins.
     let mut order: Vec<usize> = (0..jobs.len()).collect();
@@ -56,7 +55,7 @@ pub(crate) fn choose(run: &Run<'_>, stock: &Stock, jobs: &mut Vec<Job>, ledger: 
 }
 
 fn remembered(run: &Run<'_>) -> HashSet<PackId> {
-    let bytes = run.repository.cache().read(CACHE_NAME).unwrap_or_default();
+    let bytes = run.repository.cache().read(CHECK_FILE).unwrap_or_default();
     bytes.chunks_exact(PackId::LENGTH).filter_map(|id| PackId::from_slice(id).ok()).collect()
 }
 
@@ -64,5 +63,5 @@ fn remember(run: &Run<'_>, covered: &HashSet<PackId>) {
     let mut ids: Vec<&PackId> = covered.iter().collect();
     ids.sort_unstable();
     let bytes: Vec<u8> = ids.into_iter().flat_map(|id| *id.as_bytes()).collect();
-    run.repository.cache().write(CACHE_NAME, &bytes);
+    run.repository.cache().write(CHECK_FILE, &bytes);
 }

@@ -186,7 +186,8 @@ impl Marking<'_> {
         let mut unknown = None;
         self.repository
             .visit_metadata(body, lost, &mut |at| {
-                let is_known = marks.set(&at.block, at.place, 1);
+                let end = at.place.saturating_add(1);
+                let is_known = marks.set(&at.block, at.place..end, None);
                 if !is_known && !lost.contains(&at.block, at.place) {
                     unknown.get_or_insert(at.block);
                 }
@@ -201,7 +202,9 @@ impl Marking<'_> {
         let (marks, lost) = (&mut self.marks, &self.lost);
         let mut unknown = None;
         self.repository.visit_runs(file, lost, &mut |run| {
-            let is_known = run.count == 0 || marks.set(&run.block, run.first, run.count);
+            let end = run.first.checked_add(run.count);
+            let is_known = run.count == 0
+                || end.is_some_and(|end| marks.set(&run.block, run.first..end, Some(run.bytes)));
             if !is_known && !lost.touches_run(run) {
                 unknown.get_or_insert(run.block);
             }

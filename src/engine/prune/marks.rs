@@ -1,21 +1,26 @@
 //! One bit for each place of each block that the pack index knows.
 //!
-//! The bits, and where those of each block begin, stand in scratch space that the system may
-//! write out: 16 MB of bits for a terabyte of 8 KiB chunks, 8 MB of beginnings.
+//! The bits, where those of each block begin, and how many bytes of each block live, stand in
+//! scratch space that the system may write out: 16 MB of bits for a terabyte of 8 KiB chunks, and
+//! 12 MB for the rest.
 
 use crate::base::id::BlockId;
 use crate::base::mapped::Scratch;
 use crate::format::pack::BlockRow;
 use crate::repository::index::IndexView;
+use std::ops::Range;
 use std::path::Path;
 
 const START_BYTES: usize = 8;
+const COUNT_BYTES: usize = 4;
 
 /// Which places are live.
 pub(super) struct Marks {
     view: IndexView,
     starts: Scratch,
     bits: Scratch,
+    /// Bytes of plaintext that live, a `u32` a row: exact where runs do not overlap.
+    bytes: Scratch,
 }
 
 impl Marks {
@@ -28,7 +33,8 @@ impl Marks {
             places += u64::from(location.row.places);
         }
         let bits = Scratch::zeroed(folder, places.div_ceil(8) as usize);
-        Marks { view, starts, bits }
+        let bytes = Scratch::zeroed(folder, view.rows() * COUNT_BYTES);
+        Marks { view, starts, bits, bytes }
     }
 
     /// Returns the index that the bits are for.
@@ -36,30 +42,51 @@ impl Marks {
         &self.view
     }
 
-    fn start(&self, block: &BlockId) -> Option<usize> {
-        let rank = self.view.rank(block)?;
+    fn start(&self, rank: usize) -> Option<usize> {
         let bytes = self.starts.get(rank * START_BYTES..)?.first_chunk::<START_BYTES>()?;
         usize::try_from(u64::from_le_bytes(*bytes)).ok()
     }
 
-    /// Marks places live. Says false when the index knows no such block, or it has not so many
-    /// places.
-    pub(super) fn set(&mut self, block: &BlockId, first: u32, count: u32) -> bool {
-        let Some(start) = self.start(block) else { return false };
-        let places = self.view.copies(block).iter().map(|copy| copy.row.places).min();
-        let end = first.checked_add(count);
-        let Some(end) = end.filter(|end| places.is_some_and(|places| *end <= places)) else {
+    /// Marks places live that hold so many bytes together, where that is known. Says false when
+    /// the index knows no such block, or it has not so many places.
+    pub(super) fn set(&mut self, block: &BlockId, places: Range<u32>, bytes: Option<u64>) -> bool {
+        let Some((rank, row)) = self.view.first_row(block) else { return false };
+        let Some(start) = self.start(rank).filter(|_| places.end <= row.places) else {
             return false;
         };
-        for place in start + first as usize..start + end as usize {
+        let mut fresh = 0_u64;
+        for place in start + places.start as usize..start + places.end as usize {
+            fresh += u64::from(self.bits[place / 8] >> (place % 8) & 1 == 0);
             self.bits[place / 8] |= 1 << (place % 8);
         }
+        let count = u64::from(places.end - places.start).max(1);
+        let present = u64::from(row.places_present().max(1));
+        let average = || u64::from(row.plain_length) * count / present;
+        self.count(rank, bytes.unwrap_or_else(average).saturating_mul(fresh) / count);
         true
+    }
+
+    fn count(&mut self, rank: usize, bytes: u64) {
+        let at = rank * COUNT_BYTES;
+        if let Some(four) =
+            self.bytes.get_mut(at..).and_then(<[u8]>::first_chunk_mut::<COUNT_BYTES>)
+        {
+            let sum = u64::from(u32::from_le_bytes(*four)).saturating_add(bytes);
+            *four = u32::try_from(sum).unwrap_or(u32::MAX).to_le_bytes();
+        }
+    }
+
+    /// Returns how many bytes of a block's plaintext live.
+    pub(super) fn live_bytes(&self, block: &BlockId) -> u64 {
+        let four = self.view.rank(block).and_then(|rank| self.bytes.get(rank * COUNT_BYTES..));
+        let four = four.and_then(<[u8]>::first_chunk::<COUNT_BYTES>);
+        four.map_or(0, |four| u32::from_le_bytes(*four).into())
     }
 
     /// Returns the live places of a block.
     pub(super) fn live(&self, block: &BlockId, places: u32) -> Live {
-        let Some(start) = self.start(block) else { return Live(Vec::new()) };
+        let start = self.view.rank(block).and_then(|rank| self.start(rank));
+        let Some(start) = start else { return Live(Vec::new()) };
         let is_live = |place: &u32| {
             let at = start + *place as usize;
             self.bits.get(at / 8).is_some_and(|byte| byte >> (at % 8) & 1 == 1)
@@ -102,12 +129,4 @@ impl Live {
     pub(super) fn without(self, is_lost: impl Fn(u32) -> bool) -> Live {
         Live(self.0.into_iter().filter(|place| !is_lost(*place)).collect())
     }
-}
-
-/// Returns how many places a copy has.
-pub(super) fn present_in(row: &BlockRow) -> u32 {
-    if row.present.is_empty() {
-        return row.places;
-    }
-    (0..row.places).filter(|place| row.has_place(*place)).count() as u32
 }

@@ -28,6 +28,8 @@ use crate::base::id::LeaseId;
 use crate::base::id::PackId;
 use crate::base::limits::INDEX_ROWS_TARGET;
 use crate::base::limits::SMALL_INDEXES_MAX;
+use crate::base::planted;
+use crate::base::planted::Rule;
 use crate::base::time::Timestamp;
 use crate::engine::Context;
 use crate::engine::prune::mark::Marked;
@@ -137,7 +139,8 @@ pub fn run(
         false => Lease::take(repository.store(), nobody, None, None, "prune", started).ok(),
     };
     let own_id = own.as_ref().map(Lease::id);
-    let mut work = Work { repository, options, context, own_id, report: PruneReport::default() };
+    let (ended, report) = (HashSet::new(), PruneReport::default());
+    let mut work = Work { repository, options, context, own_id, ended, report };
     let done = work.run();
     own.into_iter().for_each(Lease::give_back);
     done?;
@@ -150,6 +153,7 @@ struct Work<'a> {
     options: &'a PruneOptions,
     context: &'a Context<'a>,
     own_id: Option<LeaseId>,
+    ended: HashSet<LeaseId>,
     report: PruneReport,
 }
 
@@ -161,12 +165,14 @@ impl Work<'_> {
         if !self.options.dry_run && !olds.records.is_empty() {
             self.end_leases(&olds)?;
         }
-        let marked = mark::mark(self.repository, &self.observer(None), self.context)?;
+        let mut marked = mark::mark(self.repository, &self.observer(None), self.context)?;
         self.guard_datasets(&marked)?;
         if !self.options.dry_run && !olds.records.is_empty() && self.report.waits_for.is_empty() {
             let settled = settle::settle(self.repository, &olds, &marked, self.context)?;
             self.count(settled);
             self.report.carried_on = olds.records.len() as u64;
+            // The copies just made stand in packs that the first mark does not know.
+            marked = mark::mark(self.repository, &self.observer(None), self.context)?;
         }
         let stock = self.stock(&marked)?;
         let uses = plan::weigh(&marked.marks, &stock);
@@ -215,19 +221,23 @@ impl Work<'_> {
     /// live are who this prune stops for.
     fn end_leases(&mut self, tombstones: &Tombstones) -> Result<()> {
         self.report.waits_for.clear();
+        if !planted::keeps(Rule::WaitsForLeases) {
+            return Ok(());
+        }
         let seen = lease::list(self.repository.store())?;
         let observer = Observer { store_now: tombstones.newest, ..self.observer(None) };
         let mut waits_for = Vec::new();
-        let mut ended = 0;
+        let mut ended = Vec::new();
         for lease in seen.values().filter(|lease| lease.record.number.is_some()) {
             if self.repository.end_lease(lease, &observer)? {
-                ended += 1;
+                ended.push(lease.record.lease);
             } else {
                 waits_for.push(waits_for_it(lease));
             }
         }
         waits_for.sort_by_key(|waits| (waits.since, waits.lease));
-        self.report.leases_ended += ended;
+        self.ended.extend(ended);
+        self.report.leases_ended = self.ended.len() as u64;
         self.report.waits_for = waits_for;
         Ok(())
     }
@@ -311,7 +321,10 @@ impl Work<'_> {
         let doomed = Tombstones::list(self.repository.store())?.packs();
         let mut writers: HashMap<LeaseId, bool> = HashMap::new();
         let observer = self.observer(None);
-        for (id, seen) in &marked.roots.leases {
+        // After the packs, and not as marked: whoever put one of them is still at work, or is
+        // over and has put its index by now.
+        let leases = lease::list(self.repository.store())?;
+        for (id, seen) in &leases {
             let may_write = seen.record.number.is_some() || seen.record.parent.is_none();
             let is_gone = self.repository.is_dead(seen, &observer)
                 || (seen.record.number.is_some() && self.repository.is_over(seen)?);
@@ -320,10 +333,18 @@ impl Work<'_> {
         let view = marked.marks.view();
         let is_busy = |lease: &LeaseId| writers.get(lease).copied().unwrap_or(false);
         let busy = view.objects().filter(|(_, lease, _)| is_busy(lease));
+        self.repository.refresh_index()?;
+        let newer = self.repository.index().view();
+        let marked: HashSet<IndexId> = view.objects().map(|(id, _, _)| id).collect();
+        let mut new_packs = HashSet::new();
+        for (id, _, _) in newer.objects().filter(|(id, _, _)| !marked.contains(id)) {
+            new_packs.extend(newer.packs_of(&id).map(|pack| pack.pack));
+        }
         Ok(Stock {
             there,
             doomed,
             busy_indexes: busy.map(|(id, _, _)| id).collect(),
+            new_packs,
             somebody_writes: writers.values().any(|writes| *writes),
         })
     }
@@ -352,6 +373,9 @@ impl Work<'_> {
 
     fn doom_and_settle(&mut self, packs: &[PackId], indexes: &[IndexId]) -> Result<()> {
         let store = self.repository.store();
+        if !self.options.end_leases.is_empty() {
+            self.end_leases(&Tombstones::default())?;
+        }
         if packs.is_empty() && indexes.is_empty() && self.report.waits_for.is_empty() {
             // Nothing is doomed; forgotten headers may still go.
             let marked = mark::mark(self.repository, &self.observer(None), self.context)?;
@@ -359,7 +383,10 @@ impl Work<'_> {
         }
         let now = self.context.clock.now();
         self.with_room(&|| doom::put_tombstones(store, packs, indexes, now).map(|_| ()))?;
-        let tombstones = Tombstones::list(store)?;
+        let mut tombstones = Tombstones::list(store)?;
+        if !planted::keeps(Rule::CopiesToTheLiving) {
+            tombstones.records.retain(|record| record.packs == packs);
+        }
         self.end_leases(&tombstones)?;
         if !self.report.waits_for.is_empty() {
             return Ok(());

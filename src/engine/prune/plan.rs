@@ -8,7 +8,6 @@ use crate::base::id::IndexId;
 use crate::base::id::PackId;
 use crate::base::limits::SMALL_PACKS_MERGED;
 use crate::engine::prune::marks::Marks;
-use crate::engine::prune::marks::present_in;
 use crate::repository::index::Location;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -22,6 +21,8 @@ pub(super) struct Stock {
     pub(super) doomed: HashSet<PackId>,
     /// Index objects of leases that are not over: their packs are left alone.
     pub(super) busy_indexes: HashSet<IndexId>,
+    /// Packs of index objects that came after the mark: what of them is live is not known.
+    pub(super) new_packs: HashSet<PackId>,
     /// Whether anybody is at work who may have put packs that no index names yet.
     pub(super) somebody_writes: bool,
 }
@@ -92,7 +93,7 @@ pub(super) fn weigh(marks: &Marks, stock: &Stock) -> BTreeMap<PackId, PackUse> {
     for (pack, size) in stock.there.iter().filter(|(pack, _)| !stock.doomed.contains(pack)) {
         let is_busy = match told_by.get(pack) {
             Some(index) => stock.busy_indexes.contains(index),
-            None => stock.somebody_writes,
+            None => stock.somebody_writes || stock.new_packs.contains(pack),
         };
         // Until its blocks are counted, all of it counts as unused.
         uses.insert(*pack, PackUse { size: *size, used: 0, unused: *size, is_busy });
@@ -141,7 +142,14 @@ fn live_bytes(marks: &Marks, stock: &Stock, location: &Location) -> u64 {
         return 0;
     }
     let stored = u64::from(row.length) + u64::from(row.table_length);
-    (stored * here).div_ceil(u64::from(present_in(row).max(1)))
+    if here == u64::from(row.places_present()) {
+        return stored;
+    }
+    // By bytes, as places differ in length by a thousand times; a table goes with its places.
+    let live = marks.live_bytes(&row.block).clamp(1, u64::from(row.plain_length.max(1)));
+    let content = (u64::from(row.length) * live).div_ceil(u64::from(row.plain_length.max(1)));
+    let table = (u64::from(row.table_length) * here).div_ceil(u64::from(row.places.max(1)));
+    (content + table).min(stored)
 }
 
 /// Chooses. `unused_max` is the share of the used bytes that may stay unused; packs are filled

@@ -12,6 +12,8 @@ use crate::base::id::IndexId;
 use crate::base::id::PackId;
 use crate::base::limits::COPY_WINDOW_BYTES;
 use crate::base::limits::PRUNE_ROUNDS_MAX;
+use crate::base::planted;
+use crate::base::planted::Rule;
 use crate::base::progress::Counter;
 use crate::base::progress::Phase;
 use crate::base::progress::Totals;
@@ -68,13 +70,17 @@ pub(super) fn settle(
     marked: &Marked,
     context: &Context<'_>,
 ) -> Result<Settled> {
+    // What the mark has seen, and what tombstones say, must not be taken back by a power cut once
+    // something was deleted for it.
+    repository.store().settle()?;
     let settled = Settled::default();
     let mut work = Settle { repository, marked, context, settled, stuck: BTreeMap::new() };
     let doomed: BTreeSet<PackId> = tombstones.packs().into_iter().collect();
     let left = work.delete_packs(&doomed)?;
     work.replace_indexes(tombstones, &doomed, &left)?;
     for record in &tombstones.records {
-        if !record.packs.iter().any(|pack| left.contains(pack)) {
+        let is_kept = record.packs.iter().any(|pack| left.contains(pack));
+        if !is_kept || !planted::keeps(Rule::KeepsDoom) {
             doom::delete_tombstone(repository.store(), &record.tombstone)?;
         }
     }
@@ -89,7 +95,10 @@ impl Settle<'_> {
         let mut left = HashSet::new();
         for round in 0..PRUNE_ROUNDS_MAX {
             self.context.cancel.check()?;
-            let all_doomed = Tombstones::list(store)?.packs();
+            let mut all_doomed = Tombstones::list(store)?.packs();
+            if !planted::keeps(Rule::CopiesToTheLiving) {
+                all_doomed = doomed.iter().copied().collect();
+            }
             let there = stock::packs(store)?;
             self.repository.refresh_index()?;
             let view = self.repository.index().view();
@@ -110,7 +119,7 @@ impl Settle<'_> {
                     jobs.extend(missing);
                 }
             }
-            if jobs.is_empty() {
+            if jobs.is_empty() || !planted::keeps(Rule::KeepsDoom) {
                 break;
             }
             if round + 1 < PRUNE_ROUNDS_MAX {
@@ -120,6 +129,7 @@ impl Settle<'_> {
         Ok(left)
     }
 
+    /// Deletes a pack whose copies others may have put and not made durable.
     fn delete_pack(&mut self, pack: &PackId, size: u64) -> Result<()> {
         stock::delete_pack(self.repository.store(), pack)?;
         self.settled.packs_deleted += 1;
@@ -203,7 +213,9 @@ impl Settle<'_> {
                             copier.add(&block)?;
                         }
                     }
-                    Err(e) if e.kind() == ErrorKind::Corrupt || e.kind() == ErrorKind::NotFound => {
+                    // Another prune was quicker with it; the next round sees that it is gone.
+                    Err(e) if e.kind() == ErrorKind::NotFound => {}
+                    Err(e) if e.kind() == ErrorKind::Corrupt => {
                         self.stuck.insert(job.location.pack.pack, e.full_message());
                     }
                     Err(e) => return Err(e),

@@ -27,6 +27,7 @@ use crate::format::dataset::TagsRecord;
 use crate::format::dataset::VoidRecord;
 use crate::repository::Repository;
 use crate::repository::layout;
+use crate::repository::lease;
 use std::collections::HashSet;
 
 /// Numbers that one repair fills with voids; a cache that tells of more was not honest.
@@ -204,14 +205,7 @@ fn plan_removals(
     let mut stays_without_force = Vec::new();
     for object in looked.ledger.damaged_objects() {
         let Ok(key) = ObjectKey::new(object) else { continue };
-        let is_lease = key.name().parse::<LeaseId>().is_ok();
-        let kind = match object.split('/').next() {
-            Some("lost") => ObjectKind::Lost,
-            Some("leases") if key.name().contains(".beat-") => ObjectKind::Beat,
-            Some("leases") if is_lease => ObjectKind::Lease,
-            Some("tombstones") => ObjectKind::Tombstone,
-            _ => continue,
-        };
+        let Some(kind) = removable(&key) else { continue };
         if !is_corrupt(run, kind, &key)? {
             continue;
         }
@@ -221,10 +215,15 @@ fn plan_removals(
                 remove(key, "it cannot be read; what of it is still missing is declared anew");
             }
             ObjectKind::Beat => remove(key, "a beat that cannot be read tells as much as none"),
-            ObjectKind::Lease if options.force => {
-                remove(key, "whose it is cannot be read; nobody is at work, as was said");
+            ObjectKind::Hidden => {
+                let why = "a marker that cannot be read; the backup shows again, and `icecore \
+                           forget` lets it go again";
+                remove(key, why);
             }
-            ObjectKind::Lease => {
+            ObjectKind::Lease | ObjectKind::Revoke | ObjectKind::Verdict if options.force => {
+                remove(key, "what it says cannot be read; nobody is at work, as was said");
+            }
+            ObjectKind::Lease | ObjectKind::Revoke | ObjectKind::Verdict => {
                 stays_without_force.push(stays(object.to_owned(), lease_hint(), Vec::new()));
             }
             _ if options.force => {
@@ -249,9 +248,26 @@ fn plan_removals(
     Ok(())
 }
 
+/// Returns the kind of an object that may go when it cannot be read.
+fn removable(key: &ObjectKey) -> Option<ObjectKind> {
+    let (id, suffix) = key.name().split_once('.').unwrap_or((key.name(), ""));
+    let is_of_lease = id.parse::<LeaseId>().is_ok();
+    match key.as_str().split('/').next()? {
+        "lost" => Some(ObjectKind::Lost),
+        "tombstones" => Some(ObjectKind::Tombstone),
+        "datasets" if suffix == "hidden" => Some(ObjectKind::Hidden),
+        "leases" if !is_of_lease => None,
+        "leases" if suffix.is_empty() => Some(ObjectKind::Lease),
+        "leases" if suffix.starts_with("beat-") => Some(ObjectKind::Beat),
+        "leases" if suffix.starts_with(lease::MARK_ASKED) => Some(ObjectKind::Revoke),
+        "leases" => Some(ObjectKind::Verdict),
+        _ => None,
+    }
+}
+
 fn lease_hint() -> String {
-    "who holds it is unknown, so no prune can go on; when nobody is at work on the repository, on \
-     any machine, `icecore repair --force` takes it away"
+    "what it says of its holder is unknown, so no prune can go on; when nobody is at work on the \
+     repository, on any machine, `icecore repair --force` takes it away"
         .to_owned()
 }
 

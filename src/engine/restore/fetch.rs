@@ -13,6 +13,7 @@ use crate::codec::crypt::Part;
 use crate::engine::restore::plan::Spot;
 use crate::engine::restore::window::Use;
 use crate::format::block::Table;
+use crate::format::entry::Run;
 use crate::repository::Repository;
 use crate::repository::blocks::Block;
 use crate::repository::index::Location;
@@ -172,6 +173,15 @@ pub(super) fn stretch_of(block: &Block, one: &Use) -> Result<Range<usize>> {
         return Err(Error::corrupt("a run is not as long as its entry says").at(Origin::Repository));
     }
     Ok(start as usize..end as usize)
+}
+
+/// Returns where a run stands, as `stretch_of` does.
+///
+/// # Errors
+/// Those of `stretch_of`.
+pub(crate) fn stretch_of_run(block: &Block, run: &Run) -> Result<Range<usize>> {
+    let Run { block: id, first, count, bytes } = *run;
+    stretch_of(block, &Use { block: id, first, count, file: 0, offset: 0, bytes })
 }
 
 fn not_there() -> Error {

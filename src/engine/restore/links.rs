@@ -8,19 +8,19 @@ use std::collections::HashMap;
 
 /// First names of files that have several.
 #[derive(Debug, Default)]
-pub(super) struct Links {
+pub(crate) struct Links {
     paths: Vec<u8>,
     firsts: HashMap<u64, (u64, u32)>,
 }
 
 impl Links {
     /// Says whether a name of this group was taken for its first.
-    pub(super) fn has(&self, group: u64) -> bool {
+    pub(crate) fn has(&self, group: u64) -> bool {
         self.firsts.contains_key(&group)
     }
 
     /// Takes a path for the first name of a group.
-    pub(super) fn remember(&mut self, group: u64, path: &EntryPath) {
+    pub(crate) fn remember(&mut self, group: u64, path: &EntryPath) {
         let start = self.paths.len() as u64;
         self.paths.extend_from_slice(path.as_bytes());
         // A path is far shorter than 4 GiB: `PATH_BYTES_MAX`.
@@ -28,12 +28,12 @@ impl Links {
     }
 
     /// Forgets the first name of a group, as it could not be written.
-    pub(super) fn forget(&mut self, group: u64) {
+    pub(crate) fn forget(&mut self, group: u64) {
         self.firsts.remove(&group);
     }
 
     /// Returns the first name of a group.
-    pub(super) fn first(&self, group: u64) -> Option<EntryPath> {
+    pub(crate) fn first(&self, group: u64) -> Option<EntryPath> {
         let (start, length) = *self.firsts.get(&group)?;
         let start = usize::try_from(start).ok()?;
         EntryPath::new(self.paths.get(start..start + length as usize)?).ok()

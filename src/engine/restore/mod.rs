@@ -44,17 +44,17 @@ use crate::target::TargetWriter;
 mod bits;
 mod compare;
 mod decide;
-mod fetch;
+pub(crate) mod fetch;
 mod flush;
 mod folders;
 mod layout;
-mod links;
+pub(crate) mod links;
 mod plan;
-mod select;
+pub(crate) mod select;
 mod verify;
 mod walk;
 mod window;
-mod work;
+pub(crate) mod work;
 mod write;
 
 /// What happens to what stands in the target already.

@@ -17,7 +17,7 @@ use crate::source::filter::FolderRules;
 use std::collections::VecDeque;
 
 /// What of a snapshot is restored.
-pub(super) struct Selection<'a> {
+pub(crate) struct Selection<'a> {
     snapshot: &'a Snapshot,
     filter: &'a Filter,
     strip: EntryPath,
@@ -28,11 +28,11 @@ pub(super) struct Selection<'a> {
 }
 
 /// One entry to restore.
-pub(super) struct Picked {
+pub(crate) struct Picked {
     /// The entry, its path as it shall be in the target.
-    pub(super) entry: Entry,
+    pub(crate) entry: Entry,
     /// Whether it is only a folder above what was asked for.
-    pub(super) is_above: bool,
+    pub(crate) is_above: bool,
 }
 
 impl<'a> Selection<'a> {
@@ -40,7 +40,7 @@ impl<'a> Selection<'a> {
     ///
     /// # Errors
     /// `NotFound` when the snapshot has nothing at one of the paths.
-    pub(super) fn resolve(snapshot: &'a Snapshot, options: &'a RestoreOptions) -> Result<Self> {
+    pub(crate) fn resolve(snapshot: &'a Snapshot, options: &'a RestoreOptions) -> Result<Self> {
         let strip = &options.strip;
         let mut is_single = false;
         if !strip.is_root() {
@@ -67,7 +67,7 @@ impl<'a> Selection<'a> {
     }
 
     /// Says whether the whole snapshot is asked for, but for what the filter leaves out.
-    pub(super) fn is_everything(&self) -> bool {
+    pub(crate) fn is_everything(&self) -> bool {
         self.roots.iter().all(EntryPath::is_root)
     }
 
@@ -86,7 +86,7 @@ impl<'a> Selection<'a> {
     }
 
     /// Goes through the entries in order.
-    pub(super) fn entries(&self) -> Picks<'_> {
+    pub(crate) fn entries(&self) -> Picks<'_> {
         Picks {
             selection: self,
             next_root: 0,
@@ -124,7 +124,7 @@ fn outermost(mut paths: Vec<EntryPath>) -> Vec<EntryPath> {
 }
 
 /// The entries of a selection.
-pub(super) struct Picks<'a> {
+pub(crate) struct Picks<'a> {
     selection: &'a Selection<'a>,
     next_root: usize,
     above: VecDeque<Entry>,

@@ -15,7 +15,6 @@ use crate::engine::restore::layout::Layout;
 use crate::engine::restore::select::Selection;
 use crate::engine::restore::walk::Walked;
 use crate::engine::restore::window::Use;
-use crate::engine::restore::window::for_each_run;
 use crate::engine::restore::work::Work;
 use crate::format::entry::EntryNode;
 use crate::format::entry::FileNode;
@@ -96,7 +95,7 @@ fn compare(work: &Work<'_>, reader: &mut Reader<'_>, file: &FileNode) -> Result<
     };
     let mut offset = 0;
     let mut same = true;
-    for_each_run(work.repository, file, &mut |run| {
+    work.repository.for_each_run(file, &mut |run| {
         let mut table = work.repository.table(&run.block)?;
         let is_present = |place| table.locate(place).is_some();
         if !(run.first..run.first.saturating_add(run.count)).all(is_present) {

@@ -22,7 +22,6 @@ use crate::engine::restore::window::FileJob;
 use crate::engine::restore::window::How;
 use crate::engine::restore::window::LinkJob;
 use crate::engine::restore::window::Window;
-use crate::engine::restore::window::for_each_run;
 use crate::engine::restore::work::Work;
 use crate::format::entry::Entry;
 use crate::format::entry::EntryNode;
@@ -334,7 +333,7 @@ impl<'w, 'a> Walker<'w, 'a> {
         let mut number = self.window.add_file(job);
         let mut offset = 0;
         let mut flushed = Ok(());
-        let gathered = for_each_run(work.repository, file, &mut |run| {
+        let gathered = work.repository.for_each_run(file, &mut |run| {
             if self.window.is_full(&work.bounds) && self.window.files[number].has_uses {
                 flushed = self.flush(true);
                 number = 0;

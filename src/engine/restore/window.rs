@@ -1,18 +1,12 @@
 //! A window: the files that are written together, and where each blob of them goes.
 
-use crate::base::error::Error;
-use crate::base::error::Origin;
-use crate::base::error::Result;
 use crate::base::id::BlockId;
 use crate::base::metadata::Metadata;
 use crate::base::path::EntryPath;
 use crate::engine::restore::Bounds;
 use crate::engine::restore::layout::Layout;
-use crate::format::entry::Content;
 use crate::format::entry::FileNode;
 use crate::format::entry::Run;
-use crate::format::range;
-use crate::repository::Repository;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -185,37 +179,4 @@ impl Window {
             self.files.push(file);
         }
     }
-}
-
-/// Visits all runs of a file's data. Lists of runs are read one by one, so that a file with
-/// very many takes no more memory than any other.
-///
-/// # Errors
-/// Those of reading lists and of `visit`; `Corrupt` when the runs do not add up to the file.
-pub(super) fn for_each_run(
-    repository: &Repository,
-    file: &FileNode,
-    visit: &mut dyn FnMut(&Run) -> Result<()>,
-) -> Result<()> {
-    let mut total = 0_u64;
-    let mut each = |run: &Run| {
-        total = total.saturating_add(run.bytes);
-        if total > file.data_bytes() { Err(not_adding_up()) } else { visit(run) }
-    };
-    match &file.content {
-        Content::Runs(runs) => runs.iter().try_for_each(&mut each)?,
-        Content::Listed(lists) => {
-            for list in lists {
-                for place in list.first..list.first.saturating_add(list.count) {
-                    let blob = repository.read_blob(&list.block, place)?;
-                    range::decode_run_list(&blob)?.iter().try_for_each(&mut each)?;
-                }
-            }
-        }
-    }
-    if total == file.data_bytes() { Ok(()) } else { Err(not_adding_up()) }
-}
-
-fn not_adding_up() -> Error {
-    Error::corrupt("the runs of a file do not add up to its length").at(Origin::Repository)
 }

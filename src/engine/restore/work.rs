@@ -181,7 +181,7 @@ impl<'a> Work<'a> {
 }
 
 /// Says whether a failure concerns more than one entry: the others would fail the same way.
-pub(super) fn stops(error: &Error) -> bool {
+pub(crate) fn stops(error: &Error) -> bool {
     match error.kind() {
         ErrorKind::Full
         | ErrorKind::Cancelled

@@ -2,9 +2,14 @@
 //! binary, in a home of its own and with nothing of the machine's environment.
 
 mod addresses;
+mod bench;
+mod choices;
+mod config;
 mod forget;
 mod history;
+mod look;
 mod passwords;
+mod prune;
 mod repair;
 mod streams;
 mod usage;
@@ -31,7 +36,11 @@ pub(crate) struct Ran {
 
 impl Home {
     pub(crate) fn new() -> Self {
-        Home { folder: Folder::new(), variables: Vec::new() }
+        Home::at(Folder::new())
+    }
+
+    pub(crate) fn at(folder: Folder) -> Self {
+        Home { folder, variables: Vec::new() }
     }
 
     /// Sets a variable for the runs that follow.

@@ -5,7 +5,7 @@ use crate::cli::Ran;
 use std::io::Read;
 use std::process::Stdio;
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 20] = [
     "init",
     "backup",
     "restore",
@@ -18,6 +18,10 @@ const COMMANDS: [&str; 16] = [
     "forget",
     "check",
     "repair",
+    "prune",
+    "cache",
+    "config",
+    "bench",
     "stats",
     "key",
     "completions",
@@ -84,6 +88,12 @@ fn bad_usage_exits_with_2() {
         &["-r", "gopher://host/", "list"],
         &["list", "--threads", "0"],
         &["man", "frobnicate"],
+        &["bench", "--seconds", "0"],
+        &["bench", "--seconds", "nan"],
+        &["bench", "a", "--files", "3"],
+        &["config"],
+        &["cache"],
+        &["--limit-download", "0", "list"],
     ] {
         let ran = home.run(bad);
         assert_eq!(ran.code, 2, "{bad:?}: {ran:?}");

@@ -102,6 +102,24 @@ fn a_damaged_header_keeps_its_number_and_stops_nobody() {
 }
 
 #[test]
+fn a_marker_that_cannot_be_read_goes_and_the_backup_shows_again() {
+    let world = world(true);
+    let key = layout::hidden(&world.id("photos"), BackupId(2)).expect("a key");
+    let (_, repository) = damaged(&world, |b| flip(b, &key, 90));
+    let dataset = repository.dataset(&name("photos")).expect("there");
+    assert!(dataset.backups().is_err());
+
+    let report = run(&repository, &DATA);
+
+    assert_eq!(kinds(&report), [ActionKind::Remove]);
+    assert!(report.is_whole(), "{report:?}");
+    let numbers = dataset.backups().expect("reads");
+    let numbers: Vec<u64> = numbers.iter().map(|it| it.header.number.0).collect();
+    assert_eq!(numbers, [0, 1, 2, 3, 4]);
+    assert!(engine_check::run(&repository, &engine_check::data()).is_ok());
+}
+
+#[test]
 fn tags_that_cannot_be_read_fall_back_to_those_before() {
     let world = world(false);
     let id = world.id("photos");

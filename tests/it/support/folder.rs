@@ -12,6 +12,14 @@ impl Folder {
         Folder(tempfile::Builder::new().prefix("icecore-it-").tempdir().unwrap())
     }
 
+    /// Makes an empty folder in memory where the machine has room for one there: for tests that
+    /// write much and lose no power.
+    pub(crate) fn in_memory() -> Self {
+        let mut builder = tempfile::Builder::new();
+        builder.prefix("icecore-it-");
+        Folder(builder.tempdir_in("/dev/shm").or_else(|_| builder.tempdir()).unwrap())
+    }
+
     /// Returns where it is.
     pub(crate) fn path(&self) -> &Path {
         self.0.path()

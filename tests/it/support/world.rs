@@ -3,6 +3,7 @@
 use icecore::backend::Backend;
 use icecore::backend::key::ObjectKey;
 use icecore::backend::memory::MemoryBackend;
+use icecore::backend::wrap::counting::CountingBackend;
 use icecore::base::cancel::Cancel;
 use icecore::base::error::Result;
 use icecore::base::id::BackupId;
@@ -59,9 +60,27 @@ impl World {
         Self::with(false, None)
     }
 
+    /// Opens what is on a backend, with an empty cache.
+    pub(crate) fn on(backend: MemoryBackend) -> Self {
+        let backend = Arc::new(backend);
+        let cache = cache_folder();
+        let place = CachePlace::Kept(cache.path().join("0"));
+        let shared: Arc<dyn Backend> = Arc::clone(&backend) as Arc<dyn Backend>;
+        World {
+            backend,
+            repository: open::open(shared, None, &place).unwrap(),
+            clock: FixedClock::new(Timestamp::new(1_900_000_000, 0)),
+            progress: Collector::default(),
+            cancel: Cancel::new(),
+            threads: 2,
+            cache,
+            password: None,
+        }
+    }
+
     fn with(atomic_create: bool, password: Option<Secret>) -> Self {
         let backend = Arc::new(MemoryBackend::with_atomic_create(atomic_create));
-        let cache = tempfile::tempdir().unwrap();
+        let cache = cache_folder();
         let clock = FixedClock::new(Timestamp::new(1_800_000_000, 0));
         let options =
             CreateOptions { password: password.clone(), cost: CHEAP, ..CreateOptions::default() };
@@ -89,6 +108,18 @@ impl World {
         self.repository = open::open(shared, self.password.as_ref(), &place).unwrap();
     }
 
+    /// Opens the repository anew on the newest cache, as the next run of the program does, and
+    /// counts what is asked of the backend from now on.
+    pub(crate) fn count_calls(&mut self) -> Arc<CountingBackend> {
+        let count = std::fs::read_dir(self.cache.path()).unwrap().count();
+        let place = CachePlace::Kept(self.cache.path().join((count - 1).to_string()));
+        let shared: Arc<dyn Backend> = Arc::clone(&self.backend) as Arc<dyn Backend>;
+        let counting = Arc::new(CountingBackend::new(shared));
+        let counted: Arc<dyn Backend> = Arc::clone(&counting) as Arc<dyn Backend>;
+        self.repository = open::open(counted, self.password.as_ref(), &place).unwrap();
+        counting
+    }
+
     /// Fills every file of the newest cache with what `fill` makes of it, and opens it anew.
     pub(crate) fn spoil_caches(&mut self, fill: impl Fn(Vec<u8>) -> Vec<u8>) {
         let count = std::fs::read_dir(self.cache.path()).unwrap().count();
@@ -109,6 +140,13 @@ impl World {
         let shared: Arc<dyn Backend> = Arc::clone(&self.backend) as Arc<dyn Backend>;
         let kept = CachePlace::Kept(place);
         self.repository = open::open(shared, self.password.as_ref(), &kept).unwrap();
+    }
+
+    /// Opens a repository with the newest cache of this one, as one machine would.
+    pub(crate) fn open_beside(&self, backend: Arc<dyn Backend>) -> Repository {
+        let count = std::fs::read_dir(self.cache.path()).unwrap().count();
+        let place = CachePlace::Kept(self.cache.path().join((count - 1).to_string()));
+        open::open(backend, self.password.as_ref(), &place).unwrap()
     }
 
     /// Puts a wrapper around the backend, with an empty cache: what it does is seen from now on.
@@ -139,6 +177,14 @@ impl World {
         self.cancel = Cancel::new();
     }
 
+    /// Forgets a backup.
+    pub(crate) fn hide(&self, number: u64) {
+        let dataset = self.repository.dataset(&self.name()).unwrap();
+        let key = layout::hidden(&dataset.id(), BackupId(number)).unwrap();
+        let record = HiddenRecord { number, written: Timestamp::new(1_800_000_000, 0) };
+        self.repository.store().put(ObjectKind::Hidden, &key, &record).unwrap();
+    }
+
     /// Removes all leases, as a prune does with those of the dead.
     pub(crate) fn drop_leases(&self) {
         for key in self.backend.objects().into_keys() {
@@ -146,14 +192,6 @@ impl World {
                 self.backend.remove_raw(&key);
             }
         }
-    }
-
-    /// Forgets a backup.
-    pub(crate) fn hide(&self, number: u64) {
-        let dataset = self.repository.dataset(&self.name()).unwrap();
-        let key = layout::hidden(&dataset.id(), BackupId(number)).unwrap();
-        let record = HiddenRecord { number, written: Timestamp::new(1_800_000_000, 0) };
-        self.repository.store().put(ObjectKind::Hidden, &key, &record).unwrap();
     }
 
     /// Puts all objects back to what they were, and forgets all caches.
@@ -250,4 +288,10 @@ impl World {
     pub(crate) fn object_count(&self) -> usize {
         self.backend.objects().len()
     }
+}
+
+/// Caches of tests lie in memory where the machine has such a place: a thousand backups write
+/// some ten thousand small files.
+fn cache_folder() -> TempDir {
+    tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap()
 }

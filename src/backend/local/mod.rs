@@ -9,7 +9,7 @@
 //! An object is written to `tmp`, synced, moved to its place, and the place's folder is synced:
 //! a crash leaves a file in `tmp` or the whole object. What people or file managers put among
 //! the objects is left alone: a name that is no key's is never shown. Keys beginning with `tmp`
-//! or `reserve` are refused.
+//! or `reserve` are refused. All that is asked of the file system goes through a [`Disk`].
 
 use crate::backend::Backend;
 use crate::backend::Capabilities;
@@ -17,6 +17,15 @@ use crate::backend::Listed;
 use crate::backend::ObjectInfo;
 use crate::backend::key::FolderKey;
 use crate::backend::key::ObjectKey;
+use crate::backend::local::disk::Disk;
+use crate::backend::local::disk::DiskFile;
+use crate::backend::local::disk::DiskKind;
+use crate::backend::local::disk::RealDisk;
+use crate::backend::local::disk::has_no_links;
+use crate::backend::local::durable::Durable;
+use crate::backend::local::durable::make_folder;
+use crate::backend::local::durable::make_root;
+use crate::backend::local::durable::sync_folder;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
@@ -24,48 +33,31 @@ use crate::base::error::Result;
 use crate::base::id::to_hex;
 use crate::base::path::display;
 use crate::base::sys;
-use crate::base::time::Timestamp;
-use rustix::fs::CWD;
-use rustix::fs::OFlags;
-use rustix::fs::RenameFlags;
-use rustix::io::Errno;
-use std::collections::HashSet;
-use std::fs::DirBuilder;
-use std::fs::File;
-use std::fs::OpenOptions;
 use std::io;
 use std::io::ErrorKind as Io;
-use std::io::Read;
-use std::io::Write;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
-use std::os::unix::fs::FileExt;
-use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::Mutex;
+use std::sync::Arc;
 
+pub mod disk;
+mod durable;
 mod space;
 
 /// Where objects are written before they are moved to their places.
 const TEMPORARY: &str = "tmp";
 /// The file that is given up when a prune finds the disk full.
 const RESERVE: &str = "reserve";
-/// Only the owner sees what is kept.
-const FOLDER_MODE: u32 = 0o700;
-const FILE_MODE: u32 = 0o600;
 /// Requests at a time that a disk makes use of.
 const PARALLEL: usize = 4;
 
 /// Objects as files below one folder.
 #[derive(Debug)]
 pub struct LocalBackend {
+    disk: Arc<dyn Disk>,
     root: PathBuf,
-    /// Folders that this process has made or found, and synced with all above them. As another
-    /// process may have made a folder and died before syncing, finding it is not enough.
-    durable: Mutex<HashSet<FolderKey>>,
+    durable: Durable,
 }
 
 /// What to do when the place is taken.
@@ -81,13 +73,22 @@ impl LocalBackend {
     /// # Errors
     /// `NotFound` when it is not there, `InvalidInput` when it is no folder.
     pub fn open(path: &Path) -> Result<Self> {
+        LocalBackend::open_on(Arc::new(RealDisk), path)
+    }
+
+    /// Opens a folder that is there, on a disk.
+    ///
+    /// # Errors
+    /// Those of [`LocalBackend::open`].
+    pub fn open_on(disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
         let root = absolute(path)?;
-        let metadata = std::fs::metadata(&root).map_err(|e| failed("open", &root, e))?;
-        if !metadata.is_dir() {
+        let look = disk.look(&root).map_err(|e| failed("open", &root, e))?;
+        if look.kind != DiskKind::Folder {
             let message = format!("cannot open {}: it is no folder", shown(&root));
             return Err(Error::invalid(message).at(Origin::Repository));
         }
-        Ok(LocalBackend { root, durable: Mutex::default() })
+        let durable = Durable::new(Arc::clone(&disk), &root);
+        Ok(LocalBackend { disk, root, durable })
     }
 
     /// Makes the folder, and those above it, where they are missing, and opens it.
@@ -95,17 +96,19 @@ impl LocalBackend {
     /// # Errors
     /// `Denied`, `Full`, ...; `InvalidInput` when there is something that is no folder.
     pub fn create(path: &Path) -> Result<Self> {
+        LocalBackend::create_on(Arc::new(RealDisk), path)
+    }
+
+    /// Makes the folder, and those above it, where they are missing, and opens it, on a disk.
+    ///
+    /// # Errors
+    /// Those of [`LocalBackend::create`].
+    pub fn create_on(disk: Arc<dyn Disk>, path: &Path) -> Result<Self> {
         let root = absolute(path)?;
-        let above: Vec<&Path> = root.ancestors().collect();
-        for folder in above.into_iter().rev() {
-            if !folder.exists() && make_folder(folder)? {
-                sync_parent(folder)?;
-            }
-        }
-        let backend = LocalBackend::open(&root)?;
-        if make_folder(&backend.root.join(TEMPORARY))? {
-            sync_folder(&backend.root)?;
-        }
+        make_root(&*disk, &root)?;
+        let backend = LocalBackend::open_on(disk, &root)?;
+        // Not synced: nothing is promised of it, and a write makes it where it is missing.
+        make_folder(&*backend.disk, &backend.root.join(TEMPORARY))?;
         Ok(backend)
     }
 
@@ -121,50 +124,30 @@ impl LocalBackend {
     fn store(&self, key: &ObjectKey, bytes: &[u8], taken: Taken) -> Result<()> {
         let place = self.place(key.as_str())?;
         let folder = key.folder();
-        self.make_durable(&folder)?;
+        self.durable.make(&folder)?;
         let outcome = self.write_into(&place, bytes, taken);
         let outcome = match outcome {
             Err(e) if e.kind() == ErrorKind::NotFound => {
                 // Somebody removed an empty folder since: make it again, once.
-                self.lock_durable().clear();
-                self.make_durable(&folder)?;
+                self.durable.forget_made();
+                self.durable.make(&folder)?;
                 self.write_into(&place, bytes, taken)
             }
             other => other,
         };
         outcome?;
-        sync_folder(&self.root.join(folder.as_str()))
-    }
-
-    /// Makes a folder and those above it, and syncs what holds them, once per process.
-    fn make_durable(&self, folder: &FolderKey) -> Result<()> {
-        if self.lock_durable().contains(folder) {
-            return Ok(());
-        }
-        let mut path = self.root.clone();
-        for part in folder.as_str().split('/').filter(|part| !part.is_empty()) {
-            let above = path.clone();
-            path.push(part);
-            make_folder(&path)?;
-            sync_folder(&above)?;
-        }
-        self.lock_durable().insert(folder.clone());
-        Ok(())
-    }
-
-    fn lock_durable(&self) -> std::sync::MutexGuard<'_, HashSet<FolderKey>> {
-        self.durable.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+        sync_folder(&*self.disk, &self.root.join(folder.as_str()))
     }
 
     fn write_into(&self, place: &Path, bytes: &[u8], taken: Taken) -> Result<()> {
         let temporary = self.write_temporary(bytes)?;
         let outcome = match taken {
-            Taken::Replace => std::fs::rename(&temporary, place),
-            Taken::Refuse => create_from(&temporary, place),
+            Taken::Replace => self.disk.rename(&temporary, place),
+            Taken::Refuse => create_from(&*self.disk, &temporary, place),
         };
         outcome.map_err(|e| {
             // What cannot be removed is garbage in `tmp`, where garbage may lie.
-            let _ = std::fs::remove_file(&temporary);
+            let _ = self.disk.remove(&temporary);
             failed("store", place, e)
         })
     }
@@ -173,19 +156,18 @@ impl LocalBackend {
     fn write_temporary(&self, bytes: &[u8]) -> Result<PathBuf> {
         let folder = self.root.join(TEMPORARY);
         let path = folder.join(to_hex(&sys::random::<16>()?));
-        let create = || OpenOptions::new().write(true).create_new(true).mode(FILE_MODE).open(&path);
-        let opened = match create() {
+        let opened = match self.disk.create(&path) {
             Err(e) if e.kind() == Io::NotFound => {
                 self.check_root()?;
-                make_folder(&folder)?;
-                create()
+                make_folder(&*self.disk, &folder)?;
+                self.disk.create(&path)
             }
             other => other,
         };
         let mut file = opened.map_err(|e| failed("write", &path, e))?;
-        let written = file.write_all(bytes).and_then(|()| file.sync_all());
+        let written = file.write(bytes).and_then(|()| file.sync());
         written.map_err(|e| {
-            let _ = std::fs::remove_file(&path);
+            let _ = self.disk.remove(&path);
             failed("write", &path, e)
         })?;
         Ok(path)
@@ -193,7 +175,7 @@ impl LocalBackend {
 
     /// A disk that was taken away must not look like an empty repository.
     fn check_root(&self) -> Result<()> {
-        match std::fs::metadata(&self.root) {
+        match self.disk.look(&self.root) {
             Ok(_) => Ok(()),
             Err(e) => {
                 let message = format!("cannot reach {}", self.location());
@@ -203,7 +185,7 @@ impl LocalBackend {
         }
     }
 
-    fn open_object(&self, key: &ObjectKey) -> Result<(File, u64)> {
+    fn open_object(&self, key: &ObjectKey) -> Result<(Box<dyn DiskFile>, u64)> {
         let place = self.place(key.as_str())?;
         let fail = |e: io::Error| {
             if !is_missing(&e) {
@@ -212,14 +194,14 @@ impl LocalBackend {
             let gone = self.check_root().err();
             gone.unwrap_or_else(|| failed("read", &place, Io::NotFound.into()))
         };
-        // Without waiting: a foreign pipe under a key's name must not hang a restore.
-        let flags = OFlags::NONBLOCK.bits().cast_signed();
-        let file = OpenOptions::new().read(true).custom_flags(flags).open(&place).map_err(fail)?;
-        let metadata = file.metadata().map_err(fail)?;
-        if !metadata.is_file() {
+        // A foreign pipe under a key's name does not hang this: nothing is waited for.
+        let file = self.disk.open(&place).map_err(fail)?;
+        let look = file.look().map_err(fail)?;
+        if look.kind != DiskKind::File {
             return Err(fail(Io::NotFound.into()));
         }
-        Ok((file, metadata.len()))
+        self.durable.show(key.folder());
+        Ok((file, look.size))
     }
 
     fn too_long(&self, key: &ObjectKey, bytes_max: usize) -> Error {
@@ -231,8 +213,8 @@ impl LocalBackend {
     /// Returns the names of keys in a folder, each once; none when it is missing.
     fn names_in(&self, folder: &FolderKey) -> Result<Vec<String>> {
         let path = self.root.join(folder.as_str());
-        let entries = match std::fs::read_dir(&path) {
-            Ok(entries) => entries,
+        let found = match self.disk.names(&path) {
+            Ok(found) => found,
             Err(e) if is_missing(&e) => {
                 self.check_root()?;
                 return Ok(Vec::new());
@@ -240,9 +222,8 @@ impl LocalBackend {
             Err(e) => return Err(failed("list", &path, e)),
         };
         let mut names = Vec::new();
-        for entry in entries {
-            let entry = entry.map_err(|e| failed("list", &path, e))?;
-            let name = entry.file_name().into_string().unwrap_or_default();
+        for name in found {
+            let name = name.into_string().unwrap_or_default();
             let is_key = !name.contains('/') && folder.object(&name).is_ok();
             let is_ours = *folder == FolderKey::top() && (name == TEMPORARY || name == RESERVE);
             if is_key && !is_ours {
@@ -259,20 +240,19 @@ impl LocalBackend {
     fn row(&self, folder: &FolderKey, name: &str) -> Result<Option<Listed>> {
         let key = folder.object(name)?;
         let path = self.root.join(key.as_str());
-        let metadata = match std::fs::metadata(&path) {
-            Ok(metadata) => metadata,
+        let look = match self.disk.look(&path) {
+            Ok(look) => look,
             Err(e) if is_missing(&e) => return Ok(None),
             Err(e) => return Err(failed("list", &path, e)),
         };
-        if metadata.is_dir() {
-            return Ok(Some(Listed::Folder(folder.folder(name)?)));
-        }
-        if !metadata.is_file() {
-            return Ok(None);
-        }
-        let nanos = u32::try_from(metadata.mtime_nsec()).unwrap_or(0);
-        let modified = Some(Timestamp::new(metadata.mtime(), nanos));
-        Ok(Some(Listed::Object(ObjectInfo { key, size: metadata.len(), modified })))
+        Ok(match look.kind {
+            DiskKind::Folder => Some(Listed::Folder(folder.folder(name)?)),
+            DiskKind::File => {
+                let modified = Some(look.modified);
+                Some(Listed::Object(ObjectInfo { key, size: look.size, modified }))
+            }
+            DiskKind::Other => None,
+        })
     }
 }
 
@@ -294,7 +274,7 @@ impl Backend for LocalBackend {
     }
 
     fn get(&self, key: &ObjectKey, bytes_max: usize) -> Result<Vec<u8>> {
-        let (file, size) = self.open_object(key)?;
+        let (mut file, size) = self.open_object(key)?;
         let too_long = || self.too_long(key, bytes_max);
         let expected = usize::try_from(size).map_err(|_| too_long())?;
         if expected > bytes_max {
@@ -302,7 +282,7 @@ impl Backend for LocalBackend {
         }
         let mut bytes = Vec::with_capacity(expected);
         // One byte more than allowed, as a foreign file may grow under our hands.
-        let read = file.take((bytes_max as u64).saturating_add(1)).read_to_end(&mut bytes);
+        let read = file.read_to_end((bytes_max as u64).saturating_add(1), &mut bytes);
         read.map_err(|e| failed("read", &self.root.join(key.as_str()), e))?;
         if bytes.len() > bytes_max {
             return Err(too_long());
@@ -331,7 +311,7 @@ impl Backend for LocalBackend {
             return Err(ends_early());
         }
         let mut bytes = vec![0; length];
-        match file.read_exact_at(&mut bytes, range.start) {
+        match file.read_at(&mut bytes, range.start) {
             Ok(()) => Ok(bytes),
             Err(e) if e.kind() == Io::UnexpectedEof => Err(ends_early()),
             Err(e) => Err(failed("read", &path, e)),
@@ -340,8 +320,12 @@ impl Backend for LocalBackend {
 
     fn stat(&self, key: &ObjectKey) -> Result<Option<u64>> {
         let place = self.place(key.as_str())?;
-        match std::fs::metadata(&place) {
-            Ok(metadata) => Ok(metadata.is_file().then_some(metadata.len())),
+        match self.disk.look(&place) {
+            Ok(look) if look.kind == DiskKind::File => {
+                self.durable.show(key.folder());
+                Ok(Some(look.size))
+            }
+            Ok(_) => Ok(None),
             Err(e) if is_missing(&e) => self.check_root().map(|()| None),
             Err(e) => Err(failed("look at", &place, e)),
         }
@@ -352,7 +336,11 @@ impl Backend for LocalBackend {
         if first == TEMPORARY || first == RESERVE {
             return Ok(());
         }
-        for name in self.names_in(folder)? {
+        let names = self.names_in(folder)?;
+        if !names.is_empty() {
+            self.durable.show(folder.clone());
+        }
+        for name in names {
             if let Some(row) = self.row(folder, &name)? {
                 visit(row)?;
             }
@@ -360,10 +348,14 @@ impl Backend for LocalBackend {
         Ok(())
     }
 
+    fn settle(&self) -> Result<()> {
+        self.durable.settle()
+    }
+
     fn delete(&self, key: &ObjectKey) -> Result<()> {
         let place = self.place(key.as_str())?;
-        match std::fs::remove_file(&place) {
-            Ok(()) => sync_folder(&self.root.join(key.folder().as_str())),
+        match self.disk.remove(&place) {
+            Ok(()) => sync_folder(&*self.disk, &self.root.join(key.folder().as_str())),
             Err(e) if is_missing(&e) || e.kind() == Io::IsADirectory => self.check_root(),
             Err(e) => Err(failed("delete", &place, e)),
         }
@@ -384,71 +376,32 @@ impl Backend for LocalBackend {
 
 /// Gives a temporary file its place unless the place is taken; afterwards it is in `tmp` no more,
 /// unless this fails.
-fn create_from(temporary: &Path, place: &Path) -> io::Result<()> {
-    match std::fs::hard_link(temporary, place) {
+fn create_from(disk: &dyn Disk, temporary: &Path, place: &Path) -> io::Result<()> {
+    match disk.link(temporary, place) {
         Ok(()) => {
             // The object is stored; a second name in `tmp` that stays is garbage.
-            let _ = std::fs::remove_file(temporary);
+            let _ = disk.remove(temporary);
             Ok(())
         }
-        Err(e) if has_no_links(&e) => move_unless_taken(temporary, place),
+        Err(e) if has_no_links(&e) => disk.rename_new(temporary, place),
         // Over NFS the first answer may have been lost and the request sent again.
-        Err(e) if e.kind() == Io::AlreadyExists && is_same_file(temporary, place) => {
-            let _ = std::fs::remove_file(temporary);
+        Err(e) if e.kind() == Io::AlreadyExists && is_same_file(disk, temporary, place) => {
+            let _ = disk.remove(temporary);
             Ok(())
         }
         Err(e) => Err(e),
     }
 }
 
-fn move_unless_taken(temporary: &Path, place: &Path) -> io::Result<()> {
-    rustix::fs::renameat_with(CWD, temporary, CWD, place, RenameFlags::NOREPLACE)
-        .map_err(io::Error::from)
-}
-
-/// How file systems without hard links answer (FAT: EPERM).
-fn has_no_links(e: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(e),
-        Some(Errno::PERM | Errno::OPNOTSUPP | Errno::NOSYS | Errno::MLINK)
-    )
-}
-
-fn is_same_file(one: &Path, other: &Path) -> bool {
-    match (std::fs::metadata(one), std::fs::metadata(other)) {
-        (Ok(one), Ok(other)) => one.dev() == other.dev() && one.ino() == other.ino(),
+fn is_same_file(disk: &dyn Disk, one: &Path, other: &Path) -> bool {
+    match (disk.look(one), disk.look(other)) {
+        (Ok(one), Ok(other)) => one.identity == other.identity,
         _ => false,
     }
 }
 
 fn is_missing(e: &io::Error) -> bool {
     matches!(e.kind(), Io::NotFound | Io::NotADirectory)
-}
-
-/// Makes one folder and says whether it was missing.
-fn make_folder(path: &Path) -> Result<bool> {
-    match DirBuilder::new().mode(FOLDER_MODE).create(path) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == Io::AlreadyExists && path.is_dir() => Ok(false),
-        Err(e) => Err(failed("make", path, e)),
-    }
-}
-
-fn sync_parent(path: &Path) -> Result<()> {
-    path.parent().map_or(Ok(()), sync_folder)
-}
-
-/// Makes the names in a folder durable.
-fn sync_folder(path: &Path) -> Result<()> {
-    let synced = File::open(path).and_then(|folder| folder.sync_all());
-    match synced {
-        Ok(()) => Ok(()),
-        // Some network file systems cannot sync folders; there is nothing more to do there.
-        Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::INVAL | Errno::OPNOTSUPP)) => {
-            Ok(())
-        }
-        Err(e) => Err(failed("sync", path, e)),
-    }
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
@@ -466,6 +419,8 @@ fn failed(doing: &str, path: &Path, e: io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::local::disk::FILE_MODE;
+    use crate::backend::local::disk::FOLDER_MODE;
     use std::os::unix::fs::PermissionsExt;
 
     fn key(text: &str) -> ObjectKey {
@@ -559,21 +514,5 @@ mod tests {
         backend.put(&key("packs/ab/c"), b"1").expect("stored again");
 
         assert_eq!(backend.get(&key("packs/ab/c"), 1).expect("there"), b"1");
-    }
-
-    #[test]
-    fn without_hard_links_a_taken_place_is_still_refused() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let (one, two) = (folder.path().join("one"), folder.path().join("two"));
-        let place = folder.path().join("place");
-        std::fs::write(&one, "1").expect("written");
-        std::fs::write(&two, "2").expect("written");
-
-        move_unless_taken(&one, &place).expect("free");
-        let refused = move_unless_taken(&two, &place).expect_err("taken");
-
-        assert_eq!(refused.kind(), Io::AlreadyExists);
-        assert_eq!(std::fs::read(&place).expect("there"), b"1");
-        assert!(has_no_links(&Errno::PERM.into()) && !has_no_links(&refused));
     }
 }

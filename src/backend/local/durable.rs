@@ -1,0 +1,127 @@
+//! What of the folders below the root is known to be durable, and the syncing of the rest.
+//!
+//! An object is shown from the moment it has its name, and durable only when the folder is
+//! synced after that. Who put it may have died in between; then a power cut takes away what
+//! another process has seen and built on: its backup was acknowledged and cannot be read. So two
+//! things are done here. Folders are made and synced once per process whoever made them. And
+//! folders in which something was shown are noted, to be synced before anything is promised that
+//! leans on it: see [`Backend::settle`](crate::backend::Backend::settle).
+
+use crate::backend::key::FolderKey;
+use crate::backend::local::disk::Disk;
+use crate::backend::local::disk::DiskKind;
+use crate::backend::local::failed;
+use crate::base::error::ErrorKind;
+use crate::base::error::Result;
+use std::collections::HashSet;
+use std::io::ErrorKind as Io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+
+/// The folders below one root.
+#[derive(Debug)]
+pub(super) struct Durable {
+    disk: Arc<dyn Disk>,
+    root: PathBuf,
+    /// Made or found by this process, and synced with all above them. As another process may
+    /// have made a folder and died before syncing, finding it is not enough.
+    made: Mutex<HashSet<FolderKey>>,
+    /// Something was shown in them since they were settled last.
+    shown: Mutex<HashSet<FolderKey>>,
+}
+
+fn lock(folders: &Mutex<HashSet<FolderKey>>) -> MutexGuard<'_, HashSet<FolderKey>> {
+    folders.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+impl Durable {
+    /// Starts with nothing known.
+    pub(super) fn new(disk: Arc<dyn Disk>, root: &Path) -> Self {
+        Durable { disk, root: root.to_owned(), made: Mutex::default(), shown: Mutex::default() }
+    }
+
+    /// Makes a folder and those above it, and syncs what holds them, once per process.
+    pub(super) fn make(&self, folder: &FolderKey) -> Result<()> {
+        if lock(&self.made).contains(folder) {
+            return Ok(());
+        }
+        let mut path = self.root.clone();
+        for part in folder.as_str().split('/').filter(|part| !part.is_empty()) {
+            let above = path.clone();
+            path.push(part);
+            make_folder(&*self.disk, &path)?;
+            sync_folder(&*self.disk, &above)?;
+        }
+        lock(&self.made).insert(folder.clone());
+        Ok(())
+    }
+
+    /// Forgets which folders were made: somebody has removed one.
+    pub(super) fn forget_made(&self) {
+        lock(&self.made).clear();
+    }
+
+    /// Notes that something was shown in a folder.
+    pub(super) fn show(&self, folder: FolderKey) {
+        lock(&self.shown).insert(folder);
+    }
+
+    /// Makes durable all that was shown.
+    pub(super) fn settle(&self) -> Result<()> {
+        let mut shown = std::mem::take(&mut *lock(&self.shown)).into_iter();
+        while let Some(folder) = shown.next() {
+            match self.settle_one(&folder) {
+                Ok(()) => {}
+                // It is gone, and all that was in it.
+                Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) => {
+                    lock(&self.shown).extend(shown.chain([folder]));
+                    return Err(e);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn settle_one(&self, folder: &FolderKey) -> Result<()> {
+        self.make(folder)?;
+        sync_folder(&*self.disk, &self.root.join(folder.as_str()))
+    }
+}
+
+/// Makes a folder and those above it where they are missing. Those that were there are synced as
+/// well: who made them may have died before. One that may not be read by us is left as it is, as
+/// this program did not make it.
+pub(super) fn make_root(disk: &dyn Disk, root: &Path) -> Result<()> {
+    let above: Vec<&Path> = root.ancestors().collect();
+    for folder in above.into_iter().rev() {
+        let was_there = disk.look(folder).is_ok() || !make_folder(disk, folder)?;
+        let synced = folder.parent().map_or(Ok(()), |parent| sync_folder(disk, parent));
+        match synced {
+            Err(e) if was_there && e.kind() == ErrorKind::Denied => {}
+            synced => synced?,
+        }
+    }
+    Ok(())
+}
+
+/// Makes one folder and says whether it was missing.
+pub(super) fn make_folder(disk: &dyn Disk, path: &Path) -> Result<bool> {
+    match disk.make_folder(path) {
+        Ok(()) => Ok(true),
+        Err(e) if e.kind() == Io::AlreadyExists && is_folder(disk, path) => Ok(false),
+        Err(e) => Err(failed("make", path, e)),
+    }
+}
+
+fn is_folder(disk: &dyn Disk, path: &Path) -> bool {
+    disk.look(path).is_ok_and(|look| look.kind == DiskKind::Folder)
+}
+
+/// Makes the names in a folder durable.
+pub(super) fn sync_folder(disk: &dyn Disk, path: &Path) -> Result<()> {
+    disk.sync_folder(path).map_err(|e| failed("sync", path, e))
+}

@@ -1,0 +1,172 @@
+//! `icecore backup`.
+
+use crate::base::error::ErrorKind;
+use crate::base::error::Origin;
+use crate::base::error::Result;
+use crate::cli::commands::backup::args::Chosen;
+use crate::cli::commands::backup::jobs::Job;
+use crate::cli::commands::backup::jobs::JobSource;
+use crate::cli::commands::backup::jobs::STREAM_NAME;
+use crate::cli::commands::backup::jobs::jobs;
+use crate::cli::commands::backup::report::Row;
+use crate::cli::commands::backup::report::document;
+use crate::cli::commands::backup::report::say;
+use crate::cli::commands::init;
+use crate::cli::exit::Exit;
+use crate::cli::fields::ErrorFields;
+use crate::cli::output;
+use crate::cli::session::Session;
+use crate::cli::signals;
+use crate::config::connect;
+use crate::engine::backup;
+use crate::engine::backup::BackupReport;
+use crate::repository::Repository;
+use crate::repository::open::CreateOptions;
+use crate::source::Source;
+use crate::source::listed::ListedSource;
+use crate::source::listed::Selection;
+use crate::source::stream::StreamSource;
+use std::os::unix::ffi::OsStrExt;
+use std::sync::Arc;
+
+mod args;
+mod jobs;
+mod report;
+
+pub(crate) use crate::cli::commands::backup::args::BackupArgs;
+
+pub(crate) fn run(args: &BackupArgs, session: &mut Session) -> Result<Exit> {
+    let jobs = jobs(args, &session.config)?;
+    let mut chosen = Vec::with_capacity(jobs.len());
+    for job in &jobs {
+        let below = session.config.backup(Some(&job.dataset))?;
+        let mut how = args.choose(below, session.now())?;
+        how.options.dataset_was_named = job.is_named;
+        // A source that is not there must neither make a repository nor a person type a password.
+        if let JobSource::Folder(place) = &job.source {
+            place.open(how.filter.clone(), false, Vec::new())?;
+        }
+        chosen.push(how);
+    }
+    let selection = args.selection()?;
+    let repository = repository(args, session)?;
+    let mut reports = Vec::with_capacity(jobs.len());
+    for (job, how) in jobs.iter().zip(&chosen) {
+        let done = back_up(job, how, selection.as_ref(), args, &repository, session);
+        let stops = done.as_ref().is_err_and(|e| {
+            e.kind() == ErrorKind::Cancelled
+                || (e.origin() == Origin::Repository && e.kind() != ErrorKind::Busy)
+        });
+        if !session.output.is_json()
+            && let Ok(report) = &done
+        {
+            say(report, args.dry_run, session)?;
+        }
+        if let Err(e) = &done
+            && jobs.len() > 1
+        {
+            output::tell(e);
+        }
+        reports.push(done);
+        if stops {
+            break;
+        }
+    }
+    finish(&jobs, reports, args.dry_run, session)
+}
+
+/// Prints the documents, and returns the worst of what happened.
+fn finish(
+    jobs: &[Job<'_>],
+    mut reports: Vec<Result<BackupReport>>,
+    dry_run: bool,
+    session: &mut Session,
+) -> Result<Exit> {
+    let is_single = jobs.len() == 1;
+    let first_error = reports.iter().position(Result::is_err);
+    if session.output.is_json() && !(is_single && first_error.is_some()) {
+        let rows: Vec<Row<'_>> = jobs
+            .iter()
+            .zip(&reports)
+            .map(|(job, report)| match report {
+                Ok(report) => Row::Done(document(report, dry_run)),
+                Err(e) => Row::Failed { dataset: job.dataset.as_str(), error: ErrorFields::new(e) },
+            })
+            .collect();
+        match rows.as_slice() {
+            [row] if is_single => session.output.document(row)?,
+            rows => session.output.document(&rows)?,
+        }
+    }
+    let is_whole = reports.iter().flatten().all(|report| report.errors.is_empty());
+    match first_error {
+        None => Ok(Exit::of(is_whole)),
+        Some(at) if is_single => reports.swap_remove(at).map(|_| Exit::Done),
+        Some(at) => {
+            let kind = reports.swap_remove(at).err().map_or(ErrorKind::Bug, |e| e.kind());
+            Ok(Exit::Failed(kind))
+        }
+    }
+}
+
+/// Opens the repository; the default one, or with --init any, is made when there is none.
+fn repository(args: &BackupArgs, session: &Session) -> Result<Repository> {
+    let missing = match session.open() {
+        Err(e) if e.kind() == ErrorKind::NoRepository => e,
+        other => return other,
+    };
+    let settings = session.settings();
+    let place = settings.place()?;
+    let creates = args.creates(&session.config.backup(None)?);
+    if !place.is_default && !creates {
+        return Err(missing.hint(
+            "`icecore init` makes one there, and so does `backup --init`; \
+             `-r LOCATION` names another",
+        ));
+    }
+    if args.dry_run {
+        signals::install(&session.cancel)?;
+        return connect::imagined(session.now());
+    }
+    let password = settings.new_password(false)?;
+    let options = CreateOptions { password, ..CreateOptions::default() };
+    let repository = settings.create(&options, session.now())?;
+    signals::install(&session.cancel)?;
+    session.output.note(&init::created(&repository));
+    Ok(repository)
+}
+
+fn back_up(
+    job: &Job<'_>,
+    how: &Chosen,
+    selection: Option<&Arc<Selection>>,
+    args: &BackupArgs,
+    repository: &Repository,
+    session: &Session,
+) -> Result<BackupReport> {
+    let settings = session.settings();
+    let name = args.stdin_name.as_deref().map_or(STREAM_NAME.as_bytes(), OsStrExt::as_bytes);
+    let source: Box<dyn Source> = match &job.source {
+        JobSource::Folder(place) => {
+            let filter = how.filter.clone();
+            let excluded = settings.excluded()?;
+            match selection {
+                None => Box::new(place.open(filter, how.one_file_system, excluded)?),
+                Some(only) => {
+                    let filter = filter.only(Arc::clone(only));
+                    let folder = place.open(filter, how.one_file_system, excluded)?;
+                    Box::new(ListedSource::new(folder, Arc::clone(only)))
+                }
+            }
+        }
+        JobSource::Stdin => {
+            let (folder, mut stdin) = (settings.cache_folder()?, std::io::stdin().lock());
+            Box::new(StreamSource::read(&mut stdin, name, &folder, &session.cancel)?)
+        }
+        JobSource::Command(words) => {
+            let folder = settings.cache_folder()?;
+            Box::new(StreamSource::run(words, name, &folder, &session.cancel)?)
+        }
+    };
+    session.work(|context| backup::run(repository, &job.dataset, &*source, &how.options, context))
+}

@@ -1,0 +1,186 @@
+//! Single values of the config file, each checked where it is read, so that an error names the
+//! line.
+//!
+//! A secret is never part of an error: a value of the wrong type is not repeated there.
+
+use crate::base::error::Result;
+use crate::base::secret::Secret;
+use crate::base::size;
+use crate::base::time::Timestamp;
+use crate::base::time::parse_until;
+use crate::config::connect;
+use crate::format::dataset::DatasetName;
+use serde::Deserialize;
+use serde::Deserializer;
+use serde::de::Error as Refuse;
+use serde::de::Visitor;
+use std::ffi::OsStr;
+use std::fmt;
+
+/// Reads a text and makes a value of it.
+fn parsed<'de, D: Deserializer<'de>, T>(
+    from: D,
+    parse: impl Fn(&str) -> Result<T>,
+) -> std::result::Result<T, D::Error> {
+    let text = String::deserialize(from)?;
+    parse(&text).map_err(|e| D::Error::custom(e.full_message()))
+}
+
+/// A text that nobody may see.
+#[derive(Clone, Debug)]
+pub struct Hidden(pub Secret);
+
+/// Takes a text over; anything else is refused without being repeated.
+struct HiddenVisitor;
+
+impl Visitor<'_> for HiddenVisitor {
+    type Value = Hidden;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a text in quotes")
+    }
+
+    fn visit_str<E: Refuse>(self, text: &str) -> std::result::Result<Hidden, E> {
+        Ok(Hidden(Secret::new(text.as_bytes().to_vec())))
+    }
+
+    fn visit_i64<E: Refuse>(self, _: i64) -> std::result::Result<Hidden, E> {
+        Err(E::custom("a secret is written as a text in quotes"))
+    }
+
+    fn visit_u64<E: Refuse>(self, _: u64) -> std::result::Result<Hidden, E> {
+        self.visit_i64(0)
+    }
+
+    fn visit_i128<E: Refuse>(self, _: i128) -> std::result::Result<Hidden, E> {
+        self.visit_i64(0)
+    }
+
+    fn visit_u128<E: Refuse>(self, _: u128) -> std::result::Result<Hidden, E> {
+        self.visit_i64(0)
+    }
+
+    fn visit_f64<E: Refuse>(self, _: f64) -> std::result::Result<Hidden, E> {
+        self.visit_i64(0)
+    }
+
+    fn visit_bool<E: Refuse>(self, _: bool) -> std::result::Result<Hidden, E> {
+        self.visit_i64(0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Hidden {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        from.deserialize_any(HiddenVisitor)
+    }
+}
+
+/// A number of bytes: a whole number, or a text such as `"20M"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+/// Bytes a second: a whole number, or a text such as `"10M"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate(pub u64);
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a number of bytes, or a text as \"20M\"")]
+enum NumberOrText {
+    Number(u64),
+    Text(String),
+}
+
+impl NumberOrText {
+    fn text(self) -> String {
+        match self {
+            NumberOrText::Number(number) => number.to_string(),
+            NumberOrText::Text(text) => text,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Size {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        let text = NumberOrText::deserialize(from)?.text();
+        size::parse_bytes(&text).map(Size).map_err(D::Error::custom)
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        let text = NumberOrText::deserialize(from)?.text();
+        size::parse_rate(&text).map(Rate).map_err(D::Error::custom)
+    }
+}
+
+/// An age in seconds, written `30d`, `12h`, `8w` or `1y`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Age(pub i64);
+
+impl<'de> Deserialize<'de> for Age {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let digits = text.get(..text.len().saturating_sub(1)).unwrap_or_default();
+        let is_age = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+        // So long before 1970 is that many seconds below zero.
+        let then = parse_until(&text, Timestamp::default()).ok().filter(|_| is_age);
+        let seconds = then.and_then(|then| then.seconds().checked_neg());
+        seconds.map(Age).ok_or_else(|| {
+            D::Error::custom(format!("{text:?} is no age: write 12h, 30d, 8w or 1y"))
+        })
+    }
+}
+
+/// The source of a dataset: a list, so that the file reads like the command, with one in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sources(pub Option<String>);
+
+impl<'de> Deserialize<'de> for Sources {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        let mut sources: Vec<String> = Vec::deserialize(from)?;
+        let source = sources.pop();
+        if !sources.is_empty() {
+            return Err(D::Error::custom(
+                "several sources cannot go to one dataset: give each a table of its own",
+            ));
+        }
+        Ok(Sources(source))
+    }
+}
+
+/// The name of a dataset, as a key.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DatasetKey(pub DatasetName);
+
+impl<'de> Deserialize<'de> for DatasetKey {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        parsed(from, |text| text.parse().map(DatasetKey))
+    }
+}
+
+/// The address that credentials are for: `ftp://host:port`, `sftp://host`, `s3://bucket`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address(pub String);
+
+impl Address {
+    /// Returns its scheme.
+    pub fn scheme(&self) -> &str {
+        connect::scheme(OsStr::new(&self.0)).unwrap_or_default()
+    }
+}
+
+impl<'de> Deserialize<'de> for Address {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        let address = Address(text);
+        if !connect::REMOTE_SCHEMES.contains(&address.scheme()) {
+            return Err(D::Error::custom(
+                "credentials are for an address as ftp://host:port, sftp://host or s3://bucket",
+            ));
+        }
+        if connect::without_password(&address.0) != address.0 {
+            return Err(D::Error::custom("the address holds a password: write it as `password`"));
+        }
+        Ok(address)
+    }
+}

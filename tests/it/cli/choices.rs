@@ -1,0 +1,199 @@
+//! What is chosen: listed files, filters, flags of a backup, and who may write or clear at once.
+
+use crate::cli::Home;
+use crate::cli::Ran;
+use crate::cli::column;
+use icecore::backend::local::LocalBackend;
+use icecore::base::id::BackupId;
+use icecore::base::time::Timestamp;
+use icecore::repository::cache::CachePlace;
+use icecore::repository::lease::Lease;
+use icecore::repository::open;
+use std::io::Write;
+use std::process::Stdio;
+use std::sync::Arc;
+
+fn tree() -> Home {
+    let home = Home::new();
+    for file in ["a/x", "a/b/c", "a/b/d", "a/deep/er/e", "a/deep/f", "a/#g", "a/t.tmp"] {
+        home.write(file, file.as_bytes());
+    }
+    home
+}
+
+fn files(home: &Home) -> Vec<String> {
+    let listed = home.done(&["ls", "-R", "a"]).stdout;
+    listed.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn only_listed_files_are_backed_up_with_the_folders_above_them() {
+    let home = tree();
+    home.write("list", b"deep/er/e\n\n./b//d\n#g\n");
+
+    home.done(&["backup", "a", "--files-from", "list"]);
+    assert_eq!(files(&home), ["#g", "b/", "b/d", "deep/", "deep/er/", "deep/er/e"]);
+
+    home.write("list", b"deep\nt.tmp\n");
+    let report = home.json(0, &["backup", "a", "--files-from", "list", "--exclude", "*.tmp"]);
+    assert_eq!((&report["added"], &report["deleted"]), (&1.into(), &2.into()));
+    assert_eq!(files(&home), ["deep/", "deep/er/", "deep/er/e", "deep/f"], "excluded is no error");
+}
+
+#[test]
+fn a_listed_file_that_is_missing_is_an_error_of_that_entry() {
+    let home = tree();
+    home.write("list", b"b/gone\nb/c\nx/below\nzz\n");
+
+    let report = home.json(3, &["backup", "a", "--files-from", "list"]);
+
+    let errors = column(report["errors"].as_array().unwrap(), "path");
+    assert_eq!(errors, ["b/gone", "x/below", "zz"]);
+    assert_eq!(files(&home), ["b/", "b/c", "x"]);
+}
+
+#[test]
+fn a_list_comes_from_standard_input_and_may_be_separated_by_zeros() {
+    let home = tree();
+    let mut child = home
+        .command(&["backup", "a", "--files-from0", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(b"x\0b/c\0").unwrap();
+    let ran = Ran::of(child.wait_with_output().unwrap());
+
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert_eq!(files(&home), ["b/", "b/c", "x"]);
+}
+
+#[test]
+fn a_list_that_makes_no_sense_is_bad_usage() {
+    let home = tree();
+    home.write("c/x", b"x");
+    home.write("list", b"x\n");
+    home.write("empty", b"\n\n");
+    home.write("outside", b"../c/x\n");
+    home.write("absolute", b"/etc/passwd\n");
+
+    home.run(&["backup", "a", "--files-from", "empty"]).says(2, "names nothing");
+    home.run(&["backup", "a", "--files-from", "outside"]).says(2, "relative to the source");
+    home.run(&["backup", "a", "--files-from", "absolute"]).says(2, "it is absolute");
+    home.run(&["backup", "a", "--files-from", "missing"]).says(2, "missing");
+    home.run(&["backup", "a", "c", "--files-from", "list"]).says(2, "one SOURCE");
+    home.run(&["backup", "-", "--files-from", "list"]).says(2, "one SOURCE");
+    home.run(&["backup", "a", "--files-from", "list", "--files-from0", "list"]).says(2, "cannot");
+    assert!(!home.path(".local").exists());
+}
+
+#[test]
+fn the_flags_of_a_backup_do_what_they_say() {
+    let home = tree();
+    home.write("a/cache/CACHEDIR.TAG", b"Signature: 8a477f597d28d172789f06886806bc55");
+    home.write("a/cache/big", b"x");
+    home.write("a/.gitignore", b"x\n");
+
+    let kept = ["--host", "box", "--tag", "t", "--tag", "u", "--description", "why"];
+    let time = ["--time", "2026-01-02 03:04:05", "--exclude-caches", "--gitignore", "-x"];
+    home.done(&[&["backup", "a", "-d", "a"], &kept[..], &time[..]].concat());
+    let again = home.json(0, &[&["backup", "a", "-d", "a", "--read-all"], &time[2..]].concat());
+    assert_eq!(again["kind"], "unchanged");
+    let kind = |flags: &[&str]| {
+        home.json(0, &[&["backup", "a", "-d", "a"], flags, &time[2..]].concat())["kind"].clone()
+    };
+    assert_eq!(kind(&["--allow-unchanged"]), "partial");
+    assert_eq!(kind(&["--allow-unchanged", "--full"]), "full");
+    assert_eq!(kind(&["--full"]), "unchanged");
+
+    let listed = files(&home);
+    assert!(listed.contains(&"cache/CACHEDIR.TAG".to_owned()), "{listed:?}");
+    assert!(!listed.iter().any(|path| path == "cache/big" || path == "x"), "{listed:?}");
+    let first = &home.json(0, &["list", "a"])[0];
+    assert_eq!(first["time"], "2026-01-02T03:04:05Z");
+    assert_eq!((&first["host"], &first["description"]), (&"box".into(), &"why".into()));
+    assert_eq!(first["tags"], serde_json::json!(["t", "u"]));
+}
+
+#[test]
+fn a_list_of_backups_is_filtered_by_tag_host_and_time() {
+    let home = tree();
+    for (host, time, tag) in [("one", "2026-01-01", "t"), ("two", "2026-01-03", "t")] {
+        let flags = ["--host", host, "--time", time, "--tag", tag, "--tag", host];
+        home.done(&[&["backup", "a", "-d", "a", "--allow-unchanged"], &flags[..]].concat());
+    }
+    let backups = |flags: &[&str]| {
+        let rows = home.json(0, &[&["list", "a"], flags].concat());
+        column(rows.as_array().unwrap(), "backup").join(" ")
+    };
+
+    assert_eq!(backups(&[]), "0 1");
+    assert_eq!(backups(&["--host", "two"]), "1");
+    assert_eq!(backups(&["--host", "three"]), "");
+    assert_eq!(backups(&["--since", "2026-01-02"]), "1");
+    assert_eq!(backups(&["--tag", "t"]), "0 1");
+    assert_eq!(backups(&["--tag", "t", "--tag", "one"]), "0");
+    home.run(&["list", "a", "--since", "soon"]).says(2, "no time");
+}
+
+#[test]
+fn a_restore_brings_what_is_included_and_leaves_what_is_excluded() {
+    let home = tree();
+    home.done(&["backup", "a"]);
+
+    home.done(&["restore", "a", "out", "--include", "b/", "--include", "*.tmp", "--exclude", "d"]);
+
+    let there = |path: &str| home.path("out").join(path).exists();
+    assert!(there("b/c") && there("t.tmp"));
+    assert!(!there("b/d") && !there("x") && !there("deep/f"));
+    home.run(&["restore", "a", "out2", "--include", "[z-a]"]).says(2, "no pattern");
+}
+
+#[test]
+fn a_dataset_that_somebody_else_backs_up_is_busy() {
+    let home = tree();
+    home.done(&["-r", "store", "backup", "a", "--init"]);
+    home.write("a/new", b"new");
+    let place = CachePlace::Scratch(home.path(""));
+    let backend = Arc::new(LocalBackend::open(&home.path("store")).unwrap());
+    let repository = open::open(backend, None, &place).unwrap();
+    let dataset = repository.dataset(&"a".parse().unwrap()).unwrap();
+    let (one, zero) = (Some(BackupId(1)), Some(BackupId(0)));
+    let now = Timestamp::new(1_800_000_000, 0);
+    let lease = Lease::take(repository.store(), dataset.id(), one, zero, "backup", now).unwrap();
+
+    let busy = home.json(11, &["-r", "store", "backup", "a"]);
+    assert_eq!(busy["error"]["kind"], "busy");
+    home.run(&["-r", "store", "backup", "a"]).says(11, "another backup of a is running");
+    home.write("c/x", b"x");
+    let both = home.json(11, &["-r", "store", "backup", "a", "c"]);
+    assert_eq!(both[1]["added"], 1, "another dataset is none of its business");
+    lease.give_back();
+    assert_eq!(home.json(0, &["-r", "store", "backup", "a"])["backup"], 1);
+}
+
+#[test]
+fn the_cache_of_one_repository_or_of_all_is_thrown_away() {
+    let home = tree();
+    home.done(&["-r", "one", "backup", "a", "--init"]);
+    home.done(&["-r", "two", "backup", "a", "--init"]);
+    home.write(".cache/icecore/notes/mine", b"precious");
+
+    let one = home.json(0, &["-r", "one", "cache", "clear"]);
+    assert_eq!(one["repositories"], 1);
+    assert!(one["files"].as_u64() > Some(2) && one["bytes"].as_u64() > Some(100), "{one}");
+    let none = home.json(0, &["-r", "one", "cache", "clear"]);
+    assert_eq!(none, serde_json::json!({"repositories": 0, "files": 0, "bytes": 0}));
+    home.write("a/x", b"changed");
+    let again = home.json(0, &["-r", "one", "backup", "a"]);
+    assert_eq!((&again["added"], &again["modified"]), (&0.into(), &1.into()));
+    home.done(&["-r", "one", "check", "--read-data"]);
+
+    std::fs::remove_dir_all(home.path("two")).unwrap();
+    home.run(&["-r", "two", "cache", "clear"]).says(10, "no repository");
+    let text = home.done(&["cache", "clear", "--all"]).stdout;
+    assert!(text.starts_with("freed ") && text.contains(" of 2 repositories"), "{text}");
+    assert!(home.path(".cache/icecore/notes/mine").exists());
+    home.run(&["cache", "clear", "--cache-dir", "nowhere", "--all"]).says(0, "");
+}

@@ -1,0 +1,419 @@
+//! The repository that runs start from, the sources, and what must hold of a store at any moment.
+
+use crate::concurrency::actors::Ended;
+use crate::concurrency::actors::free;
+#[cfg(feature = "planted")]
+use crate::concurrency::actors::hide;
+use crate::concurrency::actors::store;
+use crate::concurrency::actors::told;
+use crate::concurrency::backend::bury;
+use crate::concurrency::backend::sealer;
+use crate::support::tree::noise;
+use icecore::backend::Backend;
+use icecore::backend::key::FolderKey;
+use icecore::backend::list_all;
+use icecore::backend::memory::MemoryBackend;
+use icecore::base::cancel::Cancel;
+use icecore::base::error::Result;
+use icecore::base::id::DatasetId;
+#[cfg(feature = "planted")]
+use icecore::base::id::IndexId;
+#[cfg(feature = "planted")]
+use icecore::base::id::LeaseId;
+use icecore::base::id::RepositoryId;
+use icecore::base::path::EntryPath;
+use icecore::base::progress::Silent;
+use icecore::base::time::FixedClock;
+use icecore::base::time::Timestamp;
+use icecore::engine::Context;
+use icecore::engine::check;
+use icecore::engine::check::CheckOptions;
+use icecore::format::dataset::DatasetName;
+use icecore::format::entry::EntryNode;
+use icecore::repository::Repository;
+use icecore::repository::cache::CachePlace;
+#[cfg(feature = "planted")]
+use icecore::repository::doom;
+use icecore::repository::history::Snapshot;
+#[cfg(feature = "planted")]
+use icecore::repository::layout;
+use icecore::repository::open;
+use icecore::repository::open::CreateOptions;
+use icecore::source::memory::MemorySource;
+use icecore::target::memory::MemoryTarget;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
+use tempfile::TempDir;
+
+/// What a source or a backup holds: file to content.
+pub(super) type Content = BTreeMap<String, Vec<u8>>;
+
+/// Length of each file: enough that a prune finds a pack wasteful in which one of two is dead.
+const FILE_BYTES: usize = 2000;
+
+/// Which files stand in the source of each label, as letters. Files of one letter are the same
+/// everywhere.
+const SOURCES: &[(&str, &str)] = &[
+    ("first", "a"),
+    ("second", "axy"),
+    ("again", "axy"),
+    ("thin", "ay"),
+    ("third", "axyt"),
+    ("w", "axw"),
+    ("v", "axv"),
+    ("bare", "ab"),
+    ("other", "yo"),
+    ("after", "axz"),
+];
+
+/// Where runs start, and what they are held to.
+pub(super) struct World {
+    sources: BTreeMap<&'static str, Arc<MemorySource>>,
+    contents: BTreeMap<&'static str, Content>,
+    /// The repository as it is before each run.
+    pub(super) backend: Arc<MemoryBackend>,
+    /// The caches of whoever made it so.
+    cache: PathBuf,
+    pub(super) data: DatasetId,
+    pub(super) repository: RepositoryId,
+    /// Numbers that are taken.
+    pub(super) numbers: Vec<u64>,
+    scratch: TempDir,
+    folders: AtomicU64,
+}
+
+/// A backup that anybody can see, by number: its label.
+pub(super) type Visible = BTreeMap<u64, String>;
+
+/// What is seen of a store by one who comes to it anew.
+#[derive(Clone, Debug, Default)]
+pub(super) struct View {
+    pub(super) visible: Visible,
+    pub(super) hidden: Vec<u64>,
+}
+
+pub(super) fn dataset(label: &str) -> DatasetName {
+    if label == "other" { "other" } else { "data" }.parse().unwrap()
+}
+
+/// Gives a context for work that nobody schedules.
+pub(super) fn at_rest<T>(work: impl FnOnce(&Context<'_>) -> T) -> T {
+    let cancel = Cancel::new();
+    let clock = FixedClock::new(Timestamp::new(1_800_000_000, 0));
+    work(&Context { progress: &Silent, cancel: &cancel, clock: &clock, threads: 1 })
+}
+
+fn memory_folder() -> TempDir {
+    let memory = Path::new("/dev/shm");
+    if memory.is_dir() {
+        tempfile::tempdir_in(memory).unwrap()
+    } else {
+        tempfile::tempdir().unwrap()
+    }
+}
+
+impl World {
+    /// Makes a repository of a class with backups of these labels, one after the other.
+    pub(super) fn new(class_a: bool, labels: &[&'static str]) -> Self {
+        let mut sources = BTreeMap::new();
+        let mut contents = BTreeMap::new();
+        for &(label, letters) in SOURCES {
+            let mut source = MemorySource::new("source");
+            let mut content = Content::new();
+            for letter in letters.chars() {
+                let bytes = noise(FILE_BYTES, letter as u64);
+                source = source.file(letter.to_string(), &bytes);
+                content.insert(letter.to_string(), bytes);
+            }
+            sources.insert(label, Arc::new(source));
+            contents.insert(label, content);
+        }
+        let scratch = memory_folder();
+        let cache = scratch.path().join("warm");
+        let backend = Arc::new(MemoryBackend::with_atomic_create(class_a));
+        let place = CachePlace::Kept(cache.clone());
+        let now = Timestamp::new(1_800_000_000, 0);
+        let shared: Arc<dyn Backend> = Arc::clone(&backend) as Arc<dyn Backend>;
+        let repository = open::create(shared, &CreateOptions::default(), &place, now).unwrap();
+        let data = repository.dataset_or_new(&dataset(""), now).unwrap().id();
+        let folders = AtomicU64::new(0);
+        let id = repository.id();
+        let numbers =
+            (0..labels.iter().filter(|label| **label != "other").count() as u64).collect();
+        let world = World {
+            sources,
+            contents,
+            backend,
+            cache,
+            data,
+            repository: id,
+            numbers,
+            scratch,
+            folders,
+        };
+        for label in labels {
+            at_rest(|context| store(&repository, &world, label, context)).unwrap();
+        }
+        World { backend: Arc::new(without_empty_folders(&world.backend)), ..world }
+    }
+
+    /// Forgets a number before the runs begin.
+    #[cfg(feature = "planted")]
+    pub(super) fn hide(&self, number: u64) {
+        self.at_base(|repository| hide(repository, self, number).unwrap());
+    }
+
+    /// Dooms the pack of the second backup before the runs begin.
+    #[cfg(feature = "planted")]
+    pub(super) fn doom_second_pack(&self) {
+        self.at_base(|repository| {
+            repository.refresh_index().unwrap();
+            let second = indexes(&self.backend)[1];
+            let packs: Vec<_> =
+                repository.index().packs_of(&second).iter().map(|pack| pack.pack).collect();
+            let now = Timestamp::new(1_800_000_000, 0);
+            doom::put_tombstones(repository.store(), &packs, &[second], now).unwrap();
+        });
+    }
+
+    /// Makes one in which a block stands in two packs, half of it dead: the newest backup needs
+    /// one file of it, and the one that needed both is forgotten.
+    #[cfg(feature = "planted")]
+    pub(super) fn with_copies() -> Self {
+        let mut world = World::new(true, &["first"]);
+        let keep = |label| {
+            at_rest(|context| world.at_base(|it| drop(store(it, &world, label, context).unwrap())))
+        };
+        let aside = Arc::new(world.backend.clone_state());
+        world.anew(Arc::clone(&aside), |repository| {
+            at_rest(|context| drop(store(repository, &world, "second", context).unwrap()));
+        });
+        keep("second");
+        keep("thin");
+        for (key, bytes) in aside.objects() {
+            if key.as_str().starts_with("packs/") || key.as_str().starts_with("index/") {
+                world.backend.put(&key, &bytes).unwrap();
+            }
+        }
+        world.hide(1);
+        world.numbers = vec![0, 1, 2];
+        world
+    }
+
+    /// Replaces the pack indexes by one.
+    #[cfg(feature = "planted")]
+    pub(super) fn merge_indexes(&self) {
+        let olds = indexes(&self.backend);
+        self.at_base(|repository| {
+            repository.refresh_index().unwrap();
+            let (mut packs, mut rows) = (Vec::new(), Vec::new());
+            for id in &olds {
+                let visited = repository.index().visit(id, &mut |location| {
+                    if packs.last() != Some(&location.pack) {
+                        packs.push(location.pack);
+                    }
+                    rows.push((packs.len() as u32 - 1, location.row));
+                    Ok(())
+                });
+                visited.unwrap();
+            }
+            let rows: Vec<_> = rows.iter().map(|(pack, row)| (*pack, row)).collect();
+            let (store, cache) = (repository.store(), repository.cache());
+            let nobody = LeaseId::new([0; 16]);
+            repository.index().put(store, cache, nobody, &packs, &rows).unwrap();
+            olds.iter().for_each(|id| drop(store.delete(&layout::index(id).unwrap())));
+        });
+    }
+
+    /// Does something to the repository that runs start from.
+    #[cfg(feature = "planted")]
+    fn at_base(&self, work: impl FnOnce(&Repository)) {
+        self.anew(Arc::clone(&self.backend), work);
+    }
+
+    pub(super) fn source(&self, label: &str) -> Arc<MemorySource> {
+        Arc::clone(&self.sources[label])
+    }
+
+    pub(super) fn content(&self, label: &str) -> Content {
+        self.contents[label].clone()
+    }
+
+    /// Returns a new folder for caches: empty, or with those of whoever made the repository.
+    pub(super) fn caches(&self, is_warm: bool) -> PathBuf {
+        let number = self.folders.fetch_add(1, Ordering::Relaxed);
+        let folder = self.scratch.path().join(number.to_string());
+        if is_warm {
+            copy_folder(&self.cache, &folder);
+        }
+        folder
+    }
+
+    /// Opens a store anew, with empty caches, for `work`.
+    fn anew<T>(&self, backend: Arc<MemoryBackend>, work: impl FnOnce(&Repository) -> T) -> T {
+        let folder = self.caches(false);
+        let repository = open::open(backend, None, &CachePlace::Kept(folder.clone())).unwrap();
+        let done = work(&repository);
+        drop(repository);
+        std::fs::remove_dir_all(folder).unwrap();
+        done
+    }
+
+    /// Looks at a store: every visible backup must be there to the last byte. Says what is
+    /// wrong.
+    pub(super) fn look(&self, state: MemoryBackend) -> std::result::Result<View, String> {
+        self.anew(Arc::new(state), |repository| self.view(repository))
+    }
+
+    fn view(&self, repository: &Repository) -> std::result::Result<View, String> {
+        let fail = |e| format!("cannot list the backups: {}", told(&e));
+        let mut view = View::default();
+        for dataset in repository.datasets().map_err(fail)? {
+            let numbers = dataset.all_numbers().map_err(fail)?;
+            for n in numbers.iter() {
+                let is_data = dataset.id() == self.data;
+                if is_data && numbers.is_hidden(n) {
+                    view.hidden.push(n.0);
+                }
+                let Some(backup) = dataset.backup(&numbers, n).map_err(fail)? else { continue };
+                let label = backup.description.clone();
+                let snapshot = dataset.snapshot(&numbers, Arc::new(backup));
+                match snapshot.and_then(|snapshot| read_all(repository, &snapshot)) {
+                    Ok(content) if content == self.contents[label.as_str()] => {}
+                    Ok(_) => return Err(format!("backup {} of {label} holds other things", n.0)),
+                    Err(e) => return Err(format!("backup {} of {label}: {}", n.0, told(&e))),
+                }
+                if is_data {
+                    view.visible.insert(n.0, label);
+                }
+            }
+        }
+        Ok(view)
+    }
+
+    /// Goes on with a store after everybody in it has died: a backup and a check must do, and
+    /// lose nothing that was there.
+    pub(super) fn recover(&self, state: MemoryBackend, before: &View) -> Option<String> {
+        let backend = Arc::new(state);
+        let sealer = sealer(self.repository);
+        for (key, bytes) in backend.objects() {
+            if key.as_str().starts_with("leases/") && !key.name().contains('.') {
+                backend.insert_raw(&key, bury(&sealer, &key, &bytes));
+            }
+        }
+        self.anew(backend, |repository| at_rest(|context| self.go_on(repository, before, context)))
+    }
+
+    fn go_on(
+        &self,
+        repository: &Repository,
+        before: &View,
+        context: &Context<'_>,
+    ) -> Option<String> {
+        if let Err(e) = store(repository, self, "after", context) {
+            return Some(format!("the next backup fails: {}", told(&e)));
+        }
+        let after = match self.view(repository) {
+            Ok(after) => after,
+            Err(e) => return Some(format!("after the next backup: {e}")),
+        };
+        let is_kept = |(n, label): (&u64, &String)| after.visible.get(n) == Some(label);
+        if !before.visible.iter().all(is_kept) {
+            return Some(format!("{:?} became {:?}", before.visible, after.visible));
+        }
+        if after.visible.values().last().is_none_or(|newest| newest != "after") {
+            return Some(format!("the next backup is not the newest of {:?}", after.visible));
+        }
+        let damage = find_damage(repository, context);
+        if damage.is_some() {
+            return damage;
+        }
+        match free(repository, 0.0, context) {
+            Ok(Ended::Done) => {}
+            Ok(_) => return Some("a prune waits for somebody who is dead".to_owned()),
+            Err(e) => return Some(format!("the next prune fails: {}", told(&e))),
+        }
+        match self.view(repository) {
+            Ok(pruned) if pruned.visible == after.visible => find_damage(repository, context),
+            Ok(pruned) => Some(format!("{:?} became {:?}", after.visible, pruned.visible)),
+            Err(e) => Some(format!("after the next prune: {e}")),
+        }
+    }
+}
+
+/// Returns the index objects in the order in which they were put.
+#[cfg(feature = "planted")]
+fn indexes(backend: &MemoryBackend) -> Vec<IndexId> {
+    let mut found = Vec::new();
+    list_all(backend, &FolderKey::new("index").unwrap(), &mut |object| {
+        found.push((object.modified, object.key.name().to_owned()));
+        Ok(())
+    })
+    .unwrap();
+    found.sort();
+    found.iter().map(|(_, name)| name.parse().unwrap()).collect()
+}
+
+/// Says what a check finds.
+fn find_damage(repository: &Repository, context: &Context<'_>) -> Option<String> {
+    match check::run(repository, &CheckOptions::default(), context) {
+        Ok(report) if report.is_ok() => None,
+        Ok(report) => Some(format!("check finds {:?}", report.findings)),
+        Err(e) => Some(format!("check fails: {}", told(&e))),
+    }
+}
+
+/// Returns the same objects, put in the same order: folders of leases that are gone cost a call
+/// each, and are named by chance.
+fn without_empty_folders(backend: &MemoryBackend) -> MemoryBackend {
+    let mut rows = Vec::new();
+    list_all(backend, &FolderKey::top(), &mut |object| {
+        rows.push((object.modified, object.key));
+        Ok(())
+    })
+    .unwrap();
+    rows.sort();
+    let fresh = MemoryBackend::with_atomic_create(backend.capabilities().atomic_create);
+    let objects = backend.objects();
+    rows.iter().for_each(|(_, key)| fresh.put(key, &objects[key]).unwrap());
+    fresh
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn read_all(repository: &Repository, snapshot: &Snapshot) -> Result<Content> {
+    let mut content = Content::new();
+    for tracked in snapshot.entries() {
+        let tracked = tracked?;
+        let EntryNode::File(file) = &tracked.entry.node else { continue };
+        let mut bytes = Vec::new();
+        for run in repository.runs_of(file)? {
+            for place in run.first..run.first + run.count {
+                bytes.extend(repository.read_blob(&run.block, place)?);
+            }
+        }
+        content.insert(tracked.entry.path.to_string(), bytes);
+    }
+    Ok(content)
+}
+
+pub(super) fn content_of(target: &MemoryTarget) -> Content {
+    let paths = target.entries().into_keys();
+    let file = |path: EntryPath| Some((path.to_string(), target.content(&path)?));
+    paths.filter_map(file).collect()
+}

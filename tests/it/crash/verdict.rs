@@ -1,0 +1,239 @@
+//! What must hold of every state that a cut may leave: promises are kept, there is garbage but no
+//! damage, and the next run goes on as if nothing had been.
+
+use crate::crash::source;
+use crate::crash::story;
+use crate::crash::story::CacheImage;
+use crate::crash::story::Medium;
+use crate::crash::story::Promise;
+use crate::crash::story::Story;
+use crate::crash::story::context;
+use crate::crash::story::init;
+use crate::crash::story::name;
+use crate::crash::story::write_cache;
+use crate::crash::tape::Write;
+use icecore::backend::key::ObjectKey;
+use icecore::backend::memory::MemoryBackend;
+use icecore::base::cancel::Cancel;
+use icecore::base::error::Error;
+use icecore::base::error::ErrorKind;
+use icecore::base::id::LeaseId;
+use icecore::codec::frame::ObjectKind;
+use icecore::engine::check;
+use icecore::engine::check::CheckOptions;
+use icecore::engine::check::Severity;
+use icecore::engine::restore;
+use icecore::engine::restore::RestoreOptions;
+use icecore::format::lease::LeaseRecord;
+use icecore::repository::Repository;
+use icecore::repository::layout;
+use icecore::target::memory::MemoryTarget;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What is done to a repository that was found whole, after which all must still be there.
+type Aftermath = fn(&mut Story) -> icecore::base::error::Result<()>;
+
+/// Whatever else a person may do next is added here.
+const AFTERMATHS: &[Aftermath] = &[story::prune];
+
+/// A machine as it is found after the cut.
+pub(super) struct Wreck {
+    pub(super) medium: Arc<dyn Medium>,
+    pub(super) is_encrypted: bool,
+    /// The newest version of the source that any run has seen.
+    pub(super) version: usize,
+    pub(super) promises: Vec<Promise>,
+    /// What is left of the cache.
+    pub(super) cache: Option<Arc<CacheImage>>,
+    /// A write of the dead run that reaches the store only after the next run.
+    pub(super) late: Option<(Write, Arc<MemoryBackend>)>,
+}
+
+fn refused(what: &str, error: &Error) -> String {
+    format!("{what}: {}", error.full_message())
+}
+
+impl Wreck {
+    /// Says what does not hold, if anything.
+    pub(super) fn judge(&self) -> Result<(), String> {
+        let mut story = Story::new(Arc::clone(&self.medium), self.is_encrypted);
+        story.threads = 1;
+        story.version = self.version;
+        story.clock.advance(100_000);
+        if let Some(image) = &self.cache {
+            write_cache(story.cache_folder(), image);
+        }
+        self.judge_passwords(&story)?;
+        let repository = self.open(&mut story)?;
+        let mut backups = self.promised_backups();
+        judge_backups(&story, &repository, &backups)?;
+        judge_damage(&story, &repository)?;
+        drop(repository);
+        bury_the_dead(&story);
+        story.version += 1;
+        let next = story.back_up(false).map_err(|e| refused("the next backup fails", &e))?;
+        backups.insert(next.backup.0, story.version);
+        if let Some((write, store)) = &self.late {
+            write.apply(store);
+        }
+        for aftermath in AFTERMATHS {
+            aftermath(&mut story).map_err(|e| refused("going on fails", &e))?;
+        }
+        let repository = story.open().map_err(|e| refused("it opens no more", &e))?;
+        judge_backups(&story, &repository, &backups)?;
+        judge_forgotten(&repository, &self.forgotten())?;
+        judge_damage(&story, &repository)
+    }
+
+    fn is_created(&self) -> bool {
+        self.promises
+            .iter()
+            .any(|promise| matches!(promise, Promise::Created | Promise::Backup { .. }))
+    }
+
+    fn open(&self, story: &mut Story) -> Result<Repository, String> {
+        match story.open() {
+            Err(e) if is_nothing_there(&e) && !self.is_created() => {
+                init(story).map_err(|e| refused("it cannot be created again", &e))?;
+                story.open().map_err(|e| refused("created again it does not open", &e))
+            }
+            opened => opened.map_err(|e| refused("it does not open", &e)),
+        }
+    }
+
+    fn judge_passwords(&self, story: &Story) -> Result<(), String> {
+        let mut known = BTreeMap::new();
+        for promise in &self.promises {
+            if let Promise::Password { password, opens } = promise {
+                known.insert(*password, *opens);
+            }
+        }
+        if !self.is_encrypted {
+            return Ok(());
+        }
+        for (password, opens) in known {
+            let opened = story.open_with(password);
+            match (opens, opened) {
+                (Some(true), Err(e)) => {
+                    return Err(refused(&format!("{password} must open it"), &e));
+                }
+                (Some(false), Ok(_)) => return Err(format!("{password} opens it again")),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn promised_backups(&self) -> BTreeMap<u64, usize> {
+        let mut backups = BTreeMap::new();
+        for promise in &self.promises {
+            match promise {
+                Promise::Backup { number, version } => drop(backups.insert(*number, *version)),
+                Promise::MayGo { number } | Promise::Forgotten { number } => {
+                    backups.remove(number);
+                }
+                Promise::Created | Promise::Password { .. } => {}
+            }
+        }
+        backups
+    }
+
+    fn forgotten(&self) -> Vec<u64> {
+        let forgotten = self.promises.iter().filter_map(|promise| match promise {
+            Promise::Forgotten { number } => Some(*number),
+            _ => None,
+        });
+        forgotten.collect()
+    }
+}
+
+fn is_nothing_there(e: &Error) -> bool {
+    matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NoRepository)
+}
+
+/// Every backup that is shown comes back as its source was, and all that were promised are shown.
+fn judge_backups(
+    story: &Story,
+    repository: &Repository,
+    promised: &BTreeMap<u64, usize>,
+) -> Result<(), String> {
+    let dataset = match repository.dataset(&name()) {
+        Err(e) if e.kind() == ErrorKind::NotFound && promised.is_empty() => return Ok(()),
+        dataset => dataset.map_err(|e| refused("the dataset is not there", &e))?,
+    };
+    let numbers = dataset.all_numbers().map_err(|e| refused("numbers cannot be listed", &e))?;
+    let backups = dataset.backups().map_err(|e| refused("backups cannot be listed", &e))?;
+    let cancel = Cancel::new();
+    for number in promised.keys() {
+        if !backups.iter().any(|backup| backup.header.number.0 == *number) {
+            return Err(format!("backup_{number} was promised and is not there"));
+        }
+    }
+    for backup in backups {
+        let number = backup.header.number.0;
+        let version = backup.header.description.parse().unwrap();
+        let what = format!("backup_{number} cannot be restored");
+        let snapshot = dataset.snapshot(&numbers, backup).map_err(|e| refused(&what, &e))?;
+        let target = MemoryTarget::new();
+        let context = context(&story.clock, &cancel, story.threads);
+        let report = restore::run(&snapshot, &target, &RestoreOptions::default(), &context);
+        let report = report.map_err(|e| refused(&what, &e))?;
+        if !report.errors.is_empty() {
+            return Err(format!("{what}: {:?}", report.errors));
+        }
+        let found = source::files_in(&target);
+        if found != source::trimmed(source::files_at(version)) {
+            return Err(format!("backup_{number} is not version {version} of the source"));
+        }
+        if let Some(&promised) = promised.get(&number)
+            && source::files_at(promised) != source::files_at(version)
+        {
+            return Err(format!("backup_{number} holds {version}, promised was {promised}"));
+        }
+    }
+    Ok(())
+}
+
+fn judge_forgotten(repository: &Repository, forgotten: &[u64]) -> Result<(), String> {
+    if forgotten.is_empty() {
+        return Ok(());
+    }
+    let dataset = repository.dataset(&name()).map_err(|e| refused("no dataset", &e))?;
+    let backups = dataset.backups().map_err(|e| refused("backups cannot be listed", &e))?;
+    let shown = backups.iter().map(|backup| backup.header.number.0);
+    match shown.into_iter().find(|number| forgotten.contains(number)) {
+        Some(number) => Err(format!("backup_{number} was forgotten and is shown again")),
+        None => Ok(()),
+    }
+}
+
+fn judge_damage(story: &Story, repository: &Repository) -> Result<(), String> {
+    let options = CheckOptions { read_data: Some(100.0), ..CheckOptions::default() };
+    let cancel = Cancel::new();
+    let context = context(&story.clock, &cancel, story.threads);
+    let report = check::run(repository, &options, &context);
+    let report = report.map_err(|e| refused("check fails", &e))?;
+    let damage = report.findings.iter().filter(|finding| finding.severity == Severity::Damage);
+    let damage: Vec<String> = damage.map(|f| format!("{}: {}", f.object, f.message)).collect();
+    if damage.is_empty() { Ok(()) } else { Err(format!("check finds damage: {damage:?}")) }
+}
+
+/// Lets every lease be of a boot before: the process that took it is this one, and looks alive.
+/// What cannot be opened or read is left as it is, for the run that follows to stumble over.
+pub(super) fn bury_the_dead(story: &Story) {
+    let Ok(repository) = story.open() else { return };
+    let store = repository.store();
+    for key in store.names_below(&layout::folder("leases").unwrap()).unwrap_or_default() {
+        if key.name().parse::<LeaseId>().is_err() {
+            continue;
+        }
+        let Ok(mut record) = store.get::<LeaseRecord>(ObjectKind::Lease, &key) else { continue };
+        record.process.boot = "before the cut".to_owned();
+        story.medium.replace(&key, &sealed(&repository, &key, &record));
+    }
+}
+
+fn sealed(repository: &Repository, key: &ObjectKey, record: &LeaseRecord) -> Vec<u8> {
+    repository.store().sealer().seal_record(ObjectKind::Lease, key.as_str(), record).unwrap()
+}

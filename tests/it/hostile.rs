@@ -1,0 +1,8 @@
+//! The repository, the cache and the target are an enemy's: nothing panics, hangs, takes memory
+//! without bound, leaves the target, or is believed without proof.
+
+mod bombs;
+mod caches;
+mod forge;
+mod numbers;
+mod targets;

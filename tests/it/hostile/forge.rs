@@ -1,0 +1,124 @@
+//! Objects as an enemy makes them: with the library's own encoders where those allow it, as raw
+//! bytes where not.
+
+use crate::support::world::World;
+use icecore::backend::key::ObjectKey;
+use icecore::base::id::BlockId;
+use icecore::base::id::LeaseId;
+use icecore::base::metadata::Detection;
+use icecore::base::metadata::Metadata;
+use icecore::base::path::EntryPath;
+use icecore::base::time::Timestamp;
+use icecore::codec::compress::Compressor;
+use icecore::codec::frame::ObjectKind;
+use icecore::format::backup::Body;
+use icecore::format::backup::Counts;
+use icecore::format::backup::Header;
+use icecore::format::block::Row;
+use icecore::format::block::Table;
+use icecore::format::entry::Entry;
+use icecore::format::entry::EntryNode;
+use icecore::format::entry::TrackedEntry;
+use icecore::format::entry::snapshot_hasher;
+use icecore::format::pack::EncodedBlock;
+use icecore::format::range::Change;
+use icecore::format::range::RangeBuilder;
+use icecore::format::range::RangeRow;
+use icecore::repository::packer::Packer;
+use icecore::repository::transaction::Transaction;
+use serde::Serialize;
+use std::sync::mpsc;
+use std::time::Duration;
+
+pub(crate) const NOW: Timestamp = Timestamp::new(1_800_000_000, 0);
+
+pub(crate) fn key(text: impl Into<String>) -> ObjectKey {
+    ObjectKey::new(text).expect("a key")
+}
+
+/// Puts a record that is sealed as it should be, whatever is there already.
+pub(crate) fn put<T: Serialize>(world: &World, kind: ObjectKind, key: &ObjectKey, record: &T) {
+    let sealer = world.repository.store().sealer();
+    let bytes = sealer.seal_record(kind, key.as_str(), record).expect("seals");
+    world.backend.insert_raw(key, bytes);
+}
+
+pub(crate) fn entry(path: &str, node: EntryNode) -> Entry {
+    let path = EntryPath::new(path.as_bytes()).expect("a path");
+    Entry { path, metadata: Metadata { mode: 0o700, ..Metadata::default() }, node }
+}
+
+pub(crate) fn block_of(blobs: &[&[u8]], world: &World) -> EncodedBlock {
+    let name =
+        |blob: &&[u8]| Row { blob: world.repository.name_blob(blob), length: blob.len() as u32 };
+    let rows: Vec<Row> = blobs.iter().map(name).collect();
+    let table = Table::new(&rows);
+    let mut stored = Vec::new();
+    let mut compressor = Compressor::new(3).expect("starts");
+    compressor.compress(&blobs.concat(), &mut stored).expect("compresses");
+    EncodedBlock { id: table.id(), table, stored, class: 0 }
+}
+
+/// Stores blobs in a block and a pack of their own.
+pub(crate) fn store(world: &World, blobs: &[&[u8]]) -> BlockId {
+    let block = block_of(blobs, world);
+    let mut packer =
+        Packer::start(&world.repository, LeaseId::new([0; 16])).expect("a packer starts");
+    packer.add(&block).expect("adds");
+    packer.finish().expect("finishes");
+    block.id
+}
+
+/// Commits a full backup with these entries, which come sorted; `edit` has the last word.
+pub(crate) fn back_up_edited(
+    world: &World,
+    entries: Vec<Entry>,
+    edit: impl FnOnce(&mut Header),
+) -> u64 {
+    let dataset = world.repository.dataset_or_new(&world.name(), NOW).expect("a dataset");
+    let transaction = Transaction::begin(&dataset, NOW).expect("begins");
+    let mut hasher = snapshot_hasher();
+    let mut builder = RangeBuilder::default();
+    let mut counts = Counts::default();
+    for entry in entries {
+        entry.hash_into(&mut hasher, &mut Vec::new());
+        counts.entries += 1;
+        counts.files += u64::from(!matches!(entry.node, EntryNode::Directory));
+        counts.bytes = counts.bytes.saturating_add(entry.size());
+        let tracked = TrackedEntry { entry, detection: Detection::default() };
+        builder.push(&RangeRow::Put(Change::Present, tracked)).expect("in order");
+    }
+    let range = builder.finish().expect("encodes");
+    let mut header = Header {
+        dataset: dataset.id(),
+        number: transaction.number(),
+        parent: transaction.parent().map(|parent| parent.number()),
+        lease: transaction.lease_id(),
+        chain: Vec::new(),
+        host: "here".into(),
+        source: "/there".into(),
+        started: NOW,
+        read_from: NOW,
+        ended: NOW,
+        counts,
+        snapshot: icecore::base::id::SnapshotHash::new(hasher.finish()),
+        tags: Vec::new(),
+        description: String::new(),
+        body: Body::Inline(range.into_iter().map(|r| (r.range, r.companion)).collect()),
+    };
+    edit(&mut header);
+    let number = header.number.0;
+    transaction.commit(&header).expect("commits");
+    number
+}
+
+pub(crate) fn back_up(world: &World, entries: Vec<Entry>) -> u64 {
+    back_up_edited(world, entries, |_| {})
+}
+
+/// Runs something that must end soon; what it does when it does not is left behind.
+pub(crate) fn soon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    let (sender, receiver) = mpsc::channel();
+    std::thread::spawn(move || sender.send(work()));
+    receiver.recv_timeout(Duration::from_secs(10)).expect("it ends within ten seconds, sound")
+}
