@@ -273,10 +273,10 @@ fn lost(run: &Run<'_>, stock: &mut Stock, ledger: &mut Ledger) -> Result<()> {
         if let Some(record) = found {
             stock.declare(key.as_str(), &record);
             let message = format!(
-                "places of {} blocks were declared lost by a repair {}; the next backup of what \
-                 is still there stores it anew",
-                record.places.len(),
-                record.written
+                "blocks of which a repair declared places lost {}: {}; the next backup stores anew \
+                 what its source still has",
+                record.written,
+                record.places.len()
             );
             ledger.add(Severity::Note, key.as_str(), message);
         }

@@ -104,7 +104,9 @@ fn refusal(looked: &Looked, gone: &[PackId]) -> Option<String> {
 fn plan_new_index(looked: &Looked, plan: &mut RepairPlan) {
     for pack in &looked.needed {
         let Some((indexed, rows)) = looked.footers.get(pack) else { continue };
-        let message = format!("backups need it and no pack index names its {} blocks", rows.len());
+        let blocks = if rows.len() == 1 { "block" } else { "blocks" };
+        let n = rows.len();
+        let message = format!("backups need it, and no pack index names its {n} {blocks}");
         plan.actions.push(Action::new(ActionKind::Index, pack_object(pack), message));
         plan.content.index.push((*indexed, rows.clone()));
     }
@@ -207,7 +209,10 @@ fn plan_bad_packs(
     for pack in &bad {
         let object = pack_object(pack);
         if let Some(places) = salvaged.get(pack) {
-            let message = format!("{places} blobs that backups need are copied to a new pack");
+            let message = match places {
+                1 => "1 blob that backups need is copied to a new pack".to_owned(),
+                _ => format!("{places} blobs that backups need are copied to a new pack"),
+            };
             plan.actions.push(Action::new(ActionKind::Salvage, object.clone(), message));
         }
         let damaged = stock.bad[pack].len();
