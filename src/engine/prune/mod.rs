@@ -161,20 +161,26 @@ impl Work<'_> {
         if !self.options.dry_run && !olds.records.is_empty() {
             self.end_leases(&olds)?;
         }
-        let marked = mark::mark(self.repository, &self.observer(None), self.context)?;
+        let mut before = stock::packs(store)?;
+        let mut marked = mark::mark(self.repository, &self.observer(None), self.context)?;
         self.guard_datasets(&marked)?;
         if !self.options.dry_run && !olds.records.is_empty() && self.report.waits_for.is_empty() {
             let settled = settle::settle(self.repository, &olds, &marked, self.context)?;
             self.count(settled);
             self.report.carried_on = olds.records.len() as u64;
+            // That mark knows nothing of the copies that were just made.
+            drop(marked);
+            before = stock::packs(store)?;
+            marked = mark::mark(self.repository, &self.observer(None), self.context)?;
+            self.guard_datasets(&marked)?;
         }
-        let stock = self.stock(&marked)?;
+        let stock = self.stock(&marked, before)?;
         let uses = plan::weigh(&marked.marks, &stock);
         let pack_bytes = u64::from(self.repository.config().pack_bytes);
         self.report.plan = plan::choose(&uses, self.options.max_unused, pack_bytes);
         self.guard_share(&marked, &stock)?;
         if self.options.dry_run {
-            self.say_who_is_at_work(&marked)?;
+            self.say_who_is_at_work(&marked);
             return Ok(());
         }
         let (packs, indexes) = self.going(&marked, &stock);
@@ -232,14 +238,11 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn say_who_is_at_work(&mut self, marked: &Marked) -> Result<()> {
-        for lease in marked.roots.leases.values() {
-            let is_dead = self.repository.is_dead(lease, &self.observer(None));
-            if lease.record.number.is_some() && !is_dead && !self.repository.is_over(lease)? {
-                self.report.waits_for.push(waits_for_it(lease));
-            }
-        }
-        Ok(())
+    fn say_who_is_at_work(&mut self, marked: &Marked) {
+        let at_work = marked.roots.at_work.iter().filter_map(|id| marked.roots.leases.get(id));
+        let writers = at_work.filter(|lease| lease.record.number.is_some());
+        self.report.waits_for.extend(writers.map(waits_for_it));
+        self.report.waits_for.sort_by_key(|waits| (waits.since, waits.lease));
     }
 
     /// A dataset that this machine has seen and that is not listed now: the store may be showing
@@ -305,26 +308,27 @@ impl Work<'_> {
         bytes
     }
 
-    fn stock(&self, marked: &Marked) -> Result<Stock> {
+    /// Says what is in store; `before` is what was there when the mark began.
+    fn stock(&self, marked: &Marked, before: HashMap<PackId, u64>) -> Result<Stock> {
         // After the index: a pack that an index names was put before it.
         let there = stock::packs(self.repository.store())?;
         let doomed = Tombstones::list(self.repository.store())?.packs();
-        let mut writers: HashMap<LeaseId, bool> = HashMap::new();
-        let observer = self.observer(None);
-        for (id, seen) in &marked.roots.leases {
-            let may_write = seen.record.number.is_some() || seen.record.parent.is_none();
-            let is_gone = self.repository.is_dead(seen, &observer)
-                || (seen.record.number.is_some() && self.repository.is_over(seen)?);
-            writers.insert(*id, may_write && !is_gone && Some(*id) != self.own_id);
-        }
+        // As they were before the mark: what those have put who ended since, it may not know.
+        let may_write = |id: &&LeaseId| {
+            let record = marked.roots.leases.get(*id).map(|seen| &seen.record);
+            record.is_some_and(|record| record.number.is_some() || record.parent.is_none())
+                && Some(**id) != self.own_id
+        };
+        let writers: HashSet<LeaseId> =
+            marked.roots.at_work.iter().filter(may_write).copied().collect();
         let view = marked.marks.view();
-        let is_busy = |lease: &LeaseId| writers.get(lease).copied().unwrap_or(false);
-        let busy = view.objects().filter(|(_, lease, _)| is_busy(lease));
+        let busy = view.objects().filter(|(_, lease, _)| writers.contains(lease));
         Ok(Stock {
+            before: before.into_keys().collect(),
             there,
             doomed,
             busy_indexes: busy.map(|(id, _, _)| id).collect(),
-            somebody_writes: writers.values().any(|writes| *writes),
+            somebody_writes: !writers.is_empty(),
         })
     }
 
