@@ -37,7 +37,7 @@ pub(super) struct Marked {
 
 /// Why a mark failed.
 enum Trouble {
-    /// The index does not know a block: it may have moved to another index object just now.
+    /// The index does not know all of a block: it may have moved to another object just now.
     Unknown(BlockId),
     Other(Error),
 }
@@ -65,7 +65,7 @@ pub(super) fn mark(
             Ok(marked) => return Ok(marked),
             Err(Trouble::Unknown(_)) if round < PRUNE_ROUNDS_MAX => {}
             Err(Trouble::Unknown(block)) => {
-                let message = format!("no pack index names block {}, which is needed", block);
+                let message = format!("no pack index names all places of block {block} that are needed");
                 return Err(cannot_tell(Error::corrupt(message)));
             }
             Err(Trouble::Other(error)) => return Err(error),
@@ -186,8 +186,7 @@ impl Marking<'_> {
         let mut unknown = None;
         self.repository
             .visit_metadata(body, lost, &mut |at| {
-                let is_known = marks.set(&at.block, at.place, 1);
-                if !is_known && !lost.contains(&at.block, at.place) {
+                if !marks.set(&at.block, at.place, 1, lost) {
                     unknown.get_or_insert(at.block);
                 }
                 Ok(())
@@ -201,8 +200,7 @@ impl Marking<'_> {
         let (marks, lost) = (&mut self.marks, &self.lost);
         let mut unknown = None;
         self.repository.visit_runs(file, lost, &mut |run| {
-            let is_known = run.count == 0 || marks.set(&run.block, run.first, run.count);
-            if !is_known && !lost.touches_run(run) {
+            if !marks.set(&run.block, run.first, run.count, lost) {
                 unknown.get_or_insert(run.block);
             }
             Ok(())

@@ -7,6 +7,7 @@ use crate::base::id::BlockId;
 use crate::base::mapped::Scratch;
 use crate::format::pack::BlockRow;
 use crate::repository::index::IndexView;
+use crate::repository::lost::LostPlaces;
 use std::path::Path;
 
 const START_BYTES: usize = 8;
@@ -42,19 +43,28 @@ impl Marks {
         usize::try_from(u64::from_le_bytes(*bytes)).ok()
     }
 
-    /// Marks places live. Says false when the index knows no such block, or it has not so many
-    /// places.
-    pub(super) fn set(&mut self, block: &BlockId, first: u32, count: u32) -> bool {
-        let Some(start) = self.start(block) else { return false };
-        let places = self.view.copies(block).iter().map(|copy| copy.row.places).min();
-        let end = first.checked_add(count);
-        let Some(end) = end.filter(|end| places.is_some_and(|places| *end <= places)) else {
-            return false;
-        };
-        for place in start + first as usize..start + end as usize {
-            self.bits[place / 8] |= 1 << (place % 8);
+    /// Marks places live. Says false when the index knows no copy of one that is not lost: an
+    /// object that cannot be seen may name the pack that has it, and that pack looks dead.
+    pub(super) fn set(
+        &mut self,
+        block: &BlockId,
+        first: u32,
+        count: u32,
+        lost: &LostPlaces,
+    ) -> bool {
+        let Some(end) = first.checked_add(count) else { return false };
+        let copies = self.view.copies(block);
+        let places = copies.iter().map(|copy| copy.row.places).min().unwrap_or(0);
+        if let Some(start) = self.start(block) {
+            for place in start + first as usize..start + end.min(places) as usize {
+                self.bits[place / 8] |= 1 << (place % 8);
+            }
         }
-        true
+        if end <= places && copies.iter().any(|copy| copy.row.present.is_empty()) {
+            return true;
+        }
+        let is_known = |place: u32| copies.iter().any(|copy| copy.row.has_place(place));
+        (first..end).all(|place| is_known(place) || lost.contains(block, place))
     }
 
     /// Returns the live places of a block.
