@@ -14,6 +14,7 @@ use crate::base::id::IndexId;
 use crate::base::id::LeaseId;
 use crate::base::id::PackId;
 use crate::base::limits::INDEX_BYTES_MAX;
+use crate::base::limits::INDEX_LOOKS_MAX;
 use crate::base::mapped::Mapped;
 use crate::base::sys;
 use crate::codec::frame::ObjectKind;
@@ -77,6 +78,16 @@ impl PackIndex {
     /// # Errors
     /// Those of the backend.
     pub fn refresh(&self, store: &Store, cache: &Cache) -> Result<()> {
+        let mut look = 1;
+        while !self.try_to_refresh(store, cache, look == INDEX_LOOKS_MAX)? {
+            look += 1;
+        }
+        Ok(())
+    }
+
+    /// Says false when an object went between listing and reading: what replaces it was put
+    /// before, and is in the next listing. At the `last` look it is left out.
+    fn try_to_refresh(&self, store: &Store, cache: &Cache, last: bool) -> Result<bool> {
         let names = store.names_below(&layout::folder("index")?)?;
         let ids: HashSet<IndexId> =
             names.iter().filter_map(|key| key.name().parse().ok()).collect();
@@ -89,13 +100,13 @@ impl PackIndex {
                 None => match load(id, store, cache) {
                     Ok(segment) => Arc::new(segment),
                     // One damaged object does not stop the others: readers find what the others
-                    // name, writers store again what this one named. One that is gone since the
-                    // listing was replaced by a prune.
+                    // name, writers store again what this one named.
                     Err(e) if e.kind() == ErrorKind::Corrupt => {
                         damaged.push(id.short());
                         continue;
                     }
-                    Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                    Err(e) if e.kind() == ErrorKind::NotFound && last => continue,
+                    Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
                     Err(e) => return Err(e),
                 },
             };
@@ -109,7 +120,7 @@ impl PackIndex {
             }
         }
         *self.segments.write().unwrap_or_else(PoisonError::into_inner) = Some(segments);
-        Ok(())
+        Ok(true)
     }
 
     /// Loads these objects anew, past the cache, in place of all that was loaded. Returns how many
