@@ -14,6 +14,7 @@ use crate::base::hash;
 use crate::base::id::BackupId;
 use crate::base::id::DatasetId;
 use crate::base::id::LeaseId;
+use crate::base::limits::NUMBERS_LOOKS_MAX;
 use crate::base::limits::NUMBERS_PER_FOLDER;
 use crate::base::limits::RECORD_BYTES_MAX;
 use crate::base::time::Timestamp;
@@ -196,7 +197,7 @@ impl Dataset {
     /// # Errors
     /// Those of the backend; `Corrupt` when numbers are missing.
     pub fn newest_numbers(&self) -> Result<Numbers> {
-        self.list_numbers(Some(1))
+        self.list_numbers(Some(1), false)
     }
 
     /// Lists all numbers.
@@ -204,10 +205,30 @@ impl Dataset {
     /// # Errors
     /// Those of the backend; `Corrupt` when numbers are missing.
     pub fn all_numbers(&self) -> Result<Numbers> {
-        self.list_numbers(None)
+        self.list_numbers(None, false)
     }
 
-    fn list_numbers(&self, thousands_max: Option<usize>) -> Result<Numbers> {
+    /// Lists all numbers for one who will delete what none of them needs: those below the floor
+    /// that remain must be there as well.
+    ///
+    /// # Errors
+    /// Those of the backend; `Corrupt` when numbers are missing.
+    pub fn surely_all_numbers(&self) -> Result<Numbers> {
+        self.list_numbers(None, true)
+    }
+
+    /// Lists again when something is missing: a floor may have risen meanwhile.
+    fn list_numbers(&self, thousands_max: Option<usize>, surely: bool) -> Result<Numbers> {
+        for _ in 1..NUMBERS_LOOKS_MAX {
+            match self.look_at_numbers(thousands_max, surely) {
+                Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {}
+                looked => return looked,
+            }
+        }
+        self.look_at_numbers(thousands_max, surely)
+    }
+
+    fn look_at_numbers(&self, thousands_max: Option<usize>, surely: bool) -> Result<Numbers> {
         let store = self.repository.store();
         let top = layout::dataset(&self.id)?;
         let mut thousands = Vec::new();
@@ -234,6 +255,9 @@ impl Dataset {
             self.list_thousand(&top.folder(&thousand.to_string())?, &mut numbers)?;
         }
         self.refuse_gaps(&numbers, thousands.get(skip).copied().unwrap_or(0))?;
+        if surely && let Some(missing) = numbers.missing_below_floor() {
+            return Err(self.gap(&missing.to_string()));
+        }
         Ok(numbers)
     }
 

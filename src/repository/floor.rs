@@ -25,7 +25,8 @@ impl Dataset {
         let leases = lease::list(self.repository().store())?;
         let held = leases.values().filter(|seen| seen.record.dataset == self.id());
         let lowest_held = held.filter_map(|seen| seen.record.number).min();
-        let numbers = self.all_numbers()?;
+        // What is not listed now would be void for ever.
+        let numbers = self.surely_all_numbers()?;
         // A number that a writer may still commit must not fall below the floor.
         let highest = lowest_held.map_or(numbers.next(), |held| held.min(numbers.next()));
         let may_go = |n: &&BackupId| **n < highest && !numbers.is_below_floor(**n);

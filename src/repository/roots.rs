@@ -108,7 +108,7 @@ impl Repository {
     pub fn roots(&self, observer: &Observer<'_>) -> Result<Roots> {
         let mut forgotten: HashMap<DatasetId, BTreeSet<u64>> = HashMap::new();
         for dataset in self.all_datasets()? {
-            let numbers = dataset.all_numbers()?;
+            let numbers = dataset.surely_all_numbers()?;
             let hidden = numbers.all_listed().filter(|n| numbers.is_hidden(*n)).map(|n| n.0);
             forgotten.entry(dataset.id()).or_default().extend(hidden);
         }
@@ -161,7 +161,7 @@ impl Repository {
 
 impl Dataset {
     fn roots(&self, forgotten: &BTreeSet<u64>, pins: &BTreeSet<u64>) -> Result<DatasetRoots> {
-        let numbers = self.all_numbers()?;
+        let numbers = self.surely_all_numbers()?;
         let mut roots = BTreeMap::new();
         let mut ancestors: BTreeSet<u64> = BTreeSet::new();
         let mut hidden = Vec::new();
