@@ -97,7 +97,8 @@ impl Transaction {
                 None => true,
                 Some(n) => dataset.backup(&again, n)?.is_some(),
             };
-            if !parent_stands || again.is_taken(number) {
+            // Taken meanwhile, or even retired.
+            if !parent_stands || again.next() != number {
                 lease.give_back();
                 continue;
             }
