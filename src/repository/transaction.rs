@@ -340,6 +340,7 @@ impl Transaction {
 fn refuse_busy(dataset: &Dataset, own: &Lease) -> Result<()> {
     let store = dataset.repository().store();
     let seen = lease::list(store)?;
+    lease::expect_listed(store, &own.id(), &seen)?;
     let store_now = seen.get(&own.id()).and_then(|own| own.last_sign);
     let writers = seen.values().filter(|other| {
         other.record.lease != own.id()

@@ -222,6 +222,7 @@ impl Work<'_> {
     fn end_leases(&mut self, tombstones: &Tombstones) -> Result<()> {
         self.report.waits_for.clear();
         let seen = lease::list(self.repository.store())?;
+        self.expect_own(&seen)?;
         let observer = Observer { store_now: tombstones.newest, ..self.observer(None) };
         let mut waits_for = Vec::new();
         let mut ended = 0;
@@ -245,9 +246,18 @@ impl Work<'_> {
         self.report.waits_for.sort_by_key(|waits| (waits.since, waits.lease));
     }
 
+    /// A store that hides this prune's own lease may hide those of writers.
+    fn expect_own(&self, seen: &HashMap<LeaseId, SeenLease>) -> Result<()> {
+        match &self.own_id {
+            Some(own) => lease::expect_listed(self.repository.store(), own, seen),
+            None => Ok(()),
+        }
+    }
+
     /// A dataset that this machine has seen and that is not listed now: the store may be showing
     /// less than it holds.
     fn guard_datasets(&self, marked: &Marked) -> Result<()> {
+        self.expect_own(&marked.roots.leases)?;
         let Some(missing) = marked.roots.missing.first() else { return Ok(()) };
         if self.options.force {
             return Ok(());
