@@ -20,6 +20,7 @@ use crate::base::time::Timestamp;
 use crate::codec::frame::ObjectKind;
 use crate::format::backup;
 use crate::format::backup::Header;
+use crate::format::entry::Run;
 use crate::format::lease::MarkRecord;
 use crate::repository::Repository;
 use crate::repository::datasets::Backup;
@@ -238,12 +239,23 @@ impl Transaction {
     /// # Errors
     /// Those of the backend.
     pub fn may_lean_on(&self, block: &BlockId, place: u32) -> Result<bool> {
+        self.may_lean_on_run(&Run { block: *block, first: place, count: 1, bytes: 0 })
+    }
+
+    /// Says whether all places of a run are in one pack that no tombstone names and that is there.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn may_lean_on_run(&self, run: &Run) -> Result<bool> {
         self.catch_up()?;
+        let Some(end) = run.first.checked_add(run.count) else { return Ok(false) };
         // Packs that another run of this process has put, and whose index may never come, do not
         // count: nobody else would find them.
-        for location in self.repository().index().find_named(block) {
-            let pack = location.pack;
-            let holds = location.row.has_place(place) && !self.doomed.contains(&pack.pack);
+        for location in self.repository().index().find_named(&run.block) {
+            let (pack, row) = (location.pack, location.row);
+            let is_whole = row.present.is_empty() && end <= row.places;
+            let has_all = is_whole || (run.first..end).all(|place| row.has_place(place));
+            let holds = has_all && !self.doomed.contains(&pack.pack);
             if holds && self.pack_is_there(&pack.pack, pack.size)? {
                 return Ok(true);
             }
