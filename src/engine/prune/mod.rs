@@ -138,7 +138,7 @@ pub fn run(
     };
     let own_id = own.as_ref().map(Lease::id);
     let mut work = Work { repository, options, context, own_id, report: PruneReport::default() };
-    let done = work.run();
+    let done = work.run_with_room();
     own.into_iter().for_each(Lease::give_back);
     done?;
     work.report.seconds = context.clock.now().seconds_since(started);
@@ -154,6 +154,20 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// On a full store, where something must be written before anything can be deleted, goes on
+    /// with the space that was set aside for it: a prune may begin again after any failure.
+    fn run_with_room(&mut self) -> Result<()> {
+        match self.run() {
+            Err(e) if e.kind() == ErrorKind::Full && !self.options.dry_run => {
+                if !self.repository.store().backend().release_reserve()? {
+                    return Err(e);
+                }
+                self.run()
+            }
+            done => done,
+        }
+    }
+
     fn run(&mut self) -> Result<()> {
         let store = self.repository.store();
         let olds = Tombstones::list(store)?;
@@ -167,7 +181,7 @@ impl Work<'_> {
         if !self.options.dry_run && !olds.records.is_empty() && self.report.waits_for.is_empty() {
             let settled = settle::settle(self.repository, &olds, &marked, self.context)?;
             self.count(settled);
-            self.report.carried_on = olds.records.len() as u64;
+            self.report.carried_on += olds.records.len() as u64;
             // That mark knows nothing of the copies that were just made.
             drop(marked);
             before = stock::packs(store)?;
@@ -372,7 +386,7 @@ impl Work<'_> {
             return self.retire(&marked);
         }
         let now = self.context.clock.now();
-        self.with_room(&|| doom::put_tombstones(store, packs, indexes, now).map(|_| ()))?;
+        doom::put_tombstones(store, packs, indexes, now)?;
         let tombstones = Tombstones::list(store)?;
         self.end_leases(&tombstones)?;
         if !self.report.waits_for.is_empty() {
@@ -391,20 +405,6 @@ impl Work<'_> {
             self.report.headers_retired += dataset.dataset.retire(&dataset.unneeded, now)?;
         }
         Ok(())
-    }
-
-    /// Does what must be written before anything can be deleted; on a full store with the space
-    /// that was set aside for it.
-    fn with_room(&self, work: &dyn Fn() -> Result<()>) -> Result<()> {
-        match work() {
-            Err(e) if e.kind() == ErrorKind::Full => {
-                if !self.repository.store().backend().release_reserve()? {
-                    return Err(e);
-                }
-                work()
-            }
-            done => done,
-        }
     }
 
     fn count(&mut self, settled: Settled) {
