@@ -89,14 +89,20 @@ impl Transaction {
             let purpose = format!("backup of {}", dataset.name());
             let lease =
                 Lease::take(store, dataset.id(), Some(number), parent_number, &purpose, now)?;
-            if let Err(e) = refuse_busy(dataset, &lease) {
-                lease.give_back();
-                return Err(e);
-            }
-            let again = dataset.newest_numbers()?;
-            let parent_stands = match parent_number {
-                None => true,
-                Some(n) => dataset.backup(&again, n)?.is_some(),
+            let looked = refuse_busy(dataset, &lease).and_then(|()| {
+                let again = dataset.newest_numbers()?;
+                let parent_stands = match parent_number {
+                    None => true,
+                    Some(n) => dataset.backup(&again, n)?.is_some(),
+                };
+                Ok((again, parent_stands))
+            });
+            let (again, parent_stands) = match looked {
+                Ok(looked) => looked,
+                Err(e) => {
+                    lease.give_back();
+                    return Err(e);
+                }
             };
             // Taken meanwhile, or even retired.
             if !parent_stands || again.next() != number {

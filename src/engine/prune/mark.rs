@@ -65,7 +65,8 @@ pub(super) fn mark(
             Ok(marked) => return Ok(marked),
             Err(Trouble::Unknown(_)) if round < PRUNE_ROUNDS_MAX => {}
             Err(Trouble::Unknown(block)) => {
-                let message = format!("no pack index names all places of block {block} that are needed");
+                let message =
+                    format!("no pack index names all places of block {block} that are needed");
                 return Err(cannot_tell(Error::corrupt(message)));
             }
             Err(Trouble::Other(error)) => return Err(error),

@@ -93,7 +93,7 @@ pub struct PruneReport {
     pub plan: Plan,
     /// Tombstones of earlier runs that were settled.
     pub carried_on: u64,
-    /// Writers that were ended or found over.
+    /// Writers that were ended.
     pub leases_ended: u64,
     /// Packs that were deleted.
     pub packs_deleted: u64,
@@ -172,8 +172,12 @@ impl Work<'_> {
         let store = self.repository.store();
         let olds = Tombstones::list(store)?;
         self.check_ended()?;
-        if !self.options.dry_run && !olds.records.is_empty() {
+        if !self.options.dry_run {
+            // The dead are ended in any case: until then they pin what they leaned on.
             self.end_leases(&olds)?;
+        }
+        if olds.records.is_empty() {
+            self.report.waits_for.clear();
         }
         let mut before = stock::packs(store)?;
         let mut marked = mark::mark(self.repository, &self.observer(None), self.context)?;
@@ -234,21 +238,23 @@ impl Work<'_> {
     /// Ends the writers' leases that are listed after the tombstones were seen; those that may
     /// live are who this prune stops for.
     fn end_leases(&mut self, tombstones: &Tombstones) -> Result<()> {
-        self.report.waits_for.clear();
         let seen = lease::list(self.repository.store())?;
         self.expect_own(&seen)?;
-        let observer = Observer { store_now: tombstones.newest, ..self.observer(None) };
+        let own = self.own_id.and_then(|own| seen.get(&own)).and_then(|own| own.last_sign);
+        let store_now = tombstones.newest.max(own);
         let mut waits_for = Vec::new();
-        let mut ended = 0;
         for lease in seen.values().filter(|lease| lease.record.number.is_some()) {
+            if self.repository.is_over(lease)? {
+                continue;
+            }
+            let observer = Observer { store_now, ..self.observer(None) };
             if self.repository.end_lease(lease, &observer)? {
-                ended += 1;
+                self.report.leases_ended += 1;
             } else {
                 waits_for.push(waits_for_it(lease));
             }
         }
         waits_for.sort_by_key(|waits| (waits.since, waits.lease));
-        self.report.leases_ended += ended;
         self.report.waits_for = waits_for;
         Ok(())
     }
