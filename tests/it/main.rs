@@ -9,6 +9,8 @@ mod engine_backup;
 mod engine_backup_trouble;
 mod engine_check;
 mod engine_prune;
+mod engine_prune_beside;
+mod engine_prune_trouble;
 mod engine_restore;
 mod engine_restore_over;
 mod engine_restore_trouble;

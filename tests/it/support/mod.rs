@@ -2,6 +2,7 @@
 //! the code under test.
 
 pub(crate) mod folder;
+pub(crate) mod odd;
 pub(crate) mod restored;
 pub(crate) mod tree;
 pub(crate) mod world;
