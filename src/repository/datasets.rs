@@ -14,6 +14,7 @@ use crate::base::hash;
 use crate::base::id::BackupId;
 use crate::base::id::DatasetId;
 use crate::base::id::LeaseId;
+use crate::base::limits::NUMBERS_LOOKS_MAX;
 use crate::base::limits::NUMBERS_PER_FOLDER;
 use crate::base::limits::RECORD_BYTES_MAX;
 use crate::codec::frame;
@@ -94,7 +95,7 @@ impl Dataset {
     /// # Errors
     /// Those of the backend; `Corrupt` when numbers are missing.
     pub fn newest_numbers(&self) -> Result<Numbers> {
-        self.list_numbers(Some(1))
+        self.list_numbers(Some(1), false)
     }
 
     /// Lists all numbers.
@@ -102,15 +103,24 @@ impl Dataset {
     /// # Errors
     /// Those of the backend; `Corrupt` when numbers are missing.
     pub fn all_numbers(&self) -> Result<Numbers> {
-        self.list_numbers(None)
+        self.list_numbers(None, false)
+    }
+
+    /// Lists all numbers for one who will delete what none of them needs: those below the floor
+    /// that remain must be there as well.
+    ///
+    /// # Errors
+    /// Those of the backend; `Corrupt` when numbers are missing.
+    pub fn surely_all_numbers(&self) -> Result<Numbers> {
+        self.list_numbers(None, true)
     }
 
     /// Lists numbers. A prune may put a higher floor and delete what is below it between two of
     /// these listings: then it is not the store that shows too little, and this looks again.
-    fn list_numbers(&self, thousands_max: Option<usize>) -> Result<Numbers> {
-        loop {
+    fn list_numbers(&self, thousands_max: Option<usize>, surely: bool) -> Result<Numbers> {
+        for _ in 1..NUMBERS_LOOKS_MAX {
             let mut floor_seen = None;
-            let looked = self.look_at_numbers(thousands_max, &mut floor_seen);
+            let looked = self.look_at_numbers(thousands_max, surely, &mut floor_seen);
             let is_odd = match &looked {
                 Ok(numbers) => numbers.next().0 < self.highest_seen(),
                 Err(e) => matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound),
@@ -119,6 +129,7 @@ impl Dataset {
                 return looked;
             }
         }
+        self.look_at_numbers(thousands_max, surely, &mut None)
     }
 
     /// Returns below which number this machine has seen backups.
@@ -130,6 +141,7 @@ impl Dataset {
     fn look_at_numbers(
         &self,
         thousands_max: Option<usize>,
+        surely: bool,
         floor_seen: &mut Option<u64>,
     ) -> Result<Numbers> {
         let store = self.repository.store();
@@ -159,6 +171,9 @@ impl Dataset {
             self.list_thousand(&top.folder(&thousand.to_string())?, &mut numbers)?;
         }
         self.refuse_gaps(&numbers, thousands.get(skip).copied().unwrap_or(0))?;
+        if surely && let Some(missing) = numbers.missing_below_floor() {
+            return Err(self.gap(&missing.to_string()));
+        }
         Ok(numbers)
     }
 
@@ -276,7 +291,7 @@ impl Dataset {
     /// Returns the numbers that are forgotten, each marker read: whoever could put one without the
     /// key could have a backup deleted.
     pub(crate) fn forgotten_numbers(&self) -> Result<Vec<u64>> {
-        let numbers = self.all_numbers()?;
+        let numbers = self.surely_all_numbers()?;
         let mut forgotten = Vec::new();
         for (n, slot) in &numbers.slots {
             if self.is_forgotten(BackupId(*n), slot)? {

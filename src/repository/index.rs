@@ -16,6 +16,7 @@ use crate::base::id::PackId;
 use crate::base::limits::BLOCK_COPIES_MAX;
 use crate::base::limits::INDEX_BYTES_MAX;
 use crate::base::limits::INDEX_EXPANSION_MAX;
+use crate::base::limits::INDEX_LOOKS_MAX;
 use crate::base::mapped::Mapped;
 use crate::base::sys;
 use crate::codec::frame::ObjectKind;
@@ -81,6 +82,16 @@ impl PackIndex {
     /// # Errors
     /// Those of the backend.
     pub fn refresh(&self, store: &Store, cache: &Cache) -> Result<()> {
+        let mut look = 1;
+        while !self.try_to_refresh(store, cache, look == INDEX_LOOKS_MAX)? {
+            look += 1;
+        }
+        Ok(())
+    }
+
+    /// Says false when an object went between listing and reading: what replaces it was put
+    /// before, and is in the next listing. At the `last` look it is left out.
+    fn try_to_refresh(&self, store: &Store, cache: &Cache, last: bool) -> Result<bool> {
         let names = store.names_below(&layout::folder("index")?)?;
         // In the order of the listing, so that runs over equal listings make equal calls.
         let ids: Vec<IndexId> = names.iter().filter_map(|key| key.name().parse().ok()).collect();
@@ -93,13 +104,13 @@ impl PackIndex {
                 None => match load(id, store, cache) {
                     Ok(segment) => Arc::new(segment),
                     // One damaged object does not stop the others: readers find what the others
-                    // name, writers store again what this one named. One that is gone since the
-                    // listing was replaced by a prune.
+                    // name, writers store again what this one named.
                     Err(e) if e.kind() == ErrorKind::Corrupt => {
                         damaged.push(id.short());
                         continue;
                     }
-                    Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                    Err(e) if e.kind() == ErrorKind::NotFound && last => continue,
+                    Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
                     Err(e) => return Err(e),
                 },
             };
@@ -113,7 +124,7 @@ impl PackIndex {
             }
         }
         *self.segments.write().unwrap_or_else(PoisonError::into_inner) = Some(segments);
-        Ok(())
+        Ok(true)
     }
 
     /// Looks again when what the index says was not found: a kept file may lie, so the first time

@@ -19,7 +19,9 @@ use crate::base::planted::Rule;
 use crate::format::pack::BlockRow;
 use crate::format::pack_index::IndexedPack;
 use crate::repository::Repository;
+use crate::repository::index::IndexView;
 use crate::repository::index::Location;
+use crate::repository::layout;
 use crate::repository::rescue::NO_LEASE;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -61,6 +63,7 @@ impl Repository {
     ) -> Result<Vec<Location>> {
         self.refresh_index()?;
         let view = self.index().view();
+        self.refuse_unseen(going, &view)?;
         let mut wanted: BTreeMap<(PackId, u32), Location> = BTreeMap::new();
         for location in going.iter().flat_map(|id| view.rows_of(id)) {
             if !gone.contains(&location.pack.pack) {
@@ -91,6 +94,22 @@ impl Repository {
             wanted.pop_first();
         }
         Ok(wanted.into_values().collect())
+    }
+
+    /// An object that is there and whose rows are not known cannot go: who would hold them?
+    fn refuse_unseen(&self, going: &BTreeSet<IndexId>, view: &IndexView) -> Result<()> {
+        let seen: BTreeSet<IndexId> = view.objects().map(|(id, _, _)| id).collect();
+        for id in going.difference(&seen) {
+            let key = layout::index(id)?;
+            let there = self.store().backend().stat(&key).map_err(|e| e.at(Origin::Repository))?;
+            if there.is_some() {
+                let message = format!("pack index {key} is there, but not listed or not readable");
+                return Err(Error::corrupt(message)
+                    .hint("it is kept; `icecore check` says what is damaged")
+                    .at(Origin::Repository));
+            }
+        }
+        Ok(())
     }
 
     fn put_rows(&self, rows: &[Location]) -> Result<Vec<IndexId>> {

@@ -22,6 +22,7 @@ use crate::base::time::Timestamp;
 use crate::codec::frame::ObjectKind;
 use crate::format::backup;
 use crate::format::backup::Header;
+use crate::format::entry::Run;
 use crate::format::lease::MarkRecord;
 use crate::repository::Repository;
 use crate::repository::datasets::Backup;
@@ -91,18 +92,24 @@ impl Transaction {
             let purpose = format!("backup of {}", dataset.name());
             let lease =
                 Lease::take(store, dataset.id(), Some(number), parent_number, &purpose, now)?;
-            if let Err(e) = refuse_busy(dataset, &lease, now) {
-                lease.give_back();
-                return Err(e);
-            }
-            let again = dataset.newest_numbers()?;
-            let parent_stands = match parent_number {
-                None => true,
-                Some(_) if !planted::keeps(Rule::LooksAgain) => true,
-                Some(n) => dataset.backup(&again, n)?.is_some(),
+            let looked = refuse_busy(dataset, &lease, now).and_then(|()| {
+                let again = dataset.newest_numbers()?;
+                let parent_stands = match parent_number {
+                    None => true,
+                    Some(_) if !planted::keeps(Rule::LooksAgain) => true,
+                    Some(n) => dataset.backup(&again, n)?.is_some(),
+                };
+                Ok((again, parent_stands))
+            });
+            let (again, parent_stands) = match looked {
+                Ok(looked) => looked,
+                Err(e) => {
+                    lease.give_back();
+                    return Err(e);
+                }
             };
-            let is_taken = again.is_taken(number) || number.0 < again.floor();
-            if !parent_stands || is_taken {
+            // Taken meanwhile, or even retired.
+            if !parent_stands || again.next() != number {
                 lease.give_back();
                 continue;
             }
@@ -253,17 +260,28 @@ impl Transaction {
     /// # Errors
     /// Those of the backend.
     pub fn may_lean_on(&self, block: &BlockId, place: u32) -> Result<bool> {
+        self.may_lean_on_run(&Run { block: *block, first: place, count: 1, bytes: 0 })
+    }
+
+    /// Says whether all places of a run are in one pack that no tombstone names and that is there.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn may_lean_on_run(&self, run: &Run) -> Result<bool> {
         self.catch_up()?;
+        let Some(end) = run.first.checked_add(run.count) else { return Ok(false) };
         // Packs that another run of this process has put, and whose index may never come, do not
         // count: nobody else would find them.
-        for location in self.repository().index().find_named(block) {
-            let pack = location.pack;
+        for location in self.repository().index().find_named(&run.block) {
+            let (pack, row) = (location.pack, location.row);
             if !planted::keeps(Rule::TombstonesFirst) {
                 self.pack_is_there(&pack.pack, pack.size)?;
             }
             let is_doomed =
                 self.doomed()?.contains(&pack.pack) && planted::keeps(Rule::ShunsTheDoomed);
-            let holds = location.row.has_place(place) && !is_doomed;
+            let is_whole = row.present.is_empty() && end <= row.places;
+            let has_all = is_whole || (run.first..end).all(|place| row.has_place(place));
+            let holds = has_all && !is_doomed;
             if holds && self.pack_is_there(&pack.pack, pack.size)? {
                 return Ok(true);
             }
@@ -366,6 +384,7 @@ impl Transaction {
 fn refuse_busy(dataset: &Dataset, own: &Lease, now: Timestamp) -> Result<()> {
     let store = dataset.repository().store();
     let seen = lease::list(store)?;
+    lease::expect_listed(store, &own.id(), &seen)?;
     let store_now = seen.get(&own.id()).and_then(|own| own.last_sign);
     let writers = seen.values().filter(|other| {
         other.record.lease != own.id()

@@ -16,6 +16,8 @@ mod engine_export;
 mod engine_find;
 mod engine_forget;
 mod engine_prune;
+mod engine_prune_beside;
+mod engine_prune_trouble;
 mod engine_rename;
 mod engine_restore;
 mod engine_restore_over;

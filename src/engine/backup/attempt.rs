@@ -306,7 +306,12 @@ impl<'a> Attempt<'a> {
     }
 
     fn commit(self, mut gathered: Gathered, finished: Finished) -> Result<Ended> {
-        self.context.cancel.check()?;
+        if let Err(e) = self.context.cancel.check() {
+            if let Some(transaction) = self.transaction.into_inner() {
+                transaction.abandon();
+            }
+            return Err(e);
+        }
         let (number, lease) = {
             let transaction = self.transaction()?;
             (transaction.number(), transaction.lease_id())

@@ -103,28 +103,39 @@ impl Settle<'_> {
             self.repository.refresh_index()?;
             let view = self.repository.index().view();
             let mut jobs = Vec::new();
+            let mut unseen = Vec::new();
             left.clear();
             let rows = self.rows_of_packs(doomed);
-            for pack in doomed.iter().filter(|pack| there.contains_key(pack)) {
+            for pack in doomed {
                 if self.stuck.contains_key(pack) {
-                    left.insert(*pack);
                     continue;
                 }
                 let rows = rows.get(pack).map(Vec::as_slice).unwrap_or_default();
                 let missing = self.missing(rows, &view, &there, &all_doomed);
-                if missing.is_empty() {
-                    self.delete_pack(pack, there[pack])?;
-                } else {
-                    left.insert(*pack);
-                    jobs.extend(missing);
+                match there.get(pack) {
+                    Some(&size) if missing.is_empty() => self.delete_pack(pack, size)?,
+                    None if missing.is_empty() => {}
+                    is_there => {
+                        left.insert(*pack);
+                        match is_there {
+                            Some(_) => jobs.extend(missing),
+                            None => unseen.push(*pack),
+                        }
+                    }
                 }
             }
-            if jobs.is_empty() || !planted::keeps(Rule::KeepsDoom) {
+            left.extend(self.stuck.keys());
+            let is_done = jobs.is_empty() && unseen.is_empty();
+            if is_done || !planted::keeps(Rule::KeepsDoom) {
                 break;
             }
             if round + 1 < PRUNE_ROUNDS_MAX {
                 self.copy(&jobs, &view)?;
+                continue;
             }
+            // Damage, or a listing that lacks it: to drop its rows would hide what it holds.
+            let why = "it is not there, and something in it is needed and not elsewhere";
+            self.stuck.extend(unseen.into_iter().map(|pack| (pack, why.to_owned())));
         }
         Ok(left)
     }
@@ -185,6 +196,9 @@ impl Settle<'_> {
 
     /// Copies, a window at a time, in the order of packs and offsets.
     fn copy(&mut self, jobs: &[Job], view: &IndexView) -> Result<()> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
         let bytes = jobs.iter().map(|job| u64::from(job.location.row.length)).sum();
         let totals = Totals { files: None, bytes: Some(bytes) };
         self.context.progress.start(Phase::Prune, totals);
