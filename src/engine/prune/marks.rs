@@ -1,7 +1,8 @@
 //! One bit for each place of each block that the pack index knows.
 //!
 //! The bits, and where those of each block begin, stand in scratch space that the system may
-//! write out: 16 MB of bits for a terabyte of 8 KiB chunks, 8 MB of beginnings.
+//! write out: 16 MB of bits for a terabyte of 8 KiB chunks, 8 MB of beginnings. To find a block
+//! among many index objects takes 4 bytes a row more, in memory (see `IndexView`).
 
 use crate::base::id::BlockId;
 use crate::base::mapped::Scratch;
