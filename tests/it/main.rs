@@ -11,6 +11,7 @@ mod engine_check;
 mod engine_prune;
 mod engine_prune_beside;
 mod engine_prune_trouble;
+mod engine_prune_unseen;
 mod engine_restore;
 mod engine_restore_over;
 mod engine_restore_trouble;

@@ -3,6 +3,7 @@
 
 pub(crate) mod folder;
 pub(crate) mod odd;
+pub(crate) mod pruning;
 pub(crate) mod restored;
 pub(crate) mod tree;
 pub(crate) mod world;
