@@ -30,6 +30,7 @@ use crate::repository::store::Store;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 
@@ -277,7 +278,7 @@ impl PackIndex {
             starts.push(rows);
             rows += segment.len();
         }
-        IndexView { segments, starts, rows }
+        IndexView { segments, starts, rows, order: OnceLock::new() }
     }
 
     /// Puts an index object for packs that are durable, and takes it into use.
@@ -316,6 +317,9 @@ pub struct IndexView {
     segments: Vec<(IndexId, Arc<Segment>)>,
     starts: Vec<usize>,
     rows: usize,
+    /// The numbers of all rows by their blocks, made when first asked for: to ask each of
+    /// hundreds of objects takes a hundred times as long.
+    order: OnceLock<Vec<u32>>,
 }
 
 impl IndexView {
@@ -327,36 +331,58 @@ impl IndexView {
     /// Returns the number of the first row of a block: one for each block, whatever copies it
     /// has.
     pub fn rank(&self, block: &BlockId) -> Option<usize> {
-        let mut found =
-            self.segments.iter().zip(&self.starts).filter_map(|((_, segment), start)| {
-                segment.position(block).map(|position| start + position)
-            });
-        found.next()
+        self.numbers_of(block).next()
     }
 
     /// Returns the number of the first row of a block, and that row.
     pub fn first_row(&self, block: &BlockId) -> Option<(usize, BlockRow)> {
-        let mut found =
-            self.segments.iter().zip(&self.starts).filter_map(|((_, segment), start)| {
-                let position = segment.position(block)?;
-                Some((start + position, segment.row(position)?.1))
-            });
-        found.next()
+        let rank = self.rank(block)?;
+        let (segment, n) = self.segment_of(rank)?;
+        Some((rank, segment.row(n)?.1))
     }
 
     /// Returns all copies of a block; one that several objects name comes once.
     pub fn copies(&self, block: &BlockId) -> Vec<Location> {
         let mut found: Vec<Location> = Vec::new();
-        for (_, segment) in &self.segments {
-            for (pack, row) in segment.find(block) {
-                let is_known =
-                    found.iter().any(|l| l.pack.pack == pack.pack && l.row.offset == row.offset);
-                if !is_known {
-                    found.push(Location { pack, row });
-                }
+        for (segment, n) in self.numbers_of(block).filter_map(|number| self.segment_of(number)) {
+            let Some((pack, row)) = segment.row(n) else { continue };
+            let is_known =
+                found.iter().any(|l| l.pack.pack == pack.pack && l.row.offset == row.offset);
+            if !is_known {
+                found.push(Location { pack, row });
             }
         }
         found
+    }
+
+    /// Goes through the numbers of the rows of a block, the least first.
+    fn numbers_of<'a>(&'a self, block: &'a BlockId) -> impl Iterator<Item = usize> + 'a {
+        let order = self.order.get_or_init(|| self.in_order());
+        let start = order.partition_point(|number| self.prefix(*number) < prefix_of(block));
+        let alike = order[start..].iter().take_while(|n| self.prefix(**n) == prefix_of(block));
+        let numbers = alike.map(|number| *number as usize);
+        numbers.filter(move |number| self.block(*number) == Some(*block))
+    }
+
+    fn in_order(&self) -> Vec<u32> {
+        let prefixes = (0..self.rows as u32).map(|number| (self.prefix(number), number));
+        let mut prefixes: Vec<(u64, u32)> = prefixes.collect();
+        prefixes.sort_unstable();
+        prefixes.into_iter().map(|(_, number)| number).collect()
+    }
+
+    fn segment_of(&self, number: usize) -> Option<(&Segment, usize)> {
+        let after = self.starts.partition_point(|start| *start <= number);
+        let at = after.checked_sub(1)?;
+        Some((&self.segments[at].1, number - self.starts[at]))
+    }
+
+    fn block(&self, number: usize) -> Option<BlockId> {
+        self.segment_of(number).and_then(|(segment, n)| segment.block(n))
+    }
+
+    fn prefix(&self, number: u32) -> u64 {
+        self.block(number as usize).map_or(0, |block| prefix_of(&block))
     }
 
     /// Goes through the objects: id, lease they were put under, number of rows.
@@ -380,6 +406,10 @@ impl IndexView {
     pub fn all_rows(&self) -> impl Iterator<Item = (usize, Location)> + '_ {
         self.segments.iter().flat_map(|(_, segment)| segment_rows(segment)).enumerate()
     }
+}
+
+fn prefix_of(block: &BlockId) -> u64 {
+    block.as_bytes().first_chunk::<8>().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
 fn segment_rows(segment: &Segment) -> impl Iterator<Item = Location> + '_ {

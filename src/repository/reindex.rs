@@ -40,12 +40,46 @@ impl Repository {
         doomed: &BTreeSet<IndexId>,
         gone: &HashSet<PackId>,
     ) -> Result<Vec<IndexId>> {
-        let missing = self.rows_only_in(going, doomed, gone)?;
+        let away: BTreeSet<IndexId> = going.union(doomed).copied().collect();
+        let mut put = Vec::new();
+        for some in self.in_portions(going)? {
+            put.extend(self.hold_some_elsewhere(&some, &away, gone)?);
+        }
+        Ok(put)
+    }
+
+    /// Splits objects so that the rows of each portion fit into memory.
+    fn in_portions(&self, going: &BTreeSet<IndexId>) -> Result<Vec<BTreeSet<IndexId>>> {
+        self.refresh_index()?;
+        let view = self.index().view();
+        let rows: BTreeMap<IndexId, usize> =
+            view.objects().map(|(id, _, rows)| (id, rows)).collect();
+        let mut portions = vec![BTreeSet::new()];
+        let mut total = 0;
+        for id in going {
+            let rows = rows.get(id).copied().unwrap_or(0);
+            if total + rows > INDEX_ROWS_TARGET {
+                portions.push(BTreeSet::new());
+                total = 0;
+            }
+            total += rows;
+            portions.last_mut().map(|portion| portion.insert(*id));
+        }
+        Ok(portions)
+    }
+
+    fn hold_some_elsewhere(
+        &self,
+        going: &BTreeSet<IndexId>,
+        away: &BTreeSet<IndexId>,
+        gone: &HashSet<PackId>,
+    ) -> Result<Vec<IndexId>> {
+        let missing = self.rows_only_in(going, away, gone)?;
         if missing.is_empty() {
             return Ok(Vec::new());
         }
         let put = self.put_rows(&missing)?;
-        if self.rows_only_in(going, doomed, gone)?.is_empty() {
+        if self.rows_only_in(going, away, gone)?.is_empty() {
             return Ok(put);
         }
         let message = "a new pack index does not hold all rows of those it replaces";
@@ -54,11 +88,11 @@ impl Repository {
             .at(Origin::Repository))
     }
 
-    /// Returns the rows of `going` that no object which stays holds.
+    /// Returns the rows of `going` that no object but those of `away` holds.
     fn rows_only_in(
         &self,
         going: &BTreeSet<IndexId>,
-        doomed: &BTreeSet<IndexId>,
+        away: &BTreeSet<IndexId>,
         gone: &HashSet<PackId>,
     ) -> Result<Vec<Location>> {
         self.refresh_index()?;
@@ -70,8 +104,7 @@ impl Repository {
                 wanted.insert((location.pack.pack, location.row.offset), location);
             }
         }
-        let stays = |id: &IndexId| !going.contains(id) && !doomed.contains(id);
-        for (id, _, _) in view.objects().filter(|(id, _, _)| stays(id)) {
+        for (id, _, _) in view.objects().filter(|(id, _, _)| !away.contains(id)) {
             let helps = view
                 .packs_of(&id)
                 .any(|pack| wanted.range((pack.pack, 0)..=(pack.pack, u32::MAX)).next().is_some());

@@ -18,6 +18,7 @@ mod engine_forget;
 mod engine_prune;
 mod engine_prune_beside;
 mod engine_prune_trouble;
+mod engine_prune_unseen;
 mod engine_rename;
 mod engine_restore;
 mod engine_restore_over;
