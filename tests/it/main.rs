@@ -6,6 +6,7 @@ mod backend;
 mod cache;
 mod cli;
 mod crash;
+mod damage;
 mod end_to_end;
 mod engine_backup;
 mod engine_backup_trouble;
