@@ -63,7 +63,8 @@ const fn writes(name: &'static str, run: fn(&Scene<'_>) -> Result<()>) -> Operat
     Operation { name, writes: true, run }
 }
 
-/// `restore each` comes first: what it restores is what others must not spoil.
+/// `restore each` comes first: what it restores is what others must not spoil. A new operation
+/// is a row here and a function below.
 pub(crate) const OPERATIONS: [Operation; 14] = [
     reads("restore each", restore_each),
     reads("restore latest", restore_latest),
@@ -253,8 +254,14 @@ fn back_up(scene: &Scene<'_>) -> Result<()> {
             scene.complain(format!("a backup was made and does not restore: {error}"));
         }
         Ok(errors) if !errors.is_empty() => {
-            let text = &errors[0].message;
-            scene.complain(format!("a backup was made and does not restore: {text}"));
+            scene.compare(&target, &scene.state.next, &errors);
+            for error in errors {
+                let path = error.path.unwrap_or_else(EntryPath::root);
+                let path = path.to_string();
+                let is_new = matches!(path.as_str(), "" | "text" | "d/new");
+                let what = if is_new { "what it has stored" } else { "what it took over" };
+                scene.complain(format!("a backup was made and {what} does not restore: {path}"));
+            }
         }
         Ok(errors) => _ = scene.compare(&target, &scene.state.next, &errors),
     }

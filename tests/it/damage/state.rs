@@ -187,7 +187,19 @@ impl State {
                 needs.insert(key);
             }
         }
+        self.add_marks(needs);
         self.add_indexes(needs);
+    }
+
+    /// Without an atomic create a header is read with the marks on its lease.
+    fn add_marks(&self, needs: &mut BTreeSet<ObjectKey>) {
+        let names = needs.iter().filter_map(|key| key.name().split_once('-'));
+        let leases: Vec<String> = names.map(|(_, lease)| format!("{lease}.")).collect();
+        for key in self.backend.objects().into_keys() {
+            if leases.iter().any(|lease| key.name().starts_with(lease)) {
+                needs.insert(key);
+            }
+        }
     }
 
     /// An index object is needed when it is gone and a pack is not found by the others.
@@ -436,7 +448,7 @@ fn fill(builder: &mut Builder) -> (MemorySource, Files) {
     builder.repository.refresh_index().unwrap();
     builder.copy_pack(&builder.pack_of("photos", 0, "a"));
     builder.put_lease(2, "music", None, false);
-    builder.put_lease(3, "photos", Some(9), true);
+    builder.put_lease(3, "photos", Some(8), true);
     let doomed = builder.pack_of("music", 1, "song2");
     doom::put_tombstones(builder.repository.store(), &[doomed], &[], NOW).unwrap();
     let key = ObjectKey::new(format!("lost/{}", LeaseId::new([4; 16]))).unwrap();

@@ -58,6 +58,7 @@ fn flips(kind: &str, bytes: &[u8]) -> Vec<(&'static str, usize)> {
         return vec![
             ("flip magic", 0),
             ("flip kind", 4),
+            ("flip version", 5),
             ("flip flags", 6),
             ("flip length", 9),
             ("flip body", 16 + (end - 48) / 2),
