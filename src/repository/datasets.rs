@@ -360,14 +360,16 @@ impl Dataset {
         Ok(found)
     }
 
-    /// Returns all backups at a number that a prune must keep unless they are forgotten.
+    /// Returns all backups at a number that a prune must keep unless they are forgotten. Tags are
+    /// as in the header, as no chain leans on those that came later.
     ///
     /// # Errors
     /// Those of [`Dataset::backup`].
     pub(crate) fn kept_at(&self, numbers: &Numbers, n: BackupId) -> Result<Vec<Backup>> {
         match numbers.slots.get(&n.0) {
             Some(slot) if !numbers.is_below_floor(n) => {
-                Ok(self.at(n, slot)?.into_iter().map(|(_, backup)| backup).collect())
+                let bare = Slot { tags: None, ..slot.clone() };
+                Ok(self.at(n, &bare)?.into_iter().map(|(_, backup)| backup).collect())
             }
             _ => Ok(Vec::new()),
         }

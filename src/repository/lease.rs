@@ -225,8 +225,11 @@ pub fn list(store: &Store) -> Result<HashMap<LeaseId, SeenLease>> {
     let mut seen = HashMap::new();
     for id in leases {
         let record: LeaseRecord = match store.get(ObjectKind::Lease, &layout::lease(&id)?) {
+            Ok(LeaseRecord { lease, .. }) if lease != id => {
+                return Err(Error::corrupt(format!("lease {id} holds lease {lease} instead")));
+            }
             Ok(record) => record,
-            Err(e) if e.kind() == crate::base::error::ErrorKind::NotFound => continue,
+            Err(e) if e.kind() == ErrorKind::NotFound => continue,
             Err(e) => return Err(e),
         };
         let last_sign = signs.get(&id).copied().flatten();

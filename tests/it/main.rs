@@ -7,6 +7,7 @@ mod cache;
 mod cli;
 mod concurrency;
 mod crash;
+mod damage;
 mod end_to_end;
 mod engine_backup;
 mod engine_backup_trouble;
