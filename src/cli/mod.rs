@@ -37,6 +37,7 @@ icecore keeps every version of your folders, and gives any version back, exactly
   icecore restore photos@2026-11-20 ~/restored
                                        bring back what was there on that day
   icecore check                        look for damage
+  icecore repair --dry-run             say what can be done about it
 
 Backups go to ~/.local/share/icecore; `-r LOCATION` or ICECORE_REPOSITORY names
 another place, for example a disk: icecore -r /mnt/disk/backups backup ~/photos

@@ -227,10 +227,10 @@ mod tests {
         for at in 5..8 {
             let mut bytes = sample();
             bytes[at] ^= 0x10;
-            let error = open(ObjectKind::Lease, &bytes, "x").err().expect("refused");
+            let error = open(ObjectKind::Lease, &bytes, "x").expect_err("refused");
             assert_eq!(error.kind(), ErrorKind::Corrupt, "byte {at}");
             finish_again(&mut bytes);
-            let error = open(ObjectKind::Lease, &bytes, "x").err().expect("refused");
+            let error = open(ObjectKind::Lease, &bytes, "x").expect_err("refused");
             assert_eq!(error.kind(), ErrorKind::Unsupported, "byte {at}, whole");
         }
     }

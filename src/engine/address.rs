@@ -220,8 +220,15 @@ pub fn resolve(dataset: &Dataset, version: &Version) -> Result<Resolved> {
 /// # Errors
 /// Those of the backend.
 pub fn list_for(dataset: &Dataset, versions: &[&Version]) -> Result<Numbers> {
-    let newest_will_do = versions.iter().all(|version| **version == Version::Latest(0));
-    if newest_will_do { dataset.newest_numbers() } else { dataset.all_numbers() }
+    // A backup that is named by its number is found beside others that are missing.
+    let is_number = |version: &&Version| matches!(version, Version::Number(_));
+    match versions {
+        _ if versions.iter().all(|version| **version == Version::Latest(0)) => {
+            dataset.newest_numbers()
+        }
+        _ if versions.iter().all(is_number) => dataset.shown_numbers(),
+        _ => dataset.all_numbers(),
+    }
 }
 
 /// Returns the backup that a version stands for, and maybe a note, among numbers that

@@ -22,6 +22,7 @@ use crate::format::range::RangeRow;
 use crate::repository::Repository;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
+use crate::repository::datasets::Shown;
 use crate::repository::history::Entries;
 use crate::repository::history::RowStream;
 use crate::repository::history::Snapshot;
@@ -65,10 +66,34 @@ pub fn datasets(repository: &Repository) -> Result<Vec<DatasetSummary>> {
     repository.datasets()?.iter().map(summarize).collect()
 }
 
+/// Returns the datasets as far as they can be read, sorted by name, and what is missing or
+/// damaged.
+///
+/// # Errors
+/// Those of the backend.
+pub fn shown_datasets(repository: &Repository) -> Result<Shown<DatasetSummary>> {
+    let datasets = repository.shown_datasets()?;
+    let mut shown = Shown { readable: Vec::new(), problems: datasets.problems };
+    for dataset in datasets.readable {
+        match dataset.shown_backups() {
+            Ok(mut backups) => {
+                shown.readable.push(summary(&dataset, &backups.readable));
+                shown.problems.append(&mut backups.problems);
+            }
+            Err(e) if e.kind() == ErrorKind::Corrupt => shown.problems.push(e),
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(shown)
+}
+
 fn summarize(dataset: &Dataset) -> Result<DatasetSummary> {
-    let backups = dataset.backups()?;
+    Ok(summary(dataset, &dataset.backups()?))
+}
+
+fn summary(dataset: &Dataset, backups: &[Arc<Backup>]) -> DatasetSummary {
     let latest = backups.last().map(|backup| &backup.header);
-    Ok(DatasetSummary {
+    DatasetSummary {
         name: dataset.name().clone(),
         id: dataset.id(),
         backups: backups.len() as u64,
@@ -81,7 +106,7 @@ fn summarize(dataset: &Dataset) -> Result<DatasetSummary> {
             .iter()
             .map(|backup| backup.header.counts.stored_bytes)
             .fold(0, u64::saturating_add),
-    })
+    }
 }
 
 /// Returns the snapshot of a backup.
@@ -89,7 +114,7 @@ fn summarize(dataset: &Dataset) -> Result<DatasetSummary> {
 /// # Errors
 /// Those of the repository.
 pub fn snapshot(dataset: &Dataset, backup: Arc<Backup>) -> Result<Snapshot> {
-    dataset.snapshot(&dataset.all_numbers()?, backup)
+    dataset.snapshot(&dataset.shown_numbers()?, backup)
 }
 
 /// How deep a listing goes.

@@ -8,6 +8,7 @@
 //! | [`check`] | changes nothing, and names what suffers |
 //! | [`forget`] | markers only, never for all backups; [`retention`] decides what stays |
 //! | [`tag`] | no change of somebody else's is lost |
+//! | [`repair`] | puts copies first and dooms what is bad; never makes things worse |
 //! | [`list`] | datasets, backups, entries |
 //! | [`mod@bench`] | what was made for it is removed, however it ends |
 //! | [`diff`] | never calls equal content different |
@@ -42,6 +43,7 @@ pub mod forget;
 pub mod list;
 pub mod pool;
 pub mod prune;
+pub mod repair;
 pub mod restore;
 pub mod retention;
 pub mod stats;

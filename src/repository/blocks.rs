@@ -173,7 +173,11 @@ impl Repository {
         lock(&self.block_caches().tables).insert(block, Arc::clone(table), weight);
     }
 
-    fn read_table(&self, location: &Location) -> Result<Arc<Table>> {
+    /// Reads the table of one copy.
+    ///
+    /// # Errors
+    /// `Corrupt`; those of the backend.
+    pub fn read_table(&self, location: &Location) -> Result<Arc<Table>> {
         let row = &location.row;
         let cipher = self.pack_cipher(location)?;
         let key = layout::pack(&location.pack.pack)?;

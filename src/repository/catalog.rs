@@ -1,13 +1,11 @@
 //! The names of datasets: which folder a name stands for, by the highest revision of its record.
 
-use crate::backend::ObjectInfo;
 use crate::backend::key::FolderKey;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::hash;
-use crate::base::id::DatasetId;
 use crate::base::time::Timestamp;
 use crate::codec::frame::ObjectKind;
 use crate::format::dataset::DatasetName;
@@ -17,10 +15,10 @@ use crate::repository::datasets::Dataset;
 use crate::repository::layout;
 use crate::repository::seen;
 use crate::repository::seen::Told;
-use std::collections::BTreeMap;
+use crate::repository::shown::Shown;
 
 impl Repository {
-    fn name_hash(&self, name: &DatasetName) -> hash::Digest {
+    pub(super) fn name_hash(&self, name: &DatasetName) -> hash::Digest {
         let bytes = name.as_str().as_bytes();
         match self.store().sealer().keys() {
             Some(keys) => hash::keyed(keys.name_key(), bytes),
@@ -88,17 +86,10 @@ impl Repository {
             })?,
             None => 0,
         };
-        let mut material = self.name_hash(name).to_vec();
-        material.extend_from_slice(self.id().as_bytes());
-        material.extend_from_slice(&revision.to_le_bytes());
-        let digest = hash::derive("icecore 2026-11-21 dataset id v1", &material);
-        let id = DatasetId::from_slice(&digest[..16])?;
-        let folder = self.name_folder(name)?;
-        let key = folder.object(&revision.to_string())?;
-        let record = NameRecord { name: name.clone(), dataset: Some(id), written: now };
+        let id = self.derive_dataset_id(name, revision)?;
         // The first thing in a repository must not outlive the config of an init that was killed.
         self.store().settle()?;
-        self.store().put_first(ObjectKind::Name, &key, &record)?;
+        self.put_name(name, revision, Some(id), now)?;
         self.dataset(name)
     }
 
@@ -107,23 +98,7 @@ impl Repository {
     /// # Errors
     /// Those of the backend; `Corrupt` for a name that cannot be read.
     pub fn datasets(&self) -> Result<Vec<Dataset>> {
-        let mut newest: BTreeMap<String, (u64, ObjectInfo)> = BTreeMap::new();
-        for object in self.store().objects_below(&layout::folder("names")?)? {
-            let Some(revision) = layout::plain_number(object.key.name()) else { continue };
-            let folder = object.key.folder().as_str().to_owned();
-            if newest.get(&folder).is_none_or(|(known, _)| *known < revision) {
-                newest.insert(folder, (revision, object));
-            }
-        }
-        let mut datasets = Vec::new();
-        for (_, object) in newest.into_values() {
-            let told = Told::of(&object);
-            let record: NameRecord = seen::record(self, ObjectKind::Name, &object.key, &told)?;
-            if let Some(id) = record.dataset {
-                datasets.push(Dataset::named(self, id, record.name));
-            }
-        }
-        datasets.sort_by(|a, b| a.name().cmp(b.name()));
-        Ok(datasets)
+        let Shown { readable, problems } = self.shown_datasets()?;
+        problems.into_iter().next().map_or(Ok(readable), Err)
     }
 }

@@ -36,13 +36,14 @@ use crate::repository::seen::Told;
 use std::sync::Arc;
 
 pub use crate::repository::numbers::Numbers;
+pub use crate::repository::shown::Shown;
 
 /// One named line of backups.
 #[derive(Clone)]
 pub struct Dataset {
-    repository: Repository,
-    id: DatasetId,
-    name: DatasetName,
+    pub(super) repository: Repository,
+    pub(super) id: DatasetId,
+    pub(super) name: DatasetName,
 }
 
 /// One object that stands at a number.
@@ -95,7 +96,7 @@ impl Dataset {
     /// # Errors
     /// Those of the backend; `Corrupt` when numbers are missing.
     pub fn newest_numbers(&self) -> Result<Numbers> {
-        self.list_numbers(Some(1), false)
+        self.refuse_missing(self.list_numbers(Some(1), false)?)
     }
 
     /// Lists all numbers.
@@ -103,7 +104,7 @@ impl Dataset {
     /// # Errors
     /// Those of the backend; `Corrupt` when numbers are missing.
     pub fn all_numbers(&self) -> Result<Numbers> {
-        self.list_numbers(None, false)
+        self.refuse_missing(self.list_numbers(None, false)?)
     }
 
     /// Lists all numbers for one who will delete what none of them needs: those below the floor
@@ -112,7 +113,23 @@ impl Dataset {
     /// # Errors
     /// Those of the backend; `Corrupt` when numbers are missing.
     pub fn surely_all_numbers(&self) -> Result<Numbers> {
-        self.list_numbers(None, true)
+        self.refuse_missing(self.list_numbers(None, true)?)
+    }
+
+    /// Lists all numbers that are shown, whatever is missing: enough to read what is there, never
+    /// to decide what goes or what is next.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn shown_numbers(&self) -> Result<Numbers> {
+        self.list_numbers(None, false)
+    }
+
+    fn refuse_missing(&self, numbers: Numbers) -> Result<Numbers> {
+        match numbers.missing.first() {
+            None => Ok(numbers),
+            Some(what) => Err(self.gap(what)),
+        }
     }
 
     /// Lists numbers. A prune may put a higher floor and delete what is below it between two of
@@ -122,7 +139,9 @@ impl Dataset {
             let mut floor_seen = None;
             let looked = self.look_at_numbers(thousands_max, surely, &mut floor_seen);
             let is_odd = match &looked {
-                Ok(numbers) => numbers.next().0 < self.highest_seen(),
+                Ok(numbers) => {
+                    !numbers.missing.is_empty() || numbers.next().0 < self.highest_seen()
+                }
                 Err(e) => matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound),
             };
             if !is_odd || self.floors()?.into_iter().max() <= floor_seen {
@@ -164,13 +183,18 @@ impl Dataset {
             None => None,
         };
         thousands.sort_unstable();
-        self.refuse_missing_thousands(&thousands, floor.as_ref())?;
         let skip = thousands_max.map_or(0, |max| thousands.len().saturating_sub(max));
         let mut numbers = Numbers { floor, ..Numbers::default() };
+        if numbers.misses_thousands(&thousands) {
+            numbers.missing.push("a folder of numbers".to_owned());
+        }
         for thousand in &thousands[skip..] {
             self.list_thousand(&top.folder(&thousand.to_string())?, &mut numbers)?;
         }
-        self.refuse_gaps(&numbers, thousands.get(skip).copied().unwrap_or(0))?;
+        numbers.note_missing(thousands.get(skip).copied().unwrap_or(0)).ok_or_else(|| {
+            let message = format!("{} has numbers beyond the last one", self.name);
+            Error::corrupt(message).at(Origin::Repository)
+        })?;
         if surely && let Some(missing) = numbers.missing_below_floor() {
             return Err(self.gap(&missing.to_string()));
         }
@@ -202,39 +226,12 @@ impl Dataset {
         error.context(format!("cannot list the backups of {}", self.name)).at(Origin::Repository)
     }
 
-    fn refuse_missing_thousands(&self, sorted: &[u64], floor: Option<&FloorRecord>) -> Result<()> {
-        let lowest_needed = floor.map_or(0, |floor| floor.floor / NUMBERS_PER_FOLDER);
-        let above: Vec<u64> = sorted.iter().copied().filter(|&t| t >= lowest_needed).collect();
-        let expected = (lowest_needed..).take(above.len());
-        if above.into_iter().eq(expected) { Ok(()) } else { Err(self.gap("a folder of numbers")) }
-    }
-
-    fn refuse_gaps(&self, numbers: &Numbers, first_thousand: u64) -> Result<()> {
-        let floor = numbers.floor.as_ref().map_or(0, |floor| floor.floor);
-        // The one number that is never taken is the last: behind it there would be none.
-        let is_beyond = |(&n, slot): (&u64, &Slot)| n == u64::MAX && !slot.headers.is_empty();
-        let first = first_thousand.checked_mul(NUMBERS_PER_FOLDER);
-        let (Some(first), false) = (first, numbers.slots.iter().next_back().is_some_and(is_beyond))
-        else {
-            let message = format!("{} has numbers beyond the last one", self.name);
-            return Err(Error::corrupt(message).at(Origin::Repository));
-        };
-        let mut expected = floor.max(first);
-        for (&n, slot) in &numbers.slots {
-            if n < expected || slot.headers.is_empty() {
-                continue;
-            }
-            if n > expected {
-                return Err(self.gap(&BackupId(expected).to_string()));
-            }
-            expected += 1;
-        }
-        Ok(())
-    }
-
-    fn gap(&self, what: &str) -> Error {
+    pub(super) fn gap(&self, what: &str) -> Error {
         Error::corrupt(format!("{what} of {} is missing from the listing", self.name))
-            .hint("the store shows less than was put there; `icecore check` says what is affected")
+            .hint(
+                "the store shows less than was put there; `icecore check` says what is affected, \
+                 `icecore repair` what can be done",
+            )
             .at(Origin::Repository)
     }
 
@@ -413,8 +410,29 @@ impl Dataset {
     /// # Errors
     /// Those of [`Dataset::backup`].
     pub fn newest(&self, numbers: &Numbers) -> Result<Option<Backup>> {
+        self.newest_but(numbers, &|_| false)
+    }
+
+    /// Returns the newest backup that a writer may lean on: one whose header cannot be read has
+    /// taken its number and is nobody's parent.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::backup`], but for damage.
+    pub fn newest_readable(&self, numbers: &Numbers) -> Result<Option<Backup>> {
+        self.newest_but(numbers, &|e| e.kind() == ErrorKind::Corrupt)
+    }
+
+    fn newest_but(
+        &self,
+        numbers: &Numbers,
+        passes: &dyn Fn(&Error) -> bool,
+    ) -> Result<Option<Backup>> {
+        let backup_at = |numbers: &Numbers, n: u64| match self.backup(numbers, BackupId(n)) {
+            Err(e) if passes(&e) => Ok(None),
+            read => read,
+        };
         for &n in numbers.slots.keys().rev() {
-            if let Some(backup) = self.backup(numbers, BackupId(n))? {
+            if let Some(backup) = backup_at(numbers, n)? {
                 return Ok(Some(backup));
             }
         }
@@ -423,7 +441,7 @@ impl Dataset {
         if lowest > 0 && lowest % NUMBERS_PER_FOLDER == 0 {
             let all = self.all_numbers()?;
             for &n in all.slots.range(..lowest).map(|(n, _)| n).rev() {
-                if let Some(backup) = self.backup(&all, BackupId(n))? {
+                if let Some(backup) = backup_at(&all, n)? {
                     return Ok(Some(backup));
                 }
             }

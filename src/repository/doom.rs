@@ -52,6 +52,9 @@ impl Tombstones {
             match store.get(ObjectKind::Tombstone, &layout::tombstone(&id)?) {
                 Ok(record) => found.records.push(record),
                 Err(e) if e.kind() == ErrorKind::NotFound => {}
+                Err(e) if e.kind() == ErrorKind::Corrupt => {
+                    return Err(e.hint("`icecore repair` says what can be done about it"));
+                }
                 Err(e) => return Err(e),
             }
         }

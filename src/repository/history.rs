@@ -140,6 +140,27 @@ impl Snapshot {
         }
     }
 
+    /// Says whether any range that it is replayed from is lost: then it cannot be gone out from,
+    /// not even where a cache has its entries.
+    pub fn is_touched_by(&self, lost: &LostPlaces) -> bool {
+        let is_lost = |at: &BlobPlace| lost.contains(&at.block, at.place);
+        let hits = |ranges: &[RangeRef]| {
+            ranges.iter().any(|range| is_lost(&range.range) || is_lost(&range.companion))
+        };
+        !lost.is_empty()
+            && self.chain.iter().any(|backup| match &backup.header.body {
+                Body::Inline(_) => false,
+                Body::Ranges(ranges) => hits(ranges),
+                Body::Lists(lists) => lists.iter().any(|list| {
+                    let read = || self.repository().read_blob(&list.block, list.place);
+                    is_lost(list)
+                        || read()
+                            .and_then(|blob| backup::decode_range_list(&blob))
+                            .is_ok_and(|ranges| hits(&ranges))
+                }),
+            })
+    }
+
     /// Streams the rows of this backup's own manifest, or of its full index.
     pub fn own_rows(&self) -> RowStream {
         self.repository().rows(&self.backup, &EntryPath::root())

@@ -260,6 +260,11 @@ impl PackIndex {
         Ok(())
     }
 
+    /// Takes a pack out of use that no index object names.
+    pub fn drop_pending(&self, pack: &PackId) {
+        self.pending.write().unwrap_or_else(PoisonError::into_inner).remove(pack);
+    }
+
     /// Reads one object again from the store, past the cache, and returns its rows.
     ///
     /// # Errors

@@ -75,6 +75,11 @@ pub fn tombstone(id: &TombstoneId) -> Result<ObjectKey> {
     split("tombstones", &id.to_string())
 }
 
+/// Returns the key of a record of lost places. Its id has the shape of a tombstone's.
+pub fn lost(id: &TombstoneId) -> Result<ObjectKey> {
+    ObjectKey::new(format!("lost/{id}"))
+}
+
 /// Returns the folder with the revisions of a name, given the name's hash.
 pub fn name_folder(name: &Digest) -> Result<FolderKey> {
     let hex = to_hex(&name[..16]);

@@ -203,6 +203,24 @@ impl SeenLease {
 /// # Errors
 /// Those of the backend; `Corrupt` for a lease that cannot be read.
 pub fn list(store: &Store) -> Result<HashMap<LeaseId, SeenLease>> {
+    let (seen, unreadable) = list_readable(store)?;
+    match unreadable.first() {
+        None => Ok(seen),
+        Some(id) => {
+            let message = format!("lease {id} cannot be read, so who is at work is unknown");
+            Err(Error::corrupt(message)
+                .hint("`icecore repair` says what can be done about it")
+                .at(Origin::Repository))
+        }
+    }
+}
+
+/// Returns all leases that can be read, and the ids of the others: enough to be polite, not to
+/// delete anything.
+///
+/// # Errors
+/// Those of the backend.
+pub fn list_readable(store: &Store) -> Result<(HashMap<LeaseId, SeenLease>, Vec<LeaseId>)> {
     let mut signs: HashMap<LeaseId, Option<Timestamp>> = HashMap::new();
     let mut marks: HashMap<LeaseId, Vec<String>> = HashMap::new();
     let mut beats: HashMap<LeaseId, u64> = HashMap::new();
@@ -223,13 +241,19 @@ pub fn list(store: &Store) -> Result<HashMap<LeaseId, SeenLease>> {
         Ok(())
     })?;
     let mut seen = HashMap::new();
+    let mut unreadable = Vec::new();
     for id in leases {
         let record: LeaseRecord = match store.get(ObjectKind::Lease, &layout::lease(&id)?) {
             Ok(LeaseRecord { lease, .. }) if lease != id => {
-                return Err(Error::corrupt(format!("lease {id} holds lease {lease} instead")));
+                unreadable.push(id);
+                continue;
             }
             Ok(record) => record,
             Err(e) if e.kind() == ErrorKind::NotFound => continue,
+            Err(e) if e.kind() == ErrorKind::Corrupt => {
+                unreadable.push(id);
+                continue;
+            }
             Err(e) => return Err(e),
         };
         let last_sign = signs.get(&id).copied().flatten();
@@ -237,7 +261,7 @@ pub fn list(store: &Store) -> Result<HashMap<LeaseId, SeenLease>> {
         let beat = beats.get(&id).copied().unwrap_or(0);
         seen.insert(id, SeenLease { record, marks, beat, last_sign });
     }
-    Ok(seen)
+    Ok((seen, unreadable))
 }
 
 /// Refuses a store that does not list a lease which is there: it may hide others as well, and

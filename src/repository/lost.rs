@@ -4,18 +4,27 @@
 use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::id::BlockId;
+use crate::base::id::PackId;
 use crate::codec::frame::ObjectKind;
 use crate::format::dataset::LostRecord;
+use crate::format::entry::Content;
 use crate::format::entry::Entry;
 use crate::format::entry::Run;
+use crate::format::pack_index::IndexedPack;
 use crate::repository::Repository;
+use crate::repository::doom::Tombstones;
 use crate::repository::layout;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::fmt;
 
-/// All lost places of a repository; almost always none.
-#[derive(Clone, Debug, Default)]
-pub struct LostPlaces(HashMap<BlockId, Lost>);
+/// All places that are lost; almost always none.
+#[derive(Clone, Default)]
+pub struct LostPlaces {
+    blocks: HashMap<BlockId, Lost>,
+    /// Where lists of runs are read from.
+    repository: Option<Repository>,
+}
 
 #[derive(Clone, Debug)]
 enum Lost {
@@ -23,10 +32,21 @@ enum Lost {
     Places(HashSet<u32>),
 }
 
+impl fmt::Debug for LostPlaces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_map().entries(&self.blocks).finish()
+    }
+}
+
 impl LostPlaces {
+    /// Says whether nothing is lost.
+    pub fn is_empty(&self) -> bool {
+        self.blocks.is_empty()
+    }
+
     /// Says whether a place of a block is lost.
     pub fn contains(&self, block: &BlockId, place: u32) -> bool {
-        match self.0.get(block) {
+        match self.blocks.get(block) {
             None => false,
             Some(Lost::Whole) => true,
             Some(Lost::Places(places)) => places.contains(&place),
@@ -35,7 +55,7 @@ impl LostPlaces {
 
     /// Says whether any place of a run is lost.
     pub fn touches_run(&self, run: &Run) -> bool {
-        match self.0.get(&run.block) {
+        match self.blocks.get(&run.block) {
             None => false,
             Some(Lost::Whole) => true,
             Some(Lost::Places(places)) => {
@@ -44,41 +64,87 @@ impl LostPlaces {
         }
     }
 
-    /// Says whether any content that an entry names directly is lost. For a file with lists of
-    /// runs that is the lists; their own runs are looked at by repair, which loses the lists.
+    /// Says whether any content of an entry is lost; of a file with lists of runs the lists are
+    /// read for it, and one that cannot be read is lost.
     pub fn touches(&self, entry: &Entry) -> bool {
-        !self.0.is_empty()
-            && entry
-                .file()
-                .is_some_and(|file| file.content.direct().iter().any(|run| self.touches_run(run)))
+        let Some(file) = entry.file().filter(|_| !self.is_empty()) else { return false };
+        let hits = |runs: &[Run]| runs.iter().any(|run| self.touches_run(run));
+        if hits(file.content.direct()) {
+            return true;
+        }
+        match (&file.content, &self.repository) {
+            (Content::Listed(_), Some(repository)) => {
+                repository.runs_of(file).map_or(true, |runs| hits(&runs))
+            }
+            _ => false,
+        }
+    }
+
+    fn declare(&mut self, block: BlockId, places: Vec<u32>) {
+        match self.blocks.get_mut(&block) {
+            _ if places.is_empty() => drop(self.blocks.insert(block, Lost::Whole)),
+            Some(Lost::Whole) => {}
+            Some(Lost::Places(known)) => known.extend(places),
+            None => drop(self.blocks.insert(block, Lost::Places(places.into_iter().collect()))),
+        }
     }
 }
 
 impl Repository {
-    /// Returns all lost places.
+    /// Returns all places that were declared lost and are so still: a backup that reads a file
+    /// again may store the very block anew.
     ///
     /// # Errors
     /// Those of the backend; `Corrupt` for a record that cannot be read.
     pub fn lost_places(&self) -> Result<LostPlaces> {
         let mut lost = LostPlaces::default();
         for key in self.store().names_below(&layout::folder("lost")?)? {
-            let record: LostRecord = self.store().get(ObjectKind::Lost, &key)?;
+            let read = self.store().get::<LostRecord>(ObjectKind::Lost, &key);
+            let record = read.map_err(|e| e.hint("`icecore repair` puts it right"))?;
             let ids = record.blocks.chunks_exact(32);
             if ids.len() != record.places.len() {
                 return Err(Error::corrupt(format!("{key} contradicts itself")));
             }
             for (id, places) in ids.zip(record.places) {
-                let block = BlockId::from_slice(id)?;
-                match lost.0.get_mut(&block) {
-                    _ if places.is_empty() => drop(lost.0.insert(block, Lost::Whole)),
-                    Some(Lost::Whole) => {}
-                    Some(Lost::Places(known)) => known.extend(places),
-                    None => {
-                        lost.0.insert(block, Lost::Places(places.into_iter().collect()));
-                    }
-                }
+                lost.declare(BlockId::from_slice(id)?, places);
             }
         }
+        if !lost.is_empty() {
+            self.leave_out_what_is_back(&mut lost)?;
+            lost.repository = Some(self.clone());
+        }
         Ok(lost)
+    }
+
+    fn leave_out_what_is_back(&self, lost: &mut LostPlaces) -> Result<()> {
+        self.refresh_index()?;
+        let doomed = Tombstones::list(self.store())?.packs();
+        let mut there: HashMap<PackId, bool> = HashMap::new();
+        let mut is_there = |pack: &IndexedPack| match there.get(&pack.pack) {
+            Some(&is_there) => Ok(is_there),
+            None => {
+                let is_there = self.pack_exists(&pack.pack, pack.size)?;
+                there.insert(pack.pack, is_there);
+                Ok::<bool, Error>(is_there)
+            }
+        };
+        let mut back = Vec::new();
+        for (block, declared) in &mut lost.blocks {
+            for copy in self.index().find_named(block) {
+                if doomed.contains(&copy.pack.pack) || !is_there(&copy.pack)? {
+                    continue;
+                }
+                match declared {
+                    Lost::Whole if copy.row.present.is_empty() => back.push(*block),
+                    Lost::Whole => {}
+                    Lost::Places(places) => places.retain(|&place| !copy.row.has_place(place)),
+                }
+            }
+            if matches!(declared, Lost::Places(places) if places.is_empty()) {
+                back.push(*block);
+            }
+        }
+        back.iter().for_each(|block| drop(lost.blocks.remove(block)));
+        Ok(())
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::base::id::BackupId;
 use crate::base::id::LeaseId;
+use crate::base::limits::NUMBERS_PER_FOLDER;
 use crate::format::dataset::FloorRecord;
 use crate::repository::seen::Told;
 use std::collections::BTreeMap;
@@ -20,9 +21,40 @@ pub(super) struct Slot {
 pub struct Numbers {
     pub(super) slots: BTreeMap<u64, Slot>,
     pub(super) floor: Option<FloorRecord>,
+    /// What is missing from the listing, for people.
+    pub(super) missing: Vec<String>,
 }
 
 impl Numbers {
+    /// Says whether folders of numbers are missing among these, sorted.
+    pub(super) fn misses_thousands(&self, sorted: &[u64]) -> bool {
+        let lowest_needed = self.floor() / NUMBERS_PER_FOLDER;
+        let above: Vec<u64> = sorted.iter().copied().filter(|&t| t >= lowest_needed).collect();
+        let expected = (lowest_needed..).take(above.len());
+        !above.into_iter().eq(expected)
+    }
+
+    /// Notes the first number of each gap, from the first folder that was listed. Returns None
+    /// when there are numbers that cannot be.
+    pub(super) fn note_missing(&mut self, first_thousand: u64) -> Option<()> {
+        // The one number that is never taken is the last: behind it there would be none.
+        let is_beyond = |(&n, slot): (&u64, &Slot)| n == u64::MAX && !slot.headers.is_empty();
+        if self.slots.iter().next_back().is_some_and(is_beyond) {
+            return None;
+        }
+        let mut expected = self.floor().max(first_thousand.checked_mul(NUMBERS_PER_FOLDER)?);
+        for (&n, slot) in &self.slots {
+            if n < expected || slot.headers.is_empty() {
+                continue;
+            }
+            if n > expected {
+                self.missing.push(BackupId(expected).to_string());
+            }
+            expected = n + 1;
+        }
+        Some(())
+    }
+
     pub(super) fn slot(&mut self, n: BackupId) -> &mut Slot {
         self.slots.entry(n.0).or_default()
     }

@@ -83,10 +83,37 @@ fn read_config(backend: &dyn Backend) -> Result<(Config, [u8; 32])> {
 }
 
 fn nothing_there(backend: &dyn Backend) -> Error {
+    if let Some(folder) = what_a_repository_left(backend) {
+        let message = format!(
+            "the config of the repository at {} is missing, and {folder} is there",
+            backend.location()
+        );
+        return Error::corrupt(message)
+            .hint(
+                "nothing can be read without it: put the file `config` back from a copy of the \
+                 repository",
+            )
+            .at(Origin::Repository);
+    }
     let message = format!("there is no repository at {}", backend.location());
     Error::new(ErrorKind::NoRepository, message)
         .hint("`icecore init` makes one there; `-r LOCATION` names another")
         .at(Origin::Repository)
+}
+
+/// Returns a folder that only a repository has; key slots are what a creation that died has left.
+fn what_a_repository_left(backend: &dyn Backend) -> Option<String> {
+    let mut found = None;
+    let listed = backend.list(&FolderKey::top(), &mut |listed| {
+        if let Listed::Folder(folder) = listed
+            && matches!(folder.as_str(), "packs" | "index" | "datasets" | "names")
+        {
+            found.get_or_insert(folder.as_str().to_owned());
+        }
+        Ok(())
+    });
+    // What cannot be listed tells nothing.
+    listed.ok().and(found)
 }
 
 /// Creates a repository where none is, and opens it.
@@ -207,7 +234,17 @@ pub fn open(
 
 fn unlock(backend: &dyn Backend, config: &Config, password: &Secret) -> Result<Keys> {
     let mut damaged = None;
-    for id in slot_ids(backend)? {
+    let ids = slot_ids(backend)?;
+    if ids.is_empty() {
+        let message = format!("there is no key slot in the repository at {}", backend.location());
+        return Err(Error::corrupt(message)
+            .hint(
+                "no password opens it without one: put the folder `keys` back from a copy of the \
+                 repository",
+            )
+            .at(Origin::Repository));
+    }
+    for id in ids {
         let unlocked = read_slot(backend, &id).and_then(|slot| slot.unlock(&config.id, password));
         match unlocked {
             Ok(keys) => return Ok(keys),

@@ -154,7 +154,7 @@ impl<'a> MetadataWriter<'a> {
     /// Those of the backend and the cache.
     pub fn store(&mut self, bytes: &[u8]) -> Result<Known> {
         let blob = self.transaction.repository().name_blob(bytes);
-        if let Some(known) = self.transaction.look_up(&blob)? {
+        if let Some(known) = self.transaction.look_up_metadata(&blob)? {
             return Ok(known);
         }
         let place = self.block.next_place(self.transaction)?;

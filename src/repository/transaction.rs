@@ -57,12 +57,22 @@ pub struct Transaction {
     lease: Lease,
     number: BackupId,
     parent: Option<Snapshot>,
+    lean_on: LeanOn,
     doomed: OnceLock<HashSet<PackId>>,
     names: NameIndex,
     /// First local number of this run: blocks from here up are this run's own.
     own_from: OnceLock<u32>,
     catching_up: Mutex<()>,
     packs_there: Mutex<HashMap<PackId, bool>>,
+}
+
+/// What a writer goes out from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeanOn {
+    /// The newest backup that can be read.
+    Parent,
+    /// Nothing: the newest backup cannot be read, and all is taken from the source.
+    Nothing,
 }
 
 /// How a commit ended.
@@ -80,13 +90,22 @@ impl Transaction {
     /// # Errors
     /// `Busy` when another writer is at work on the dataset; those of the backend.
     pub fn begin(dataset: &Dataset, now: Timestamp) -> Result<Self> {
+        Transaction::begin_on(dataset, now, LeanOn::Parent)
+    }
+
+    /// Like [`Transaction::begin`], maybe without a parent.
+    ///
+    /// # Errors
+    /// Those of [`Transaction::begin`].
+    pub fn begin_on(dataset: &Dataset, now: Timestamp, lean_on: LeanOn) -> Result<Self> {
         let store = dataset.repository().store();
         loop {
             let numbers = dataset.newest_numbers()?;
             // What is remembered must not be taken back by a power cut.
             store.settle()?;
             remember_highest(dataset, numbers.next())?;
-            let parent = dataset.newest(&numbers)?.map(Arc::new);
+            let newest = || dataset.newest_readable(&numbers);
+            let parent = if lean_on == LeanOn::Parent { newest()?.map(Arc::new) } else { None };
             let parent_number = parent.as_ref().map(|parent| parent.header.number);
             let number = numbers.next();
             let purpose = format!("backup of {}", dataset.name());
@@ -128,6 +147,7 @@ impl Transaction {
                 lease,
                 number,
                 parent,
+                lean_on,
                 doomed: OnceLock::new(),
                 names,
                 own_from: OnceLock::new(),
@@ -254,6 +274,18 @@ impl Transaction {
         Ok(None)
     }
 
+    /// Returns where a blob of metadata is, if it may be leaned on. When the parent cannot be
+    /// read, nothing is: ranges of this run would be those that are damaged.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn look_up_metadata(&self, blob: &BlobId) -> Result<Option<Known>> {
+        match self.lean_on {
+            LeanOn::Parent => self.look_up(blob),
+            LeanOn::Nothing => Ok(self.names.find_recent(blob).map(Known::Written)),
+        }
+    }
+
     /// Says whether a place of a block is in a pack that no tombstone names and that is there:
     /// step 5 of the protocol.
     ///
@@ -306,7 +338,7 @@ impl Transaction {
     /// Those of the backend.
     pub fn parent_still_stands(&self) -> Result<bool> {
         let numbers = self.dataset.newest_numbers()?;
-        let newest = self.dataset.newest(&numbers)?.map(|backup| backup.header.number);
+        let newest = self.dataset.newest_readable(&numbers)?.map(|backup| backup.header.number);
         Ok(newest == self.parent.as_ref().map(Snapshot::number))
     }
 
@@ -383,7 +415,9 @@ impl Transaction {
 /// Refuses to begin while another writer is at work on the dataset.
 fn refuse_busy(dataset: &Dataset, own: &Lease, now: Timestamp) -> Result<()> {
     let store = dataset.repository().store();
-    let seen = lease::list(store)?;
+    // Where the commit decides, a lease that cannot be read stops nobody.
+    let readable = || lease::list_readable(store).map(|(seen, _)| seen);
+    let seen = if store.is_class_a() { readable()? } else { lease::list(store)? };
     lease::expect_listed(store, &own.id(), &seen)?;
     let store_now = seen.get(&own.id()).and_then(|own| own.last_sign);
     let writers = seen.values().filter(|other| {
@@ -444,37 +478,12 @@ fn remember_highest(dataset: &Dataset, next: BackupId) -> Result<()> {
     Ok(())
 }
 
-impl Repository {
-    /// Takes a reader's lease on a backup, best effort: without the right to write, or on a full
-    /// disk, reading goes on without. Returns None then.
-    ///
-    /// # Errors
-    /// `NotFound` when the backup was forgotten meanwhile.
-    pub fn read_lease(
-        &self,
-        dataset: &Dataset,
-        number: BackupId,
-        purpose: &str,
-        now: Timestamp,
-    ) -> Result<Option<Lease>> {
-        let taken = Lease::take(self.store(), dataset.id(), None, Some(number), purpose, now);
-        let Ok(lease) = taken else { return Ok(None) };
-        let numbers = dataset.all_numbers()?;
-        if dataset.backup(&numbers, number)?.is_some() {
-            return Ok(Some(lease));
-        }
-        lease.give_back();
-        let message = format!("{number} of {} was forgotten just now", dataset.name());
-        Err(Error::new(ErrorKind::NotFound, message))
-    }
-}
-
 /// Returns a backup by number.
 ///
 /// # Errors
 /// `NotFound` when it is not there or was forgotten.
 pub fn visible(dataset: &Dataset, number: BackupId) -> Result<Arc<Backup>> {
-    let numbers = dataset.all_numbers()?;
+    let numbers = dataset.shown_numbers()?;
     let found = dataset.backup(&numbers, number)?;
     found.map(Arc::new).ok_or_else(|| {
         let message = format!("{} has no {number}", dataset.name());

@@ -21,6 +21,7 @@ mod engine_prune_beside;
 mod engine_prune_trouble;
 mod engine_prune_unseen;
 mod engine_rename;
+mod engine_repair;
 mod engine_restore;
 mod engine_restore_over;
 mod engine_restore_trouble;

@@ -53,8 +53,9 @@ struct Document<'a> {
     findings: Vec<FindingFields<'a>>,
 }
 
+/// A finding in JSON.
 #[derive(Serialize)]
-struct FindingFields<'a> {
+pub(crate) struct FindingFields<'a> {
     severity: &'static str,
     object: &'a str,
     message: &'a str,
@@ -93,7 +94,8 @@ fn word(severity: Severity) -> &'static str {
     }
 }
 
-fn fields(finding: &Finding) -> FindingFields<'_> {
+/// Makes the fields of a finding.
+pub(crate) fn fields(finding: &Finding) -> FindingFields<'_> {
     FindingFields {
         severity: word(finding.severity),
         object: &finding.object,
@@ -151,7 +153,8 @@ fn say(report: &CheckReport, session: &mut Session) -> Result<()> {
     Ok(())
 }
 
-fn some_of(what: &str, names: &[String]) -> Option<String> {
+/// Makes a line of the first few names; none when there are none.
+pub(crate) fn some_of(what: &str, names: &[String]) -> Option<String> {
     let shown: Vec<String> =
         names.iter().take(NAMED_MAX).map(|name| display(name.as_bytes())).collect();
     let more = match names.len().saturating_sub(NAMED_MAX) {

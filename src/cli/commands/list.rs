@@ -6,6 +6,7 @@ use crate::base::error::Result;
 use crate::base::time::Timestamp;
 use crate::base::time::parse_until;
 use crate::cli::exit::Exit;
+use crate::cli::output;
 use crate::cli::session::Session;
 use crate::cli::table::Side;
 use crate::cli::table::Table;
@@ -106,15 +107,22 @@ pub(crate) fn run(args: &ListArgs, session: &mut Session) -> Result<Exit> {
         Err(e) if args.dataset.is_none() => return nothing_yet(e, session),
         Err(e) => return Err(e),
     };
-    match &args.dataset {
-        None => print_datasets(&list::datasets(&repository)?, session)?,
-        Some(name) => {
-            let mut backups = repository.dataset(name)?.backups()?;
-            backups.retain(|backup| args.shows(backup, since));
-            print_backups(&backups, session)?;
+    let problems = match &args.dataset {
+        None => {
+            let shown = list::shown_datasets(&repository)?;
+            print_datasets(&shown.readable, session)?;
+            shown.problems
         }
-    }
-    Ok(Exit::Done)
+        Some(name) => {
+            let mut shown = repository.dataset(name)?.shown_backups()?;
+            shown.readable.retain(|backup| args.shows(backup, since));
+            print_backups(&shown.readable, session)?;
+            shown.problems
+        }
+    };
+    session.output.finish()?;
+    problems.iter().for_each(output::tell);
+    Ok(Exit::of(problems.is_empty()))
 }
 
 /// Before the first backup there is nothing to show, which is no error.

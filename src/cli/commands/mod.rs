@@ -23,6 +23,7 @@ mod ls;
 mod man;
 mod prune;
 mod rename;
+mod repair;
 mod restore;
 mod show;
 mod stats;
@@ -46,6 +47,7 @@ pub(crate) enum Command {
     Export(export::ExportArgs),
     Check(check::CheckArgs),
     Prune(prune::PruneArgs),
+    Repair(repair::RepairArgs),
     Stats(stats::StatsArgs),
     Key(key::KeyArgs),
     Cache(cache::CacheArgs),
@@ -80,6 +82,7 @@ pub(crate) fn run(command: &Command, session: &mut Session) -> Result<Exit> {
         Command::Export(args) => export::run(args, session),
         Command::Check(args) => check::run(args, session),
         Command::Prune(args) => prune::run(args, session),
+        Command::Repair(args) => repair::run(args, session),
         Command::Stats(args) => stats::run(args, session),
         Command::Key(args) => key::run(args, session),
         Command::Cache(args) => cache::run(args, session),

@@ -2,7 +2,6 @@
 //! It starts again when another backup was committed meanwhile.
 
 use crate::base::error::Error;
-use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::hash::Digest;
 use crate::base::id::BackupId;
@@ -16,6 +15,8 @@ use crate::engine::Failures;
 use crate::engine::backup::BackupKind;
 use crate::engine::backup::BackupOptions;
 use crate::engine::backup::BackupReport;
+use crate::engine::backup::parent::is_unreadable;
+use crate::engine::backup::parent::readable_parent;
 use crate::engine::backup::read::Worker;
 use crate::engine::backup::scan::Journal;
 use crate::engine::backup::scan::Producer;
@@ -23,9 +24,9 @@ use crate::engine::backup::store::Committer;
 use crate::engine::backup::store::Gathered;
 use crate::engine::backup::store::WrittenRows;
 use crate::engine::backup::unit::Item;
-use crate::engine::backup::unit::Outcome;
 use crate::engine::backup::unit::Unit;
 use crate::engine::backup::unit::UnitResult;
+use crate::engine::backup::unit::kept;
 use crate::engine::compare::Comparison;
 use crate::engine::compare::Rules;
 use crate::engine::pool;
@@ -38,6 +39,7 @@ use crate::repository::saved;
 use crate::repository::saved::SavedKind;
 use crate::repository::saved::SavedReader;
 use crate::repository::transaction::Committed;
+use crate::repository::transaction::LeanOn;
 use crate::repository::transaction::Transaction;
 use crate::source::Scan;
 use crate::source::Source;
@@ -69,10 +71,12 @@ pub struct Attempt<'a> {
     /// When the run began.
     pub started: Timestamp,
     lost: LostPlaces,
+    lean_on: LeanOn,
     transaction: OnceLock<Transaction>,
     beginning: Mutex<()>,
     parent_moved: AtomicBool,
     saved_is_damaged: AtomicBool,
+    parent_is_damaged: AtomicBool,
 }
 
 /// How an attempt ended.
@@ -81,6 +85,8 @@ pub enum Ended {
     Done(BackupReport),
     /// The parent moved, or the number was taken: start again.
     Again,
+    /// The parent cannot be read: start again without it.
+    Unreadable(Error),
 }
 
 impl<'a> Attempt<'a> {
@@ -95,8 +101,13 @@ impl<'a> Attempt<'a> {
         context: &'a Context<'a>,
         failures: &'a Failures<'a>,
         started: Timestamp,
+        lean_on: LeanOn,
     ) -> Result<Self> {
-        let parent = dataset.newest_snapshot()?;
+        let lost = dataset.repository().lost_places()?;
+        let (parent, lean_on) = match lean_on {
+            LeanOn::Nothing => (None, lean_on),
+            LeanOn::Parent => readable_parent(dataset, &lost, context)?,
+        };
         Ok(Attempt {
             dataset,
             parent,
@@ -105,11 +116,13 @@ impl<'a> Attempt<'a> {
             context,
             failures,
             started,
-            lost: dataset.repository().lost_places()?,
+            lost,
+            lean_on,
             transaction: OnceLock::new(),
             beginning: Mutex::new(()),
             parent_moved: AtomicBool::new(false),
             saved_is_damaged: AtomicBool::new(false),
+            parent_is_damaged: AtomicBool::new(false),
         })
     }
 
@@ -129,7 +142,8 @@ impl<'a> Attempt<'a> {
         if self.parent_moved.load(Ordering::Acquire) {
             return Err(Error::cancelled());
         }
-        let transaction = Transaction::begin(self.dataset, self.context.clock.now())?;
+        let transaction =
+            Transaction::begin_on(self.dataset, self.context.clock.now(), self.lean_on)?;
         if transaction.parent().map(Snapshot::number) != self.parent_number() {
             self.parent_moved.store(true, Ordering::Release);
             transaction.abandon();
@@ -169,7 +183,11 @@ impl<'a> Attempt<'a> {
         }
         // Without a saved snapshot the repository's is read, under a lease that pins it.
         self.transaction()?;
-        Ok(Box::new(parent.entries()))
+        Ok(Box::new(parent.entries().inspect(|tracked| {
+            if tracked.as_ref().is_err_and(is_unreadable) {
+                self.parent_is_damaged.store(true, Ordering::Release);
+            }
+        })))
     }
 
     fn checked(&self) -> Timestamp {
@@ -196,6 +214,7 @@ impl<'a> Attempt<'a> {
         self.context.progress.finish();
         let moved = self.parent_moved.load(Ordering::Acquire);
         let is_damaged = self.saved_is_damaged.load(Ordering::Acquire);
+        let is_unreadable = self.parent_is_damaged.load(Ordering::Acquire);
         match gathered {
             Ok((gathered, None)) => self.unchanged(gathered),
             Ok((gathered, Some(finished))) => self.commit(gathered, finished),
@@ -206,7 +225,11 @@ impl<'a> Attempt<'a> {
                 if let Some(transaction) = self.transaction.into_inner() {
                     transaction.abandon();
                 }
-                if moved || is_damaged { Ok(Ended::Again) } else { Err(e) }
+                match () {
+                    () if moved || is_damaged => Ok(Ended::Again),
+                    () if is_unreadable => Ok(Ended::Unreadable(e)),
+                    () => Err(e),
+                }
             }
         }
     }
@@ -278,7 +301,7 @@ impl<'a> Attempt<'a> {
         }
         let number = parent.number();
         let numbers = self.dataset.newest_numbers()?;
-        let newest = self.dataset.newest(&numbers)?.map(|backup| backup.header.number);
+        let newest = self.dataset.newest_readable(&numbers)?.map(|backup| backup.header.number);
         let still_stands = newest == Some(number);
         // That the parent is there is promised now, whoever made it.
         self.dataset.repository().store().settle()?;
@@ -451,19 +474,6 @@ struct Finished {
     is_full: bool,
 }
 
-fn kept(unit: Unit) -> UnitResult {
-    let outcomes = unit.items.into_iter().filter_map(|item| match item {
-        Item::Keep(kept) => Some(Outcome::Keep(kept)),
-        _ => None,
-    });
-    UnitResult {
-        number: unit.number,
-        outcomes: outcomes.collect(),
-        blocks: Vec::new(),
-        new_bytes: 0,
-    }
-}
-
 /// Takes results as they come and hands them on in order; each lets the producer make one more
 /// unit. Returns how many there were.
 fn collect(
@@ -486,5 +496,5 @@ fn collect(
     if early.is_empty() {
         return Ok(next);
     }
-    Err(Error::new(ErrorKind::Bug, "a unit was lost on the way"))
+    Err(Error::bug("a unit was lost on the way"))
 }

@@ -15,6 +15,7 @@
 //! cache. None of it grows with the dataset.
 
 pub mod attempt;
+mod parent;
 pub mod read;
 pub mod scan;
 pub mod store;
@@ -43,6 +44,7 @@ use crate::format::dataset::check_description;
 use crate::format::dataset::check_tags;
 use crate::repository::Repository;
 use crate::repository::history::Snapshot;
+use crate::repository::transaction::LeanOn;
 use crate::source::Source;
 
 /// What a backup does beyond the ordinary.
@@ -116,18 +118,29 @@ pub fn run(
         return dry_run(repository, name, source, options, context);
     }
     let dataset = repository.dataset_or_new(name, context.clock.now())?;
+    let mut lean_on = LeanOn::Parent;
     for _ in 0..COMMIT_TRIES_MAX {
         let failures = Failures::new(context.progress);
         let started = context.clock.now();
-        let attempt = Attempt::prepare(&dataset, source, options, context, &failures, started)?;
+        let attempt =
+            Attempt::prepare(&dataset, source, options, context, &failures, started, lean_on)?;
+        let parent = attempt.parent.as_ref().map(Snapshot::number);
         refuse_another_source(&attempt)?;
         let scan = match scan.take() {
             Some(scan) => scan,
             None => source.scan(context.cancel)?,
         };
-        if let Ended::Done(mut report) = attempt.run(scan)? {
-            report.errors = failures.into_list();
-            return Ok(report);
+        match attempt.run(scan)? {
+            Ended::Done(mut report) => {
+                report.errors = failures.into_list();
+                return Ok(report);
+            }
+            Ended::Again => {}
+            Ended::Unreadable(e) => {
+                let number = parent.unwrap_or(BackupId(0));
+                parent::warn_unreadable(&dataset, number, &e.full_message(), context);
+                lean_on = LeanOn::Nothing;
+            }
         }
     }
     let message = format!("other backups of {name} were always quicker");
@@ -169,7 +182,7 @@ fn dry_run(
     let (parent, next) = match repository.dataset(name) {
         Ok(dataset) => {
             let numbers = dataset.newest_numbers()?;
-            let newest = dataset.newest(&numbers)?.map(std::sync::Arc::new);
+            let newest = dataset.newest_readable(&numbers)?.map(std::sync::Arc::new);
             let parent = newest.map(|newest| dataset.snapshot(&numbers, newest)).transpose()?;
             (parent, numbers.next())
         }

@@ -337,6 +337,11 @@ impl<'a> Committer<'a> {
             saved: self.saved.take(),
         };
         if !(gathered.is_changed || with_rows) {
+            // Lost content that was read again makes the very blocks that were lost: no entry
+            // changes, and all backups that need them are whole again.
+            if let Some(metadata) = self.metadata.take() {
+                metadata.finish()?;
+            }
             return Ok((gathered, None));
         }
         self.metadata()?;

@@ -177,3 +177,17 @@ pub fn differs_in_time_only(a: &Entry, b: &Entry) -> bool {
     a.metadata.mtime = b.metadata.mtime;
     a == *b
 }
+
+/// Returns the result of a unit in which nothing has to be looked at.
+pub fn kept(unit: Unit) -> UnitResult {
+    let outcomes = unit.items.into_iter().filter_map(|item| match item {
+        Item::Keep(kept) => Some(Outcome::Keep(kept)),
+        _ => None,
+    });
+    UnitResult {
+        number: unit.number,
+        outcomes: outcomes.collect(),
+        blocks: Vec::new(),
+        new_bytes: 0,
+    }
+}

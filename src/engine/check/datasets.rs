@@ -2,8 +2,6 @@
 //!
 //! Nothing here uses the cached headers, and a gap or a damaged header hides no other.
 
-use crate::backend::Listed;
-use crate::backend::key::FolderKey;
 use crate::backend::key::ObjectKey;
 use crate::backend::list_all;
 use crate::base::error::Error;
@@ -19,17 +17,16 @@ use crate::codec::frame::ObjectKind;
 use crate::codec::serial;
 use crate::engine::check::Run;
 use crate::engine::check::Severity;
+use crate::engine::check::damage_of;
 use crate::engine::check::ledger::Ledger;
 use crate::engine::check::ledger::Sufferer;
 use crate::engine::check::objects::belongs;
 use crate::engine::check::objects::foreign;
-use crate::engine::check::objects::note_unreadable;
 use crate::format::backup;
 use crate::format::backup::Counts;
 use crate::format::backup::Header;
 use crate::format::dataset::FloorRecord;
 use crate::format::dataset::HiddenRecord;
-use crate::format::dataset::NameRecord;
 use crate::format::dataset::TagsRecord;
 use crate::format::dataset::VoidRecord;
 use crate::repository::layout;
@@ -66,6 +63,14 @@ pub(crate) struct Kept {
 pub(crate) struct View {
     pub(crate) named: Named,
     pub(crate) headers: BTreeMap<u64, Kept>,
+    /// Numbers that hold something which cannot be read, and their objects.
+    pub(crate) damaged_headers: BTreeMap<u64, ObjectKey>,
+    /// Stretches of numbers that hold nothing, each with its end.
+    pub(crate) gaps: Vec<(u64, u64)>,
+    /// Numbers whose tags cannot be read, with the highest revision there is.
+    pub(crate) damaged_tags: BTreeMap<u64, u64>,
+    /// The highest floor, if it cannot be read.
+    pub(crate) damaged_floor: Option<u64>,
     forgotten: HashSet<u64>,
     floor: u64,
     remaining: HashSet<u64>,
@@ -92,108 +97,16 @@ impl View {
         (Arc::clone(&self.named.label), n)
     }
 
+    /// Says whether a dataset has no name that leads to it.
+    pub(crate) fn is_nameless(&self) -> bool {
+        *self.named.label == *self.named.id.to_string()
+    }
+
     /// Returns the visible backups that a number is replayed for.
-    fn users_of(&self, n: u64) -> Vec<Sufferer> {
+    pub(crate) fn users_of(&self, n: u64) -> Vec<Sufferer> {
         let uses = |user: &u64| *user == n || self.headers[user].chain.contains(&n);
         self.visible().filter(uses).map(|user| self.sufferer(user)).collect()
     }
-}
-
-/// Reads all names; returns the datasets to look at, those that no name leads to included.
-pub(crate) fn names(run: &Run<'_>, ledger: &mut Ledger) -> Result<Vec<Named>> {
-    if let Some(name) = &run.options.dataset {
-        let dataset = run.repository.dataset(name)?;
-        return Ok(vec![Named { id: dataset.id(), label: name.as_str().into() }]);
-    }
-    let mut newest: BTreeMap<FolderKey, (u64, ObjectKey)> = BTreeMap::new();
-    for key in run.repository.store().names_below(&layout::folder("names")?)? {
-        let Some(revision) = layout::plain_number(key.name()) else {
-            foreign(ledger, key.as_str());
-            continue;
-        };
-        let slot = newest.entry(key.folder()).or_insert_with(|| (revision, key.clone()));
-        if revision > slot.0 {
-            *slot = (revision, key);
-        }
-    }
-    let mut damaged = Vec::new();
-    let mut named: BTreeMap<DatasetId, Named> = BTreeMap::new();
-    for (_, key) in newest.into_values() {
-        let read = run.repository.store().get::<NameRecord>(ObjectKind::Name, &key);
-        let checked = read.and_then(|record| {
-            belongs(run.repository.name_folder(&record.name)? == key.folder()).map(|()| record)
-        });
-        let Some(record) = note_unreadable(checked, key.as_str(), ledger)? else {
-            damaged.push(key);
-            continue;
-        };
-        let Some(id) = record.dataset else { continue };
-        named.insert(id, Named { id, label: record.name.as_str().into() });
-    }
-    for id in dataset_folders(run, ledger)? {
-        named.entry(id).or_insert_with(|| Named { id, label: id.to_string().into() });
-    }
-    note_nameless(run, &named, &damaged, ledger)?;
-    Ok(named.into_values().collect())
-}
-
-/// A dataset without a name is there, but nobody finds it: by which damaged name it went cannot
-/// be told, as its id is no hash that could be undone.
-fn note_nameless(
-    run: &Run<'_>,
-    named: &BTreeMap<DatasetId, Named>,
-    damaged: &[ObjectKey],
-    ledger: &mut Ledger,
-) -> Result<()> {
-    for dataset in named.values().filter(|named| *named.label == *named.id.to_string()) {
-        let folder = layout::dataset(&dataset.id)?;
-        let mut sufferers = Vec::new();
-        for key in run.repository.store().names_below(&folder)? {
-            if let Some(NumberObject::Header(n, _)) = layout::parse_number_object(key.name()) {
-                sufferers.push((Arc::clone(&dataset.label), n.0));
-            }
-        }
-        if damaged.is_empty() {
-            ledger.damage(folder.as_str(), "no name leads to this dataset");
-            ledger.suffer(folder.as_str(), sufferers, None);
-            continue;
-        }
-        for key in damaged {
-            ledger.suffer(key.as_str(), sufferers.clone(), None);
-        }
-    }
-    Ok(())
-}
-
-/// Returns the datasets that have a folder with something in it.
-fn dataset_folders(run: &Run<'_>, ledger: &mut Ledger) -> Result<Vec<DatasetId>> {
-    let mut ids = Vec::new();
-    for half in folders_in(run, &layout::folder("datasets")?, ledger)? {
-        for folder in folders_in(run, &half, ledger)? {
-            match folder.name().parse::<DatasetId>() {
-                Ok(id) if layout::dataset(&id)? == folder => {
-                    if !run.repository.store().names_below(&folder)?.is_empty() {
-                        ids.push(id);
-                    }
-                }
-                _ => foreign(ledger, folder.as_str()),
-            }
-        }
-    }
-    Ok(ids)
-}
-
-fn folders_in(run: &Run<'_>, folder: &FolderKey, ledger: &mut Ledger) -> Result<Vec<FolderKey>> {
-    let mut folders = Vec::new();
-    let listed = run.repository.store().backend().list(folder, &mut |listed| {
-        match listed {
-            Listed::Object(object) => foreign(ledger, object.key.as_str()),
-            Listed::Folder(below) => folders.push(below),
-        }
-        Ok(())
-    });
-    listed.map_err(|e| e.context(format!("cannot list {folder}")).at(Origin::Repository))?;
-    Ok(folders)
 }
 
 /// Takes reader's leases, best effort, on the newest visible backup of each dataset, so that a
@@ -228,9 +141,11 @@ struct Listing {
     slots: BTreeMap<u64, Slot>,
     floor: u64,
     remaining: HashSet<u64>,
-    /// Whether the highest floor could not be read: then no number is known to be missing below
+    /// The highest floor if it could not be read: then no number is known to be missing below
     /// the lowest that is there.
-    floor_is_damaged: bool,
+    damaged_floor: Option<u64>,
+    /// Numbers whose tags cannot be read, with the highest revision there is.
+    damaged_tags: BTreeMap<u64, u64>,
 }
 
 impl Listing {
@@ -244,12 +159,13 @@ impl Listing {
         let present: Vec<u64> = self.slots.keys().copied().filter(is_there).collect();
         let missing = self.remaining.iter().copied().filter(|n| !is_there(n));
         let mut gaps: Vec<(u64, u64)> = missing.map(|n| (n, n.saturating_add(1))).collect();
-        let lowest = if self.floor_is_damaged { present.first().copied() } else { None };
-        let mut expected = lowest.unwrap_or(self.floor);
+        // Of what is below a floor that cannot be read nothing is known to be missing.
+        let lowest = self.damaged_floor.unwrap_or(self.floor);
+        let mut expected = lowest;
         // A marker outlives its header only below the floor.
         let marked = self.slots.keys().next_back().map_or(0, |n| n.saturating_add(1));
         let end = marked.max(highest_known);
-        for n in present.into_iter().filter(|&n| n >= self.floor).chain([end]) {
+        for n in present.into_iter().filter(|&n| n >= lowest).chain([end]) {
             if n > expected {
                 gaps.push((expected, n));
             }
@@ -300,28 +216,56 @@ fn list_numbers(run: &Run<'_>, named: &Named, ledger: &mut Ledger) -> Result<Lis
         Ok(())
     })
     .map_err(|e| e.context(format!("cannot list {folder}")).at(Origin::Repository))?;
-    for (m, key) in floors {
-        let read = store.get::<FloorRecord>(ObjectKind::Floor, &key);
-        let read = read.and_then(|record| belongs(record.floor == m).map(|()| record));
-        // In order, so that the highest has the last word.
-        let record = note_unreadable(read, key.as_str(), ledger)?;
-        listing.floor_is_damaged = record.is_none();
-        if let Some(record) = record {
-            listing.floor = m;
-            listing.remaining = record.remaining.into_iter().collect();
-        }
-    }
-    small_records(run, named, small, ledger)?;
+    read_floors(run, floors, &mut listing, ledger)?;
+    small_records(run, named, small, &mut listing, ledger)?;
     Ok(listing)
 }
 
+/// Reads all floors in order, so that the highest has the last word.
+fn read_floors(
+    run: &Run<'_>,
+    floors: BTreeMap<u64, ObjectKey>,
+    listing: &mut Listing,
+    ledger: &mut Ledger,
+) -> Result<()> {
+    let mut damaged = Vec::new();
+    for (m, key) in floors {
+        let read = run.repository.store().get::<FloorRecord>(ObjectKind::Floor, &key);
+        match read.and_then(|record| belongs(record.floor == m).map(|()| record)) {
+            Ok(record) => {
+                listing.floor = m;
+                listing.remaining = record.remaining.into_iter().collect();
+                for (_, key, _) in damaged.drain(..) {
+                    let message = "it cannot be read, and a higher floor stands in for it";
+                    ledger.add(Severity::Garbage, ObjectKey::as_str(&key), message);
+                }
+            }
+            Err(e) => damaged.push((m, key, damage_of(e)?)),
+        }
+    }
+    for (m, key, error) in damaged {
+        listing.damaged_floor = Some(m);
+        ledger.damage(key.as_str(), error.full_message());
+    }
+    Ok(())
+}
+
+/// Reads markers and tags; of tags the highest revision counts.
 fn small_records(
     run: &Run<'_>,
     named: &Named,
     small: Vec<(NumberObject, u64, ObjectKey)>,
+    listing: &mut Listing,
     ledger: &mut Ledger,
 ) -> Result<()> {
     let store = run.repository.store();
+    let mut newest: BTreeMap<u64, u64> = BTreeMap::new();
+    for (parsed, n, _) in &small {
+        if let NumberObject::Tags(_, revision) = parsed {
+            let highest = newest.entry(*n).or_default();
+            *highest = (*highest).max(*revision);
+        }
+    }
     for (parsed, n, key) in small {
         let read = match parsed {
             NumberObject::Tags(..) => {
@@ -329,9 +273,22 @@ fn small_records(
             }
             _ => store.get::<HiddenRecord>(ObjectKind::Hidden, &key).map(|record| record.number),
         };
-        let checked = read.and_then(|number| belongs(number == n));
-        if note_unreadable(checked, key.as_str(), ledger)?.is_none() {
-            ledger.suffer(key.as_str(), [(Arc::clone(&named.label), n)], None);
+        let Err(error) = read.and_then(|number| belongs(number == n)) else { continue };
+        let why = damage_of(error)?.full_message();
+        match parsed {
+            NumberObject::Tags(_, revision) if newest.get(&n) == Some(&revision) => {
+                listing.damaged_tags.insert(n, revision);
+                ledger.damage(key.as_str(), why);
+                ledger.suffer(key.as_str(), [(Arc::clone(&named.label), n)], None);
+            }
+            NumberObject::Tags(..) => {
+                let message = format!("a later revision stands in for it: {why}");
+                ledger.add(Severity::Garbage, key.as_str(), message);
+            }
+            _ => {
+                ledger.damage(key.as_str(), why);
+                ledger.suffer(key.as_str(), [(Arc::clone(&named.label), n)], None);
+            }
         }
     }
     Ok(())
@@ -343,6 +300,10 @@ pub(crate) fn view(run: &Run<'_>, named: &Named, ledger: &mut Ledger) -> Result<
     let mut view = View {
         named: named.clone(),
         headers: BTreeMap::new(),
+        damaged_headers: BTreeMap::new(),
+        gaps: Vec::new(),
+        damaged_tags: listing.damaged_tags.clone(),
+        damaged_floor: listing.damaged_floor,
         forgotten: listing.slots.iter().filter(|(_, s)| s.is_hidden).map(|(&n, _)| n).collect(),
         floor: listing.floor,
         remaining: listing.remaining.clone(),
@@ -356,12 +317,21 @@ pub(crate) fn view(run: &Run<'_>, named: &Named, ledger: &mut Ledger) -> Result<
             continue;
         }
         for (key, lease) in &slot.headers {
-            let read = read_header(run, key, n, *lease);
-            let Some(header) = note_unreadable(read, key.as_str(), ledger)? else {
-                ledger.suffer(key.as_str(), [view.sufferer(n)], None);
-                continue;
+            let header = match read_header(run, key, n, *lease) {
+                Ok(Some(header)) => header,
+                Ok(None) => continue,
+                Err(e) if slot.is_hidden => {
+                    let message = format!("it was forgotten: {}", damage_of(e)?.full_message());
+                    ledger.add(Severity::Garbage, key.as_str(), message);
+                    continue;
+                }
+                Err(e) => {
+                    ledger.damage(key.as_str(), damage_of(e)?.full_message());
+                    ledger.suffer(key.as_str(), [view.sufferer(n)], None);
+                    view.damaged_headers.insert(n, key.clone());
+                    continue;
+                }
             };
-            let Some(header) = header else { continue };
             if is_marked(run, *lease)? || view.headers.contains_key(&n) {
                 continue;
             }
@@ -375,7 +345,7 @@ pub(crate) fn view(run: &Run<'_>, named: &Named, ledger: &mut Ledger) -> Result<
             view.headers.insert(n, kept);
         }
     }
-    note_gaps(run, &view, &listing, ledger)?;
+    view.gaps = note_gaps(run, &view, &listing, ledger)?;
     check_chains(&view, ledger)?;
     Ok(view)
 }
@@ -406,11 +376,17 @@ pub(crate) fn read_header(
     Ok(Some(header))
 }
 
-fn note_gaps(run: &Run<'_>, view: &View, listing: &Listing, ledger: &mut Ledger) -> Result<()> {
+fn note_gaps(
+    run: &Run<'_>,
+    view: &View,
+    listing: &Listing,
+    ledger: &mut Ledger,
+) -> Result<Vec<(u64, u64)>> {
     // What this machine has seen before is only a hint, but no store may show less.
     let remembered = run.repository.cache().read(&format!("seen/highest-{}", view.named.id));
     let highest = remembered.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
-    for (first, end) in listing.gaps(highest.unwrap_or(0)) {
+    let gaps = listing.gaps(highest.unwrap_or(0));
+    for &(first, end) in &gaps {
         let key = layout::header(&view.named.id, BackupId(first))?;
         let numbers = match end - first {
             1 => format!("number {first} is"),
@@ -420,7 +396,7 @@ fn note_gaps(run: &Run<'_>, view: &View, listing: &Listing, ledger: &mut Ledger)
         let dependent = (first..end.min(first.saturating_add(1000))).flat_map(|n| view.users_of(n));
         ledger.suffer(key.as_str(), dependent.chain([view.sufferer(first)]), None);
     }
-    Ok(())
+    Ok(gaps)
 }
 
 /// Every backup of a chain must be there, with the beginning of the chain as its own.

@@ -32,6 +32,8 @@ struct Issue {
 #[derive(Default)]
 pub(crate) struct Ledger {
     issues: BTreeMap<String, Issue>,
+    /// Paths that suffer by damage, for each backup; the first so many.
+    losses: BTreeMap<Sufferer, Vec<String>>,
     left_out: u64,
     left_out_damage: bool,
 }
@@ -60,15 +62,48 @@ impl Ledger {
         backups: impl IntoIterator<Item = Sufferer>,
         path: Option<&EntryPath>,
     ) {
-        let Some(issue) = self.issue(Severity::Damage, object) else { return };
+        self.suffer_by(Severity::Damage, object, backups, path);
+    }
+
+    /// Like [`Ledger::suffer`], by something that may be no damage.
+    pub(crate) fn suffer_by(
+        &mut self,
+        severity: Severity,
+        object: &str,
+        backups: impl IntoIterator<Item = Sufferer>,
+        path: Option<&EntryPath>,
+    ) {
+        let backups: Vec<Sufferer> = backups.into_iter().collect();
+        if let (Severity::Damage, Some(path)) = (severity, path) {
+            self.lose(&backups, path);
+        }
+        let Some(issue) = self.issue(severity, object) else { return };
         // Whatever it was taken for before: somebody needs it.
-        issue.severity = Severity::Damage;
+        issue.severity = issue.severity.max(severity);
         issue.backups.extend(backups);
         let Some(path) = path.filter(|path| issue.last_path.as_ref() != Some(path)) else {
             return;
         };
         issue.last_path = Some(path.clone());
         issue.add_path(path.to_string());
+    }
+
+    fn lose(&mut self, backups: &[Sufferer], path: &EntryPath) {
+        for backup in backups {
+            let paths = self.losses.entry(backup.clone()).or_default();
+            if paths.len() < PATHS_MAX {
+                let path = path.to_string();
+                if !paths.contains(&path) {
+                    paths.push(path);
+                }
+            }
+        }
+    }
+
+    /// Returns the first paths that suffer by damage, for each backup.
+    pub(crate) fn losses(&self) -> impl Iterator<Item = (String, &[String])> {
+        let name = |(name, n): &Sufferer| format!("{name}@{n}");
+        self.losses.iter().map(move |(backup, paths)| (name(backup), paths.as_slice()))
     }
 
     fn issue(&mut self, severity: Severity, object: &str) -> Option<&mut Issue> {
@@ -91,6 +126,12 @@ impl Ledger {
         self.issues.get_mut(object)
     }
 
+    /// Goes through the objects that are damaged.
+    pub(crate) fn damaged_objects(&self) -> impl Iterator<Item = &str> {
+        let damaged = self.issues.iter().filter(|(_, issue)| issue.severity == Severity::Damage);
+        damaged.map(|(object, _)| object.as_str())
+    }
+
     /// Says whether nothing was found.
     pub(crate) fn is_empty(&self) -> bool {
         self.issues.is_empty() && self.left_out == 0
@@ -100,6 +141,14 @@ impl Ledger {
     pub(crate) fn merge(&mut self, other: Ledger) {
         self.left_out += other.left_out;
         self.left_out_damage |= other.left_out_damage;
+        for (backup, paths) in other.losses {
+            let known = self.losses.entry(backup).or_default();
+            for path in paths {
+                if known.len() < PATHS_MAX && !known.contains(&path) {
+                    known.push(path);
+                }
+            }
+        }
         for (object, theirs) in other.issues {
             for message in theirs.messages {
                 self.add(theirs.severity, &object, message);

@@ -17,14 +17,16 @@
 //! was found in them. One damaged object never stops the rest. What is asked is the store, never
 //! the cache. Memory: see `stock`; one pack a thread; one range for each stream of a chain.
 
-mod datasets;
-mod ledger;
-mod objects;
-mod packs;
-mod replay;
+pub(crate) mod datasets;
+pub(crate) mod ledger;
+mod lengths;
+pub(crate) mod names;
+pub(crate) mod objects;
+pub(crate) mod packs;
+pub(crate) mod replay;
 mod rows;
 mod sample;
-mod stock;
+pub(crate) mod stock;
 
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
@@ -176,7 +178,7 @@ fn until_nothing_moved(run: &Run<'_>, leases: &mut Vec<Lease>) -> Result<CheckRe
 fn all(run: &Run<'_>, leases: &mut Vec<Lease>) -> Result<CheckReport> {
     let started = run.context.clock.now();
     let mut ledger = Ledger::default();
-    let names = datasets::names(run, &mut ledger)?;
+    let names = names::all(run, &mut ledger)?;
     if leases.is_empty() {
         datasets::take_leases(run, &names, leases);
     }

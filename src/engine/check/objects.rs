@@ -21,6 +21,7 @@ use crate::engine::check::damage_of;
 use crate::engine::check::ledger::Ledger;
 use crate::engine::check::stock::Indexed;
 use crate::engine::check::stock::Stock;
+use crate::engine::check::stock::index_object;
 use crate::engine::check::stock::pack_object;
 use crate::format::config;
 use crate::format::config::Encryption;
@@ -46,8 +47,8 @@ pub(crate) fn survey(run: &Run<'_>, ledger: &mut Ledger) -> Result<(Stock, u64)>
     config_object(run, ledger)?;
     keys(run, ledger)?;
     let somebody_writes = leases(run, ledger)?;
-    lost(run, ledger)?;
-    let (stock, found, blocks) = packs_and_indexes(run)?;
+    let (mut stock, found, blocks) = packs_and_indexes(run)?;
+    lost(run, &mut stock, ledger)?;
     ledger.merge(found);
     let message = if somebody_writes {
         "no pack index names it: left by an interrupted run, or by one that is at work"
@@ -55,8 +56,8 @@ pub(crate) fn survey(run: &Run<'_>, ledger: &mut Ledger) -> Result<(Stock, u64)>
         "no pack index names it: left by an interrupted run"
     };
     let severity = if somebody_writes { Severity::Note } else { Severity::Garbage };
-    for pack in stock.there.keys().filter(|pack| !stock.indexed.contains_key(pack)) {
-        ledger.add(severity, &pack_object(pack), message);
+    for pack in stock.unindexed() {
+        ledger.add(severity, &pack_object(&pack), message);
     }
     Ok((stock, blocks))
 }
@@ -88,11 +89,11 @@ pub(crate) fn report_unknown_blocks(stock: &Stock, ledger: &mut Ledger) {
         return;
     }
     let message = format!("no readable pack index names {count} blocks that backups need");
-    let objects: &[String] = &stock.damaged_indexes;
+    let objects = &stock.damaged_indexes;
     if objects.is_empty() {
         ledger.damage("index", format!("{message}: an object of this folder is missing"));
     }
-    objects.iter().for_each(|object| ledger.damage(object, message.clone()));
+    objects.iter().for_each(|(id, _)| ledger.damage(&index_object(id), message.clone()));
 }
 
 pub(crate) fn foreign(ledger: &mut Ledger, object: &str) {
@@ -260,7 +261,7 @@ fn beat_or_mark(
     }
 }
 
-fn lost(run: &Run<'_>, ledger: &mut Ledger) -> Result<()> {
+fn lost(run: &Run<'_>, stock: &mut Stock, ledger: &mut Ledger) -> Result<()> {
     for key in run.repository.store().names_below(&layout::folder("lost")?)? {
         // Its id has the same shape as a tombstone's.
         if key.name().parse::<TombstoneId>().is_err() {
@@ -269,8 +270,14 @@ fn lost(run: &Run<'_>, ledger: &mut Ledger) -> Result<()> {
         }
         let is_right = |record: &LostRecord| record.blocks.len() == record.places.len() * 32;
         let found = record(run, ObjectKind::Lost, &key, is_right, ledger)?;
-        if let Some(LostRecord { places, written, .. }) = found {
-            let message = format!("places of {} blocks were declared lost {written}", places.len());
+        if let Some(record) = found {
+            stock.declare(key.as_str(), &record);
+            let message = format!(
+                "places of {} blocks were declared lost by a repair {}; the next backup of what \
+                 is still there stores it anew",
+                record.places.len(),
+                record.written
+            );
             ledger.add(Severity::Note, key.as_str(), message);
         }
     }
@@ -286,9 +293,14 @@ fn packs_and_indexes(run: &Run<'_>) -> Result<(Stock, Ledger, u64)> {
         run.context.cancel.check()?;
         let mut ledger = Ledger::default();
         let mut stock = Stock::default();
+        // What stands in for a doomed index was put before the tombstone, so the tombstones are
+        // read before the indexes for this, and again behind the packs.
+        tombstones(run, &mut stock, &mut Ledger::default())?;
         let ids = load_indexes(run, &mut stock, &mut ledger)?;
         list_packs(run, &mut stock, &mut ledger)?;
+        let doomed_indexes = std::mem::take(&mut stock.doomed_indexes);
         tombstones(run, &mut stock, &mut ledger)?;
+        stock.doomed_indexes = doomed_indexes;
         let (blocks, naming_missing) = index_rows(run, &ids, &mut stock, &mut ledger);
         let mut was_replaced = false;
         for id in naming_missing {
@@ -318,9 +330,13 @@ fn load_indexes(run: &Run<'_>, stock: &mut Stock, ledger: &mut Ledger) -> Result
         if error.kind() == ErrorKind::NotFound {
             continue;
         }
-        let object = layout::index(&id)?.as_str().to_owned();
-        ledger.damage(&object, error.full_message());
-        stock.damaged_indexes.push(object);
+        if stock.doomed_indexes.contains(&id) {
+            let message = format!("doomed by a repair or a prune: {}", error.full_message());
+            ledger.add(Severity::Garbage, &index_object(&id), message);
+            continue;
+        }
+        ledger.damage(&index_object(&id), error.full_message());
+        stock.damaged_indexes.push((id, error.kind()));
     }
     Ok(ids)
 }
@@ -354,10 +370,12 @@ fn tombstones(run: &Run<'_>, stock: &mut Stock, ledger: &mut Ledger) -> Result<(
             continue;
         };
         if record.process.is_certainly_dead() {
-            let message = "left by a prune that died; the next one goes on with it";
+            let message =
+                "left by a repair, or by a prune that died; the next prune goes on with it";
             ledger.add(Severity::Garbage, key.as_str(), message);
         }
         stock.doomed.extend(record.packs);
+        stock.doomed_indexes.extend(record.indexes);
     }
     Ok(())
 }
@@ -374,7 +392,8 @@ fn index_rows(
     let mut naming_missing = HashSet::new();
     let index = run.repository.index();
     for id in ids {
-        let object = layout::index(id).map_or_else(|_| id.to_string(), |k| k.as_str().to_owned());
+        let object = index_object(id);
+        let is_doomed = stock.doomed_indexes.contains(id);
         let mut rows = std::collections::HashMap::<PackId, u64>::new();
         let mut reaches_beyond = false;
         let visited = index.visit(id, &mut |location| {
@@ -385,13 +404,17 @@ fn index_rows(
             *rows.entry(location.pack.pack).or_default() += 1;
             Ok(())
         });
-        if visited.is_err() || reaches_beyond {
+        if !is_doomed && (visited.is_err() || reaches_beyond) {
             ledger.damage(&object, "it places blocks beyond the ends of their packs");
         }
         for pack in index.packs_of(id) {
             let rows = rows.get(&pack.pack).copied().unwrap_or(0);
             blocks += rows;
             let told = Indexed { size: pack.size, salt: pack.salt, rows };
+            if is_doomed {
+                continue;
+            }
+            stock.named.insert(pack.pack);
             let known = stock.indexed.insert(pack.pack, told);
             let agrees = |other: Indexed| {
                 other.size == told.size && other.salt == told.salt && other.rows == told.rows
@@ -421,7 +444,7 @@ fn missing_pack(stock: &Stock, pack: &PackId, size: u64, ledger: &mut Ledger) ->
         }
         Some(&there) if there != size => {
             let message = format!("it has {there} bytes, and its pack index tells {size}");
-            ledger.damage(&pack_object(pack), message);
+            ledger.add(stock.severity_of(pack), &pack_object(pack), message);
             false
         }
         Some(_) => false,

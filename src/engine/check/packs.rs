@@ -5,6 +5,7 @@
 //! its blocks can still be had.
 
 use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::id::PackId;
 use crate::base::limits::PACK_BYTES_MAX;
@@ -23,6 +24,7 @@ use crate::format::block::Table;
 use crate::format::pack;
 use crate::format::pack::BlockRow;
 use crate::format::pack::PACK_TAIL_BYTES;
+use crate::format::pack_index::IndexedPack;
 use crate::repository::index::Location;
 use crate::repository::layout;
 use std::collections::BTreeSet;
@@ -47,6 +49,10 @@ struct Inspected {
     pack: PackId,
     messages: Vec<String>,
     bad: Vec<(BlockRow, BadPlaces)>,
+    /// Whether its footer is sound and tells otherwise than its index.
+    is_misindexed: bool,
+    /// Why it cannot be judged, if that is so.
+    unjudged: Option<String>,
     /// Blobs that were compared with their names.
     blobs: u64,
 }
@@ -120,6 +126,12 @@ pub(crate) fn read_all(
     for inspected in &found {
         let bad = inspected.bad.iter().map(|(row, places)| (row.block, places.clone()));
         stock.bad.insert(inspected.pack, bad.collect());
+        if inspected.is_misindexed {
+            stock.misindexed.insert(inspected.pack);
+        }
+        if let Some(why) = &inspected.unjudged {
+            stock.unjudged.insert(inspected.pack, why.clone());
+        }
     }
     // Only now is known which copies are good.
     for inspected in found {
@@ -154,7 +166,8 @@ fn note(run: &Run<'_>, stock: &Stock, inspected: Inspected, ledger: &mut Ledger)
     };
     // Before the single blocks, of which a ledger keeps only some.
     messages.insert(messages.len() - bad, summary);
-    messages.into_iter().for_each(|message| ledger.damage(&object, message));
+    let severity = stock.severity_of(&inspected.pack);
+    messages.into_iter().for_each(|message| ledger.add(severity, &object, message));
 }
 
 fn inspect(
@@ -162,33 +175,37 @@ fn inspect(
     indexed: &std::collections::HashMap<PackId, Indexed>,
     job: &Job,
 ) -> Result<Inspected> {
-    let mut inspected =
-        Inspected { pack: job.pack, messages: Vec::new(), bad: Vec::new(), blobs: 0 };
+    let mut inspected = Inspected::nothing(job.pack);
     let Some(told) = indexed.get(&job.pack) else { return Ok(inspected) };
     let key = layout::pack(&job.pack)?;
+    let mut by_ranges = false;
     let bytes = match run.repository.store().backend().get(&key, PACK_BYTES_MAX) {
         Ok(bytes) => bytes,
         Err(e) => {
-            inspected.messages.push(damage_of(e)?.full_message());
+            // Of a disk that fails in places some blocks can be read.
+            by_ranges = e.kind() == ErrorKind::Io;
+            inspected.failed(&damage_of(e)?);
             Vec::new()
         }
     };
     run.count_read(bytes.len() as u64);
-    let mut rows = Vec::new();
+    let mut rows = None;
     if inspected.messages.is_empty() {
         match compare(run, told, &job.pack, &bytes) {
-            Ok(same) => rows = same,
-            Err(e) => inspected.messages.push(e.full_message()),
+            Ok((same, true)) => rows = Some(same),
+            Ok((told, false)) => {
+                inspected.messages.push("its footer and its index differ".to_owned());
+                inspected.is_misindexed = true;
+                rows = Some(told);
+            }
+            Err(e) => inspected.failed(&e),
         }
     }
     let is_damaged = !inspected.messages.is_empty();
-    if is_damaged {
-        rows = rows_of(run, &job.pack);
-    }
     if job.data || is_damaged {
-        for location in rows {
+        for location in rows.unwrap_or_else(|| rows_of(run, &job.pack)) {
             run.context.cancel.check()?;
-            let (bad, blobs) = read_block(run, &location, &bytes);
+            let (bad, blobs) = read_block(run, &location, (!by_ranges).then_some(&bytes));
             inspected.blobs += if job.data { blobs } else { 0 };
             if let Some((places, why)) = bad {
                 let message = format!("block {}: {why}", location.row.block.short());
@@ -199,6 +216,31 @@ fn inspect(
     }
     run.context.progress.count(Counter::Bytes, job.size);
     Ok(inspected)
+}
+
+impl Inspected {
+    fn nothing(pack: PackId) -> Self {
+        Inspected {
+            pack,
+            messages: Vec::new(),
+            bad: Vec::new(),
+            is_misindexed: false,
+            unjudged: None,
+            blobs: 0,
+        }
+    }
+
+    fn failed(&mut self, error: &Error) {
+        self.messages.push(error.full_message());
+        if !is_damage(error.kind()) {
+            self.unjudged = Some(error.full_message());
+        }
+    }
+}
+
+/// Says whether an error means that bytes are bad or gone, and not that they cannot be judged.
+pub(crate) fn is_damage(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Io)
 }
 
 /// Returns the rows that the indexes have of a pack whose own footer is not to be trusted. Goes
@@ -220,35 +262,51 @@ fn rows_of(run: &Run<'_>, pack: &PackId) -> Vec<Location> {
     rows
 }
 
-/// Compares a whole pack with its name, its own checksum and the index. Returns its rows.
-fn compare(run: &Run<'_>, told: &Indexed, id: &PackId, bytes: &[u8]) -> Result<Vec<Location>> {
-    let size = bytes.len();
+/// Compares a whole pack with its name, its own checksum and the index. Returns the rows of its
+/// footer, and whether the index has the same.
+fn compare(
+    run: &Run<'_>,
+    told: &Indexed,
+    id: &PackId,
+    bytes: &[u8],
+) -> Result<(Vec<Location>, bool)> {
     frame::open(ObjectKind::Pack, bytes, &id.short())?;
-    let repository = run.repository;
-    let keys = repository.store().sealer().keys();
-    let cipher = pack::open_head(id, bytes, &repository.id(), keys)?;
-    if bytes.get(frame::HEAD_BYTES..frame::HEAD_BYTES + 32) != Some(&told.salt[..]) {
-        return Err(Error::corrupt("its salt is not the one that its index tells"));
-    }
-    let tail = bytes.get(size.saturating_sub(PACK_TAIL_BYTES)..).unwrap_or(&[]);
-    // This compares the name with the checksum as well.
-    let at = pack::footer_range(id, size as u64, tail)?;
-    let mut footer = bytes[at.start as usize..at.end as usize].to_vec();
-    let footer = pack::decode_footer(id, &cipher, &mut footer, at.start)?;
+    let (pack, footer) = open_pack(run, id, bytes)?;
+    let mut is_same = told.rows == footer.len() as u64 && told.salt == pack.salt;
     let mut rows = Vec::with_capacity(footer.len());
-    for row in &footer {
-        let mut copies = repository.index().find(&row.block).into_iter();
-        rows.extend(copies.find(|copy| copy.pack.pack == *id && copy.row == *row));
+    for row in footer {
+        let mut copies = run.repository.index().find(&row.block).into_iter();
+        is_same &= copies.any(|copy| copy.pack.pack == *id && copy.row == row);
+        rows.push(Location { pack, row });
     }
-    let is_same = rows.len() == footer.len() && told.rows == footer.len() as u64;
-    if is_same { Ok(rows) } else { Err(Error::corrupt("its footer and its index differ")) }
+    Ok((rows, is_same))
+}
+
+/// Reads the head and the footer of a pack that is in memory.
+fn open_pack(run: &Run<'_>, id: &PackId, bytes: &[u8]) -> Result<(IndexedPack, Vec<BlockRow>)> {
+    let size = bytes.len() as u64;
+    let keys = run.repository.store().sealer().keys();
+    let cipher = pack::open_head(id, bytes, &run.repository.id(), keys)?;
+    let tail = bytes.get(bytes.len().saturating_sub(PACK_TAIL_BYTES)..).unwrap_or(&[]);
+    // This compares the name with the checksum as well.
+    let at = pack::footer_range(id, size, tail)?;
+    let mut footer = bytes[at.start as usize..at.end as usize].to_vec();
+    let rows = pack::decode_footer(id, &cipher, &mut footer, at.start)?;
+    let salt = bytes.get(frame::HEAD_BYTES..frame::HEAD_BYTES + 32);
+    let salt = salt.and_then(|salt| salt.try_into().ok());
+    let salt = salt.ok_or_else(|| Error::corrupt("the pack is too short"))?;
+    Ok((IndexedPack { pack: *id, size, salt }, rows))
 }
 
 /// What is wrong with a block, and how many of its blobs were compared.
 type Read = (Option<(BadPlaces, String)>, u64);
 
-fn read_block(run: &Run<'_>, location: &Location, bytes: &[u8]) -> Read {
-    let decoded = decode(run, location, bytes);
+/// Reads a block out of the bytes of its pack, or by asking for its stretch.
+fn read_block(run: &Run<'_>, location: &Location, bytes: Option<&Vec<u8>>) -> Read {
+    let decoded = match bytes {
+        Some(bytes) => decode(run, location, bytes),
+        None => run.repository.read_copy(location),
+    };
     let block = match decoded {
         Ok(block) => block,
         Err(e) => return (Some((BadPlaces::All, e.full_message())), 0),

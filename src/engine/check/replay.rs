@@ -18,6 +18,7 @@ use crate::engine::check::datasets;
 use crate::engine::check::datasets::View;
 use crate::engine::check::ledger::Ledger;
 use crate::engine::check::ledger::Sufferer;
+use crate::engine::check::lengths;
 use crate::engine::check::rows::LastBlock;
 use crate::engine::check::rows::Rows;
 use crate::engine::check::rows::Trouble;
@@ -93,6 +94,8 @@ struct Replay<'a> {
     lists: LastBlock,
     ledger: Ledger,
     counts: bool,
+    /// Whether tables are read, to compare the lengths in them with what runs tell.
+    compares_lengths: bool,
 }
 
 impl<'a> Replay<'a> {
@@ -127,7 +130,19 @@ impl<'a> Replay<'a> {
         let tallies = batch.users.iter().map(tally).collect();
         let visible = &batch.users;
         let lists = LastBlock::default();
-        Ok(Replay { run, view, visible, needs, streams, tallies, lists, ledger, counts })
+        let compares_lengths = run.options.read_packs || run.options.read_data.is_some();
+        Ok(Replay {
+            run,
+            view,
+            visible,
+            needs,
+            streams,
+            tallies,
+            lists,
+            ledger,
+            counts,
+            compares_lengths,
+        })
     }
 
     fn users(&self, needs: impl Fn(usize) -> bool) -> Vec<Sufferer> {
@@ -185,11 +200,11 @@ impl<'a> Replay<'a> {
     fn note(&mut self, troubles: Vec<Trouble>, users: &[Sufferer]) {
         for trouble in troubles {
             if let Some(message) = trouble.message {
-                self.ledger.damage(&trouble.object, message);
+                self.ledger.add(trouble.severity, &trouble.object, message);
             }
             if trouble.hurts {
-                let path = trouble.path.as_ref();
-                self.ledger.suffer(&trouble.object, users.iter().cloned(), path);
+                let (path, users) = (trouble.path.as_ref(), users.iter().cloned());
+                self.ledger.suffer_by(trouble.severity, &trouble.object, users, path);
             }
         }
     }
@@ -228,14 +243,19 @@ impl<'a> Replay<'a> {
         match &file.content {
             Content::Runs(runs) => {
                 runs.iter().for_each(|run| self.touch(run, path, stock, &mut troubles));
+                let total = runs.iter().try_fold(0_u64, |sum, run| sum.checked_add(run.bytes));
+                if total != Some(file.data_bytes()) {
+                    let why = "the runs of a file do not add up to its length";
+                    let object = self.view.headers[&self.visible[live[0]]].key.as_str().to_owned();
+                    troubles.push(Trouble::damage(object, why.to_owned(), Some(path)));
+                }
             }
             Content::Listed(lists) => {
                 let total = self.listed(lists, (path, file.data_bytes()), stock, &mut troubles)?;
                 if total.is_some_and(|total| total != file.data_bytes()) {
                     let why = "the lists of runs of a file do not add up to its length";
                     let object = self.view.headers[&self.visible[live[0]]].key.as_str().to_owned();
-                    let (message, path) = (Some(why.to_owned()), Some(path.clone()));
-                    troubles.push(Trouble { object, message, path, hurts: true });
+                    troubles.push(Trouble::damage(object, why.to_owned(), Some(path)));
                 }
             }
         }
@@ -276,8 +296,7 @@ impl<'a> Replay<'a> {
                     Ok(runs) => runs,
                     Err(e) => {
                         let object = format!("block {}", list.block);
-                        let (message, path) = (Some(e.full_message()), Some(path.clone()));
-                        troubles.push(Trouble { object, message, path, hurts: true });
+                        troubles.push(Trouble::damage(object, e.full_message(), Some(path)));
                         return Ok(None);
                     }
                 };
@@ -301,9 +320,11 @@ impl<'a> Replay<'a> {
         stock: &mut Stock,
         troubles: &mut Vec<Trouble>,
     ) {
-        for (object, message) in stock.blame(self.run.repository, run) {
-            troubles.push(Trouble { object, message, path: Some(path.clone()), hurts: true });
+        let blamed = stock.blame(self.run.repository, run);
+        if blamed.is_empty() && self.compares_lengths {
+            troubles.extend(lengths::compare(self.run.repository, stock, run, path));
         }
+        troubles.extend(blamed.into_iter().map(|blame| Trouble::of(blame, Some(path))));
     }
 
     /// Compares what was replayed with what the headers say, but for backups that miss rows.

@@ -6,7 +6,9 @@ use crate::base::error::Result;
 use crate::base::id::BlockId;
 use crate::base::path::EntryPath;
 use crate::engine::check::Run;
+use crate::engine::check::Severity;
 use crate::engine::check::damage_of;
+use crate::engine::check::stock::Blame;
 use crate::engine::check::stock::Stock;
 use crate::engine::check::stock::pack_object;
 use crate::format::backup;
@@ -21,12 +23,27 @@ use std::collections::VecDeque;
 
 /// Something that keeps rows from being read, or that stands in a pack beside a good copy.
 pub(crate) struct Trouble {
+    pub(crate) severity: Severity,
     pub(crate) object: String,
     pub(crate) message: Option<String>,
     /// First path that cannot be read, when it is known.
     pub(crate) path: Option<EntryPath>,
     /// Whether rows are missing by it.
     pub(crate) hurts: bool,
+}
+
+impl Trouble {
+    /// Makes the trouble of a place that cannot be had.
+    pub(crate) fn of(blame: Blame, path: Option<&EntryPath>) -> Self {
+        let Blame { object, message, severity } = blame;
+        Trouble { severity, object, message, path: path.cloned(), hurts: true }
+    }
+
+    /// Makes the trouble of something damaged by which rows or content are missing.
+    pub(crate) fn damage(object: String, message: String, path: Option<&EntryPath>) -> Self {
+        let (severity, message) = (Severity::Damage, Some(message));
+        Trouble { severity, object, message, path: path.cloned(), hurts: true }
+    }
 }
 
 /// The block that was read last: neighbouring ranges stand in one.
@@ -64,9 +81,10 @@ impl LastBlock {
             match read {
                 Ok((block, bytes)) => {
                     self.0 = Some((at.block, block));
-                    for (object, why) in failed {
+                    for (severity, object, why) in failed {
                         let message = Some(format!("{why}; another good copy exists"));
-                        troubles.push(Trouble { object, message, path: None, hurts: false });
+                        let hurts = false;
+                        troubles.push(Trouble { severity, object, message, path: None, hurts });
                     }
                     return Ok(Some(bytes));
                 }
@@ -75,14 +93,19 @@ impl LastBlock {
                 Err(e) => {
                     let why = damage_of(e)?.full_message();
                     let why = format!("block {} cannot be read: {why}", at.block.short());
-                    failed.push((pack_object(&copy.pack.pack), why));
+                    let severity = stock.severity_of(&copy.pack.pack);
+                    failed.push((severity, pack_object(&copy.pack.pack), why));
                 }
             }
         }
-        let failed = failed.into_iter().map(|(object, why)| (object, Some(why)));
-        for (object, message) in failed.chain(blamed) {
-            troubles.push(Trouble { object, message, path: path.cloned(), hurts: true });
-        }
+        let is_declared = !blamed.is_empty();
+        let failed = failed.into_iter().map(|(severity, object, why)| {
+            let hurts = !is_declared;
+            let path = path.cloned();
+            Trouble { severity, object, message: Some(why), path, hurts }
+        });
+        troubles.extend(failed);
+        troubles.extend(blamed.into_iter().map(|blame| Trouble::of(blame, path)));
         Ok(None)
     }
 }
@@ -154,8 +177,7 @@ impl Rows {
     fn hurt(&mut self, troubles: &mut Vec<Trouble>, error: &Error, path: Option<EntryPath>) {
         self.is_broken = true;
         let object = self.key.as_str().to_owned();
-        let message = Some(error.full_message());
-        troubles.push(Trouble { object, message, path, hurts: true });
+        troubles.push(Trouble::damage(object, error.full_message(), path.as_ref()));
     }
 
     /// Returns the rows of the next range that can be read; empty ones for one that cannot.

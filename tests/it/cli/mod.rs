@@ -10,6 +10,7 @@ mod history;
 mod look;
 mod passwords;
 mod prune;
+mod repair;
 mod streams;
 mod usage;
 

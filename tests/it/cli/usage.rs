@@ -5,7 +5,7 @@ use crate::cli::Ran;
 use std::io::Read;
 use std::process::Stdio;
 
-const COMMANDS: [&str; 19] = [
+const COMMANDS: [&str; 20] = [
     "init",
     "backup",
     "restore",
@@ -17,6 +17,7 @@ const COMMANDS: [&str; 19] = [
     "rename",
     "forget",
     "check",
+    "repair",
     "prune",
     "cache",
     "config",

@@ -148,7 +148,7 @@ fn newest(state: &State) -> Label {
 
 fn restore_latest(scene: &Scene<'_>) -> Result<()> {
     let set = scene.repository.dataset(&name("photos"))?;
-    let (backup, _) = address::resolve(&set, &Version::Latest(0))?;
+    let backup = address::resolve(&set, &Version::Latest(0))?.backup;
     let number = backup.header.number.0;
     if number != newest(scene.state).1 {
         scene.complain("another backup is taken for the latest");

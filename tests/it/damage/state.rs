@@ -246,7 +246,7 @@ pub(crate) fn restore_number(
     let run = || {
         let set = repository.dataset(&name(dataset))?;
         let number = icecore::engine::address::Version::Number(BackupId(n));
-        let (backup, _) = icecore::engine::address::resolve(&set, &number)?;
+        let backup = icecore::engine::address::resolve(&set, &number)?.backup;
         let snapshot = icecore::engine::list::snapshot(&set, backup)?;
         let options = RestoreOptions::default();
         with_context(|context| restore::run(&snapshot, &target, &options, context))

@@ -178,3 +178,28 @@ fn a_prune_that_moves_blocks_meanwhile_makes_no_damage() {
     assert!(!backend.objects().contains_key(&pack), "it went");
     assert!(report.is_ok(), "{:?}", report.findings);
 }
+
+#[test]
+fn a_full_index_in_lists_is_read_to_its_end() {
+    let mut world = World::memory();
+    let source = MemorySource::new("data");
+    for n in 0..90_000 {
+        source.put_file(format!("many/{n:06}"), b"");
+    }
+    world.backup(&source).expect("a backup");
+    let snapshot = world.snapshot(0);
+    let icecore::format::backup::Body::Lists(lists) = &snapshot.backup().header.body else {
+        panic!("too few ranges for lists")
+    };
+    let found = run(&world.repository, &structure());
+    assert!(found.is_ok(), "{:?}", found.findings);
+    let copy = world.repository.locate_block(&lists[0].block).expect("located").remove(0);
+    let key = layout::pack(&copy.pack.pack).expect("a key");
+    flip(&world.backend, &key, (copy.row.offset + copy.row.length / 2) as usize);
+    world.forget_caches();
+
+    let found = run(&world.repository, &structure());
+
+    let finding = found.findings.iter().find(|finding| finding.object == key.as_str());
+    assert_eq!(finding.expect("named").backups, ["data@0"]);
+}

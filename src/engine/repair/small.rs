@@ -1,0 +1,329 @@
+//! Plans and cures for everything small: numbers, tags, floors, names, leases, tombstones,
+//! records of lost places.
+
+use crate::backend::key::ObjectKey;
+use crate::base::error::ErrorKind;
+use crate::base::error::Result;
+use crate::base::id::BackupId;
+use crate::base::id::DatasetId;
+use crate::base::id::LeaseId;
+use crate::base::limits::RECORD_BYTES_MAX;
+use crate::base::time::Timestamp;
+use crate::codec::frame::ObjectKind;
+use crate::engine::Context;
+use crate::engine::check::Run;
+use crate::engine::check::datasets;
+use crate::engine::check::datasets::View;
+use crate::engine::repair::Action;
+use crate::engine::repair::ActionKind;
+use crate::engine::repair::Loss;
+use crate::engine::repair::RepairOptions;
+use crate::engine::repair::RepairPlan;
+use crate::engine::repair::content::stays;
+use crate::engine::repair::look::Looked;
+use crate::engine::repair::names;
+use crate::format::dataset::FloorRecord;
+use crate::format::dataset::TagsRecord;
+use crate::format::dataset::VoidRecord;
+use crate::repository::Repository;
+use crate::repository::layout;
+use crate::repository::lease;
+use std::collections::HashSet;
+
+/// Numbers that one repair fills with voids; a cache that tells of more was not honest.
+const VOIDS_MAX: u64 = 10_000;
+
+/// What is done about small objects.
+#[derive(Debug, Default)]
+pub(super) struct Small {
+    voids: Vec<(DatasetId, u64)>,
+    tags: Vec<(ObjectKey, TagsRecord)>,
+    floors: Vec<(ObjectKey, FloorRecord)>,
+    names: names::Names,
+    remove: Vec<ObjectKey>,
+}
+
+/// Plans for what was found.
+pub(super) fn plan(
+    run: &Run<'_>,
+    looked: &Looked,
+    options: &RepairOptions,
+    plan: &mut RepairPlan,
+    cured: &mut HashSet<String>,
+) -> Result<()> {
+    for view in &looked.views {
+        plan_numbers(view, plan, cured)?;
+        plan_headers(view, plan, cured);
+        plan_tags(run, view, plan, cured)?;
+        plan_floor(run, view, plan, cured)?;
+    }
+    plan.small.names = names::plan(run, looked, &mut plan.actions, cured)?;
+    plan_removals(run, looked, options, plan, cured)
+}
+
+/// A number that holds nothing is taken by a void, so that numbers are gapless again.
+fn plan_numbers(view: &View, plan: &mut RepairPlan, cured: &mut HashSet<String>) -> Result<()> {
+    for &(first, end) in &view.gaps {
+        let object = layout::header(&view.named.id, BackupId(first))?.as_str().to_owned();
+        cured.insert(object.clone());
+        let planned = plan.small.voids.len() as u64;
+        if planned.saturating_add(end - first) > VOIDS_MAX {
+            let message = format!(
+                "numbers {first} to {} are missing, more than one repair fills; this machine's \
+                 cache may be wrong: --no-cache",
+                end - 1
+            );
+            plan.unrepaired.push(stays(object, message, Vec::new()));
+            continue;
+        }
+        for n in first..end {
+            plan.small.voids.push((view.named.id, n));
+            // What stood there may have been a void as well; nobody can tell.
+            let backup = format!("{}@{n}", view.named.label);
+            plan.lost.push(Loss { backup, paths: Vec::new() });
+            let key = layout::header(&view.named.id, BackupId(n))?;
+            let users = labels(view, n);
+            let message = match users.is_empty() {
+                true => "the number is missing; a void takes it".to_owned(),
+                false => format!(
+                    "the number is missing; a void takes it, and what was replayed from it stays \
+                     unreadable: {}",
+                    users.join(", ")
+                ),
+            };
+            plan.actions.push(Action::new(ActionKind::Void, key.as_str(), message));
+            if !users.is_empty() {
+                let message = "its header is gone, and these backups are replayed from it; \
+                               `icecore forget` lets them go";
+                plan.unrepaired.push(stays(key.as_str().to_owned(), message.to_owned(), users));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn labels(view: &View, n: u64) -> Vec<String> {
+    let users = view.users_of(n).into_iter().filter(|(_, user)| *user != n);
+    users.map(|(name, user)| format!("{name}@{user}")).collect()
+}
+
+/// A header that does not verify cannot be replaced: what it named is unknown, and no object is
+/// ever overwritten. Its number stays taken.
+fn plan_headers(view: &View, plan: &mut RepairPlan, cured: &mut HashSet<String>) {
+    for (&n, key) in &view.damaged_headers {
+        cured.insert(key.as_str().to_owned());
+        let message = format!(
+            "what backup_{n} holds is unknown, as its header cannot be read; `icecore forget {} \
+             --backup {n}` lets it go",
+            view.named.label
+        );
+        let users = std::iter::once(format!("{}@{n}", view.named.label)).chain(labels(view, n));
+        plan.unrepaired.push(stays(key.as_str().to_owned(), message, users.collect()));
+    }
+}
+
+/// The highest revision that can be read stands again, as one higher than all.
+fn plan_tags(
+    run: &Run<'_>,
+    view: &View,
+    plan: &mut RepairPlan,
+    cured: &mut HashSet<String>,
+) -> Result<()> {
+    let store = run.repository.store();
+    for (&n, &highest) in &view.damaged_tags {
+        let Some(kept) = view.headers.get(&n) else { continue };
+        let mut found = None;
+        for revision in (0..highest).rev().take(100) {
+            let key = layout::tags(&view.named.id, BackupId(n), revision)?;
+            if let Ok(record) = store.get::<TagsRecord>(ObjectKind::Tags, &key)
+                && record.number == n
+            {
+                found = Some(record);
+                break;
+            }
+        }
+        let (tags, description) = match found {
+            Some(record) => (record.tags, record.description),
+            None => match datasets::read_header(run, &kept.key, n, None) {
+                Ok(Some(header)) => (header.tags, header.description),
+                _ => continue,
+            },
+        };
+        let damaged = layout::tags(&view.named.id, BackupId(n), highest)?;
+        let key = layout::tags(&view.named.id, BackupId(n), highest + 1)?;
+        let label = &view.named.label;
+        let message = format!(
+            "the tags of {label}@{n} cannot be read; those before stand again: [{}]",
+            tags.join(", ")
+        );
+        plan.actions.push(Action::new(ActionKind::Tags, key.as_str(), message));
+        let written = run.context.clock.now();
+        plan.small.tags.push((key, TagsRecord { number: n, tags, description, written }));
+        cured.insert(damaged.as_str().to_owned());
+    }
+    Ok(())
+}
+
+/// A floor one higher names what is there below it. What was void by the lost floor alone may
+/// show again then; that is better than to hide what is there.
+fn plan_floor(
+    run: &Run<'_>,
+    view: &View,
+    plan: &mut RepairPlan,
+    cured: &mut HashSet<String>,
+) -> Result<()> {
+    let Some(m) = view.damaged_floor else { return Ok(()) };
+    let floor = m.saturating_add(1);
+    let key = layout::floor(&view.named.id, floor)?;
+    let there = view.headers.keys().chain(view.damaged_headers.keys()).copied();
+    let mut remaining: Vec<u64> = there.filter(|&n| n < floor).collect();
+    remaining.sort_unstable();
+    let message = format!(
+        "the floor below it cannot be read; {} backups of {} are there below this one",
+        remaining.len(),
+        view.named.label
+    );
+    plan.actions.push(Action::new(ActionKind::Floor, key.as_str(), message));
+    let written = run.context.clock.now();
+    plan.small.floors.push((key, FloorRecord { floor, remaining, written }));
+    cured.insert(layout::floor(&view.named.id, m)?.as_str().to_owned());
+    Ok(())
+}
+
+/// Small objects that cannot be read, and whose absence means as much.
+fn plan_removals(
+    run: &Run<'_>,
+    looked: &Looked,
+    options: &RepairOptions,
+    plan: &mut RepairPlan,
+    cured: &mut HashSet<String>,
+) -> Result<()> {
+    let mut remove = |key: ObjectKey, message: &str| {
+        plan.actions.push(Action::new(ActionKind::Remove, key.as_str(), message));
+        plan.small.remove.push(key);
+    };
+    let mut stays_without_force = Vec::new();
+    for object in looked.ledger.damaged_objects() {
+        let Ok(key) = ObjectKey::new(object) else { continue };
+        let Some(kind) = removable(&key) else { continue };
+        if !is_corrupt(run, kind, &key)? {
+            continue;
+        }
+        cured.insert(object.to_owned());
+        match kind {
+            ObjectKind::Lost => {
+                remove(key, "it cannot be read; what of it is still missing is declared anew");
+            }
+            ObjectKind::Beat => remove(key, "a beat that cannot be read tells as much as none"),
+            ObjectKind::Hidden => {
+                let why = "a marker that cannot be read; the backup shows again, and `icecore \
+                           forget` lets it go again";
+                remove(key, why);
+            }
+            ObjectKind::Lease | ObjectKind::Revoke | ObjectKind::Verdict if options.force => {
+                remove(key, "what it says cannot be read; nobody is at work, as was said");
+            }
+            ObjectKind::Lease | ObjectKind::Revoke | ObjectKind::Verdict => {
+                stays_without_force.push(stays(object.to_owned(), lease_hint(), Vec::new()));
+            }
+            _ if options.force => {
+                let why = "what it dooms is unknown; nobody is at work, as was said, so nothing \
+                           is deleted for it any more";
+                remove(key, why);
+            }
+            _ => {
+                stays_without_force.push(stays(object.to_owned(), tombstone_hint(), Vec::new()));
+            }
+        }
+    }
+    // Where something is damaged a replay may not have come to who suffers.
+    if looked.ledger.damaged_objects().next().is_none() {
+        for object in looked.stock.lost_records() {
+            if !looked.gathered.suffered.contains(&object) {
+                remove(ObjectKey::new(&*object)?, "no backup needs any more what it declared lost");
+            }
+        }
+    }
+    plan.unrepaired.append(&mut stays_without_force);
+    Ok(())
+}
+
+/// Returns the kind of an object that may go when it cannot be read.
+fn removable(key: &ObjectKey) -> Option<ObjectKind> {
+    let (id, suffix) = key.name().split_once('.').unwrap_or((key.name(), ""));
+    let is_of_lease = id.parse::<LeaseId>().is_ok();
+    match key.as_str().split('/').next()? {
+        "lost" => Some(ObjectKind::Lost),
+        "tombstones" => Some(ObjectKind::Tombstone),
+        "datasets" if suffix == "hidden" => Some(ObjectKind::Hidden),
+        "leases" if !is_of_lease => None,
+        "leases" if suffix.is_empty() => Some(ObjectKind::Lease),
+        "leases" if suffix.starts_with("beat-") => Some(ObjectKind::Beat),
+        "leases" if suffix.starts_with(lease::MARK_ASKED) => Some(ObjectKind::Revoke),
+        "leases" => Some(ObjectKind::Verdict),
+        _ => None,
+    }
+}
+
+fn lease_hint() -> String {
+    "what it says of its holder is unknown, so no prune can go on; when nobody is at work on the \
+     repository, on any machine, `icecore repair --force` takes it away"
+        .to_owned()
+}
+
+fn tombstone_hint() -> String {
+    "what it dooms is unknown, so nobody can write; when nobody is at work on the repository, on \
+     any machine, `icecore repair --force` takes it away"
+        .to_owned()
+}
+
+/// Says whether an object is there and does not verify: what only cannot be had just now, or was
+/// made by a later version, is left alone.
+fn is_corrupt(run: &Run<'_>, kind: ObjectKind, key: &ObjectKey) -> Result<bool> {
+    let store = run.repository.store();
+    let opened = store.get_bytes(kind, key).and_then(|bytes| {
+        store.sealer().open(kind, key.as_str(), &bytes, RECORD_BYTES_MAX).map(drop)
+    });
+    Ok(match opened {
+        // It opens, and holds what makes no sense.
+        Ok(()) => true,
+        Err(e) => e.kind() == ErrorKind::Corrupt,
+    })
+}
+
+/// Performs what was planned.
+pub(super) fn execute(repository: &Repository, small: &Small, context: &Context<'_>) -> Result<()> {
+    let now: Timestamp = context.clock.now();
+    for (dataset, n) in &small.voids {
+        context.cancel.check()?;
+        let reason = "repair found nothing at this number".to_owned();
+        let record = VoidRecord { number: *n, reason, written: now };
+        let key = layout::header(dataset, BackupId(*n))?;
+        put_unless_there(repository, ObjectKind::Void, &key, &record)?;
+    }
+    for (key, record) in &small.tags {
+        put_unless_there(repository, ObjectKind::Tags, key, record)?;
+    }
+    for (key, record) in &small.floors {
+        put_unless_there(repository, ObjectKind::Floor, key, record)?;
+    }
+    names::execute(repository, &small.names, now)?;
+    small.remove.iter().try_for_each(|key| repository.store().delete(key))
+}
+
+/// Another repair may have put it meanwhile, or the store may have shown too little.
+fn put_unless_there<T: serde::Serialize>(
+    repository: &Repository,
+    kind: ObjectKind,
+    key: &ObjectKey,
+    record: &T,
+) -> Result<()> {
+    let store = repository.store();
+    if store.is_class_a() {
+        return store.put_new(kind, key, record).map(|_| ());
+    }
+    if store.backend().stat(key)?.is_some() {
+        return Ok(());
+    }
+    store.put(kind, key, record)
+}

@@ -1,0 +1,80 @@
+//! What can be shown of datasets and backups beside what is missing or damaged: enough to look
+//! and to restore, never to decide what goes or what is next.
+
+use crate::backend::ObjectInfo;
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Result;
+use crate::codec::frame::ObjectKind;
+use crate::format::dataset::NameRecord;
+use crate::repository::Repository;
+use crate::repository::datasets::Backup;
+use crate::repository::datasets::Dataset;
+use crate::repository::layout;
+use crate::repository::seen;
+use crate::repository::seen::Told;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+const REPAIR_HINT: &str = "`icecore repair --dry-run` says what can be done about it";
+
+/// Backups as far as they can be read, and what cannot.
+#[derive(Debug, Default)]
+pub struct Shown<T> {
+    /// What can be read.
+    pub readable: Vec<T>,
+    /// Why the rest cannot.
+    pub problems: Vec<Error>,
+}
+
+impl Repository {
+    /// Returns the datasets whose names can be read, sorted by name.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn shown_datasets(&self) -> Result<Shown<Dataset>> {
+        let mut newest: BTreeMap<String, (u64, ObjectInfo)> = BTreeMap::new();
+        for object in self.store().objects_below(&layout::folder("names")?)? {
+            let Some(revision) = layout::plain_number(object.key.name()) else { continue };
+            let folder = object.key.folder().as_str().to_owned();
+            if newest.get(&folder).is_none_or(|(known, _)| *known < revision) {
+                newest.insert(folder, (revision, object));
+            }
+        }
+        let (mut readable, mut problems) = (Vec::new(), Vec::new());
+        for (_, object) in newest.into_values() {
+            let told = Told::of(&object);
+            match seen::record::<NameRecord>(self, ObjectKind::Name, &object.key, &told) {
+                Ok(NameRecord { name, dataset: Some(id), .. }) => {
+                    readable.push(Dataset::named(self, id, name));
+                }
+                Ok(NameRecord { dataset: None, .. }) => {}
+                Err(e) if e.kind() == ErrorKind::Corrupt => problems.push(e.hint(REPAIR_HINT)),
+                Err(e) => return Err(e),
+            }
+        }
+        readable.sort_by(|a, b| a.name().cmp(b.name()));
+        Ok(Shown { readable, problems })
+    }
+}
+
+impl Dataset {
+    /// Returns the backups that were not forgotten and can be read, by number, and what is
+    /// missing or damaged.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn shown_backups(&self) -> Result<Shown<Arc<Backup>>> {
+        let numbers = self.shown_numbers()?;
+        let mut problems: Vec<Error> = numbers.missing.iter().map(|what| self.gap(what)).collect();
+        let mut readable = Vec::new();
+        for n in numbers.iter() {
+            match self.backup(&numbers, n) {
+                Ok(backup) => readable.extend(backup.map(Arc::new)),
+                Err(e) if e.kind() == ErrorKind::Corrupt => problems.push(e),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Shown { readable, problems })
+    }
+}

@@ -1,0 +1,112 @@
+//! `repair` and `list` from the outside, on repositories that are damaged.
+
+use crate::cli::Home;
+use std::fs;
+use std::path::PathBuf;
+
+fn two() -> Home {
+    let home = Home::new();
+    home.write("photos/a", b"alpha");
+    home.done(&["backup", "photos"]);
+    home.write("photos/b", &b"beta".repeat(5000));
+    home.done(&["backup", "photos"]);
+    home
+}
+
+fn files_below(folder: PathBuf) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files_below(path));
+        } else {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn spoil(path: &PathBuf) {
+    let mut bytes = fs::read(path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 0x10;
+    fs::remove_file(path).unwrap();
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_sound_repository_needs_no_repair() {
+    let home = two();
+
+    let report = home.json(0, &["repair"]);
+
+    assert_eq!(report["dry_run"], false);
+    for list in ["actions", "lost", "unrepaired"] {
+        assert_eq!(report[list], serde_json::json!([]), "{report}");
+    }
+    assert!(home.done(&["repair"]).stdout.starts_with("nothing to repair; "));
+}
+
+#[test]
+fn an_index_that_is_gone_comes_back_after_a_dry_run_has_said_so() {
+    let home = two();
+    fs::remove_dir_all(home.path(".local/share/icecore/index")).unwrap();
+    home.json(3, &["check"]);
+
+    let planned = home.json(0, &["repair", "--dry-run"]);
+
+    assert_eq!(planned["dry_run"], true);
+    assert_eq!(planned["actions"][0]["action"], "index");
+    home.json(3, &["check"]);
+    let shown = home.done(&["repair"]).stdout;
+    assert!(shown.contains("index: packs/") && shown.contains(" done; "), "{shown}");
+    assert_eq!(home.json(0, &["check", "--read-data"])["findings"], serde_json::json!([]));
+    home.done(&["restore", "photos", "out"]);
+    assert_eq!(fs::read(home.path("out/b")).unwrap(), b"beta".repeat(5000));
+}
+
+#[test]
+fn what_is_lost_is_named_and_stored_anew_by_the_next_backup() {
+    let home = two();
+    let packs = files_below(home.path(".local/share/icecore/packs"));
+    packs.iter().for_each(spoil);
+
+    let ran = home.run(&["repair", "--read-packs"]);
+    ran.says(3, "the next backup of each dataset stores anew");
+    let report = home.json(0, &["repair"]);
+    assert_eq!(report["actions"], serde_json::json!([]), "{report}");
+
+    home.done(&["backup", "photos"]);
+    home.done(&["restore", "photos", "out"]);
+    assert_eq!(fs::read(home.path("out/a")).unwrap(), b"alpha");
+    assert_eq!(home.json(0, &["check", "--read-data"])["ok"], true);
+}
+
+#[test]
+fn list_shows_what_it_can_beside_a_damaged_header() {
+    let home = two();
+    home.write("music/x", b"x");
+    home.done(&["backup", "music"]);
+    let headers = files_below(home.path(".local/share/icecore/datasets"));
+    let newest = headers.iter().find(|path| path.ends_with("0/1")).expect("a header");
+    spoil(newest);
+    let list = |arguments: &[&str]| {
+        let mut all = vec!["--no-cache"];
+        all.extend(arguments);
+        home.run(&all)
+    };
+
+    let ran = list(&["list"]);
+    ran.says(3, "photos@1");
+    assert!(ran.stdout.contains("photos") && ran.stdout.contains("music"), "{}", ran.stdout);
+    let ran = list(&["list", "photos"]);
+    ran.says(3, "photos@1");
+    assert!(ran.stdout.contains("full"), "{}", ran.stdout);
+    let report = home.json(3, &["--no-cache", "repair"]);
+    assert_eq!(report["unrepaired"][0]["backups"], serde_json::json!(["photos@1"]), "{report}");
+    // A new backup goes on from what can be read, with the next number.
+    home.write("photos/c", b"gamma");
+    let made = home.json(0, &["--no-cache", "backup", "photos"]);
+    assert_eq!((&made["backup"], &made["added"]), (&2.into(), &2.into()), "{made}");
+}
