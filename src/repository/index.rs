@@ -260,6 +260,12 @@ impl PackIndex {
         Ok(())
     }
 
+    /// Returns the rows of a pack that is in use and that no index object names.
+    pub fn pending_rows(&self, pack: &PackId) -> Vec<Location> {
+        let pending = self.pending.read().unwrap_or_else(PoisonError::into_inner);
+        pending.get(pack).map(|segment| segment_rows(segment).collect()).unwrap_or_default()
+    }
+
     /// Takes a pack out of use that no index object names.
     pub fn drop_pending(&self, pack: &PackId) {
         self.pending.write().unwrap_or_else(PoisonError::into_inner).remove(pack);

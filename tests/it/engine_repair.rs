@@ -253,6 +253,30 @@ fn all_indexes_are_made_again_from_the_packs() {
 }
 
 #[test]
+fn a_bad_pack_that_no_index_names_is_known_by_its_footer() {
+    for is_encrypted in [false, true] {
+        let world = world(is_encrypted);
+        let bad = world.pack_of("music@0", "x");
+        let (_, repository) = damaged(&world, |backend| {
+            let keys = backend.objects().into_keys();
+            keys.filter(|key| key.as_str().starts_with("index/"))
+                .for_each(|key| lose(backend, &key));
+            flip(backend, &bad, 500);
+            flip_end(backend, &world.pack_of("photos@4", "g"));
+        });
+
+        let report = run(&repository, &RepairOptions { read_packs: true, ..Default::default() });
+
+        assert_eq!(report.unrepaired, [], "{report:?}");
+        assert!(kinds(&report).contains(&ActionKind::Doom), "{report:?}");
+        assert_eq!(named(&report), BTreeSet::from(["music@0".to_owned()]));
+        assert_eq!(hurt(&repository, &world), named(&report));
+        let checked = engine_check::run(&repository, &engine_check::data());
+        assert!(checked.is_ok(), "{:?}", checked.findings);
+    }
+}
+
+#[test]
 fn packs_of_a_writer_at_work_are_left_alone() {
     let world = world(false);
     let (backend, repository) = damaged(&world, |_| {});
@@ -437,10 +461,13 @@ fn a_prune_frees_what_was_replaced_and_nothing_is_left_to_find() {
             .into_keys()
             .filter(|key| key.as_str().starts_with("index/"))
             .collect();
-        for index in indexes {
+        for (index, is_lost) in indexes.iter().flat_map(|it| [(it, false), (it, true)]) {
             let (backend, repository) = damaged(&world, |backend| {
-                flip_end(backend, &bad);
-                flip(backend, &index, 300);
+                match is_lost {
+                    true => flip(backend, &bad, 500),
+                    false => flip_end(backend, &bad),
+                }
+                flip(backend, index, 300);
             });
             let report = run(&repository, &DATA);
             let expected = hurt(&repository, &world);
@@ -453,7 +480,7 @@ fn a_prune_frees_what_was_replaced_and_nothing_is_left_to_find() {
             pruned.expect("prunes");
 
             let objects = backend.objects();
-            assert!(!objects.contains_key(&bad) && !objects.contains_key(&index));
+            assert!(!objects.contains_key(&bad) && !objects.contains_key(index));
             assert_eq!(hurt(&repository, &world), expected);
             let checked = engine_check::run(&repository, &engine_check::data());
             let left = checked.findings.iter().filter(|it| !it.object.starts_with("lost/"));

@@ -246,9 +246,9 @@ pub(crate) fn is_damage(kind: ErrorKind) -> bool {
 /// Returns the rows that the indexes have of a pack whose own footer is not to be trusted. Goes
 /// through all of them, as they are sorted by block.
 fn rows_of(run: &Run<'_>, pack: &PackId) -> Vec<Location> {
-    let mut rows: Vec<Location> = Vec::new();
-    let mut known = std::collections::HashSet::new();
     let index = run.repository.index();
+    let mut rows: Vec<Location> = index.pending_rows(pack);
+    let mut known: HashSet<u32> = rows.iter().map(|location| location.row.offset).collect();
     for id in index.ids() {
         // The visit does not fail, as what it calls does not.
         let _ = index.visit(&id, &mut |location| {

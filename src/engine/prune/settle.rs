@@ -344,6 +344,7 @@ pub(super) fn stale_packs(marked: &Marked, stock: &Stock) -> Vec<PackId> {
         }
         missing.insert(pack.pack);
         let live = marked.marks.live(&row.block, row.places).within(row);
+        let live = live.without(|place| marked.lost.contains(&row.block, place));
         let mut copies = view.copies(&row.block).into_iter().filter(is_there);
         if !live.is_empty() && !copies.any(|copy| live.is_covered_by(&copy.row)) {
             needed.insert(pack.pack);
