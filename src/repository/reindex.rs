@@ -129,17 +129,21 @@ impl Repository {
         Ok(wanted.into_values().collect())
     }
 
-    /// An object that is there and whose rows are not known cannot go: who would hold them?
+    /// An object whose rows were not seen and could be cannot go: who would hold them? One that
+    /// cannot be read tells nobody anything, and what is needed was found in others.
     fn refuse_unseen(&self, going: &BTreeSet<IndexId>, view: &IndexView) -> Result<()> {
         let seen: BTreeSet<IndexId> = view.objects().map(|(id, _, _)| id).collect();
         for id in going.difference(&seen) {
-            let key = layout::index(id)?;
-            let there = self.store().backend().stat(&key).map_err(|e| e.at(Origin::Repository))?;
-            if there.is_some() {
-                let message = format!("pack index {key} is there, but not listed or not readable");
-                return Err(Error::corrupt(message)
-                    .hint("it is kept; `icecore check` says what is damaged")
-                    .at(Origin::Repository));
+            match self.index().read_again(self.store(), id) {
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {}
+                Err(e) => return Err(e),
+                Ok(_) => {
+                    let key = layout::index(id)?;
+                    let message = format!("pack index {key} is there, but was not listed");
+                    return Err(Error::corrupt(message)
+                        .hint("it is kept; a store must list what is there")
+                        .at(Origin::Repository));
+                }
             }
         }
         Ok(())
