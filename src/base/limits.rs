@@ -99,6 +99,10 @@ pub const BLOCK_COPIES_MAX: usize = 64;
 pub const INDEX_EXPANSION_MAX: usize = 16;
 /// Largest pack index object a reader accepts: 1 GiB covers some ten million blocks.
 pub const INDEX_BYTES_MAX: usize = 1024 * MIB;
+/// How often the pack index is listed again when objects went while it was read.
+pub const INDEX_LOOKS_MAX: usize = 8;
+/// How often the numbers of a dataset are listed again when its floor rose meanwhile.
+pub const NUMBERS_LOOKS_MAX: usize = 4;
 /// A writer puts an interim index each time it has put this many packs, so that a backup that
 /// dies can be gone on with.
 pub const INTERIM_INDEX_PACKS: usize = 8;

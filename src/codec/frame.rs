@@ -181,15 +181,27 @@ pub fn open_head(kind: ObjectKind, bytes: &[u8], object: &str) -> Result<(u8, u8
 /// Those of [`open_head`], and `Corrupt` for a wrong length or checksum.
 pub fn open<'a>(kind: ObjectKind, bytes: &'a [u8], object: &str) -> Result<Frame<'a>> {
     let broken = |why: &str| Error::corrupt(format!("{} {object} is damaged: {why}", kind.word()));
-    let (version, flags, length) = open_head(kind, bytes, object)?;
+    let (version, flags, length) = match open_head(kind, bytes, object) {
+        // What is not whole tells nothing of a newer program.
+        Err(e) if e.kind() == ErrorKind::Unsupported && !is_whole(bytes) => {
+            return Err(broken("its checksum is wrong"));
+        }
+        head => head?,
+    };
     if length != bytes.len() as u64 || bytes.len() < HEAD_BYTES + CHECKSUM_BYTES {
         return Err(broken(&format!("{} bytes are there, {length} expected", bytes.len())));
     }
-    let (content, checksum) = bytes.split_at(bytes.len() - CHECKSUM_BYTES);
-    if hash::hash(content) != checksum {
+    if !is_whole(bytes) {
         return Err(broken("its checksum is wrong"));
     }
-    Ok(Frame { version, flags, body: &content[HEAD_BYTES..] })
+    let body = &bytes[HEAD_BYTES..bytes.len() - CHECKSUM_BYTES];
+    Ok(Frame { version, flags, body })
+}
+
+fn is_whole(bytes: &[u8]) -> bool {
+    let content = bytes.len().saturating_sub(CHECKSUM_BYTES);
+    let (content, checksum) = bytes.split_at(content);
+    hash::hash(content) == checksum
 }
 
 #[cfg(test)]
@@ -201,6 +213,26 @@ mod tests {
         bytes.extend_from_slice(b"body");
         finish(&mut bytes);
         bytes
+    }
+
+    /// Gives changed bytes a right checksum.
+    fn finish_again(bytes: &mut Vec<u8>) {
+        bytes.truncate(bytes.len() - CHECKSUM_BYTES);
+        let checksum = hash::hash(bytes);
+        bytes.extend_from_slice(&checksum);
+    }
+
+    #[test]
+    fn a_flipped_version_or_flag_is_damage_and_not_a_newer_program() {
+        for at in 5..8 {
+            let mut bytes = sample();
+            bytes[at] ^= 0x10;
+            let error = open(ObjectKind::Lease, &bytes, "x").expect_err("refused");
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "byte {at}");
+            finish_again(&mut bytes);
+            let error = open(ObjectKind::Lease, &bytes, "x").expect_err("refused");
+            assert_eq!(error.kind(), ErrorKind::Unsupported, "byte {at}, whole");
+        }
     }
 
     #[test]
@@ -235,6 +267,7 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Corrupt);
         let mut later = sample();
         later[5] = 9;
+        finish_again(&mut later);
         let error = open(ObjectKind::Lease, &later, "x").expect_err("a later version");
         assert_eq!(error.kind(), ErrorKind::Unsupported);
         assert!(error.to_string().contains("version 9"), "{error}");

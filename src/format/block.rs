@@ -169,6 +169,28 @@ impl Table {
         Table { groups: groups.collect(), places: self.places }
     }
 
+    /// Returns the table of a copy that has the places of both of two copies of one block.
+    pub fn with_places_of(&self, other: &Table) -> Table {
+        let mut offset = 0;
+        let mut place = |row: &Row, is_present: bool| {
+            let start = is_present.then_some(offset);
+            offset += if is_present { row.length } else { 0 };
+            (*row, start)
+        };
+        let groups = self.groups.iter().zip(&other.groups).map(|both| match both {
+            (Group::Dead(digest), Group::Dead(_)) => Group::Dead(*digest),
+            (Group::Rows(rows), Group::Dead(_)) | (Group::Dead(_), Group::Rows(rows)) => {
+                Group::Rows(rows.iter().map(|(row, at)| place(row, at.is_some())).collect())
+            }
+            (Group::Rows(a), Group::Rows(b)) => {
+                let rows = a.iter().zip(b);
+                let rows = rows.map(|((row, a), (_, b))| place(row, a.is_some() || b.is_some()));
+                Group::Rows(rows.collect())
+            }
+        });
+        Table { groups: groups.collect(), places: self.places }
+    }
+
     /// Returns the stored bytes.
     ///
     /// # Errors
@@ -307,6 +329,16 @@ mod tests {
         let longer = serial::encode(&stored).expect("encodes");
         assert!(Table::decode(&thin, &whole.id()).is_ok());
         assert!(Table::decode(&longer, &whole.id()).is_err());
+    }
+
+    #[test]
+    fn two_copies_together_have_the_places_of_both() {
+        let whole = table(40);
+        let thin = |modulo: u32| whole.retain(|place| place < 20 && place % 2 == modulo);
+        let both = thin(0).with_places_of(&thin(1));
+        assert_eq!(both, whole.retain(|place| place < 20));
+        assert_eq!(thin(1).with_places_of(&whole), whole);
+        assert_eq!(whole.with_places_of(&thin(1)), whole);
     }
 
     #[test]

@@ -188,6 +188,12 @@ impl<B: Deref<Target = [u8]>> IndexTable<B> {
         &self.bytes[start..start + ROW_BYTES]
     }
 
+    /// Returns the block of row number `n`.
+    pub fn block(&self, n: usize) -> Option<BlockId> {
+        let is_there = n < self.rows;
+        is_there.then(|| self.row_bytes(n)).and_then(|row| BlockId::from_slice(&row[..32]).ok())
+    }
+
     /// Returns row number `n` and the pack it is in.
     pub fn row(&self, n: usize) -> Option<(IndexedPack, BlockRow)> {
         if n >= self.rows {
@@ -235,12 +241,6 @@ impl<B: Deref<Target = [u8]>> IndexTable<B> {
             }
         }
         low
-    }
-
-    /// Returns the number of the first row of a block.
-    pub fn position(&self, block: &BlockId) -> Option<usize> {
-        let first = self.lower_bound(block);
-        (first < self.rows && self.row_bytes(first)[..32] == block.as_bytes()[..]).then_some(first)
     }
 
     /// Goes through all copies of a block.

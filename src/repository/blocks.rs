@@ -6,12 +6,14 @@
 
 use crate::backend::key::ObjectKey;
 use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::BlobId;
 use crate::base::id::BlockId;
 use crate::base::id::PackId;
 use crate::base::limits::BLOCK_CACHE_BYTES;
+use crate::base::limits::BLOCK_PLACES_MAX;
 use crate::base::limits::TABLE_CACHE_ROWS;
 use crate::codec::compress;
 use crate::codec::crypt::Part;
@@ -20,6 +22,8 @@ use crate::format::pack::PackCipher;
 use crate::repository::Repository;
 use crate::repository::index::Location;
 use crate::repository::layout;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::hash::Hash;
@@ -227,7 +231,8 @@ impl Repository {
         self.decode_copy(location, table, &mut sealed, Vec::new())
     }
 
-    /// Returns a block from a copy in which all of `places` are present and verify.
+    /// Returns a block in which all of `places` are present and verify: from one copy that has
+    /// them, or else put together from several.
     ///
     /// # Errors
     /// Those of [`Repository::with_copy`].
@@ -237,14 +242,58 @@ impl Repository {
         {
             return Ok(cached);
         }
-        let read = self.with_copy(block, &mut |location| {
+        let from_one = self.with_copy(block, &mut |location| {
             let read = self.read_copy(location)?;
             self.verify_places(&read, places)?;
-            Ok(Arc::new(read))
-        })?;
+            Ok(read)
+        });
+        let read = Arc::new(match from_one {
+            Err(e) if e.kind() == ErrorKind::Corrupt || e.kind() == ErrorKind::NotFound => {
+                self.put_together(block, places)?.ok_or(e)?
+            }
+            from_one => from_one?,
+        });
         let weight = read.plain.len() + 1024;
         lock(&self.block_caches().blocks).insert(*block, Arc::clone(&read), weight);
         Ok(read)
+    }
+
+    /// Gathers places from whichever copies have them: prunes thin copies in different ways, and
+    /// damage seldom hits two copies in one place. None when some place is nowhere.
+    fn put_together(&self, block: &BlockId, places: &[(u32, u32)]) -> Result<Option<Block>> {
+        let wanted = places.iter().flat_map(|(first, count)| *first..first.saturating_add(*count));
+        // No block has more, whatever is asked of it.
+        if places.iter().any(|(_, count)| *count as usize > BLOCK_PLACES_MAX) {
+            return Ok(None);
+        }
+        let wanted: BTreeSet<u32> = wanted.collect();
+        let mut missing = wanted.clone();
+        let mut blobs: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+        let mut table: Option<Table> = None;
+        for location in self.locate_block(block)? {
+            if missing.is_empty() {
+                break;
+            }
+            let copy = match self.read_copy(&location) {
+                Err(e) if e.kind() == ErrorKind::Corrupt || e.kind() == ErrorKind::NotFound => {
+                    continue;
+                }
+                copy => copy?,
+            };
+            for place in missing.clone() {
+                if let Ok(blob) = copy.blob(self, place) {
+                    blobs.insert(place, blob.to_vec());
+                    missing.remove(&place);
+                }
+            }
+            table = Some(match table {
+                Some(table) => table.with_places_of(&copy.table),
+                None => Table::clone(&copy.table),
+            });
+        }
+        let Some(table) = table.filter(|_| missing.is_empty()) else { return Ok(None) };
+        let table = Arc::new(table.retain(|place| wanted.contains(&place)));
+        Ok(Some(Block { table, plain: blobs.into_values().flatten().collect() }))
     }
 
     fn verify_places(&self, block: &Block, places: &[(u32, u32)]) -> Result<()> {

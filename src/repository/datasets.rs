@@ -14,6 +14,7 @@ use crate::base::hash;
 use crate::base::id::BackupId;
 use crate::base::id::DatasetId;
 use crate::base::id::LeaseId;
+use crate::base::limits::NUMBERS_LOOKS_MAX;
 use crate::base::limits::NUMBERS_PER_FOLDER;
 use crate::base::limits::RECORD_BYTES_MAX;
 use crate::codec::frame;
@@ -95,7 +96,7 @@ impl Dataset {
     /// # Errors
     /// Those of the backend; `Corrupt` when numbers are missing.
     pub fn newest_numbers(&self) -> Result<Numbers> {
-        self.refuse_missing(self.list_numbers(Some(1))?)
+        self.refuse_missing(self.list_numbers(Some(1), false)?)
     }
 
     /// Lists all numbers.
@@ -103,7 +104,16 @@ impl Dataset {
     /// # Errors
     /// Those of the backend; `Corrupt` when numbers are missing.
     pub fn all_numbers(&self) -> Result<Numbers> {
-        self.refuse_missing(self.list_numbers(None)?)
+        self.refuse_missing(self.list_numbers(None, false)?)
+    }
+
+    /// Lists all numbers for one who will delete what none of them needs: those below the floor
+    /// that remain must be there as well.
+    ///
+    /// # Errors
+    /// Those of the backend; `Corrupt` when numbers are missing.
+    pub fn surely_all_numbers(&self) -> Result<Numbers> {
+        self.refuse_missing(self.list_numbers(None, true)?)
     }
 
     /// Lists all numbers that are shown, whatever is missing: enough to read what is there, never
@@ -112,7 +122,7 @@ impl Dataset {
     /// # Errors
     /// Those of the backend.
     pub fn shown_numbers(&self) -> Result<Numbers> {
-        self.list_numbers(None)
+        self.list_numbers(None, false)
     }
 
     fn refuse_missing(&self, numbers: Numbers) -> Result<Numbers> {
@@ -124,10 +134,10 @@ impl Dataset {
 
     /// Lists numbers. A prune may put a higher floor and delete what is below it between two of
     /// these listings: then it is not the store that shows too little, and this looks again.
-    fn list_numbers(&self, thousands_max: Option<usize>) -> Result<Numbers> {
-        loop {
+    fn list_numbers(&self, thousands_max: Option<usize>, surely: bool) -> Result<Numbers> {
+        for _ in 1..NUMBERS_LOOKS_MAX {
             let mut floor_seen = None;
-            let looked = self.look_at_numbers(thousands_max, &mut floor_seen);
+            let looked = self.look_at_numbers(thousands_max, surely, &mut floor_seen);
             let is_odd = match &looked {
                 Ok(numbers) => {
                     !numbers.missing.is_empty() || numbers.next().0 < self.highest_seen()
@@ -138,6 +148,7 @@ impl Dataset {
                 return looked;
             }
         }
+        self.look_at_numbers(thousands_max, surely, &mut None)
     }
 
     /// Returns below which number this machine has seen backups.
@@ -149,6 +160,7 @@ impl Dataset {
     fn look_at_numbers(
         &self,
         thousands_max: Option<usize>,
+        surely: bool,
         floor_seen: &mut Option<u64>,
     ) -> Result<Numbers> {
         let store = self.repository.store();
@@ -183,6 +195,9 @@ impl Dataset {
             let message = format!("{} has numbers beyond the last one", self.name);
             Error::corrupt(message).at(Origin::Repository)
         })?;
+        if surely && let Some(missing) = numbers.missing_below_floor() {
+            return Err(self.gap(&missing.to_string()));
+        }
         Ok(numbers)
     }
 
@@ -273,7 +288,7 @@ impl Dataset {
     /// Returns the numbers that are forgotten, each marker read: whoever could put one without the
     /// key could have a backup deleted.
     pub(crate) fn forgotten_numbers(&self) -> Result<Vec<u64>> {
-        let numbers = self.all_numbers()?;
+        let numbers = self.surely_all_numbers()?;
         let mut forgotten = Vec::new();
         for (n, slot) in &numbers.slots {
             if self.is_forgotten(BackupId(*n), slot)? {
@@ -342,14 +357,16 @@ impl Dataset {
         Ok(found)
     }
 
-    /// Returns all backups at a number that a prune must keep unless they are forgotten.
+    /// Returns all backups at a number that a prune must keep unless they are forgotten. Tags are
+    /// as in the header, as no chain leans on those that came later.
     ///
     /// # Errors
     /// Those of [`Dataset::backup`].
     pub(crate) fn kept_at(&self, numbers: &Numbers, n: BackupId) -> Result<Vec<Backup>> {
         match numbers.slots.get(&n.0) {
             Some(slot) if !numbers.is_below_floor(n) => {
-                Ok(self.at(n, slot)?.into_iter().map(|(_, backup)| backup).collect())
+                let bare = Slot { tags: None, ..slot.clone() };
+                Ok(self.at(n, &bare)?.into_iter().map(|(_, backup)| backup).collect())
             }
             _ => Ok(Vec::new()),
         }

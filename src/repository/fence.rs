@@ -50,7 +50,7 @@ impl Repository {
             return self.number_exists(&dataset, number);
         }
         let is_void = seen.standing(self.store())? == Standing::Void;
-        let is_past = || Ok(number.0 < dataset.newest_numbers()?.floor());
+        let is_past = || Ok(dataset.newest_numbers()?.is_below_floor(number));
         Ok(is_void || self.header_of(seen, number)? || is_past()?)
     }
 
@@ -186,14 +186,14 @@ impl Repository {
         Ok(swept)
     }
 
-    /// Class B: says whether a void lease's header could still appear and count: until a floor
-    /// passes its number, the lease and the mark that voids it stay.
+    /// Class B: says whether a void lease's header could still appear and count: as long as its
+    /// number is not void itself, the lease and the mark that voids it stay.
     fn could_appear(&self, seen: &SeenLease, number: BackupId) -> Result<bool> {
         if Standing::of(&seen.marks) != Standing::Void {
             return Ok(false);
         }
         let dataset = Dataset::of_folder(self, seen.record.dataset)?;
-        Ok(number.0 >= dataset.newest_numbers()?.floor())
+        Ok(!dataset.newest_numbers()?.is_below_floor(number))
     }
 
     fn remove_lease(&self, seen: &SeenLease) -> Result<()> {

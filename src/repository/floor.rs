@@ -4,6 +4,7 @@
 //! stay gapless and none is ever used again. The floor is put first, then headers and markers
 //! are deleted: a crash in between leaves objects that nobody looks at.
 
+use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
 use crate::base::planted;
@@ -15,6 +16,8 @@ use crate::repository::datasets::Dataset;
 use crate::repository::datasets::Numbers;
 use crate::repository::layout;
 use crate::repository::lease;
+use crate::repository::lease::SeenLease;
+use crate::repository::lease::Standing;
 use std::collections::BTreeSet;
 
 impl Dataset {
@@ -25,9 +28,14 @@ impl Dataset {
     /// Those of the backend.
     pub fn retire(&self, unneeded: &[BackupId], now: Timestamp) -> Result<u64> {
         let leases = lease::list(self.repository().store())?;
-        let held = leases.values().filter(|seen| seen.record.dataset == self.id());
+        // Without an atomic create the lease of a void writer stays as long as its number does.
+        let may_commit = |seen: &&SeenLease| {
+            seen.record.dataset == self.id() && Standing::of(&seen.marks) != Standing::Void
+        };
+        let held = leases.values().filter(may_commit);
         let lowest_held = held.filter_map(|seen| seen.record.number).min();
-        let numbers = self.all_numbers()?;
+        // What is not listed now would be void for ever.
+        let numbers = self.surely_all_numbers()?;
         self.repository().store().settle()?;
         // A number that a writer may still commit must not fall below the floor.
         let highest = lowest_held.map_or(numbers.next(), |held| held.min(numbers.next()));
@@ -74,6 +82,8 @@ impl Dataset {
         if store.is_class_a() {
             // Another prune's floor of this height does as well.
             store.put_new(ObjectKind::Floor, &key, &record).map(|_| ())
+        } else if store.backend().stat(&key).map_err(|e| e.at(Origin::Repository))?.is_some() {
+            Ok(())
         } else {
             store.put(ObjectKind::Floor, &key, &record)
         }
@@ -114,18 +124,14 @@ impl Dataset {
         Ok(went)
     }
 
-    /// Says whether a floor has passed a number: asked by a writer after its commit, as the
-    /// number may have been taken, forgotten and retired while the writer slept.
+    /// Says whether a floor is above a number: asked by a writer after its commit. No floor rises
+    /// above a number that somebody at work may commit; so this writer slept, and its number may
+    /// have been taken, forgotten and retired meanwhile.
     ///
     /// # Errors
     /// Those of the backend.
     pub fn is_passed(&self, n: BackupId) -> Result<bool> {
-        let Some(highest) = self.floors()?.into_iter().max().filter(|floor| n.0 < *floor) else {
-            return Ok(false);
-        };
-        let key = layout::floor(&self.id(), highest)?;
-        let record: FloorRecord = self.repository().store().get(ObjectKind::Floor, &key)?;
-        Ok(!record.remaining.contains(&n.0))
+        Ok(self.floors()?.into_iter().any(|floor| n.0 < floor))
     }
 
     /// Returns the heights of all floors that are there.

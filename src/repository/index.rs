@@ -16,6 +16,7 @@ use crate::base::id::PackId;
 use crate::base::limits::BLOCK_COPIES_MAX;
 use crate::base::limits::INDEX_BYTES_MAX;
 use crate::base::limits::INDEX_EXPANSION_MAX;
+use crate::base::limits::INDEX_LOOKS_MAX;
 use crate::base::mapped::Mapped;
 use crate::base::sys;
 use crate::codec::frame::ObjectKind;
@@ -29,6 +30,7 @@ use crate::repository::store::Store;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::RwLock;
 
@@ -81,6 +83,16 @@ impl PackIndex {
     /// # Errors
     /// Those of the backend.
     pub fn refresh(&self, store: &Store, cache: &Cache) -> Result<()> {
+        let mut look = 1;
+        while !self.try_to_refresh(store, cache, look == INDEX_LOOKS_MAX)? {
+            look += 1;
+        }
+        Ok(())
+    }
+
+    /// Says false when an object went between listing and reading: what replaces it was put
+    /// before, and is in the next listing. At the `last` look it is left out.
+    fn try_to_refresh(&self, store: &Store, cache: &Cache, last: bool) -> Result<bool> {
         let names = store.names_below(&layout::folder("index")?)?;
         // In the order of the listing, so that runs over equal listings make equal calls.
         let ids: Vec<IndexId> = names.iter().filter_map(|key| key.name().parse().ok()).collect();
@@ -93,13 +105,13 @@ impl PackIndex {
                 None => match load(id, store, cache) {
                     Ok(segment) => Arc::new(segment),
                     // One damaged object does not stop the others: readers find what the others
-                    // name, writers store again what this one named. One that is gone since the
-                    // listing was replaced by a prune.
+                    // name, writers store again what this one named.
                     Err(e) if e.kind() == ErrorKind::Corrupt => {
                         damaged.push(id.short());
                         continue;
                     }
-                    Err(e) if e.kind() == ErrorKind::NotFound => continue,
+                    Err(e) if e.kind() == ErrorKind::NotFound && last => continue,
+                    Err(e) if e.kind() == ErrorKind::NotFound => return Ok(false),
                     Err(e) => return Err(e),
                 },
             };
@@ -113,7 +125,7 @@ impl PackIndex {
             }
         }
         *self.segments.write().unwrap_or_else(PoisonError::into_inner) = Some(segments);
-        Ok(())
+        Ok(true)
     }
 
     /// Looks again when what the index says was not found: a kept file may lie, so the first time
@@ -277,7 +289,7 @@ impl PackIndex {
             starts.push(rows);
             rows += segment.len();
         }
-        IndexView { segments, starts, rows }
+        IndexView { segments, starts, rows, order: OnceLock::new() }
     }
 
     /// Puts an index object for packs that are durable, and takes it into use.
@@ -316,6 +328,9 @@ pub struct IndexView {
     segments: Vec<(IndexId, Arc<Segment>)>,
     starts: Vec<usize>,
     rows: usize,
+    /// The numbers of all rows by their blocks, made when first asked for: to ask each of
+    /// hundreds of objects takes a hundred times as long.
+    order: OnceLock<Vec<u32>>,
 }
 
 impl IndexView {
@@ -327,36 +342,58 @@ impl IndexView {
     /// Returns the number of the first row of a block: one for each block, whatever copies it
     /// has.
     pub fn rank(&self, block: &BlockId) -> Option<usize> {
-        let mut found =
-            self.segments.iter().zip(&self.starts).filter_map(|((_, segment), start)| {
-                segment.position(block).map(|position| start + position)
-            });
-        found.next()
+        self.numbers_of(block).next()
     }
 
     /// Returns the number of the first row of a block, and that row.
     pub fn first_row(&self, block: &BlockId) -> Option<(usize, BlockRow)> {
-        let mut found =
-            self.segments.iter().zip(&self.starts).filter_map(|((_, segment), start)| {
-                let position = segment.position(block)?;
-                Some((start + position, segment.row(position)?.1))
-            });
-        found.next()
+        let rank = self.rank(block)?;
+        let (segment, n) = self.segment_of(rank)?;
+        Some((rank, segment.row(n)?.1))
     }
 
     /// Returns all copies of a block; one that several objects name comes once.
     pub fn copies(&self, block: &BlockId) -> Vec<Location> {
         let mut found: Vec<Location> = Vec::new();
-        for (_, segment) in &self.segments {
-            for (pack, row) in segment.find(block) {
-                let is_known =
-                    found.iter().any(|l| l.pack.pack == pack.pack && l.row.offset == row.offset);
-                if !is_known {
-                    found.push(Location { pack, row });
-                }
+        for (segment, n) in self.numbers_of(block).filter_map(|number| self.segment_of(number)) {
+            let Some((pack, row)) = segment.row(n) else { continue };
+            let is_known =
+                found.iter().any(|l| l.pack.pack == pack.pack && l.row.offset == row.offset);
+            if !is_known {
+                found.push(Location { pack, row });
             }
         }
         found
+    }
+
+    /// Goes through the numbers of the rows of a block, the least first.
+    fn numbers_of<'a>(&'a self, block: &'a BlockId) -> impl Iterator<Item = usize> + 'a {
+        let order = self.order.get_or_init(|| self.in_order());
+        let start = order.partition_point(|number| self.prefix(*number) < prefix_of(block));
+        let alike = order[start..].iter().take_while(|n| self.prefix(**n) == prefix_of(block));
+        let numbers = alike.map(|number| *number as usize);
+        numbers.filter(move |number| self.block(*number) == Some(*block))
+    }
+
+    fn in_order(&self) -> Vec<u32> {
+        let prefixes = (0..self.rows as u32).map(|number| (self.prefix(number), number));
+        let mut prefixes: Vec<(u64, u32)> = prefixes.collect();
+        prefixes.sort_unstable();
+        prefixes.into_iter().map(|(_, number)| number).collect()
+    }
+
+    fn segment_of(&self, number: usize) -> Option<(&Segment, usize)> {
+        let after = self.starts.partition_point(|start| *start <= number);
+        let at = after.checked_sub(1)?;
+        Some((&self.segments[at].1, number - self.starts[at]))
+    }
+
+    fn block(&self, number: usize) -> Option<BlockId> {
+        self.segment_of(number).and_then(|(segment, n)| segment.block(n))
+    }
+
+    fn prefix(&self, number: u32) -> u64 {
+        self.block(number as usize).map_or(0, |block| prefix_of(&block))
     }
 
     /// Goes through the objects: id, lease they were put under, number of rows.
@@ -380,6 +417,10 @@ impl IndexView {
     pub fn all_rows(&self) -> impl Iterator<Item = (usize, Location)> + '_ {
         self.segments.iter().flat_map(|(_, segment)| segment_rows(segment)).enumerate()
     }
+}
+
+fn prefix_of(block: &BlockId) -> u64 {
+    block.as_bytes().first_chunk::<8>().map_or(0, |first| u64::from_be_bytes(*first))
 }
 
 fn segment_rows(segment: &Segment) -> impl Iterator<Item = Location> + '_ {

@@ -244,6 +244,10 @@ pub fn list_readable(store: &Store) -> Result<(HashMap<LeaseId, SeenLease>, Vec<
     let mut unreadable = Vec::new();
     for id in leases {
         let record: LeaseRecord = match store.get(ObjectKind::Lease, &layout::lease(&id)?) {
+            Ok(LeaseRecord { lease, .. }) if lease != id => {
+                unreadable.push(id);
+                continue;
+            }
             Ok(record) => record,
             Err(e) if e.kind() == ErrorKind::NotFound => continue,
             Err(e) if e.kind() == ErrorKind::Corrupt => {
@@ -258,6 +262,26 @@ pub fn list_readable(store: &Store) -> Result<(HashMap<LeaseId, SeenLease>, Vec<
         seen.insert(id, SeenLease { record, marks, beat, last_sign });
     }
     Ok((seen, unreadable))
+}
+
+/// Refuses a store that does not list a lease which is there: it may hide others as well, and
+/// what their holders need would be deleted.
+///
+/// # Errors
+/// `Corrupt` when the lease is there and not among those that were listed; those of the backend.
+pub fn expect_listed(
+    store: &Store,
+    own: &LeaseId,
+    listed: &HashMap<LeaseId, SeenLease>,
+) -> Result<()> {
+    let key = layout::lease(own)?;
+    if listed.contains_key(own) || store.backend().stat(&key)?.is_none() {
+        return Ok(());
+    }
+    let message = format!("lease {own} was put and is there, but the store does not list it");
+    Err(Error::corrupt(message)
+        .hint("a store must list what was put, at once and from everywhere; nothing was deleted")
+        .at(Origin::Repository))
 }
 
 /// What is said of a lease's header by marks on it (class B).

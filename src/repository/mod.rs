@@ -22,6 +22,7 @@ pub mod numbers;
 pub mod open;
 pub mod packer;
 pub mod ranges;
+pub mod reader;
 pub mod reindex;
 pub mod remarks;
 pub mod rename;

@@ -81,6 +81,12 @@ impl Numbers {
         self.floor.as_ref().is_some_and(passed)
     }
 
+    /// Returns a number that remains below the floor and of which nothing is listed.
+    pub fn missing_below_floor(&self) -> Option<BackupId> {
+        let mut remaining = self.floor.iter().flat_map(|floor| floor.remaining.iter());
+        remaining.find(|n| !self.is_taken(BackupId(**n))).map(|n| BackupId(*n))
+    }
+
     /// Returns the floor: every number below it is taken for good.
     pub fn floor(&self) -> u64 {
         self.floor.as_ref().map_or(0, |floor| floor.floor)

@@ -19,7 +19,9 @@ use crate::base::planted::Rule;
 use crate::format::pack::BlockRow;
 use crate::format::pack_index::IndexedPack;
 use crate::repository::Repository;
+use crate::repository::index::IndexView;
 use crate::repository::index::Location;
+use crate::repository::layout;
 use crate::repository::rescue::NO_LEASE;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -38,12 +40,46 @@ impl Repository {
         doomed: &BTreeSet<IndexId>,
         gone: &HashSet<PackId>,
     ) -> Result<Vec<IndexId>> {
-        let missing = self.rows_only_in(going, doomed, gone)?;
+        let away: BTreeSet<IndexId> = going.union(doomed).copied().collect();
+        let mut put = Vec::new();
+        for some in self.in_portions(going)? {
+            put.extend(self.hold_some_elsewhere(&some, &away, gone)?);
+        }
+        Ok(put)
+    }
+
+    /// Splits objects so that the rows of each portion fit into memory.
+    fn in_portions(&self, going: &BTreeSet<IndexId>) -> Result<Vec<BTreeSet<IndexId>>> {
+        self.refresh_index()?;
+        let view = self.index().view();
+        let rows: BTreeMap<IndexId, usize> =
+            view.objects().map(|(id, _, rows)| (id, rows)).collect();
+        let mut portions = vec![BTreeSet::new()];
+        let mut total = 0;
+        for id in going {
+            let rows = rows.get(id).copied().unwrap_or(0);
+            if total + rows > INDEX_ROWS_TARGET {
+                portions.push(BTreeSet::new());
+                total = 0;
+            }
+            total += rows;
+            portions.last_mut().map(|portion| portion.insert(*id));
+        }
+        Ok(portions)
+    }
+
+    fn hold_some_elsewhere(
+        &self,
+        going: &BTreeSet<IndexId>,
+        away: &BTreeSet<IndexId>,
+        gone: &HashSet<PackId>,
+    ) -> Result<Vec<IndexId>> {
+        let missing = self.rows_only_in(going, away, gone)?;
         if missing.is_empty() {
             return Ok(Vec::new());
         }
         let put = self.put_rows(&missing)?;
-        if self.rows_only_in(going, doomed, gone)?.is_empty() {
+        if self.rows_only_in(going, away, gone)?.is_empty() {
             return Ok(put);
         }
         let message = "a new pack index does not hold all rows of those it replaces";
@@ -52,23 +88,23 @@ impl Repository {
             .at(Origin::Repository))
     }
 
-    /// Returns the rows of `going` that no object which stays holds.
+    /// Returns the rows of `going` that no object but those of `away` holds.
     fn rows_only_in(
         &self,
         going: &BTreeSet<IndexId>,
-        doomed: &BTreeSet<IndexId>,
+        away: &BTreeSet<IndexId>,
         gone: &HashSet<PackId>,
     ) -> Result<Vec<Location>> {
         self.refresh_index()?;
         let view = self.index().view();
+        self.refuse_unseen(going, &view)?;
         let mut wanted: BTreeMap<(PackId, u32), Location> = BTreeMap::new();
         for location in going.iter().flat_map(|id| view.rows_of(id)) {
             if !gone.contains(&location.pack.pack) {
                 wanted.insert((location.pack.pack, location.row.offset), location);
             }
         }
-        let stays = |id: &IndexId| !going.contains(id) && !doomed.contains(id);
-        for (id, _, _) in view.objects().filter(|(id, _, _)| stays(id)) {
+        for (id, _, _) in view.objects().filter(|(id, _, _)| !away.contains(id)) {
             let helps = view
                 .packs_of(&id)
                 .any(|pack| wanted.range((pack.pack, 0)..=(pack.pack, u32::MAX)).next().is_some());
@@ -91,6 +127,26 @@ impl Repository {
             wanted.pop_first();
         }
         Ok(wanted.into_values().collect())
+    }
+
+    /// An object whose rows were not seen and could be cannot go: who would hold them? One that
+    /// cannot be read tells nobody anything, and what is needed was found in others.
+    fn refuse_unseen(&self, going: &BTreeSet<IndexId>, view: &IndexView) -> Result<()> {
+        let seen: BTreeSet<IndexId> = view.objects().map(|(id, _, _)| id).collect();
+        for id in going.difference(&seen) {
+            match self.index().read_again(self.store(), id) {
+                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {}
+                Err(e) => return Err(e),
+                Ok(_) => {
+                    let key = layout::index(id)?;
+                    let message = format!("pack index {key} is there, but was not listed");
+                    return Err(Error::corrupt(message)
+                        .hint("it is kept; a store must list what is there")
+                        .at(Origin::Repository));
+                }
+            }
+        }
+        Ok(())
     }
 
     fn put_rows(&self, rows: &[Location]) -> Result<Vec<IndexId>> {

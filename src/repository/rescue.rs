@@ -32,6 +32,23 @@ pub fn encode_copy(
         .map_err(|e| e.context(format!("block {}", location.row.block.short())))
 }
 
+/// Reads one copy of a block, and compares those of its places for which `wants` says so with
+/// their names.
+///
+/// # Errors
+/// `Corrupt` when one of them does not verify; those of the backend.
+pub fn verify_copy(
+    repository: &Repository,
+    location: &Location,
+    wants: &dyn Fn(u32) -> bool,
+) -> Result<()> {
+    let block = repository.read_copy(location)?;
+    for (place, _) in block.table.present().filter(|(place, _)| wants(*place)) {
+        block.blob(repository, place)?;
+    }
+    Ok(())
+}
+
 fn encode_block(
     repository: &Repository,
     block: &Block,

@@ -50,6 +50,8 @@ pub struct Roots {
     pub datasets: Vec<DatasetRoots>,
     /// All leases as listed after the markers and before the headers.
     pub leases: HashMap<LeaseId, SeenLease>,
+    /// Those of them whose holders may be alive and, of writers, may still commit.
+    pub at_work: BTreeSet<LeaseId>,
     /// Datasets that this machine has seen with backups and that are not listed any more.
     pub missing: Vec<DatasetId>,
 }
@@ -111,11 +113,16 @@ impl Repository {
         }
         let leases = lease::list(self.store())?;
         let mut pins: HashMap<DatasetId, BTreeSet<u64>> = HashMap::new();
-        for seen in leases.values() {
+        let mut at_work = BTreeSet::new();
+        for (id, seen) in &leases {
+            let is_dead = self.is_dead(seen, observer);
             let is_over = match seen.record.number {
-                None => self.is_dead(seen, observer),
+                None => is_dead,
                 Some(_) => self.is_over(seen)?,
             };
+            if !is_over && !is_dead {
+                at_work.insert(*id);
+            }
             if let Some(parent) = seen.record.parent.filter(|_| !is_over) {
                 pins.entry(seen.record.dataset).or_default().insert(parent.0);
             }
@@ -131,7 +138,7 @@ impl Repository {
             datasets.push(dataset.roots(forgotten, pins.get(&id).unwrap_or(&empty))?);
         }
         let missing = self.missing_datasets(&datasets);
-        Ok(Roots { datasets, leases, missing })
+        Ok(Roots { datasets, leases, at_work, missing })
     }
 
     /// Returns the datasets that this machine's cache knows with backups, and that are gone or
@@ -153,7 +160,7 @@ impl Repository {
 
 impl Dataset {
     fn roots(&self, forgotten: &BTreeSet<u64>, pins: &BTreeSet<u64>) -> Result<DatasetRoots> {
-        let numbers = self.all_numbers()?;
+        let numbers = self.surely_all_numbers()?;
         let mut roots = BTreeMap::new();
         let mut ancestors: BTreeSet<u64> = BTreeSet::new();
         let mut hidden = Vec::new();

@@ -22,6 +22,7 @@ use crate::base::time::Timestamp;
 use crate::codec::frame::ObjectKind;
 use crate::format::backup;
 use crate::format::backup::Header;
+use crate::format::entry::Run;
 use crate::format::lease::MarkRecord;
 use crate::repository::Repository;
 use crate::repository::datasets::Backup;
@@ -110,18 +111,24 @@ impl Transaction {
             let purpose = format!("backup of {}", dataset.name());
             let lease =
                 Lease::take(store, dataset.id(), Some(number), parent_number, &purpose, now)?;
-            if let Err(e) = refuse_busy(dataset, &lease, now) {
-                lease.give_back();
-                return Err(e);
-            }
-            let again = dataset.newest_numbers()?;
-            let parent_stands = match parent_number {
-                None => true,
-                Some(_) if !planted::keeps(Rule::LooksAgain) => true,
-                Some(n) => dataset.backup(&again, n)?.is_some(),
+            let looked = refuse_busy(dataset, &lease, now).and_then(|()| {
+                let again = dataset.newest_numbers()?;
+                let parent_stands = match parent_number {
+                    None => true,
+                    Some(_) if !planted::keeps(Rule::LooksAgain) => true,
+                    Some(n) => dataset.backup(&again, n)?.is_some(),
+                };
+                Ok((again, parent_stands))
+            });
+            let (again, parent_stands) = match looked {
+                Ok(looked) => looked,
+                Err(e) => {
+                    lease.give_back();
+                    return Err(e);
+                }
             };
-            let is_taken = again.is_taken(number) || number.0 < again.floor();
-            if !parent_stands || is_taken {
+            // Taken meanwhile, or even retired.
+            if !parent_stands || again.next() != number {
                 lease.give_back();
                 continue;
             }
@@ -285,17 +292,28 @@ impl Transaction {
     /// # Errors
     /// Those of the backend.
     pub fn may_lean_on(&self, block: &BlockId, place: u32) -> Result<bool> {
+        self.may_lean_on_run(&Run { block: *block, first: place, count: 1, bytes: 0 })
+    }
+
+    /// Says whether all places of a run are in one pack that no tombstone names and that is there.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn may_lean_on_run(&self, run: &Run) -> Result<bool> {
         self.catch_up()?;
+        let Some(end) = run.first.checked_add(run.count) else { return Ok(false) };
         // Packs that another run of this process has put, and whose index may never come, do not
         // count: nobody else would find them.
-        for location in self.repository().index().find_named(block) {
-            let pack = location.pack;
+        for location in self.repository().index().find_named(&run.block) {
+            let (pack, row) = (location.pack, location.row);
             if !planted::keeps(Rule::TombstonesFirst) {
                 self.pack_is_there(&pack.pack, pack.size)?;
             }
             let is_doomed =
                 self.doomed()?.contains(&pack.pack) && planted::keeps(Rule::ShunsTheDoomed);
-            let holds = location.row.has_place(place) && !is_doomed;
+            let is_whole = row.present.is_empty() && end <= row.places;
+            let has_all = is_whole || (run.first..end).all(|place| row.has_place(place));
+            let holds = has_all && !is_doomed;
             if holds && self.pack_is_there(&pack.pack, pack.size)? {
                 return Ok(true);
             }
@@ -400,6 +418,7 @@ fn refuse_busy(dataset: &Dataset, own: &Lease, now: Timestamp) -> Result<()> {
     // Where the commit decides, a lease that cannot be read stops nobody.
     let readable = || lease::list_readable(store).map(|(seen, _)| seen);
     let seen = if store.is_class_a() { readable()? } else { lease::list(store)? };
+    lease::expect_listed(store, &own.id(), &seen)?;
     let store_now = seen.get(&own.id()).and_then(|own| own.last_sign);
     let writers = seen.values().filter(|other| {
         other.record.lease != own.id()
@@ -457,31 +476,6 @@ fn remember_highest(dataset: &Dataset, next: BackupId) -> Result<()> {
         cache.write(&name, &next.0.to_le_bytes());
     }
     Ok(())
-}
-
-impl Repository {
-    /// Takes a reader's lease on a backup, best effort: without the right to write, or on a full
-    /// disk, reading goes on without. Returns None then.
-    ///
-    /// # Errors
-    /// `NotFound` when the backup was forgotten meanwhile.
-    pub fn read_lease(
-        &self,
-        dataset: &Dataset,
-        number: BackupId,
-        purpose: &str,
-        now: Timestamp,
-    ) -> Result<Option<Lease>> {
-        let taken = Lease::take(self.store(), dataset.id(), None, Some(number), purpose, now);
-        let Ok(lease) = taken else { return Ok(None) };
-        let numbers = dataset.shown_numbers()?;
-        if dataset.backup(&numbers, number)?.is_some() {
-            return Ok(Some(lease));
-        }
-        lease.give_back();
-        let message = format!("{number} of {} was forgotten just now", dataset.name());
-        Err(Error::new(ErrorKind::NotFound, message))
-    }
 }
 
 /// Returns a backup by number.

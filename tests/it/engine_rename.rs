@@ -220,11 +220,13 @@ fn of_two_renames_at_once_one_wins() {
         let before = id(&world, "data");
 
         let results: Vec<Result<Renamed>> = std::thread::scope(|scope| {
-            let run = |new| {
+            // At two moments: two plain records of one moment are the same bytes, and so the same.
+            let run = |new, at| {
                 let world = &world;
-                scope.spawn(move || rename(world, "data", new))
+                let now = Timestamp::new(1_800_000_000, at);
+                scope.spawn(move || world.repository.rename(&name("data"), &name(new), now))
             };
-            let running = [run("b"), run("c")];
+            let running = [run("b", 1), run("c", 2)];
             running.map(|thread| thread.join().unwrap()).into()
         });
 

@@ -89,6 +89,10 @@ pub(crate) fn run(args: &RepairArgs, session: &mut Session) -> Result<Exit> {
     } else {
         say(&report, args.dry_run, session)?;
     }
+    if report.actions.is_empty() && !args.read_packs && !args.read_data {
+        let unread = "the inside of packs was not read: --read-data finds what is damaged there";
+        session.output.note(unread);
+    }
     if let Some(why) = refused.filter(|_| args.dry_run) {
         session.output.note(&format!("without --force it would be refused: {why}"));
     }

@@ -2,7 +2,6 @@
 //! It starts again when another backup was committed meanwhile.
 
 use crate::base::error::Error;
-use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::hash::Digest;
 use crate::base::id::BackupId;
@@ -330,7 +329,12 @@ impl<'a> Attempt<'a> {
     }
 
     fn commit(self, mut gathered: Gathered, finished: Finished) -> Result<Ended> {
-        self.context.cancel.check()?;
+        if let Err(e) = self.context.cancel.check() {
+            if let Some(transaction) = self.transaction.into_inner() {
+                transaction.abandon();
+            }
+            return Err(e);
+        }
         let (number, lease) = {
             let transaction = self.transaction()?;
             (transaction.number(), transaction.lease_id())
@@ -492,5 +496,5 @@ fn collect(
     if early.is_empty() {
         return Ok(next);
     }
-    Err(Error::new(ErrorKind::Bug, "a unit was lost on the way"))
+    Err(Error::bug("a unit was lost on the way"))
 }

@@ -418,19 +418,14 @@ impl<'a> Worker<'a> {
 pub fn may_resume(transaction: &Transaction, journal: &TrackedEntry) -> Result<bool> {
     let Some(file) = journal.entry.file() else { return Ok(true) };
     for run in file.content.direct() {
-        for place in run.first..run.first.saturating_add(run.count) {
-            if !transaction.may_lean_on(&run.block, place)? {
-                return Ok(false);
-            }
+        if !transaction.may_lean_on_run(run)? {
+            return Ok(false);
         }
     }
     if let Content::Listed(_) = file.content {
         let Ok(runs) = transaction.repository().runs_of(file) else { return Ok(false) };
         for run in runs {
-            let last = run.first.saturating_add(run.count.saturating_sub(1));
-            if !transaction.may_lean_on(&run.block, run.first)?
-                || !transaction.may_lean_on(&run.block, last)?
-            {
+            if !transaction.may_lean_on_run(&run)? {
                 return Ok(false);
             }
         }

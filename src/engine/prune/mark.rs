@@ -37,7 +37,7 @@ pub(super) struct Marked {
 
 /// Why a mark failed.
 enum Trouble {
-    /// The index does not know a block: it may have moved to another index object just now.
+    /// The index does not know all of a block: it may have moved to another object just now.
     Unknown(BlockId),
     Other(Error),
 }
@@ -65,7 +65,8 @@ pub(super) fn mark(
             Ok(marked) => return Ok(marked),
             Err(Trouble::Unknown(_)) if round < PRUNE_ROUNDS_MAX => {}
             Err(Trouble::Unknown(block)) => {
-                let message = format!("no pack index names block {}, which is needed", block);
+                let message =
+                    format!("no pack index names all places of block {block} that are needed");
                 return Err(cannot_tell(Error::corrupt(message)));
             }
             Err(Trouble::Other(error)) => return Err(error),
@@ -187,8 +188,7 @@ impl Marking<'_> {
         self.repository
             .visit_metadata(body, lost, &mut |at| {
                 let end = at.place.saturating_add(1);
-                let is_known = marks.set(&at.block, at.place..end, None);
-                if !is_known && !lost.contains(&at.block, at.place) {
+                if !marks.set(&at.block, at.place..end, None, lost) {
                     unknown.get_or_insert(at.block);
                 }
                 Ok(())
@@ -203,9 +203,9 @@ impl Marking<'_> {
         let mut unknown = None;
         self.repository.visit_runs(file, lost, &mut |run| {
             let end = run.first.checked_add(run.count);
-            let is_known = run.count == 0
-                || end.is_some_and(|end| marks.set(&run.block, run.first..end, Some(run.bytes)));
-            if !is_known && !lost.touches_run(run) {
+            let places = end.map(|end| run.first..end);
+            let set = |places| marks.set(&run.block, places, Some(run.bytes), lost);
+            if !places.is_some_and(set) {
                 unknown.get_or_insert(run.block);
             }
             Ok(())

@@ -95,7 +95,7 @@ pub struct PruneReport {
     pub plan: Plan,
     /// Tombstones of earlier runs that were settled.
     pub carried_on: u64,
-    /// Writers that were ended or found over.
+    /// Writers that were ended.
     pub leases_ended: u64,
     /// Packs that were deleted.
     pub packs_deleted: u64,
@@ -141,7 +141,7 @@ pub fn run(
     let own_id = own.as_ref().map(Lease::id);
     let (ended, report) = (HashSet::new(), PruneReport::default());
     let mut work = Work { repository, options, context, own_id, ended, report };
-    let done = work.run();
+    let done = work.run_with_room();
     own.into_iter().for_each(Lease::give_back);
     done?;
     work.report.seconds = context.clock.now().seconds_since(started);
@@ -158,29 +158,51 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
+    /// On a full store, where something must be written before anything can be deleted, goes on
+    /// with the space that was set aside for it: a prune may begin again after any failure.
+    fn run_with_room(&mut self) -> Result<()> {
+        match self.run() {
+            Err(e) if e.kind() == ErrorKind::Full && !self.options.dry_run => {
+                if !self.repository.store().backend().release_reserve()? {
+                    return Err(e);
+                }
+                self.run()
+            }
+            done => done,
+        }
+    }
+
     fn run(&mut self) -> Result<()> {
         let store = self.repository.store();
         let olds = Tombstones::list(store)?;
         self.check_ended()?;
-        if !self.options.dry_run && !olds.records.is_empty() {
+        if !self.options.dry_run {
+            // The dead are ended in any case: until then they pin what they leaned on.
             self.end_leases(&olds)?;
         }
+        if olds.records.is_empty() {
+            self.report.waits_for.clear();
+        }
+        let mut before = stock::packs(store)?;
         let mut marked = mark::mark(self.repository, &self.observer(None), self.context)?;
         self.guard_datasets(&marked)?;
         if !self.options.dry_run && !olds.records.is_empty() && self.report.waits_for.is_empty() {
             let settled = settle::settle(self.repository, &olds, &marked, self.context)?;
             self.count(settled);
-            self.report.carried_on = olds.records.len() as u64;
-            // The copies just made stand in packs that the first mark does not know.
+            self.report.carried_on += olds.records.len() as u64;
+            // That mark knows nothing of the copies that were just made.
+            drop(marked);
+            before = stock::packs(store)?;
             marked = mark::mark(self.repository, &self.observer(None), self.context)?;
+            self.guard_datasets(&marked)?;
         }
-        let stock = self.stock(&marked)?;
+        let stock = self.stock(&marked, before)?;
         let uses = plan::weigh(&marked.marks, &stock);
         let pack_bytes = u64::from(self.repository.config().pack_bytes);
         self.report.plan = plan::choose(&uses, self.options.max_unused, pack_bytes);
         self.guard_share(&marked, &stock)?;
         if self.options.dry_run {
-            self.say_who_is_at_work(&marked)?;
+            self.say_who_is_at_work(&marked);
             return Ok(());
         }
         let (packs, indexes) = self.going(&marked, &stock);
@@ -220,15 +242,21 @@ impl Work<'_> {
     /// Ends the writers' leases that are listed after the tombstones were seen; those that may
     /// live are who this prune stops for.
     fn end_leases(&mut self, tombstones: &Tombstones) -> Result<()> {
-        self.report.waits_for.clear();
         if !planted::keeps(Rule::WaitsForLeases) {
+            self.report.waits_for.clear();
             return Ok(());
         }
         let seen = lease::list(self.repository.store())?;
-        let observer = Observer { store_now: tombstones.newest, ..self.observer(None) };
+        self.expect_own(&seen)?;
+        let own = self.own_id.and_then(|own| seen.get(&own)).and_then(|own| own.last_sign);
+        let store_now = tombstones.newest.max(own);
         let mut waits_for = Vec::new();
         let mut ended = Vec::new();
         for lease in seen.values().filter(|lease| lease.record.number.is_some()) {
+            if self.repository.is_over(lease)? {
+                continue;
+            }
+            let observer = Observer { store_now, ..self.observer(None) };
             if self.repository.end_lease(lease, &observer)? {
                 ended.push(lease.record.lease);
             } else {
@@ -242,19 +270,25 @@ impl Work<'_> {
         Ok(())
     }
 
-    fn say_who_is_at_work(&mut self, marked: &Marked) -> Result<()> {
-        for lease in marked.roots.leases.values() {
-            let is_dead = self.repository.is_dead(lease, &self.observer(None));
-            if lease.record.number.is_some() && !is_dead && !self.repository.is_over(lease)? {
-                self.report.waits_for.push(waits_for_it(lease));
-            }
+    fn say_who_is_at_work(&mut self, marked: &Marked) {
+        let at_work = marked.roots.at_work.iter().filter_map(|id| marked.roots.leases.get(id));
+        let writers = at_work.filter(|lease| lease.record.number.is_some());
+        self.report.waits_for.extend(writers.map(waits_for_it));
+        self.report.waits_for.sort_by_key(|waits| (waits.since, waits.lease));
+    }
+
+    /// A store that hides this prune's own lease may hide those of writers.
+    fn expect_own(&self, seen: &HashMap<LeaseId, SeenLease>) -> Result<()> {
+        match &self.own_id {
+            Some(own) => lease::expect_listed(self.repository.store(), own, seen),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     /// A dataset that this machine has seen and that is not listed now: the store may be showing
     /// less than it holds.
     fn guard_datasets(&self, marked: &Marked) -> Result<()> {
+        self.expect_own(&marked.roots.leases)?;
         let Some(missing) = marked.roots.missing.first() else { return Ok(()) };
         if self.options.force {
             return Ok(());
@@ -315,37 +349,27 @@ impl Work<'_> {
         bytes
     }
 
-    fn stock(&self, marked: &Marked) -> Result<Stock> {
+    /// Says what is in store; `before` is what was there when the mark began.
+    fn stock(&self, marked: &Marked, before: HashMap<PackId, u64>) -> Result<Stock> {
         // After the index: a pack that an index names was put before it.
         let there = stock::packs(self.repository.store())?;
         let doomed = Tombstones::list(self.repository.store())?.packs();
-        let mut writers: HashMap<LeaseId, bool> = HashMap::new();
-        let observer = self.observer(None);
-        // After the packs, and not as marked: whoever put one of them is still at work, or is
-        // over and has put its index by now.
-        let leases = lease::list(self.repository.store())?;
-        for (id, seen) in &leases {
-            let may_write = seen.record.number.is_some() || seen.record.parent.is_none();
-            let is_gone = self.repository.is_dead(seen, &observer)
-                || (seen.record.number.is_some() && self.repository.is_over(seen)?);
-            writers.insert(*id, may_write && !is_gone && Some(*id) != self.own_id);
-        }
+        // As they were before the mark: what those have put who ended since, it may not know.
+        let may_write = |id: &&LeaseId| {
+            let record = marked.roots.leases.get(*id).map(|seen| &seen.record);
+            record.is_some_and(|record| record.number.is_some() || record.parent.is_none())
+                && Some(**id) != self.own_id
+        };
+        let writers: HashSet<LeaseId> =
+            marked.roots.at_work.iter().filter(may_write).copied().collect();
         let view = marked.marks.view();
-        let is_busy = |lease: &LeaseId| writers.get(lease).copied().unwrap_or(false);
-        let busy = view.objects().filter(|(_, lease, _)| is_busy(lease));
-        self.repository.refresh_index()?;
-        let newer = self.repository.index().view();
-        let marked: HashSet<IndexId> = view.objects().map(|(id, _, _)| id).collect();
-        let mut new_packs = HashSet::new();
-        for (id, _, _) in newer.objects().filter(|(id, _, _)| !marked.contains(id)) {
-            new_packs.extend(newer.packs_of(&id).map(|pack| pack.pack));
-        }
+        let busy = view.objects().filter(|(_, lease, _)| writers.contains(lease));
         Ok(Stock {
+            before: before.into_keys().collect(),
             there,
             doomed,
             busy_indexes: busy.map(|(id, _, _)| id).collect(),
-            new_packs,
-            somebody_writes: writers.values().any(|writes| *writes),
+            somebody_writes: !writers.is_empty(),
         })
     }
 
@@ -382,7 +406,7 @@ impl Work<'_> {
             return self.retire(&marked);
         }
         let now = self.context.clock.now();
-        self.with_room(&|| doom::put_tombstones(store, packs, indexes, now).map(|_| ()))?;
+        doom::put_tombstones(store, packs, indexes, now)?;
         let mut tombstones = Tombstones::list(store)?;
         if !planted::keeps(Rule::CopiesToTheLiving) {
             tombstones.records.retain(|record| record.packs == packs);
@@ -404,20 +428,6 @@ impl Work<'_> {
             self.report.headers_retired += dataset.dataset.retire(&dataset.unneeded, now)?;
         }
         Ok(())
-    }
-
-    /// Does what must be written before anything can be deleted; on a full store with the space
-    /// that was set aside for it.
-    fn with_room(&self, work: &dyn Fn() -> Result<()>) -> Result<()> {
-        match work() {
-            Err(e) if e.kind() == ErrorKind::Full => {
-                if !self.repository.store().backend().release_reserve()? {
-                    return Err(e);
-                }
-                work()
-            }
-            done => done,
-        }
     }
 
     fn count(&mut self, settled: Settled) {

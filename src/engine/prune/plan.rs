@@ -15,14 +15,15 @@ use std::collections::HashSet;
 
 /// What is known of the packs at one look.
 pub(super) struct Stock {
+    /// Packs that were listed before the mark began. Of those that came since the mark cannot tell
+    /// whether they are needed.
+    pub(super) before: HashSet<PackId>,
     /// Packs that were listed, with their sizes.
     pub(super) there: HashMap<PackId, u64>,
     /// Packs that a tombstone names.
     pub(super) doomed: HashSet<PackId>,
     /// Index objects of leases that are not over: their packs are left alone.
     pub(super) busy_indexes: HashSet<IndexId>,
-    /// Packs of index objects that came after the mark: what of them is live is not known.
-    pub(super) new_packs: HashSet<PackId>,
     /// Whether anybody is at work who may have put packs that no index names yet.
     pub(super) somebody_writes: bool,
 }
@@ -93,8 +94,9 @@ pub(super) fn weigh(marks: &Marks, stock: &Stock) -> BTreeMap<PackId, PackUse> {
     for (pack, size) in stock.there.iter().filter(|(pack, _)| !stock.doomed.contains(pack)) {
         let is_busy = match told_by.get(pack) {
             Some(index) => stock.busy_indexes.contains(index),
-            None => stock.somebody_writes || stock.new_packs.contains(pack),
+            None => stock.somebody_writes,
         };
+        let is_busy = is_busy || !stock.before.contains(pack);
         // Until its blocks are counted, all of it counts as unused.
         uses.insert(*pack, PackUse { size: *size, used: 0, unused: *size, is_busy });
     }

@@ -58,6 +58,10 @@ struct Settle<'a> {
     context: &'a Context<'a>,
     settled: Settled,
     stuck: BTreeMap<PackId, String>,
+    /// Index objects of the copies that this run has made.
+    own: Vec<IndexId>,
+    /// Copies, by pack and offset, of which this run has read all that is live.
+    good: HashSet<(PackId, u32)>,
 }
 
 /// Settles tombstones.
@@ -74,7 +78,8 @@ pub(super) fn settle(
     // something was deleted for it.
     repository.store().settle()?;
     let settled = Settled::default();
-    let mut work = Settle { repository, marked, context, settled, stuck: BTreeMap::new() };
+    let (stuck, own, good) = (BTreeMap::new(), Vec::new(), HashSet::new());
+    let mut work = Settle { repository, marked, context, settled, stuck, own, good };
     let doomed: BTreeSet<PackId> = tombstones.packs().into_iter().collect();
     let left = work.delete_packs(&doomed)?;
     work.replace_indexes(tombstones, &doomed, &left)?;
@@ -103,28 +108,39 @@ impl Settle<'_> {
             self.repository.refresh_index()?;
             let view = self.repository.index().view();
             let mut jobs = Vec::new();
+            let mut unseen = Vec::new();
             left.clear();
             let rows = self.rows_of_packs(doomed);
-            for pack in doomed.iter().filter(|pack| there.contains_key(pack)) {
+            for pack in doomed {
                 if self.stuck.contains_key(pack) {
-                    left.insert(*pack);
                     continue;
                 }
                 let rows = rows.get(pack).map(Vec::as_slice).unwrap_or_default();
-                let missing = self.missing(rows, &view, &there, &all_doomed);
-                if missing.is_empty() {
-                    self.delete_pack(pack, there[pack])?;
-                } else {
-                    left.insert(*pack);
-                    jobs.extend(missing);
+                let missing = self.missing(rows, &view, &there, &all_doomed)?;
+                match there.get(pack) {
+                    Some(&size) if missing.is_empty() => self.delete_pack(pack, size)?,
+                    None if missing.is_empty() => {}
+                    is_there => {
+                        left.insert(*pack);
+                        match is_there {
+                            Some(_) => jobs.extend(missing),
+                            None => unseen.push(*pack),
+                        }
+                    }
                 }
             }
-            if jobs.is_empty() || !planted::keeps(Rule::KeepsDoom) {
+            left.extend(self.stuck.keys());
+            let is_done = jobs.is_empty() && unseen.is_empty();
+            if is_done || !planted::keeps(Rule::KeepsDoom) {
                 break;
             }
             if round + 1 < PRUNE_ROUNDS_MAX {
                 self.copy(&jobs, &view)?;
+                continue;
             }
+            // Damage, or a listing that lacks it: to drop its rows would hide what it holds.
+            let why = "it is not there, and something in it is needed and not elsewhere";
+            self.stuck.extend(unseen.into_iter().map(|pack| (pack, why.to_owned())));
         }
         Ok(left)
     }
@@ -161,30 +177,63 @@ impl Settle<'_> {
     }
 
     /// Returns what must be copied of one doomed pack: of each block the live places it has,
-    /// unless one other copy that counts has all of them.
+    /// unless one other copy that counts has all of them, and they verify. That it is listed is
+    /// not enough: of two copies the good one may be the doomed one.
     fn missing(
-        &self,
+        &mut self,
         rows: &[Location],
         view: &IndexView,
         there: &HashMap<PackId, u64>,
         doomed: &HashSet<PackId>,
-    ) -> Vec<Job> {
+    ) -> Result<Vec<Job>> {
         let counts = |copy: &Location| {
             there.get(&copy.pack.pack) == Some(&copy.pack.size) && !doomed.contains(&copy.pack.pack)
         };
-        let job = |location: &Location| {
+        let packs = self.own.iter().flat_map(|index| view.packs_of(index));
+        let own: HashSet<PackId> = packs.map(|pack| pack.pack).collect();
+        let mut jobs = Vec::new();
+        for location in rows {
             let row = &location.row;
             let live = self.marked.marks.live(&row.block, row.places).within(row);
             let live = live.without(|place| self.marked.lost.contains(&row.block, place));
-            let copies = || view.copies(&row.block).into_iter().filter(counts);
-            let is_held = live.is_empty() || copies().any(|copy| live.is_covered_by(&copy.row));
-            (!is_held).then(|| Job { location: location.clone(), live })
-        };
-        rows.iter().filter_map(job).collect()
+            let copies = view.copies(&row.block).into_iter().filter(counts);
+            let mut covering = copies.filter(|copy| live.is_covered_by(&copy.row));
+            let mut is_held = live.is_empty();
+            while !is_held && let Some(copy) = covering.next() {
+                is_held = own.contains(&copy.pack.pack) || self.is_good(&copy)?;
+            }
+            if !is_held {
+                jobs.push(Job { location: location.clone(), live });
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// Reads what is live of a copy, and says whether it verifies.
+    fn is_good(&mut self, copy: &Location) -> Result<bool> {
+        let at = (copy.pack.pack, copy.row.offset);
+        if self.good.contains(&at) {
+            return Ok(true);
+        }
+        self.context.cancel.check()?;
+        let live = self.marked.marks.live(&copy.row.block, copy.row.places).within(&copy.row);
+        let is_wanted =
+            |place: u32| live.has(place) && !self.marked.lost.contains(&copy.row.block, place);
+        match rescue::verify_copy(self.repository, copy, &is_wanted) {
+            Ok(()) => _ = self.good.insert(at),
+            Err(e) if e.kind() == ErrorKind::Corrupt || e.kind() == ErrorKind::NotFound => {
+                return Ok(false);
+            }
+            Err(e) => return Err(e),
+        }
+        Ok(true)
     }
 
     /// Copies, a window at a time, in the order of packs and offsets.
     fn copy(&mut self, jobs: &[Job], view: &IndexView) -> Result<()> {
+        if jobs.is_empty() {
+            return Ok(());
+        }
         let bytes = jobs.iter().map(|job| u64::from(job.location.row.length)).sum();
         let totals = Totals { files: None, bytes: Some(bytes) };
         self.context.progress.start(Phase::Prune, totals);
@@ -222,7 +271,9 @@ impl Settle<'_> {
                 }
             }
         }
-        self.settled.bytes_written += copier.finish()?.stored_bytes;
+        let report = copier.finish()?;
+        self.settled.bytes_written += report.stored_bytes;
+        self.own.extend(report.indexes);
         Ok(())
     }
 

@@ -3,6 +3,8 @@
 
 pub(crate) mod folder;
 pub(crate) mod hooked;
+pub(crate) mod odd;
+pub(crate) mod pruning;
 pub(crate) mod random;
 pub(crate) mod restored;
 pub(crate) mod tree;

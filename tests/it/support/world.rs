@@ -1,5 +1,6 @@
 //! A repository with a clock and a cache of its own, and short words for what tests do with it.
 
+use crate::support::odd::Odd;
 use icecore::backend::Backend;
 use icecore::backend::key::ObjectKey;
 use icecore::backend::memory::MemoryBackend;
@@ -9,6 +10,7 @@ use icecore::base::error::Result;
 use icecore::base::id::BackupId;
 use icecore::base::path::EntryPath;
 use icecore::base::progress::Collector;
+use icecore::base::progress::Silent;
 use icecore::base::secret::Secret;
 use icecore::base::time::FixedClock;
 use icecore::base::time::Timestamp;
@@ -18,6 +20,9 @@ use icecore::engine::Context;
 use icecore::engine::backup;
 use icecore::engine::backup::BackupOptions;
 use icecore::engine::backup::BackupReport;
+use icecore::engine::prune;
+use icecore::engine::prune::PruneOptions;
+use icecore::engine::prune::PruneReport;
 use icecore::format::dataset::DatasetName;
 use icecore::format::dataset::HiddenRecord;
 use icecore::repository::Repository;
@@ -45,6 +50,48 @@ pub(crate) struct World {
     pub(crate) threads: usize,
     cache: TempDir,
     password: Option<Secret>,
+}
+
+/// The repository of a [`World`] as another machine sees it.
+pub(crate) struct Elsewhere {
+    pub(crate) repository: Repository,
+    _cache: TempDir,
+}
+
+impl Elsewhere {
+    pub(crate) fn backup(&self, dataset: &str, source: &dyn Source, full: bool) -> BackupId {
+        let context = Context {
+            progress: &Silent,
+            cancel: &Cancel::new(),
+            clock: &FixedClock::new(Timestamp::new(1_800_000_100, 0)),
+            threads: 2,
+        };
+        let options = BackupOptions { full, ..BackupOptions::default() };
+        let name = dataset.parse().unwrap();
+        backup::run(&self.repository, &name, source, &options, &context).unwrap().backup
+    }
+
+    pub(crate) fn hide(&self, number: u64) {
+        hide(&self.repository, number);
+    }
+
+    pub(crate) fn prune(&self) -> PruneReport {
+        let context = Context {
+            progress: &Silent,
+            cancel: &Cancel::new(),
+            clock: &FixedClock::new(Timestamp::new(1_800_000_100, 0)),
+            threads: 2,
+        };
+        let options = PruneOptions { max_unused: 0.0, ..PruneOptions::default() };
+        prune::run(&self.repository, &options, &context).unwrap()
+    }
+}
+
+fn hide(repository: &Repository, number: u64) {
+    let dataset = repository.dataset(&"data".parse().unwrap()).unwrap();
+    let key = layout::hidden(&dataset.id(), BackupId(number)).unwrap();
+    let record = HiddenRecord { number, written: Timestamp::new(1_800_000_000, 0) };
+    repository.store().put(ObjectKind::Hidden, &key, &record).unwrap();
 }
 
 impl World {
@@ -155,6 +202,22 @@ impl World {
         let place = CachePlace::Kept(self.cache.path().join(count.to_string()));
         let wrapped = wrap(Arc::clone(&self.backend) as Arc<dyn Backend>);
         self.repository = open::open(wrapped, self.password.as_ref(), &place).unwrap();
+    }
+
+    /// Puts a store that can be told to do odd things around the backend, with an empty cache.
+    pub(crate) fn make_odd(&mut self) -> Arc<Odd> {
+        let odd = Arc::new(Odd::new(Arc::clone(&self.backend) as Arc<dyn Backend>));
+        self.wrap(|_| Arc::clone(&odd) as Arc<dyn Backend>);
+        odd
+    }
+
+    /// Opens the repository as another machine does, with an empty cache of its own.
+    pub(crate) fn elsewhere(&self) -> Elsewhere {
+        let cache = tempfile::tempdir().unwrap();
+        let place = CachePlace::Kept(cache.path().to_owned());
+        let shared: Arc<dyn Backend> = Arc::clone(&self.backend) as Arc<dyn Backend>;
+        let repository = open::open(shared, self.password.as_ref(), &place).unwrap();
+        Elsewhere { repository, _cache: cache }
     }
 
     /// Makes a backup that is cancelled once so many files were opened.

@@ -1,0 +1,293 @@
+//! Damage: every kind of object, damaged in every way, under every operation.
+//!
+//! `ICECORE_DAMAGE_ALL=1` runs every case; else one of nine, every loss, and every pack whose
+//! blocks are damaged.
+
+use crate::damage::operations::FORGOTTEN;
+use crate::damage::operations::OPERATIONS;
+use crate::damage::operations::Operation;
+use crate::damage::operations::Scene;
+use crate::damage::state::Label;
+use crate::damage::state::State;
+use crate::damage::ways::Case;
+use icecore::backend::memory::MemoryBackend;
+use icecore::base::error::Error;
+use icecore::base::error::ErrorKind;
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::error::Error as _;
+use std::panic::AssertUnwindSafe;
+use std::panic::catch_unwind;
+use std::sync::Arc;
+
+mod operations;
+mod state;
+mod ways;
+
+/// What a test with the environment unset takes: one of so many cases.
+const STRIDE: usize = 9;
+
+/// What is not as it should be, and why that must be borne. In a run of everything a row that
+/// nothing needs any more is a failure.
+struct Exception {
+    kind: &'static str,
+    /// Which ways; none for all.
+    ways: &'static [&'static str],
+    /// Part of the complaint.
+    says: &'static str,
+}
+
+const fn borne(kind: &'static str, ways: &'static [&'static str], says: &'static str) -> Exception {
+    Exception { kind, ways, says }
+}
+
+const UNSEEN: &str = "is not seen";
+const HARMLESS: &str = "is not seen, and hurts nobody";
+const SPREADS: &str = "needs nothing of it";
+const TAKEN_OVER: &str = "what it took over does not restore";
+const COUNT: &str = "another number of backups";
+
+const EXCEPTIONS: [Exception; 23] = [
+    // A pack of which nothing is needed, as other packs have it all, and a revision of tags that a
+    // later one stands in for: a check calls them garbage, which is no damage.
+    borne("pack", &["delete"], HARMLESS),
+    borne("tags", &[], HARMLESS),
+    // Nothing tells that these were ever there, and nothing needs them: a sign of life, a lease,
+    // a tombstone of packs that are still there, a record of what was lost, another password.
+    borne("beat", &["delete"], UNSEEN),
+    borne("lease", &["delete"], UNSEEN),
+    borne("tombstone", &["delete"], UNSEEN),
+    borne("lost", &["delete"], UNSEEN),
+    borne("key", &["delete"], UNSEEN),
+    // The header of class B stands without its verdict as well.
+    borne("mark", &["delete"], UNSEEN),
+    // Without its marker a backup is not forgotten; the revision of tags before is the newest.
+    borne("hidden", &["delete"], UNSEEN),
+    borne("hidden", &["delete"], COUNT),
+    borne("tags", &["delete"], UNSEEN),
+    // A plain record of tags says which backup it is for, and not which revision it is.
+    borne("tags", &["swap", "replace by older"], UNSEEN),
+    // A plain index does not say which object it is. Here its rows are not missed, as others
+    // have them; an index without which something is not found is missed by a check.
+    borne("index", &["delete", "swap", "replace by older"], UNSEEN),
+    // The newest header that is gone looks like a backup that never was to a machine that has
+    // not seen it (guarantees.md, "What damage is noticed").
+    borne("header", &["delete"], "hurts a backup and is not seen"),
+    borne("header", &["delete"], COUNT),
+    borne("header", &["delete"], "another backup is taken for the latest"),
+    // A gap in the numbers is a listing that was cut short until a check says otherwise: no
+    // operation of the dataset goes on (PROTOCOL.md). So is what a floor explained.
+    borne("header", &["delete"], SPREADS),
+    borne("void", &["delete"], SPREADS),
+    borne("floor", &[], SPREADS),
+    // Whether a backup is the one meant is shown by its tags; those that lean on it restore.
+    borne("tags", &[], SPREADS),
+    // A dataset is found by its name; a check names those without one.
+    borne("name", &["delete", "replace by older"], COUNT),
+    // A backup takes unchanged entries over without reading them: what of their content is
+    // damaged stays so. A check names it, and what is changed or new is whole.
+    borne("pack", &[], TAKEN_OVER),
+    borne("index", &[], TAKEN_OVER),
+];
+
+fn is_borne(case: &Case, complaint: &str) -> Option<usize> {
+    EXCEPTIONS.iter().position(|it| {
+        let is_way = it.ways.is_empty() || it.ways.contains(&case.way);
+        it.kind == case.kind && is_way && complaint.contains(it.says)
+    })
+}
+
+/// Says what is wrong with an error, if anything is.
+fn judge(error: &Error, case: &Case) -> Option<String> {
+    use ErrorKind as Kind;
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        text = format!("{text}: {inner}");
+        cause = inner.source();
+    }
+    let fits = matches!(
+        error.kind(),
+        Kind::Corrupt
+            | Kind::NotFound
+            | Kind::NoRepository
+            | Kind::Password
+            | Kind::Unsupported
+            | Kind::Denied
+    );
+    if !fits {
+        return Some(format!("an error of kind {:?}: {text}", error.kind()));
+    }
+    let names = case.changes.iter().any(|(key, _)| text.contains(key.name()));
+    let words =
+        ["photos", "music", "backup_", "config", "key slot", "the repository at", "no repository"];
+    let has_id = text.split(|c: char| !c.is_ascii_hexdigit()).any(|word| word.len() >= 8);
+    let is_told = names || has_id || words.iter().any(|word| text.contains(word));
+    (!is_told).then(|| format!("an error that names nothing: {text}"))
+}
+
+/// Runs one operation on a copy of a damaged state.
+struct Outcome {
+    complaints: Vec<String>,
+    restored: BTreeSet<Label>,
+    is_found: bool,
+    /// The error that ended it.
+    failed: Option<String>,
+    after: Arc<MemoryBackend>,
+}
+
+fn run(state: &State, case: &Case, damaged: &MemoryBackend, operation: &Operation) -> Outcome {
+    let after = Arc::new(damaged.clone_state());
+    let mut outcome = Outcome {
+        complaints: Vec::new(),
+        restored: BTreeSet::new(),
+        is_found: false,
+        failed: None,
+        after: Arc::clone(&after),
+    };
+    let done = catch_unwind(AssertUnwindSafe(|| {
+        let repository = match state.open(&after) {
+            Ok(repository) => repository,
+            Err(error) => return (judge(&error, case).into_iter().collect(), Err(error), None),
+        };
+        let scene = Scene {
+            state,
+            repository,
+            complaints: RefCell::default(),
+            errors: RefCell::default(),
+            restored: RefCell::default(),
+            is_found: Cell::new(false),
+        };
+        let result = (operation.run)(&scene);
+        let mut complaints = scene.complaints.take();
+        let errors = scene.errors.take();
+        complaints
+            .extend(errors.iter().chain(result.as_ref().err()).filter_map(|e| judge(e, case)));
+        (complaints, result, Some((scene.restored.take(), scene.is_found.get())))
+    }));
+    match done {
+        Err(_) => outcome.complaints.push("a panic".into()),
+        Ok((complaints, result, seen)) => {
+            outcome.complaints = complaints;
+            outcome.failed = result.err().map(|error| error.to_string());
+            (outcome.restored, outcome.is_found) = seen.unwrap_or((BTreeSet::new(), true));
+        }
+    }
+    outcome
+}
+
+/// Runs everything on one damaged state; what is wrong, each with its operation.
+fn try_case(state: &State, case: &Case) -> Vec<(&'static str, String)> {
+    let damaged = state.backend.clone_state();
+    case.apply(&damaged);
+    let mut wrong = Vec::new();
+    let mut before = BTreeSet::new();
+    for operation in &OPERATIONS {
+        let outcome = run(state, case, &damaged, operation);
+        wrong.extend(outcome.complaints.into_iter().map(|text| (operation.name, text)));
+        match operation.name {
+            "restore each" => {
+                before = outcome.restored;
+                wrong.extend(spread(state, case, &before).map(|text| (operation.name, text)));
+            }
+            "check data" if !outcome.is_found => {
+                let is_hurt = state.visible.iter().any(|label| !before.contains(label));
+                let text = if is_hurt { "hurts a backup and is not seen" } else { HARMLESS };
+                wrong.push((operation.name, text.to_owned()));
+            }
+            _ => {}
+        }
+        if operation.writes {
+            let after = run(state, case, &outcome.after, &OPERATIONS[0]).restored;
+            let forgets = operation.name.starts_with("forget");
+            let lost = before.iter().filter(|label| {
+                state.visible.contains(label) && !(forgets && **label == FORGOTTEN)
+            });
+            let lost: Vec<_> = lost.filter(|label| !after.contains(label)).collect();
+            if !lost.is_empty() {
+                wrong.push((operation.name, format!("what restored before is lost: {lost:?}")));
+            }
+        }
+    }
+    wrong
+}
+
+/// Backups that need nothing of what is damaged, and do not restore.
+fn spread<'a>(
+    state: &'a State,
+    case: &'a Case,
+    restored: &'a BTreeSet<Label>,
+) -> impl Iterator<Item = String> + 'a {
+    let is_free = |label: &&Label| !state.needs[*label].iter().any(|key| case.hits(key));
+    let hurt = state.visible.iter().filter(is_free).filter(|label| !restored.contains(label));
+    hurt.map(|_| "a backup that needs nothing of it does not restore".to_owned())
+}
+
+/// Runs the cases that are asked for, and says how many there were.
+fn sweep(title: &str, atomic_create: bool, is_encrypted: bool) -> BTreeSet<usize> {
+    let state = state::build(atomic_create, is_encrypted);
+    let is_all = runs_all();
+    let cases = ways::cases(&state);
+    for operation in &OPERATIONS {
+        let sound = Case { kind: "none", way: "none", changes: Vec::new() };
+        let outcome = run(&state, &sound, &state.backend, operation);
+        assert_eq!(outcome.complaints, [""; 0], "{} of a sound repository", operation.name);
+        assert_eq!(outcome.failed, None, "{} of a sound repository", operation.name);
+    }
+    let is_run = |(n, case): &(usize, &Case)| {
+        is_all || ["delete", "flip blocks"].contains(&case.way) || n % STRIDE == 0
+    };
+    let chosen: Vec<&Case> =
+        cases.iter().enumerate().filter(is_run).map(|(_, case)| case).collect();
+    let mut wrong: BTreeMap<String, (usize, String, BTreeSet<&str>)> = BTreeMap::new();
+    let (mut losses, mut used) = (0, BTreeSet::new());
+    for case in &chosen {
+        losses += usize::from(case.way == "delete");
+        for (operation, text) in try_case(&state, case) {
+            if let Some(exception) = is_borne(case, &text) {
+                used.insert(exception);
+                continue;
+            }
+            let short: String = text.chars().take(60).collect();
+            let way = case.way;
+            let line = format!("{} | {operation} | {short}", case.kind);
+            let keys: Vec<_> = case.changes.iter().map(|(key, _)| key.as_str()).collect();
+            let row = wrong.entry(line).or_insert((0, format!("{keys:?} {text}"), BTreeSet::new()));
+            row.0 += 1;
+            row.2.insert(way);
+        }
+    }
+    eprintln!(
+        "{title}: {} objects, {} cases, {losses} of them losses, x {} operations",
+        state.order.len(),
+        chosen.len(),
+        OPERATIONS.len()
+    );
+    for (line, (count, example, ways)) in &wrong {
+        eprintln!("{count} x {line}\n      {ways:?}\n      {example}");
+    }
+    assert!(wrong.is_empty(), "{} kinds of complaints", wrong.len());
+    used
+}
+
+fn runs_all() -> bool {
+    std::env::var_os("ICECORE_DAMAGE_ALL").is_some()
+}
+
+#[test]
+fn damage_is_found_confined_and_never_restored() {
+    let used = std::thread::scope(|scope| {
+        let plain = scope.spawn(|| sweep("plain", true, false));
+        let encrypted = scope.spawn(|| sweep("encrypted", true, true));
+        let class_b = scope.spawn(|| sweep("class B", false, false));
+        let sweeps = [plain, encrypted, class_b].map(|sweep| sweep.join().unwrap());
+        sweeps.into_iter().flatten().collect::<BTreeSet<usize>>()
+    });
+    if runs_all() {
+        let idle = (0..EXCEPTIONS.len()).filter(|n| !used.contains(n));
+        let idle: Vec<_> = idle.map(|n| (EXCEPTIONS[n].kind, EXCEPTIONS[n].says)).collect();
+        assert_eq!(idle, [], "exceptions that nothing needs");
+    }
+}

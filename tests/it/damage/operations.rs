@@ -1,0 +1,302 @@
+//! Every operation, as a row of a table: it fails, or what it says is held against the truth.
+
+use crate::damage::state::Label;
+use crate::damage::state::State;
+use crate::damage::state::Tree;
+use crate::damage::state::name;
+use crate::damage::state::restore_number;
+use crate::damage::state::tree_of;
+use crate::damage::state::with_context;
+use icecore::base::cancel::Cancel;
+use icecore::base::error::Result;
+use icecore::base::id::BackupId;
+use icecore::base::path::EntryPath;
+use icecore::engine::Failure;
+use icecore::engine::address;
+use icecore::engine::address::Version;
+use icecore::engine::backup;
+use icecore::engine::backup::BackupOptions;
+use icecore::engine::check;
+use icecore::engine::check::CheckOptions;
+use icecore::engine::forget;
+use icecore::engine::forget::Selection;
+use icecore::engine::list;
+use icecore::engine::list::Depth;
+use icecore::engine::prune;
+use icecore::engine::prune::PruneOptions;
+use icecore::engine::restore;
+use icecore::engine::restore::RestoreOptions;
+use icecore::engine::stats;
+use icecore::engine::tag;
+use icecore::engine::tag::TagChange;
+use icecore::repository::Repository;
+use icecore::target::memory::MemoryTarget;
+use std::cell::Cell;
+use std::cell::RefCell;
+use std::collections::BTreeSet;
+
+/// A damaged repository, opened anew, and what is found out about it.
+pub(crate) struct Scene<'a> {
+    pub(crate) state: &'a State,
+    pub(crate) repository: Repository,
+    pub(crate) complaints: RefCell<Vec<String>>,
+    /// Errors met inside of an operation that goes on to the next backup.
+    pub(crate) errors: RefCell<Vec<icecore::base::error::Error>>,
+    pub(crate) restored: RefCell<BTreeSet<Label>>,
+    /// Whether a check of everything has seen damage.
+    pub(crate) is_found: Cell<bool>,
+}
+
+/// One row of the table.
+pub(crate) struct Operation {
+    pub(crate) name: &'static str,
+    /// Whether it writes: then all that could be restored before must be so afterwards.
+    pub(crate) writes: bool,
+    pub(crate) run: fn(&Scene<'_>) -> Result<()>,
+}
+
+const fn reads(name: &'static str, run: fn(&Scene<'_>) -> Result<()>) -> Operation {
+    Operation { name, writes: false, run }
+}
+
+const fn writes(name: &'static str, run: fn(&Scene<'_>) -> Result<()>) -> Operation {
+    Operation { name, writes: true, run }
+}
+
+/// `restore each` comes first: what it restores is what others must not spoil. A new operation
+/// is a row here and a function below.
+pub(crate) const OPERATIONS: [Operation; 14] = [
+    reads("restore each", restore_each),
+    reads("restore latest", restore_latest),
+    reads("list", list_all),
+    reads("show", show),
+    reads("cat", cat),
+    reads("stats", stats),
+    reads("check", check_structure),
+    reads("check data", check_data),
+    writes("backup", back_up),
+    writes("tag", tag),
+    writes("forget", forget),
+    writes("prune", prune),
+    writes("prune by force", prune_by_force),
+    writes("forget and prune", forget_and_prune),
+];
+
+/// What `forget` forgets.
+pub(crate) const FORGOTTEN: Label = ("photos", 0);
+
+impl Scene<'_> {
+    pub(crate) fn complain(&self, text: impl Into<String>) {
+        self.complaints.borrow_mut().push(text.into());
+    }
+
+    /// Compares a restore with the plain copy; true when it is all there.
+    fn compare(&self, target: &MemoryTarget, wanted: &Tree, errors: &[Failure]) -> bool {
+        let found = tree_of(target);
+        if errors.is_empty() {
+            let is_equal = found == *wanted;
+            if !is_equal {
+                self.complain("a restore without errors is not what was backed up");
+            }
+            return is_equal;
+        }
+        let names = |at: &EntryPath| {
+            errors.iter().any(|error| match &error.path {
+                Some(path) => at == path || path.is_root() || below(at, path),
+                None => true,
+            })
+        };
+        for (at, (_, bytes)) in wanted {
+            let is_same = found.get(at).is_some_and(|(_, there)| there == bytes);
+            if !is_same && !names(at) {
+                self.complain("an entry is not as it was, and no error names it");
+            }
+        }
+        if found.keys().any(|at| !wanted.contains_key(at)) {
+            self.complain("a restore makes entries up");
+        }
+        false
+    }
+
+    pub(crate) fn restore(&self, label: Label) -> Result<bool> {
+        let (target, report) = restore_number(&self.repository, label);
+        let errors = report?;
+        Ok(self.compare(&target, &self.state.trees[&label], &errors))
+    }
+}
+
+fn below(at: &EntryPath, folder: &EntryPath) -> bool {
+    at.as_bytes().strip_prefix(folder.as_bytes()).is_some_and(|rest| rest.first() == Some(&b'/'))
+}
+
+fn restore_each(scene: &Scene<'_>) -> Result<()> {
+    for &label in scene.state.trees.keys() {
+        match scene.restore(label) {
+            Ok(true) => _ = scene.restored.borrow_mut().insert(label),
+            Ok(false) => {}
+            // That a forgotten backup is not found is no news.
+            Err(_) if !scene.state.visible.contains(&label) => {}
+            Err(error) => scene.errors.borrow_mut().push(error),
+        }
+    }
+    Ok(())
+}
+
+fn newest(state: &State) -> Label {
+    *state.visible.iter().rfind(|label| label.0 == "photos").unwrap()
+}
+
+fn restore_latest(scene: &Scene<'_>) -> Result<()> {
+    let set = scene.repository.dataset(&name("photos"))?;
+    let backup = address::resolve(&set, &Version::Latest(0))?.backup;
+    let number = backup.header.number.0;
+    if number != newest(scene.state).1 {
+        scene.complain("another backup is taken for the latest");
+    }
+    let target = MemoryTarget::new();
+    let snapshot = list::snapshot(&set, backup)?;
+    let options = RestoreOptions::default();
+    let report = with_context(|context| restore::run(&snapshot, &target, &options, context))?;
+    scene.compare(&target, &scene.state.trees[&("photos", number)], &report.errors);
+    Ok(())
+}
+
+fn list_all(scene: &Scene<'_>) -> Result<()> {
+    let mut count = 0;
+    for dataset in list::datasets(&scene.repository)? {
+        count += dataset.backups;
+    }
+    if count != scene.state.visible.len() as u64 {
+        scene.complain("a list tells another number of backups");
+    }
+    Ok(())
+}
+
+fn show(scene: &Scene<'_>) -> Result<()> {
+    for set in scene.repository.datasets()? {
+        for backup in set.backups()? {
+            let number = backup.header.number.0;
+            let labels = scene.state.trees.keys();
+            let label = labels.into_iter().find(|l| l.0 == set.name().to_string() && l.1 == number);
+            let Some(label) = label else {
+                scene.complain("a backup is shown that never was");
+                continue;
+            };
+            let snapshot = list::snapshot(&set, backup)?;
+            let mut paths = Vec::new();
+            for entry in list::entries(&snapshot, &EntryPath::root(), Depth::Tree)? {
+                paths.push(entry?.path);
+            }
+            let wanted = scene.state.trees[label].keys();
+            if !paths.iter().eq(wanted.clone().filter(|path| !path.is_root())) {
+                scene.complain("a backup is shown with other entries");
+            }
+        }
+    }
+    Ok(())
+}
+
+fn cat(scene: &Scene<'_>) -> Result<()> {
+    for dataset in ["photos", "music"] {
+        let set = scene.repository.dataset(&name(dataset))?;
+        for backup in set.backups()? {
+            let label = (dataset, backup.header.number.0);
+            let Some(tree) = scene.state.trees.get(&label) else { continue };
+            let snapshot = list::snapshot(&set, backup)?;
+            for (at, (entry, bytes)) in tree {
+                if entry.kind != icecore::base::metadata::Kind::File {
+                    continue;
+                }
+                let mut out = Vec::new();
+                match list::cat(&snapshot, at, &mut out, &Cancel::new()) {
+                    Ok(_) if out != *bytes => scene.complain("cat gives other bytes"),
+                    Ok(_) => {}
+                    Err(error) => {
+                        if !bytes.starts_with(&out) {
+                            scene.complain("cat gives wrong bytes before it fails");
+                        }
+                        scene.errors.borrow_mut().push(error);
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn stats(scene: &Scene<'_>) -> Result<()> {
+    stats::run(&scene.repository).map(|_| ())
+}
+
+fn check_structure(scene: &Scene<'_>) -> Result<()> {
+    let options = CheckOptions::default();
+    with_context(|context| check::run(&scene.repository, &options, context)).map(|_| ())
+}
+
+fn check_data(scene: &Scene<'_>) -> Result<()> {
+    let options = CheckOptions { read_data: Some(100.0), ..CheckOptions::default() };
+    let report = with_context(|context| check::run(&scene.repository, &options, context));
+    scene.is_found.set(report.as_ref().map_or(true, |report| !report.is_ok()));
+    report.map(|_| ())
+}
+
+fn back_up(scene: &Scene<'_>) -> Result<()> {
+    let options = BackupOptions::default();
+    let (set, source) = (name("photos"), &scene.state.source);
+    let report =
+        with_context(|context| backup::run(&scene.repository, &set, source, &options, context))?;
+    if !report.errors.is_empty() {
+        scene.complain("a backup counts damage as errors of the source");
+    }
+    let (target, errors) = restore_number(&scene.repository, ("photos", report.backup.0));
+    match errors {
+        Err(error) => {
+            scene.complain(format!("a backup was made and does not restore: {error}"));
+        }
+        Ok(errors) if !errors.is_empty() => {
+            scene.compare(&target, &scene.state.next, &errors);
+            for error in errors {
+                let path = error.path.unwrap_or_else(EntryPath::root);
+                let path = path.to_string();
+                let is_new = matches!(path.as_str(), "" | "text" | "d/new");
+                let what = if is_new { "what it has stored" } else { "what it took over" };
+                scene.complain(format!("a backup was made and {what} does not restore: {path}"));
+            }
+        }
+        Ok(errors) => _ = scene.compare(&target, &scene.state.next, &errors),
+    }
+    Ok(())
+}
+
+fn tag(scene: &Scene<'_>) -> Result<()> {
+    let set = scene.repository.dataset(&name("photos"))?;
+    let change = TagChange { add: vec!["third".to_owned()], ..TagChange::default() };
+    with_context(|context| tag::run(&set, BackupId(3), &change, context)).map(|_| ())
+}
+
+fn forget(scene: &Scene<'_>) -> Result<()> {
+    let set = scene.repository.dataset(&name(FORGOTTEN.0))?;
+    let selection = Selection::Numbers([BackupId(FORGOTTEN.1)].into());
+    with_context(|context| {
+        let plan = forget::plan(&set, &selection, &|_| 0, context)?;
+        forget::execute(&plan, context)
+    })
+}
+
+fn prune_with(scene: &Scene<'_>, force: bool) -> Result<()> {
+    let options = PruneOptions { max_unused: 0.0, force, ..PruneOptions::default() };
+    with_context(|context| prune::run(&scene.repository, &options, context)).map(|_| ())
+}
+
+fn prune(scene: &Scene<'_>) -> Result<()> {
+    prune_with(scene, false)
+}
+
+fn prune_by_force(scene: &Scene<'_>) -> Result<()> {
+    prune_with(scene, true)
+}
+
+fn forget_and_prune(scene: &Scene<'_>) -> Result<()> {
+    forget(scene)?;
+    prune_with(scene, false)
+}

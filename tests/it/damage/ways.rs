@@ -1,0 +1,131 @@
+//! What can be done to a stored object.
+
+use crate::damage::state::State;
+use icecore::backend::key::ObjectKey;
+use icecore::backend::memory::MemoryBackend;
+use std::collections::BTreeMap;
+
+type Objects = BTreeMap<ObjectKey, Vec<u8>>;
+
+/// One damage: what becomes of which objects.
+pub(crate) struct Case {
+    pub(crate) kind: &'static str,
+    pub(crate) way: &'static str,
+    pub(crate) changes: Vec<(ObjectKey, Option<Vec<u8>>)>,
+}
+
+impl Case {
+    pub(crate) fn apply(&self, backend: &MemoryBackend) {
+        for (key, bytes) in &self.changes {
+            match bytes {
+                Some(bytes) => backend.insert_raw(key, bytes.clone()),
+                None => assert!(backend.remove_raw(key), "{key} was there"),
+            }
+        }
+    }
+
+    pub(crate) fn hits(&self, key: &ObjectKey) -> bool {
+        self.changes.iter().any(|(changed, _)| changed == key)
+    }
+}
+
+/// Names what kind of object some bytes are, by their frame.
+pub(crate) fn kind_of(key: &ObjectKey, bytes: &[u8]) -> &'static str {
+    match bytes[4] {
+        1 => "config",
+        2 => "key",
+        3 => "name",
+        4 => "header",
+        5 => "void",
+        6 => "hidden",
+        7 => "tags",
+        8 => "floor",
+        9 => "lease",
+        10 => "beat",
+        11 => "tombstone",
+        12 => "lost",
+        13 => "pack",
+        14 => "index",
+        16 | 17 => "mark",
+        other => panic!("{key} is of kind {other}"),
+    }
+}
+
+/// Where bytes are flipped: in each part of an object.
+fn flips(kind: &str, bytes: &[u8]) -> Vec<(&'static str, usize)> {
+    let end = bytes.len();
+    if kind != "pack" {
+        return vec![
+            ("flip magic", 0),
+            ("flip kind", 4),
+            ("flip version", 5),
+            ("flip flags", 6),
+            ("flip length", 9),
+            ("flip body", 16 + (end - 48) / 2),
+            ("flip end of body", end - 33),
+            ("flip checksum", end - 1),
+        ];
+    }
+    let number: [u8; 4] = bytes[end - 36..end - 32].try_into().unwrap();
+    let footer = end - 36 - u32::from_le_bytes(number) as usize;
+    vec![
+        ("flip head", 5),
+        ("flip salt", 20),
+        ("flip commitment", 60),
+        ("flip blocks", 90),
+        ("flip tables", footer - 5),
+        ("flip footer", footer + 3),
+        ("flip footer length", end - 35),
+        ("flip checksum", end - 1),
+    ]
+}
+
+fn changed(bytes: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Option<Vec<u8>> {
+    let mut bytes = bytes.to_vec();
+    change(&mut bytes);
+    Some(bytes)
+}
+
+/// Everything that can be done to one object alone.
+fn alone(kind: &str, bytes: &[u8]) -> Vec<(&'static str, Option<Vec<u8>>)> {
+    let mut ways: Vec<_> = flips(kind, bytes)
+        .into_iter()
+        .map(|(way, at)| (way, changed(bytes, |bytes| bytes[at] ^= 0x10)))
+        .collect();
+    let middle = bytes.len() / 2;
+    ways.extend([
+        ("delete", None),
+        ("cut by one", changed(bytes, |bytes| bytes.truncate(bytes.len() - 1))),
+        ("cut in half", changed(bytes, |bytes| bytes.truncate(middle))),
+        ("cut to nothing", Some(Vec::new())),
+        ("zero", changed(bytes, |bytes| bytes.fill(0))),
+        ("zero second half", changed(bytes, |bytes| bytes[middle..].fill(0))),
+        ("append garbage", changed(bytes, |bytes| bytes.extend([0xa5; 100]))),
+    ]);
+    ways
+}
+
+/// All cases of a state.
+pub(crate) fn cases(state: &State) -> Vec<Case> {
+    let objects: Objects = state.backend.objects();
+    let mut cases = Vec::new();
+    for (at, key) in state.order.iter().enumerate() {
+        let bytes = &objects[key];
+        let kind = kind_of(key, bytes);
+        for (way, bytes) in alone(kind, bytes) {
+            cases.push(Case { kind, way, changes: vec![(key.clone(), bytes)] });
+        }
+        let alike = |other: &&ObjectKey| kind_of(other, &objects[*other]) == kind;
+        let before: Vec<&ObjectKey> = state.order[..at].iter().filter(alike).collect();
+        if let Some(&older) = before.last() {
+            let swap = vec![
+                (key.clone(), Some(objects[older].clone())),
+                (older.clone(), Some(bytes.clone())),
+            ];
+            cases.push(Case { kind, way: "swap", changes: swap });
+            let older = vec![(key.clone(), Some(objects[older].clone()))];
+            cases.push(Case { kind, way: "replace by older", changes: older });
+        }
+    }
+    cases
+}
