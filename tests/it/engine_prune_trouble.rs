@@ -14,6 +14,8 @@ use icecore::base::id::LeaseId;
 use icecore::base::sys::ProcessIdentity;
 use icecore::base::time::Timestamp;
 use icecore::codec::frame::ObjectKind;
+use icecore::engine::prune;
+use icecore::engine::prune::PruneOptions;
 use icecore::format::backup;
 use icecore::format::lease::LeaseRecord;
 use icecore::repository::layout;
@@ -68,6 +70,8 @@ fn without_an_atomic_create_a_dead_writer_is_ended_and_its_late_header_is_void()
     let source = MemorySource::new("s").file("a", noise(300_000, 1));
     world.backup(&source).unwrap();
     let lease = put_lease(&world, dead_process(), 1);
+    let report = try_prune(&world, false).unwrap();
+    assert_eq!(report.leases_ended, 1, "{report:?}");
     source.put_file("b", noise(50_000, 2));
     world.backup(&source).unwrap();
     world.hide(0);
@@ -86,6 +90,45 @@ fn without_an_atomic_create_a_dead_writer_is_ended_and_its_late_header_is_void()
     world.forget_caches();
     assert_eq!(descriptions(&world), BTreeMap::from([(2, String::new())]));
     assert_eq!(keys(&world, "leases/").len(), 1, "what speaks of numbers below the floor goes");
+}
+
+#[test]
+fn without_an_atomic_create_who_takes_a_dead_writers_number_ends_it_first() {
+    // Two machines of one name, as containers often are: the other's boot is not this one's, and
+    // it lives all the same.
+    let mut world = World::class_b();
+    let source = MemorySource::new("s").file("a", noise(30_000, 1));
+    world.backup(&source).unwrap();
+    let lease = put_lease(&world, dead_process(), 1);
+    source.put_file("b", noise(5_000, 2));
+    world.backup(&source).unwrap();
+
+    let marks = keys(&world, &format!("leases/ab/{lease}."));
+    assert!(marks.iter().any(|key| key.ends_with(".v")), "its commit sees that: {marks:?}");
+    put_late_header(&world, lease, 1, 0);
+    world.forget_caches();
+    let expected = BTreeMap::from([(0, String::new()), (1, String::new())]);
+    assert_eq!(descriptions(&world), expected);
+    assert_eq!(world.content(1, "b"), noise(5_000, 2));
+}
+
+#[test]
+fn a_person_does_not_end_a_lease_that_has_just_given_a_sign() {
+    let world = World::memory();
+    world.backup(&MemorySource::new("s").file("a", noise(30_000, 1))).unwrap();
+    let elsewhere = ProcessIdentity { host: "elsewhere".to_owned(), ..dead_process() };
+    let lease = put_lease(&world, elsewhere, 1);
+    let options = PruneOptions { end_leases: vec![lease], ..PruneOptions::default() };
+    let ending = || prune::run(&world.repository, &options, &world.context());
+
+    assert_eq!(ending().unwrap_err().kind(), ErrorKind::Busy);
+    // The clock of this store counts puts.
+    for n in 0..200 {
+        let key = icecore::backend::key::ObjectKey::new(format!("lost/x{n}")).unwrap();
+        world.backend.insert_raw(&key, Vec::new());
+        world.backend.remove_raw(&key);
+    }
+    assert_eq!(ending().unwrap().leases_ended, 1);
 }
 
 #[test]

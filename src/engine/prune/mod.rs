@@ -215,25 +215,29 @@ impl Work<'_> {
         Observer { now: self.context.clock.now(), store_now, ended: &self.options.end_leases }
     }
 
-    /// A person's word ends a lease that is there, and not one whose holder runs on this machine.
+    /// A person's word ends a lease that is there, and not one whose holder runs on this machine or
+    /// has given a sign just now.
     fn check_ended(&self) -> Result<()> {
         if self.options.end_leases.is_empty() {
             return Ok(());
         }
         let seen = lease::list(self.repository.store())?;
+        let own = self.own_id.and_then(|own| seen.get(&own)).and_then(|own| own.last_sign);
         for id in &self.options.end_leases {
             let Some(lease) = seen.get(id) else {
                 return Err(Error::new(ErrorKind::NotFound, format!("there is no lease {id}"))
                     .hint("a prune names the leases that it stops for"));
             };
             let process = &lease.record.process;
-            if process.is_certainly_alive() && !self.options.force {
+            if lease.is_fresh(own) && !self.options.force {
                 let message = format!(
-                    "lease {id} lives: process {} on this machine ({})",
-                    process.pid, lease.record.purpose
+                    "lease {id} lives: process {} on {} ({})",
+                    process.pid, process.host, lease.record.purpose
                 );
-                return Err(Error::new(ErrorKind::Busy, message)
-                    .hint("wait for it or stop it; --force ends it: it would start again"));
+                return Err(Error::new(ErrorKind::Busy, message).hint(
+                    "wait for it, or stop it and try again in some minutes; --force ends it: it \
+                     would start again",
+                ));
             }
         }
         Ok(())
