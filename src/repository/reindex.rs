@@ -14,6 +14,7 @@ use crate::base::id::IndexId;
 use crate::base::id::LeaseId;
 use crate::base::id::PackId;
 use crate::base::limits::INDEX_ROWS_TARGET;
+use crate::base::limits::PRUNE_ROUNDS_MAX;
 use crate::base::planted;
 use crate::base::planted::Rule;
 use crate::format::pack::BlockRow;
@@ -74,12 +75,18 @@ impl Repository {
         away: &BTreeSet<IndexId>,
         gone: &HashSet<PackId>,
     ) -> Result<Vec<IndexId>> {
-        let missing = self.rows_only_in(going, away, gone)?;
-        if missing.is_empty() {
-            return Ok(Vec::new());
+        let mut put = Vec::new();
+        let mut missing = self.rows_only_in(going, away, gone)?;
+        // Another prune may replace what was just put before it is looked for; by then its rows
+        // are in an object of the other, which the next look finds.
+        for _ in 0..PRUNE_ROUNDS_MAX {
+            if missing.is_empty() {
+                return Ok(put);
+            }
+            put.extend(self.put_rows(&missing)?);
+            missing = self.rows_only_in(going, away, gone)?;
         }
-        let put = self.put_rows(&missing)?;
-        if self.rows_only_in(going, away, gone)?.is_empty() {
+        if missing.is_empty() {
             return Ok(put);
         }
         let message = "a new pack index does not hold all rows of those it replaces";

@@ -98,6 +98,7 @@ impl Settle<'_> {
     fn delete_packs(&mut self, doomed: &BTreeSet<PackId>) -> Result<HashSet<PackId>> {
         let store = self.repository.store();
         let mut left = HashSet::new();
+        let mut seen: HashSet<PackId> = HashSet::new();
         for round in 0..PRUNE_ROUNDS_MAX {
             self.context.cancel.check()?;
             let mut all_doomed = Tombstones::list(store)?.packs();
@@ -105,6 +106,7 @@ impl Settle<'_> {
                 all_doomed = doomed.iter().copied().collect();
             }
             let there = stock::packs(store)?;
+            seen.extend(doomed.iter().filter(|pack| there.contains_key(pack)));
             self.repository.refresh_index()?;
             let view = self.repository.index().view();
             let mut jobs = Vec::new();
@@ -138,7 +140,10 @@ impl Settle<'_> {
                 self.copy(&jobs, &view)?;
                 continue;
             }
-            // Damage, or a listing that lacks it: to drop its rows would hide what it holds.
+            // Damage, or a listing that lacks it: to drop its rows would hide what it holds. What
+            // was there when this run began was taken by another prune, whose mark may know that
+            // less of it is needed: it stays doomed, and the next prune looks at it again.
+            unseen.retain(|pack| !seen.contains(pack));
             let why = "it is not there, and something in it is needed and not elsewhere";
             self.stuck.extend(unseen.into_iter().map(|pack| (pack, why.to_owned())));
         }

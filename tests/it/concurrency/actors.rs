@@ -168,10 +168,7 @@ pub(super) fn free(
 ) -> Result<Ended> {
     let options = PruneOptions { max_unused, force: true, ..PruneOptions::default() };
     let report = prune::run(repository, &options, context)?;
-    // Of two prunes at once one may see go what the other takes away, and say that it stays:
-    // nothing is lost by that, which every state is looked at for, and the next prune goes on.
-    let is_gone = |why: &str| why.starts_with("it is not there");
-    if report.stuck.iter().any(|(_, why)| !is_gone(why)) {
+    if !report.stuck.is_empty() {
         return Err(Error::bug(format!("cannot be copied: {:?}", report.stuck)));
     }
     Ok(if report.waits_for.is_empty() { Ended::Done } else { Ended::MadeWay })
