@@ -139,8 +139,8 @@ pub fn run(
         false => Lease::take(repository.store(), nobody, None, None, "prune", started).ok(),
     };
     let own_id = own.as_ref().map(Lease::id);
-    let (ended, report) = (HashSet::new(), PruneReport::default());
-    let mut work = Work { repository, options, context, own_id, ended, report };
+    let (ended, seen, report) = (HashSet::new(), HashSet::new(), PruneReport::default());
+    let mut work = Work { repository, options, context, own_id, ended, seen, report };
     let done = work.run_with_room();
     own.into_iter().for_each(Lease::give_back);
     done?;
@@ -154,6 +154,8 @@ struct Work<'a> {
     context: &'a Context<'a>,
     own_id: Option<LeaseId>,
     ended: HashSet<LeaseId>,
+    /// Packs that were there when this run began: who is gone since was taken by another prune.
+    seen: HashSet<PackId>,
     report: PruneReport,
 }
 
@@ -184,10 +186,12 @@ impl Work<'_> {
             self.report.waits_for.clear();
         }
         let mut before = stock::packs(store)?;
+        self.seen.extend(before.keys());
         let mut marked = mark::mark(self.repository, &self.observer(None), self.context)?;
         self.guard_datasets(&marked)?;
         if !self.options.dry_run && !olds.records.is_empty() && self.report.waits_for.is_empty() {
-            let settled = settle::settle(self.repository, &olds, &marked, self.context)?;
+            let settled =
+                settle::settle(self.repository, &olds, &marked, &self.seen, self.context)?;
             self.count(settled);
             self.report.carried_on += olds.records.len() as u64;
             // That mark knows nothing of the copies that were just made.
@@ -421,7 +425,8 @@ impl Work<'_> {
         }
         let marked = mark::mark(self.repository, &self.observer(None), self.context)?;
         self.guard_datasets(&marked)?;
-        let settled = settle::settle(self.repository, &tombstones, &marked, self.context)?;
+        let settled =
+            settle::settle(self.repository, &tombstones, &marked, &self.seen, self.context)?;
         self.count(settled);
         self.retire(&marked)
     }

@@ -55,6 +55,8 @@ struct Job {
 struct Settle<'a> {
     repository: &'a Repository,
     marked: &'a Marked,
+    /// Packs that were there when this prune began.
+    seen: &'a HashSet<PackId>,
     context: &'a Context<'a>,
     settled: Settled,
     stuck: BTreeMap<PackId, String>,
@@ -72,6 +74,7 @@ pub(super) fn settle(
     repository: &Repository,
     tombstones: &Tombstones,
     marked: &Marked,
+    seen: &HashSet<PackId>,
     context: &Context<'_>,
 ) -> Result<Settled> {
     // What the mark has seen, and what tombstones say, must not be taken back by a power cut once
@@ -79,7 +82,7 @@ pub(super) fn settle(
     repository.store().settle()?;
     let settled = Settled::default();
     let (stuck, own, good) = (BTreeMap::new(), Vec::new(), HashSet::new());
-    let mut work = Settle { repository, marked, context, settled, stuck, own, good };
+    let mut work = Settle { repository, marked, seen, context, settled, stuck, own, good };
     let doomed: BTreeSet<PackId> = tombstones.packs().into_iter().collect();
     let left = work.delete_packs(&doomed)?;
     work.replace_indexes(tombstones, &doomed, &left)?;
@@ -98,7 +101,6 @@ impl Settle<'_> {
     fn delete_packs(&mut self, doomed: &BTreeSet<PackId>) -> Result<HashSet<PackId>> {
         let store = self.repository.store();
         let mut left = HashSet::new();
-        let mut seen: HashSet<PackId> = HashSet::new();
         for round in 0..PRUNE_ROUNDS_MAX {
             self.context.cancel.check()?;
             let mut all_doomed = Tombstones::list(store)?.packs();
@@ -106,7 +108,6 @@ impl Settle<'_> {
                 all_doomed = doomed.iter().copied().collect();
             }
             let there = stock::packs(store)?;
-            seen.extend(doomed.iter().filter(|pack| there.contains_key(pack)));
             self.repository.refresh_index()?;
             let view = self.repository.index().view();
             let mut jobs = Vec::new();
@@ -121,7 +122,8 @@ impl Settle<'_> {
                 let missing = self.missing(rows, &view, &there, &all_doomed)?;
                 match there.get(pack) {
                     Some(&size) if missing.is_empty() => self.delete_pack(pack, size)?,
-                    None if missing.is_empty() => {}
+                    // Another prune has settled it, and its tombstone with it.
+                    None if missing.is_empty() || !all_doomed.contains(pack) => {}
                     is_there => {
                         left.insert(*pack);
                         match is_there {
@@ -141,9 +143,9 @@ impl Settle<'_> {
                 continue;
             }
             // Damage, or a listing that lacks it: to drop its rows would hide what it holds. What
-            // was there when this run began was taken by another prune, whose mark may know that
-            // less of it is needed: it stays doomed, and the next prune looks at it again.
-            unseen.retain(|pack| !seen.contains(pack));
+            // this run has seen was taken by another prune, which has yet to delete its tombstone:
+            // it stays doomed, and the next prune looks at it again.
+            unseen.retain(|pack| !self.seen.contains(pack));
             let why = "it is not there, and something in it is needed and not elsewhere";
             self.stuck.extend(unseen.into_iter().map(|pack| (pack, why.to_owned())));
         }
