@@ -10,6 +10,8 @@ use std::io::Write;
 pub const LEVEL_DEFAULT: i32 = 3;
 /// Highest level that zstd calls ordinary.
 pub const LEVEL_MAX: i32 = 19;
+/// Quick, and enough to see whether content compresses.
+const LEVEL_QUICKEST: i32 = 1;
 /// Gains below 3 % are not worth decoding for.
 const GAIN_PERCENT_MIN: usize = 3;
 
@@ -51,8 +53,20 @@ impl Method {
 /// A compressor with its working memory, for one thread.
 pub struct Compressor {
     inner: zstd::bulk::Compressor<'static>,
+    /// Tries samples, at the quickest level.
+    sampler: zstd::bulk::Compressor<'static>,
     check: zstd::bulk::Decompressor<'static>,
-    scratch: Vec<u8>,
+    /// Only ever grow, as bytes that are about to be overwritten need not be cleared each time.
+    packed: Vec<u8>,
+    unpacked: Vec<u8>,
+}
+
+/// Returns the first `length` bytes of a buffer that only ever grows.
+fn grown(buffer: &mut Vec<u8>, length: usize) -> &mut [u8] {
+    if buffer.len() < length {
+        buffer.resize(length, 0);
+    }
+    &mut buffer[..length]
 }
 
 impl Compressor {
@@ -70,8 +84,9 @@ impl Compressor {
         let mut inner = zstd::bulk::Compressor::new(level).map_err(failed)?;
         inner.include_checksum(false).map_err(failed)?;
         inner.include_contentsize(true).map_err(failed)?;
+        let sampler = zstd::bulk::Compressor::new(LEVEL_QUICKEST).map_err(failed)?;
         let check = zstd::bulk::Decompressor::new().map_err(failed)?;
-        Ok(Compressor { inner, check, scratch: Vec::new() })
+        Ok(Compressor { inner, sampler, check, packed: Vec::new(), unpacked: Vec::new() })
     }
 
     /// Appends `plain` to `out`, compressed where that gains, behind its method's code. What
@@ -80,33 +95,49 @@ impl Compressor {
     /// # Errors
     /// `Bug` when zstd gives something that does not decode to the same bytes.
     pub fn compress(&mut self, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
-        let start = out.len();
         let bound = zstd::zstd_safe::compress_bound(plain.len());
-        out.resize(start + 1 + bound, 0);
         let length = self
             .inner
-            .compress_to_buffer(plain, &mut out[start + 1..])
+            .compress_to_buffer(plain, grown(&mut self.packed, bound))
             .map_err(|e| Error::io("cannot compress", e))?;
-        if length + plain.len() * GAIN_PERCENT_MIN / 100 >= plain.len() {
-            out.truncate(start);
+        if !is_gain(plain.len(), length) {
+            out.reserve_exact(1 + plain.len());
             out.push(Method::Raw.code());
             out.extend_from_slice(plain);
             return Ok(());
         }
-        out.truncate(start + 1 + length);
-        out[start] = Method::Zstd.code();
-        self.compare(plain, &out[start + 1..])
+        self.compare(plain, length)?;
+        out.reserve_exact(1 + length);
+        out.push(Method::Zstd.code());
+        out.extend_from_slice(&self.packed[..length]);
+        Ok(())
     }
 
-    fn compare(&mut self, plain: &[u8], compressed: &[u8]) -> Result<()> {
-        self.scratch.resize(plain.len(), 0);
-        let decoded = self.check.decompress_to_buffer(compressed, &mut self.scratch[..]);
-        match decoded {
-            Ok(length) if length == plain.len() && self.scratch == plain => Ok(()),
+    /// Says whether a sample gets smaller by more than what decoding costs.
+    ///
+    /// # Errors
+    /// `Io` when zstd fails.
+    pub fn gains(&mut self, sample: &[u8]) -> Result<bool> {
+        let bound = zstd::zstd_safe::compress_bound(sample.len());
+        let length = self
+            .sampler
+            .compress_to_buffer(sample, grown(&mut self.packed, bound))
+            .map_err(|e| Error::io("cannot compress", e))?;
+        Ok(is_gain(sample.len(), length))
+    }
+
+    fn compare(&mut self, plain: &[u8], length: usize) -> Result<()> {
+        let unpacked = grown(&mut self.unpacked, plain.len());
+        match self.check.decompress_to_buffer(&self.packed[..length], unpacked) {
+            Ok(length) if length == plain.len() && self.unpacked[..length] == *plain => Ok(()),
             _ => Err(Error::bug("what zstd compressed does not decode to the same bytes")
                 .hint("memory or processor may be failing; nothing was stored")),
         }
     }
+}
+
+fn is_gain(plain: usize, compressed: usize) -> bool {
+    compressed + plain * GAIN_PERCENT_MIN / 100 < plain
 }
 
 /// Compresses a stream into one zstd frame with a checksum. What is dropped unfinished is no

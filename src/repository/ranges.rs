@@ -52,14 +52,16 @@ pub struct BlockBuilder {
     number: Option<u32>,
     class: u8,
     rows: Vec<Row>,
-    /// Plaintext of the blobs so far. Callers may add to its end and then take a blob of it.
-    pub plain: Vec<u8>,
+    /// Plaintext of the blobs, and room behind it that is not cleared between blocks.
+    buffer: Vec<u8>,
+    /// How much of the buffer is plaintext.
+    filled: usize,
 }
 
 impl BlockBuilder {
     /// Makes an empty one.
     pub fn new(class: u8) -> Self {
-        BlockBuilder { number: None, class, rows: Vec::new(), plain: Vec::new() }
+        BlockBuilder { number: None, class, rows: Vec::new(), buffer: Vec::new(), filled: 0 }
     }
 
     /// Returns where the next blob will be.
@@ -74,9 +76,25 @@ impl BlockBuilder {
         Ok(NamePlace { number, place: self.rows.len() as u32 })
     }
 
-    /// Counts the last `length` bytes of the plaintext as the next blob.
+    /// Returns room behind the plaintext, to read a blob into before it is taken. What is in it
+    /// is of no meaning.
+    pub fn room(&mut self, length: usize) -> &mut [u8] {
+        let end = self.filled + length;
+        if self.buffer.len() < end {
+            self.buffer.resize(end, 0);
+        }
+        &mut self.buffer[self.filled..end]
+    }
+
+    /// Takes the first `length` bytes of the room as the next blob.
     pub fn take_blob(&mut self, blob: BlobId, length: usize) {
         self.rows.push(Row { blob, length: length as u32 });
+        self.filled += length;
+    }
+
+    /// Returns how many bytes of plaintext there are.
+    pub fn bytes(&self) -> usize {
+        self.filled
     }
 
     /// Says whether there are no blobs.
@@ -101,12 +119,11 @@ impl BlockBuilder {
     ) -> Result<Option<EncodedBlock>> {
         let Some(number) = self.number.take() else { return Ok(None) };
         let table = Table::new(&std::mem::take(&mut self.rows));
-        debug_assert_eq!(table.plain_bytes(), self.plain.len() as u64, "rows cover the plaintext");
+        debug_assert_eq!(table.plain_bytes(), self.filled as u64, "rows cover the plaintext");
         let id = table.id();
         let mut stored = Vec::new();
-        compressor.compress(&self.plain, &mut stored)?;
-        stored.shrink_to_fit();
-        self.plain.clear();
+        compressor.compress(&self.buffer[..self.filled], &mut stored)?;
+        self.filled = 0;
         transaction.names().settle(number, &id)?;
         transaction.repository().remember_table(id, &Arc::new(table.clone()));
         Ok(Some(EncodedBlock { id, table, stored, class: self.class }))
@@ -162,9 +179,9 @@ impl<'a> MetadataWriter<'a> {
             return Ok(Known::Written(theirs));
         }
         self.filling.insert(blob, place);
-        self.block.plain.extend_from_slice(bytes);
+        self.block.room(bytes.len()).copy_from_slice(bytes);
         self.block.take_blob(blob, bytes.len());
-        if self.block.plain.len() >= METADATA_BLOCK_BYTES_TARGET {
+        if self.block.bytes() >= METADATA_BLOCK_BYTES_TARGET {
             self.seal_block()?;
         }
         Ok(Known::Written(place))

@@ -41,9 +41,13 @@ use crate::source::SourceReader;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Content is sampled in so many places of so many bytes to see whether it compresses.
+/// Content is sampled in so many places to see whether it compresses ...
 const SAMPLES: usize = 3;
-const SAMPLE_BYTES: usize = 16 * 1024;
+/// ... each one of so many parts of it: to sample more takes as long as to compress it ...
+const SAMPLED_SHARE: usize = 64;
+/// ... yet of so many bytes at least, and at most.
+const SAMPLE_BYTES_MIN: usize = 2 * 1024;
+const SAMPLE_BYTES_MAX: usize = 16 * 1024;
 /// A file that changes while it is read is read once more, then taken as it is.
 const READ_TRIES: usize = 2;
 
@@ -58,7 +62,9 @@ pub struct Worker<'a> {
     context: &'a Context<'a>,
     reader: Box<dyn SourceReader + Send + 'a>,
     store: BlobStore<'a>,
+    /// What was read of the file at hand, and room behind it that is not cleared in between.
     buffer: Vec<u8>,
+    filled: usize,
 }
 
 /// New blobs of one worker on their way into blocks.
@@ -72,18 +78,14 @@ struct BlobStore<'a> {
 }
 
 impl BlobStore<'_> {
-    /// Takes the last `length` bytes of the block's plaintext as a blob; they are dropped again
-    /// when the blob is known.
-    fn take_tail(&mut self, length: usize) -> Result<Known> {
-        let start = self.block.plain.len() - length;
-        let blob = self.transaction.repository().name_blob(&self.block.plain[start..]);
+    /// Takes the first `length` bytes of the block's room as a blob, unless it is known.
+    fn take(&mut self, length: usize) -> Result<Known> {
+        let blob = self.transaction.repository().name_blob(self.block.room(length));
         if let Some(known) = self.find(&blob)? {
-            self.block.plain.truncate(start);
             return Ok(known);
         }
         let place = self.block.next_place(self.transaction)?;
         if let Some(theirs) = self.transaction.names().claim(&blob, place) {
-            self.block.plain.truncate(start);
             return Ok(Known::Written(theirs));
         }
         self.block.take_blob(blob, length);
@@ -102,7 +104,7 @@ impl BlobStore<'_> {
         if let Some(theirs) = self.transaction.names().claim(&blob, place) {
             return Ok(Known::Written(theirs));
         }
-        self.block.plain.extend_from_slice(chunk);
+        self.block.room(chunk.len()).copy_from_slice(chunk);
         self.block.take_blob(blob, chunk.len());
         self.new_bytes += chunk.len() as u64;
         self.seal_if_full()?;
@@ -118,7 +120,7 @@ impl BlobStore<'_> {
 
     fn seal_if_full(&mut self) -> Result<()> {
         let target = self.transaction.repository().config().block_bytes as usize;
-        let is_full = self.block.plain.len() >= target
+        let is_full = self.block.bytes() >= target
             || self.block.len() >= crate::base::limits::BLOCK_PLACES_MAX;
         if is_full { self.seal() } else { Ok(()) }
     }
@@ -149,7 +151,8 @@ impl<'a> Worker<'a> {
             hints: Hints::new(),
             new_bytes: 0,
         };
-        Ok(Worker { transaction, lost, failures, context, reader, store, buffer: Vec::new() })
+        let buffer = Vec::new();
+        Ok(Worker { transaction, lost, failures, context, reader, store, buffer, filled: 0 })
     }
 
     /// Takes a unit through all stages.
@@ -253,7 +256,7 @@ impl<'a> Worker<'a> {
         if is_whole && opened.extents.is_none() {
             let got = self.read_whole(size as usize)?;
             if got > 0 {
-                let known = self.store.take_tail(got)?;
+                let known = self.store.take(got)?;
                 push_stretch(&mut stretches, known, got as u64);
             }
             opened.entry.size = got as u64;
@@ -276,7 +279,8 @@ impl<'a> Worker<'a> {
         let cut = match kept {
             Some(cut) => cut,
             None => {
-                let compresses = compresses(&self.buffer, &mut self.store.compressor)?;
+                let compresses =
+                    compresses(&self.buffer[..self.filled], &mut self.store.compressor)?;
                 chunk::choose_cut(size, compresses, parameters)
             }
         };
@@ -284,31 +288,27 @@ impl<'a> Worker<'a> {
         Ok((cut, stretches))
     }
 
-    /// Reads a whole small file to the end of the block's plaintext.
+    /// Reads a whole small file into the block's room.
     fn read_whole(&mut self, size: usize) -> Result<usize> {
-        let plain = &mut self.store.block.plain;
-        let start = plain.len();
-        plain.resize(start + size, 0);
-        let read = if size == 0 { Ok(0) } else { self.reader.read_at(0, &mut plain[start..]) };
-        plain.truncate(start + read.as_ref().copied().unwrap_or(0));
-        read
+        if size == 0 { Ok(0) } else { self.reader.read_at(0, self.store.block.room(size)) }
     }
 
     fn fill_buffer(&mut self, extents: &[Extent]) -> Result<usize> {
         let total: u64 = extents.iter().map(|extent| extent.length).sum();
-        self.buffer.resize(total as usize, 0);
-        let mut filled = 0;
+        if (self.buffer.len() as u64) < total {
+            self.buffer.resize(total as usize, 0);
+        }
+        self.filled = 0;
         for extent in extents {
-            let end = filled + extent.length as usize;
-            let got = self.reader.read_at(extent.offset, &mut self.buffer[filled..end])?;
-            filled += got;
-            if filled < end {
+            let end = self.filled + extent.length as usize;
+            let got = self.reader.read_at(extent.offset, &mut self.buffer[self.filled..end])?;
+            self.filled += got;
+            if self.filled < end {
                 break;
             }
         }
-        self.buffer.truncate(filled);
-        self.context.progress.count(Counter::Bytes, filled as u64);
-        Ok(filled)
+        self.context.progress.count(Counter::Bytes, self.filled as u64);
+        Ok(self.filled)
     }
 
     /// Cuts each extent in the buffer on its own, and stores the chunks.
@@ -321,7 +321,7 @@ impl<'a> Worker<'a> {
         let gear = self.transaction.repository().gear();
         let mut start = 0;
         for extent in extents {
-            let end = (start + extent.length as usize).min(self.buffer.len());
+            let end = (start + extent.length as usize).min(self.filled);
             let data = &self.buffer[start..end];
             let store = &mut self.store;
             let mut failed = None;
@@ -438,14 +438,13 @@ pub fn may_resume(transaction: &Transaction, journal: &TrackedEntry) -> Result<b
 /// # Errors
 /// Those of the compressor.
 pub fn compresses(content: &[u8], compressor: &mut Compressor) -> Result<bool> {
-    let mut sample = Vec::with_capacity(SAMPLES * SAMPLE_BYTES);
+    let length = (content.len() / SAMPLED_SHARE).clamp(SAMPLE_BYTES_MIN, SAMPLE_BYTES_MAX);
+    let mut sample = Vec::with_capacity(SAMPLES * length);
     for n in 0..SAMPLES {
         let start = content.len() / SAMPLES * n;
-        sample.extend_from_slice(&content[start..content.len().min(start + SAMPLE_BYTES)]);
+        sample.extend_from_slice(&content[start..content.len().min(start + length)]);
     }
-    let mut out = Vec::new();
-    compressor.compress(&sample, &mut out)?;
-    Ok(out.len() < sample.len())
+    compressor.gains(&sample)
 }
 
 fn same_file(a: &SourceEntry, b: &SourceEntry) -> bool {

@@ -9,10 +9,14 @@ use crate::base::id::to_hex;
 use crate::base::sys;
 use crate::repository::cache::Cache;
 use std::fs::File;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering;
 
 const ID_BYTES: u64 = 32;
+/// Blocks whose ids are kept in memory, as neighbours ask for the same again and again.
+const RECENT: usize = 1024;
 
 /// Numbers blocks.
 pub struct BlockNumbers {
@@ -21,6 +25,8 @@ pub struct BlockNumbers {
     kept_count: u32,
     added: Option<File>,
     next: AtomicU32,
+    /// Settled numbers, each at its remainder.
+    recent: Mutex<Vec<Option<(u32, BlockId)>>>,
 }
 
 impl BlockNumbers {
@@ -37,7 +43,7 @@ impl BlockNumbers {
             kept.set_len(u64::from(count) * ID_BYTES).ok()?;
         }
         let added = if is_owner { None } else { Some(unnamed(cache).ok()?) };
-        Some(BlockNumbers { kept, kept_count: count, added, next: AtomicU32::new(count) })
+        Some(Self::new(kept, count, added))
     }
 
     /// Starts with no numbers at all.
@@ -53,7 +59,12 @@ impl BlockNumbers {
         } else {
             unnamed(cache).map_err(failed)?
         };
-        Ok(BlockNumbers { kept, kept_count: 0, added: None, next: AtomicU32::new(0) })
+        Ok(Self::new(kept, 0, None))
+    }
+
+    fn new(kept: File, count: u32, added: Option<File>) -> Self {
+        let recent = Mutex::new(vec![None; RECENT]);
+        BlockNumbers { kept, kept_count: count, added, next: AtomicU32::new(count), recent }
     }
 
     /// Returns how many numbers are in use.
@@ -82,7 +93,14 @@ impl BlockNumbers {
     pub fn settle(&self, number: u32, block: &BlockId) -> Result<()> {
         let (file, offset) = self.at(number);
         sys::write_all_at(file, block.as_bytes(), offset)
-            .map_err(|e| Error::io("cannot write the cache of blob names", e))
+            .map_err(|e| Error::io("cannot write the cache of blob names", e))?;
+        self.remember(number, *block);
+        Ok(())
+    }
+
+    fn remember(&self, number: u32, block: BlockId) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        recent[number as usize % RECENT] = Some((number, block));
     }
 
     /// Returns the block of a number, or None while it is not settled.
@@ -90,10 +108,17 @@ impl BlockNumbers {
         if number >= self.count() {
             return None;
         }
+        let recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, block)) = recent[number as usize % RECENT].filter(|(n, _)| *n == number) {
+            return Some(block);
+        }
+        drop(recent);
         let (file, offset) = self.at(number);
         let mut bytes = [0; 32];
         sys::read_exact_at(file, &mut bytes, offset).ok()?;
-        (bytes != [0; 32]).then_some(BlockId::new(bytes))
+        let block = (bytes != [0; 32]).then_some(BlockId::new(bytes))?;
+        self.remember(number, block);
+        Some(block)
     }
 }
 
