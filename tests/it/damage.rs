@@ -51,11 +51,12 @@ const SPREADS: &str = "needs nothing of it";
 const TAKEN_OVER: &str = "what it took over does not restore";
 const COUNT: &str = "another number of backups";
 
-const EXCEPTIONS: [Exception; 24] = [
-    // A pack of which nothing is needed, as other packs have it all, and a revision of tags that a
-    // later one stands in for: a check calls them garbage, which is no damage. So it calls what is
-    // around the blocks of a pack that a tombstone names.
-    borne("pack", &[], HARMLESS),
+const EXCEPTIONS: [Exception; 21] = [
+    // A pack of which nothing is needed, as other packs have it all, what is around the blocks of
+    // a pack that a tombstone names, and a revision of tags that a later one stands in for, or
+    // that is the newest and gone: a check calls them garbage, or does not miss them.
+    borne("pack", &["delete"], HARMLESS),
+    borne("doomed pack", &[], HARMLESS),
     borne("tags", &[], HARMLESS),
     // Nothing tells that these were ever there, and nothing needs them: a sign of life, a lease,
     // a tombstone of packs that are still there, a record of what was lost, another password.
@@ -69,9 +70,6 @@ const EXCEPTIONS: [Exception; 24] = [
     // Without its marker a backup is not forgotten; the revision of tags before is the newest.
     borne("hidden", &["delete"], UNSEEN),
     borne("hidden", &["delete"], COUNT),
-    borne("tags", &["delete"], UNSEEN),
-    // A plain record of tags says which backup it is for, and not which revision it is.
-    borne("tags", &["swap", "replace by older"], UNSEEN),
     // A plain index does not say which object it is. Here its rows are not missed, as others
     // have them; an index without which something is not found is missed by a check.
     borne("index", &["delete", "swap", "replace by older"], UNSEEN),
@@ -81,10 +79,8 @@ const EXCEPTIONS: [Exception; 24] = [
     borne("header", &["delete"], "a repair says that all is whole"),
     borne("header", &["delete"], COUNT),
     borne("header", &["delete"], "another backup is taken for the latest"),
-    // A gap in the numbers is a listing that was cut short until a check says otherwise: no
-    // operation of the dataset goes on (PROTOCOL.md). So is what a floor explained.
-    borne("header", &["delete"], SPREADS),
-    borne("void", &["delete"], SPREADS),
+    // What a floor explained may be a listing that was cut short: until a repair nothing of the
+    // dataset is read (PROTOCOL.md).
     borne("floor", &[], SPREADS),
     // Whether a backup is the one meant is shown by its tags; those that lean on it restore.
     borne("tags", &[], SPREADS),

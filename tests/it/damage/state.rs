@@ -106,6 +106,13 @@ impl State {
         self.open_any(Arc::clone(backend) as Arc<dyn Backend>)
     }
 
+    /// Returns the packs that a tombstone names.
+    pub(crate) fn doomed(&self) -> BTreeSet<ObjectKey> {
+        let repository = self.open(&Arc::new(self.backend.clone_state())).unwrap();
+        let packs = doom::Tombstones::list(repository.store()).unwrap().packs();
+        packs.iter().map(|pack| layout::pack(pack).unwrap()).collect()
+    }
+
     fn open_any(&self, backend: Arc<dyn Backend>) -> Result<Repository> {
         let cache = CachePlace::Scratch(self.caches.path().into());
         open::open(backend, self.password.as_ref(), &cache)
