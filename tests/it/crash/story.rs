@@ -262,18 +262,6 @@ pub(super) const WORKLOADS: &[Workload] = &[
         deeds: &[forget_first],
     },
     Workload {
-        name: "prune",
-        is_encrypted: false,
-        before: &[init, backup, change, backup, change, full_backup, forget_first, forget_second],
-        deeds: &[prune],
-    },
-    Workload {
-        name: "prune after a death",
-        is_encrypted: true,
-        before: &[init, backup, change, full_backup, forget_first, backup_killed, prune_killed],
-        deeds: &[prune, change, backup],
-    },
-    Workload {
         name: "repair of a lost index",
         is_encrypted: false,
         before: &[init, backup, change, backup, lose_an_index],
@@ -290,6 +278,18 @@ pub(super) const WORKLOADS: &[Workload] = &[
         is_encrypted: false,
         before: &[init, backup, change, backup, lose_a_pack],
         deeds: &[repair, backup],
+    },
+    Workload {
+        name: "prune",
+        is_encrypted: false,
+        before: &[init, backup, change, backup, change, full_backup, forget_first, forget_second],
+        deeds: &[prune],
+    },
+    Workload {
+        name: "prune after a death",
+        is_encrypted: true,
+        before: &[init, backup, change, full_backup, forget_first, backup_killed, prune_killed],
+        deeds: &[prune, change, backup],
     },
     Workload {
         name: "passwords",
