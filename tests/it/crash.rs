@@ -4,10 +4,12 @@
 //! durable. Then for every moment of it, and for every subset of what was not durable then
 //! (within a bound), the disk is found anew and judged: it opens, without a cache and with the
 //! one that the dead run left; all backups that were acknowledged come back byte for byte, and so
-//! does any other that is shown; `check` with all data finds no damage; the next backup succeeds,
-//! and all of that holds again. The same is done one floor up, with calls to a backend that break
-//! off, whose replies are lost, or that come late; and for the real program with `kill -9` in
-//! `kill.rs`.
+//! does any other that is shown; `check` with all data finds no damage; `repair` finds nothing
+//! lost, and nothing to do but to tidy what a prune was about to free; the next backup and a
+//! prune succeed, and all of that holds again. Where something was damaged on purpose, a repair
+//! comes first, which ends what one that was cut off may have begun. The same is done one floor
+//! up, with calls to a backend that break off, whose replies are lost, or that come late; and for
+//! the real program with `kill -9` in `kill.rs`.
 //!
 //! | what would go wrong | caught by |
 //! |---|---|
@@ -17,6 +19,7 @@
 //! | the repository's own folder not synced | the same, init |
 //! | a deleted password slot back after a power cut | the same, passwords |
 //! | leaning on what a killed run left unsynced | the same, each killed and done again |
+//! | a repair that calls that whole | `whatever_a_power_cut_leaves_is_sound`, a lost index |
 //! | header before its last pack | `a_header_before_its_last_pack_is_noticed` |
 //! | a reply lost, a call that comes late | `whatever_calls_are_lost_or_late_all_is_sound` |
 //!

@@ -12,6 +12,7 @@ use crate::support::random::Random;
 use crate::support::tree::noise;
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Child;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -27,53 +28,75 @@ type Files = BTreeMap<String, Arc<Vec<u8>>>;
 
 struct Victim {
     name: &'static str,
+    /// What happens to the repository before.
+    before: fn(&mut Play),
     /// The command lines that run at once.
     commands: &'static [&'static [&'static str]],
+    /// What is done right afterwards, before anybody looks.
+    cure: fn(&Play),
     /// What must hold when they were killed, or had ended.
     afterwards: fn(&Play),
 }
 
+const NOTHING: fn(&Play) = |_| {};
+
+/// A victim that meets a sound repository and leaves one.
+const fn victim(
+    name: &'static str,
+    commands: &'static [&'static [&'static str]],
+    afterwards: fn(&Play),
+) -> Victim {
+    Victim { name, before: |_| {}, commands, cure: NOTHING, afterwards }
+}
+
+const fn prune_victim(name: &'static str, commands: &'static [&'static [&'static str]]) -> Victim {
+    Victim { name, before: Play::forget, commands, cure: NOTHING, afterwards: pruned_again }
+}
+
+/// A victim that repairs what was done to the repository before.
+const fn repair_victim(
+    name: &'static str,
+    before: fn(&mut Play),
+    commands: &'static [&'static [&'static str]],
+) -> Victim {
+    Victim { name, before, commands, cure: repaired_again, afterwards: pruned_again }
+}
+
+const BACKUP: &[&str] = &["backup", "data"];
+const PRUNE: &[&str] = &["prune", "--max-unused", "0%", "--force"];
+const REPAIR: &[&str] = &["repair", "--read-data"];
+
 const VICTIMS: &[Victim] = &[
-    Victim { name: "backup", commands: &[&["backup", "data"]], afterwards: |_| {} },
-    Victim { name: "full backup", commands: &[&["backup", "data", "--full"]], afterwards: |_| {} },
-    Victim {
-        name: "two datasets at once",
-        commands: &[&["backup", "data"], &["backup", "other"]],
-        afterwards: |_| {},
-    },
-    Victim {
-        name: "one dataset twice at once",
-        commands: &[&["backup", "data"], &["backup", "data"]],
-        afterwards: |_| {},
-    },
-    Victim {
-        name: "restore beside a backup",
-        commands: &[&["restore", "data@0", "half"], &["backup", "data"]],
-        afterwards: restored_over_the_half,
-    },
-    Victim {
-        name: "prune",
-        commands: &[&["prune", "--max-unused", "0%", "--force"]],
-        afterwards: pruned_again,
-    },
-    Victim {
-        name: "prune beside a backup",
-        commands: &[&["backup", "data"], &["prune", "--max-unused", "0%", "--force"]],
-        afterwards: pruned_again,
-    },
-    Victim {
-        name: "two prunes at once",
-        commands: &[
-            &["prune", "--max-unused", "0%", "--force"],
-            &["prune", "--max-unused", "0%", "--force"],
-        ],
-        afterwards: pruned_again,
-    },
+    victim("backup", &[BACKUP], NOTHING),
+    repair_victim("repair of a lost index", Play::lose_an_index, &[REPAIR]),
+    victim("full backup", &[&["backup", "data", "--full"]], NOTHING),
+    repair_victim("repair of a bad pack", Play::spoil_a_pack, &[REPAIR]),
+    victim("two datasets at once", &[BACKUP, &["backup", "other"]], NOTHING),
+    victim("one dataset twice at once", &[BACKUP, BACKUP], NOTHING),
+    victim(
+        "restore beside a backup",
+        &[&["restore", "data@0", "half"], BACKUP],
+        restored_over_the_half,
+    ),
+    prune_victim("prune", &[PRUNE]),
+    repair_victim("repair beside a backup", Play::lose_an_index, &[REPAIR, BACKUP]),
+    prune_victim("prune beside a backup", &[BACKUP, PRUNE]),
+    repair_victim("two repairs at once", Play::spoil_a_pack, &[REPAIR, REPAIR]),
+    prune_victim("two prunes at once", &[PRUNE, PRUNE]),
+    repair_victim("repair beside a prune", Play::forget, &[REPAIR, PRUNE]),
 ];
+
+/// What a repair has left the next one ends: all that can be derived is there again.
+fn repaired_again(play: &Play) {
+    let document = play.home.json(0, REPAIR);
+    for list in ["lost", "unrepaired"] {
+        assert_eq!(document[list].as_array().unwrap().len(), 0, "{document}");
+    }
+}
 
 /// What a prune has left the next one goes on with, and nothing is lost by either.
 fn pruned_again(play: &Play) {
-    let document = play.home.json(0, &["prune", "--max-unused", "0%", "--force"]);
+    let document = play.home.json(0, PRUNE);
     assert_eq!(document["stuck"].as_array().unwrap().len(), 0, "{document}");
     for dataset in DATASETS {
         play.home.done(&["check", "--read-data", "--dataset", dataset]);
@@ -194,6 +217,37 @@ impl Play {
         }
     }
 
+    /// Returns the files below a folder of the repository.
+    fn objects(&self, folder: &str) -> Vec<PathBuf> {
+        let mut found: Vec<PathBuf> = Vec::new();
+        let mut open = vec![self.home.path("repository").join(folder)];
+        while let Some(next) = open.pop() {
+            for entry in std::fs::read_dir(next).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { open.push(path) } else { found.push(path) }
+            }
+        }
+        found.sort();
+        found
+    }
+
+    fn lose_an_index(&mut self) {
+        let found = self.objects("index");
+        let which = self.random.below(found.len() as u64) as usize;
+        std::fs::remove_file(&found[which]).unwrap();
+    }
+
+    /// Spoils the checksum of a pack: every block of it can be read all the same.
+    fn spoil_a_pack(&mut self) {
+        let found = self.objects("packs");
+        let which = self.random.below(found.len() as u64) as usize;
+        let mut bytes = std::fs::read(&found[which]).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        // Written beside it, as stored objects are not writable.
+        std::fs::remove_file(&found[which]).unwrap();
+        std::fs::write(&found[which], bytes).unwrap();
+    }
+
     fn spawn(&self, command: &[&str]) -> Child {
         let command = [&["--json"], command].concat();
         let mut command = self.home.command(&command);
@@ -257,11 +311,10 @@ impl Play {
 
     fn round(&mut self, victim: &Victim) -> usize {
         DATASETS.into_iter().for_each(|dataset| self.change(dataset));
-        if victim.name.contains("prune") {
-            self.forget();
-        }
+        (victim.before)(self);
         let killed = self.kill(victim);
         self.compare_list();
+        (victim.cure)(self);
         self.home.done(&["check", "--read-data"]);
         (victim.afterwards)(self);
         for dataset in DATASETS.into_iter().take(victim.commands.len()) {

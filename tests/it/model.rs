@@ -1,7 +1,8 @@
 //! Random histories of a real folder: every version restores to what the folder was.
 //!
 //! The oracle is a fingerprint of the folder at the time of each backup, read without the code
-//! under test: bytes, kinds, modes, owners, times, attributes, links, holes. More cases:
+//! under test: bytes, kinds, modes, owners, times, attributes, links, holes. In between backups
+//! are forgotten, prunes run, and repairs, after damage of which all can be derived. More cases:
 //! `ICECORE_MODEL_CASES=500 cargo test --test it model`.
 
 use crate::support::folder::Folder;
@@ -11,6 +12,7 @@ use crate::support::tree::difference;
 use crate::support::tree::fingerprint;
 use crate::support::tree::noise;
 use crate::support::world::World;
+use icecore::backend::key::ObjectKey;
 use icecore::base::cancel::Cancel;
 use icecore::base::progress::Silent;
 use icecore::base::time::SystemClock;
@@ -18,14 +20,20 @@ use icecore::engine::Context;
 use icecore::engine::backup;
 use icecore::engine::backup::BackupKind;
 use icecore::engine::backup::BackupOptions;
+use icecore::engine::check;
+use icecore::engine::check::CheckOptions;
 use icecore::engine::prune;
 use icecore::engine::prune::PruneOptions;
+use icecore::engine::repair;
+use icecore::engine::repair::RepairOptions;
 use icecore::engine::restore;
 use icecore::engine::restore::Overwrite;
 use icecore::engine::restore::RestoreOptions;
+use icecore::repository::layout;
 use icecore::source::local::LocalOptions;
 use icecore::source::local::LocalSource;
 use icecore::target::local::LocalTarget;
+use proptest::prelude::Just;
 use proptest::prelude::Strategy;
 use proptest::prelude::any;
 use proptest::prop_oneof;
@@ -35,6 +43,7 @@ use rustix::fs::AtFlags;
 use rustix::fs::CWD;
 use rustix::fs::Timespec;
 use rustix::fs::Timestamps;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
@@ -78,6 +87,16 @@ enum Step {
     Backup { full: bool, lose_caches: bool },
     Forget(u8),
     Prune { max_unused: u8 },
+    Repair { after: Damage, which: u8 },
+}
+
+/// What a repair is to make good. All that was there can be derived from the rest.
+#[derive(Clone, Copy, Debug)]
+enum Damage {
+    Nothing,
+    Caches,
+    Index,
+    UnneededPack,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -104,6 +123,16 @@ fn step() -> impl Strategy<Value = Step> {
         }),
         2 => n().prop_map(Step::Forget),
         2 => (0_u8..60).prop_map(|max_unused| Step::Prune { max_unused }),
+        2 => (damage(), n()).prop_map(|(after, which)| Step::Repair { after, which }),
+    ]
+}
+
+fn damage() -> impl Strategy<Value = Damage> {
+    prop_oneof![
+        3 => Just(Damage::Nothing),
+        1 => Just(Damage::Caches),
+        3 => Just(Damage::Index),
+        3 => Just(Damage::UnneededPack),
     ]
 }
 
@@ -256,6 +285,8 @@ struct Run {
     /// What each visible backup must restore to.
     versions: BTreeMap<u64, Fingerprint>,
     next: u64,
+    /// What repairs have done.
+    cures: usize,
 }
 
 impl Run {
@@ -308,6 +339,63 @@ impl Run {
         assert!(plan.dead.is_empty() && plan.wasteful.is_empty(), "{report:?}, then {plan:?}");
     }
 
+    /// Does the damage; says whether there was something to be damaged.
+    fn hurt(&mut self, damage: Damage, which: u8) -> bool {
+        let backend = &self.world.backend;
+        let keys: Vec<ObjectKey> = match damage {
+            Damage::Nothing => return false,
+            Damage::Caches => {
+                self.world.forget_caches();
+                return false;
+            }
+            Damage::Index => {
+                let keys = backend.objects().into_keys();
+                keys.filter(|key| key.as_str().starts_with("index/")).collect()
+            }
+            Damage::UnneededPack => {
+                let options =
+                    PruneOptions { dry_run: true, force: true, ..PruneOptions::default() };
+                let cancel = Cancel::new();
+                let context = self.context(&cancel);
+                let plan = prune::run(&self.world.repository, &options, &context).unwrap().plan;
+                plan.dead.iter().map(|pack| layout::pack(pack).unwrap()).collect()
+            }
+        };
+        let Some(key) = keys.get(usize::from(which) % keys.len().max(1)) else { return false };
+        backend.remove_raw(key)
+    }
+
+    /// Without damage a repair finds nothing to do and leaves every byte; after it all that was
+    /// there is there again, and nothing is said to be lost.
+    fn repair(&mut self, damage: Damage, which: u8) {
+        let is_hurt = self.hurt(damage, which);
+        let before = self.world.backend.objects();
+        let cancel = Cancel::new();
+        let (context, repository) = (self.context(&cancel), &self.world.repository);
+        // By force, as the one pack that is gone may be the only one there was.
+        let options =
+            RepairOptions { read_packs: which % 4 == 1, read_data: which % 4 == 2, force: is_hurt };
+        let plan = repair::plan(repository, &options, &context).unwrap();
+        assert_eq!(self.world.backend.objects(), before, "a plan changes nothing");
+        let report = repair::execute(repository, plan, &context).unwrap();
+        assert!(report.is_whole(), "{damage:?}: {report:?}");
+        if !is_hurt {
+            assert_eq!(report.actions, [], "a sound repository, {damage:?}");
+            assert_eq!(self.world.backend.objects(), before);
+        }
+        let all = CheckOptions { read_data: Some(100.0), ..CheckOptions::default() };
+        let checked = check::run(repository, &all, &context).unwrap();
+        assert!(checked.is_ok(), "{damage:?}: {:?}", checked.findings);
+        let again = repair::plan(repository, &options, &context).unwrap();
+        assert_eq!(again.actions, [], "after {damage:?} and {:?}", report.actions);
+        let numbers: Vec<u64> = self.versions.keys().copied().collect();
+        if let Some(&number) = numbers.get(usize::from(which) % numbers.len().max(1)) {
+            let target = Folder::new();
+            self.check_version(number, target.path(), &RestoreOptions::default());
+        }
+        self.cures += report.actions.len();
+    }
+
     /// In place, zeros may stay allocated where a hole was: the content is the same.
     fn check_version(&self, number: u64, target: &Path, options: &RestoreOptions) {
         let cancel = Cancel::new();
@@ -338,13 +426,15 @@ fn differ_in_folder_times(last: &Fingerprint, now: &Fingerprint) -> bool {
     }) && last.len() == now.len()
 }
 
-fn run_history(kind: u8, steps: &[Step]) {
+/// Plays a history, restores all of its versions, and says how many cures its repairs have done.
+fn run_history(kind: u8, steps: &[Step]) -> usize {
     let world = match kind % 3 {
         0 => World::memory(),
         1 => World::encrypted(),
         _ => World::class_b(),
     };
-    let mut run = Run { world, source: Folder::new(), versions: BTreeMap::new(), next: 0 };
+    let mut run =
+        Run { world, source: Folder::new(), versions: BTreeMap::new(), next: 0, cures: 0 };
     for step in steps {
         match step {
             Step::Backup { full, lose_caches } => {
@@ -355,10 +445,12 @@ fn run_history(kind: u8, steps: &[Step]) {
             }
             Step::Forget(which) => run.forget(*which),
             Step::Prune { max_unused } => run.prune(f64::from(*max_unused) / 100.0),
+            Step::Repair { after, which } => run.repair(*after, *which),
             other => write_step(run.source.path(), other),
         }
     }
     run.backup(false);
+    run.repair(Damage::Index, kind);
     run.prune(0.0);
     let numbers: Vec<u64> = run.versions.keys().copied().collect();
     for &number in &numbers {
@@ -375,18 +467,22 @@ fn run_history(kind: u8, steps: &[Step]) {
     for &number in numbers.iter().rev() {
         run.check_version(number, target.path(), &options);
     }
+    run.cures
 }
 
 #[test]
 fn every_version_of_a_random_history_comes_back() {
     let cases = std::env::var("ICECORE_MODEL_CASES").ok().and_then(|text| text.parse().ok());
-    let config =
-        Config { cases: cases.unwrap_or(32), failure_persistence: None, ..Config::default() };
+    let cases = cases.unwrap_or(32);
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
     let history = (any::<u8>(), proptest::collection::vec(step(), 30..45));
     let mut runner = TestRunner::new(config);
+    let cures = Cell::new(0);
     let result = runner.run(&history, |(kind, steps)| {
-        run_history(kind, &steps);
+        cures.set(cures.get() + run_history(kind, &steps));
         Ok(())
     });
     result.unwrap();
+    eprintln!("{} cures", cures.get());
+    assert!(cures.get() > 0 || cases < 8, "no repair had anything to do");
 }

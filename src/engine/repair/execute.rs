@@ -34,8 +34,12 @@ const PACKS_PER_INDEX: usize = 1000;
 const BLOCKS_PER_RECORD: usize = 4096;
 /// Places that one record of lost places names at most.
 const PLACES_PER_RECORD: usize = 256 * 1024;
+
 /// Performs all of a plan.
 pub(super) fn all(repository: &Repository, plan: &RepairPlan, context: &Context<'_>) -> Result<()> {
+    // What the plan leaves alone as it is there may have been put by a repair that was killed
+    // before it was durable.
+    repository.store().settle()?;
     let content = &plan.content;
     for footers in content.index.chunks(PACKS_PER_INDEX) {
         put_index(repository, footers)?;

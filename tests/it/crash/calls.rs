@@ -91,6 +91,7 @@ impl Calls {
             promises: promises.iter().map(|(_, promise)| promise.clone()).collect(),
             cache: None,
             late: late.map(|write| (write.clone(), store)),
+            is_repaired: true,
         };
         let class = if self.is_atomic { "A" } else { "B" };
         wreck

@@ -88,7 +88,8 @@ impl fmt::Display for Violation {
 }
 
 impl Scene {
-    /// Judges the state without a cache, and with the one that the dead run left.
+    /// Judges the state without a cache, and with the one that the dead run left, there with a
+    /// repair before all else.
     pub(super) fn judge(&self) -> std::result::Result<(), Violation> {
         for cache in [None, Some(Arc::clone(&self.cache))] {
             let with = if cache.is_some() { "with the cache" } else { "without a cache" };
@@ -97,6 +98,7 @@ impl Scene {
                 is_encrypted: self.is_encrypted,
                 version: self.version,
                 promises: self.promises.clone(),
+                is_repaired: cache.is_some(),
                 cache,
                 late: None,
             };

@@ -7,8 +7,11 @@ use crate::crash::source;
 use crate::support::folder::Folder;
 use crate::support::world::CHEAP;
 use icecore::backend::Backend;
+use icecore::backend::Listed;
+use icecore::backend::key::FolderKey;
 use icecore::backend::key::ObjectKey;
 use icecore::base::cancel::Cancel;
+use icecore::base::error::Error;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Result;
 use icecore::base::id::BackupId;
@@ -24,6 +27,10 @@ use icecore::engine::forget;
 use icecore::engine::forget::Selection;
 use icecore::engine::prune;
 use icecore::engine::prune::PruneOptions;
+use icecore::engine::repair;
+use icecore::engine::repair::Action;
+use icecore::engine::repair::ActionKind;
+use icecore::engine::repair::RepairOptions;
 use icecore::format::dataset::DatasetName;
 use icecore::repository::Repository;
 use icecore::repository::cache::CachePlace;
@@ -65,6 +72,10 @@ pub(super) enum Promise {
     MayGo { number: u64 },
     /// This backup was forgotten, and is not shown again.
     Forgotten { number: u64 },
+    /// Something of it was damaged, which a repair is to make good.
+    Damaged,
+    /// A repair has said that nothing is damaged any more.
+    Repaired,
     /// A password opens it, or no longer does; nothing while that is being changed.
     Password { password: &'static str, opens: Option<bool> },
 }
@@ -251,6 +262,24 @@ pub(super) const WORKLOADS: &[Workload] = &[
         deeds: &[forget_first],
     },
     Workload {
+        name: "repair of a lost index",
+        is_encrypted: false,
+        before: &[init, backup, change, backup, lose_an_index],
+        deeds: &[repair],
+    },
+    Workload {
+        name: "repair of a bad pack",
+        is_encrypted: true,
+        before: &[init, backup, change, backup, spoil_a_pack],
+        deeds: &[repair, prune],
+    },
+    Workload {
+        name: "repair of a lost pack",
+        is_encrypted: false,
+        before: &[init, backup, change, backup, lose_a_pack],
+        deeds: &[repair, backup],
+    },
+    Workload {
         name: "prune",
         is_encrypted: false,
         before: &[init, backup, change, backup, change, full_backup, forget_first, forget_second],
@@ -375,6 +404,76 @@ fn prune_killed(story: &mut Story) -> Result<()> {
     let _ = prune(story);
     story.medium.kill_before(None);
     Ok(())
+}
+
+/// Does something to the object of a folder that is the largest.
+fn hurt(
+    story: &mut Story,
+    folder: &str,
+    work: impl FnOnce(&dyn Backend, &ObjectKey) -> Result<()>,
+) -> Result<()> {
+    let backend = story.medium.open()?;
+    let mut keys = BTreeMap::new();
+    for nth in 0..=255 {
+        let folder = FolderKey::new(format!("{folder}/{nth:02x}"))?;
+        backend.list(&folder, &mut |listed| {
+            if let Listed::Object(object) = listed {
+                keys.insert((object.size, object.key.as_str().to_owned()), object.key);
+            }
+            Ok(())
+        })?;
+    }
+    story.promise(Promise::Damaged);
+    work(&*backend, keys.values().next_back().unwrap())
+}
+
+fn lose_an_index(story: &mut Story) -> Result<()> {
+    hurt(story, "index", |backend, key| backend.delete(key))
+}
+
+fn lose_a_pack(story: &mut Story) -> Result<()> {
+    hurt(story, "packs", |backend, key| backend.delete(key))
+}
+
+/// Spoils the checksum of a pack: every block of it can be read all the same.
+fn spoil_a_pack(story: &mut Story) -> Result<()> {
+    hurt(story, "packs", |backend, key| {
+        let mut bytes = backend.get(key, 1 << 20)?;
+        *bytes.last_mut().unwrap() ^= 1;
+        backend.delete(key)?;
+        backend.put(key, &bytes)
+    })
+}
+
+/// Repairs all that is damaged, which leaves nothing damaged behind.
+pub(super) fn repair(story: &mut Story) -> Result<()> {
+    let repository = story.open()?;
+    let cancel = Cancel::new();
+    let context = context(&story.clock, &cancel, story.threads);
+    let options = RepairOptions { read_data: true, ..RepairOptions::default() };
+    let plan = repair::plan(&repository, &options, &context)?;
+    let report = repair::execute(&repository, plan, &context)?;
+    assert!(report.unrepaired.is_empty(), "{report:?}");
+    story.promise(Promise::Repaired);
+    Ok(())
+}
+
+/// Repairs what is sound but for garbage: there is nothing to be done.
+pub(super) fn repair_the_sound(story: &Story) -> Result<()> {
+    let repository = story.open()?;
+    let cancel = Cancel::new();
+    let context = context(&story.clock, &cancel, story.threads);
+    let plan = repair::plan(&repository, &RepairOptions::default(), &context)?;
+    // What may be done is to tidy: a record of lost places that nobody needs any more goes, and so
+    // does an index that names packs which a prune was about to free.
+    let is_harmless = |action: &Action| {
+        action.kind == ActionKind::ReplaceIndex || action.object.starts_with("lost/")
+    };
+    if !plan.actions.iter().all(is_harmless) || !plan.lost.is_empty() || !plan.unrepaired.is_empty()
+    {
+        return Err(Error::bug(format!("a repair of what is sound: {plan:?}")));
+    }
+    repair::execute(&repository, plan, &context).map(|_| ())
 }
 
 fn add_key(story: &mut Story) -> Result<()> {

@@ -29,6 +29,7 @@ use icecore::repository::Repository;
 use icecore::repository::layout;
 use icecore::target::memory::MemoryTarget;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What is done to a repository that was found whole, after which all must still be there.
@@ -48,6 +49,8 @@ pub(super) struct Wreck {
     pub(super) cache: Option<Arc<CacheImage>>,
     /// A write of the dead run that reaches the store only after the next run.
     pub(super) late: Option<(Write, Arc<MemoryBackend>)>,
+    /// Whether a repair goes first, which must find nothing to do.
+    pub(super) is_repaired: bool,
 }
 
 fn refused(what: &str, error: &Error) -> String {
@@ -66,10 +69,16 @@ impl Wreck {
         }
         self.judge_passwords(&story)?;
         let repository = self.open(&mut story)?;
+        if self.is_damaged() {
+            story::repair(&mut story).map_err(|e| refused("it cannot be repaired", &e))?;
+        }
         let mut backups = self.promised_backups();
-        judge_backups(&story, &repository, &backups)?;
-        judge_damage(&story, &repository)?;
+        let lost = self.excused(judge_damage(&story, &repository)?);
+        judge_backups(&story, &repository, &backups, &lost)?;
         drop(repository);
+        if self.is_repaired {
+            story::repair_the_sound(&story).map_err(|e| refused("repair fails", &e))?;
+        }
         bury_the_dead(&story);
         story.version += 1;
         let next = story.back_up(false).map_err(|e| refused("the next backup fails", &e))?;
@@ -81,9 +90,28 @@ impl Wreck {
             aftermath(&mut story).map_err(|e| refused("going on fails", &e))?;
         }
         let repository = story.open().map_err(|e| refused("it opens no more", &e))?;
-        judge_backups(&story, &repository, &backups)?;
-        judge_forgotten(&repository, &self.forgotten())?;
-        judge_damage(&story, &repository)
+        let lost = self.excused(judge_damage(&story, &repository)?);
+        judge_backups(&story, &repository, &backups, &lost)?;
+        judge_forgotten(&repository, &self.forgotten())
+    }
+
+    /// Says whether a repair is owed.
+    fn is_damaged(&self) -> bool {
+        let last = |wanted: fn(&Promise) -> bool| self.promises.iter().rposition(wanted);
+        let damaged = last(|promise| matches!(promise, Promise::Damaged));
+        damaged.is_some() && damaged > last(|promise| matches!(promise, Promise::Repaired))
+    }
+
+    /// Of backups that have lost something, those that were there before something was damaged:
+    /// all others have to be whole.
+    fn excused(&self, lost: BTreeSet<u64>) -> BTreeSet<u64> {
+        let is_damage = |promise: &Promise| matches!(promise, Promise::Damaged);
+        let damaged = self.promises.iter().position(is_damage).unwrap_or(0);
+        let before = self.promises[..damaged].iter().filter_map(|promise| match promise {
+            Promise::Backup { number, .. } => Some(*number),
+            _ => None,
+        });
+        before.filter(|number| lost.contains(number)).collect()
     }
 
     fn is_created(&self) -> bool {
@@ -133,7 +161,10 @@ impl Wreck {
                 Promise::MayGo { number } | Promise::Forgotten { number } => {
                     backups.remove(number);
                 }
-                Promise::Created | Promise::Password { .. } => {}
+                Promise::Created
+                | Promise::Damaged
+                | Promise::Repaired
+                | Promise::Password { .. } => {}
             }
         }
         backups
@@ -153,10 +184,12 @@ fn is_nothing_there(e: &Error) -> bool {
 }
 
 /// Every backup that is shown comes back as its source was, and all that were promised are shown.
+/// One that has lost something says what, and the rest of it is as it was.
 fn judge_backups(
     story: &Story,
     repository: &Repository,
     promised: &BTreeMap<u64, usize>,
+    lost: &BTreeSet<u64>,
 ) -> Result<(), String> {
     let dataset = match repository.dataset(&name()) {
         Err(e) if e.kind() == ErrorKind::NotFound && promised.is_empty() => return Ok(()),
@@ -179,11 +212,16 @@ fn judge_backups(
         let context = context(&story.clock, &cancel, story.threads);
         let report = restore::run(&snapshot, &target, &RestoreOptions::default(), &context);
         let report = report.map_err(|e| refused(&what, &e))?;
-        if !report.errors.is_empty() {
+        if !report.errors.is_empty() && !lost.contains(&number) {
             return Err(format!("{what}: {:?}", report.errors));
         }
-        let found = source::files_in(&target);
-        if found != source::trimmed(source::files_at(version)) {
+        let mut found = source::files_in(&target);
+        let mut expected = source::trimmed(source::files_at(version));
+        for path in report.errors.iter().filter_map(|error| error.path.as_ref()) {
+            expected.remove(&path.to_string());
+            found.remove(&path.to_string());
+        }
+        if found != expected {
             return Err(format!("backup_{number} is not version {version} of the source"));
         }
         if let Some(&promised) = promised.get(&number)
@@ -208,7 +246,8 @@ fn judge_forgotten(repository: &Repository, forgotten: &[u64]) -> Result<(), Str
     }
 }
 
-fn judge_damage(story: &Story, repository: &Repository) -> Result<(), String> {
+/// A check of everything finds no damage; returns the backups that have lost something.
+fn judge_damage(story: &Story, repository: &Repository) -> Result<BTreeSet<u64>, String> {
     let options = CheckOptions { read_data: Some(100.0), ..CheckOptions::default() };
     let cancel = Cancel::new();
     let context = context(&story.clock, &cancel, story.threads);
@@ -216,7 +255,12 @@ fn judge_damage(story: &Story, repository: &Repository) -> Result<(), String> {
     let report = report.map_err(|e| refused("check fails", &e))?;
     let damage = report.findings.iter().filter(|finding| finding.severity == Severity::Damage);
     let damage: Vec<String> = damage.map(|f| format!("{}: {}", f.object, f.message)).collect();
-    if damage.is_empty() { Ok(()) } else { Err(format!("check finds damage: {damage:?}")) }
+    if !damage.is_empty() {
+        return Err(format!("check finds damage: {damage:?}"));
+    }
+    let lost = report.findings.iter().filter(|finding| finding.object.starts_with("lost/"));
+    let backups = lost.flat_map(|finding| &finding.backups);
+    Ok(backups.map(|backup| backup.rsplit('@').next().unwrap().parse().unwrap()).collect())
 }
 
 /// Lets every lease be of a boot before: the process that took it is this one, and looks alive.

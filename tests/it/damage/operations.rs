@@ -4,9 +4,11 @@ use crate::damage::state::Label;
 use crate::damage::state::State;
 use crate::damage::state::Tree;
 use crate::damage::state::name;
+use crate::damage::state::restore_backup;
 use crate::damage::state::restore_number;
 use crate::damage::state::tree_of;
 use crate::damage::state::with_context;
+use icecore::backend::memory::MemoryBackend;
 use icecore::base::cancel::Cancel;
 use icecore::base::error::Result;
 use icecore::base::id::BackupId;
@@ -18,12 +20,16 @@ use icecore::engine::backup;
 use icecore::engine::backup::BackupOptions;
 use icecore::engine::check;
 use icecore::engine::check::CheckOptions;
+use icecore::engine::check::Severity;
 use icecore::engine::forget;
 use icecore::engine::forget::Selection;
 use icecore::engine::list;
 use icecore::engine::list::Depth;
 use icecore::engine::prune;
 use icecore::engine::prune::PruneOptions;
+use icecore::engine::repair;
+use icecore::engine::repair::RepairOptions;
+use icecore::engine::repair::RepairReport;
 use icecore::engine::restore;
 use icecore::engine::restore::RestoreOptions;
 use icecore::engine::stats;
@@ -34,11 +40,13 @@ use icecore::target::memory::MemoryTarget;
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 /// A damaged repository, opened anew, and what is found out about it.
 pub(crate) struct Scene<'a> {
     pub(crate) state: &'a State,
     pub(crate) repository: Repository,
+    pub(crate) backend: Arc<MemoryBackend>,
     pub(crate) complaints: RefCell<Vec<String>>,
     /// Errors met inside of an operation that goes on to the next backup.
     pub(crate) errors: RefCell<Vec<icecore::base::error::Error>>,
@@ -52,20 +60,27 @@ pub(crate) struct Operation {
     pub(crate) name: &'static str,
     /// Whether it writes: then all that could be restored before must be so afterwards.
     pub(crate) writes: bool,
+    /// Whether it takes so long that an ordinary run does it in few cases only.
+    pub(crate) is_long: bool,
     pub(crate) run: fn(&Scene<'_>) -> Result<()>,
 }
 
 const fn reads(name: &'static str, run: fn(&Scene<'_>) -> Result<()>) -> Operation {
-    Operation { name, writes: false, run }
+    Operation { name, writes: false, is_long: false, run }
 }
 
 const fn writes(name: &'static str, run: fn(&Scene<'_>) -> Result<()>) -> Operation {
-    Operation { name, writes: true, run }
+    Operation { name, writes: true, is_long: false, run }
+}
+
+const fn long(mut operation: Operation) -> Operation {
+    operation.is_long = true;
+    operation
 }
 
 /// `restore each` comes first: what it restores is what others must not spoil. A new operation
 /// is a row here and a function below.
-pub(crate) const OPERATIONS: [Operation; 14] = [
+pub(crate) const OPERATIONS: [Operation; 17] = [
     reads("restore each", restore_each),
     reads("restore latest", restore_latest),
     reads("list", list_all),
@@ -80,6 +95,9 @@ pub(crate) const OPERATIONS: [Operation; 14] = [
     writes("prune", prune),
     writes("prune by force", prune_by_force),
     writes("forget and prune", forget_and_prune),
+    long(reads("repair --dry-run", plan_repair)),
+    long(writes("repair", repair)),
+    long(writes("repair by force", repair_by_force)),
 ];
 
 /// What `forget` forgets.
@@ -299,4 +317,88 @@ fn prune_by_force(scene: &Scene<'_>) -> Result<()> {
 fn forget_and_prune(scene: &Scene<'_>) -> Result<()> {
     forget(scene)?;
     prune_with(scene, false)
+}
+
+const REPAIR: RepairOptions = RepairOptions { read_packs: false, read_data: true, force: false };
+
+fn plan_repair(scene: &Scene<'_>) -> Result<()> {
+    let before = scene.backend.objects();
+    let planned = with_context(|context| repair::plan(&scene.repository, &REPAIR, context));
+    if scene.backend.objects() != before {
+        scene.complain("a plan changes the repository");
+    }
+    planned.map(|_| ())
+}
+
+fn repair(scene: &Scene<'_>) -> Result<()> {
+    repair_with(scene, &REPAIR)
+}
+
+fn repair_by_force(scene: &Scene<'_>) -> Result<()> {
+    repair_with(scene, &RepairOptions { force: true, ..REPAIR })
+}
+
+fn repair_with(scene: &Scene<'_>, options: &RepairOptions) -> Result<()> {
+    let repaired = with_context(|context| {
+        let plan = repair::plan(&scene.repository, options, context)?;
+        repair::execute(&scene.repository, plan, context)
+    });
+    let report = repaired?;
+    judge_losses(scene, &report)?;
+    judge_rest(scene, &report)?;
+    if report.unrepaired.is_empty() {
+        go_on(scene)?;
+    }
+    Ok(())
+}
+
+/// Each backup that does not restore after a repair is one that the repair has named.
+fn judge_losses(scene: &Scene<'_>, report: &RepairReport) -> Result<()> {
+    let lost = report.lost.iter().map(|loss| &loss.backup);
+    let named: BTreeSet<&String> =
+        lost.chain(report.unrepaired.iter().flat_map(|finding| &finding.backups)).collect();
+    let readable = scene.repository.shown_datasets()?.readable;
+    for label in &scene.state.visible {
+        // A dataset may have got another name.
+        let id = scene.state.ids[label.0];
+        let set = readable.iter().find(|set| set.id() == id);
+        let is_whole = set.is_some_and(|set| {
+            let (target, errors) = restore_backup(set, label.1);
+            errors.is_ok_and(|errors| scene.compare(&target, &scene.state.trees[label], &errors))
+        });
+        if !is_whole && report.is_whole() {
+            scene.complain("a repair says that all is whole, and a backup does not restore");
+        } else if !is_whole && !named.contains(&format!("{}@{}", label.0, label.1)) {
+            scene.complain("a repair does not name a backup that does not restore");
+        }
+    }
+    Ok(())
+}
+
+/// What a check of everything still finds damaged is what the repair has said to stay so.
+fn judge_rest(scene: &Scene<'_>, report: &RepairReport) -> Result<()> {
+    let options = CheckOptions { read_data: Some(100.0), ..CheckOptions::default() };
+    let checked = with_context(|context| check::run(&scene.repository, &options, context))?;
+    let told: BTreeSet<&String> = report.unrepaired.iter().map(|it| &it.object).collect();
+    for finding in checked.findings.iter().filter(|it| it.severity == Severity::Damage) {
+        if !told.contains(&finding.object) {
+            let (object, message) = (&finding.object, &finding.message);
+            scene.complain(format!("a check finds what a repair has left: {object} {message}"));
+        }
+    }
+    Ok(())
+}
+
+/// Where nothing stays damaged the next backup is whole, whatever was lost, and a prune goes.
+fn go_on(scene: &Scene<'_>) -> Result<()> {
+    let options = BackupOptions::default();
+    let (set, source) = (name("photos"), &scene.state.source);
+    let report =
+        with_context(|context| backup::run(&scene.repository, &set, source, &options, context))?;
+    let (target, errors) = restore_number(&scene.repository, ("photos", report.backup.0));
+    let errors = errors?;
+    if !errors.is_empty() || !scene.compare(&target, &scene.state.next, &errors) {
+        scene.complain(format!("the backup after a repair is not whole: {errors:?}"));
+    }
+    prune_with(scene, true)
 }

@@ -39,6 +39,7 @@ use icecore::format::lease::LeaseRecord;
 use icecore::format::pack::EncodedBlock;
 use icecore::repository::Repository;
 use icecore::repository::cache::CachePlace;
+use icecore::repository::datasets::Dataset;
 use icecore::repository::doom;
 use icecore::repository::layout;
 use icecore::repository::open;
@@ -67,6 +68,7 @@ pub(crate) struct State {
     /// What each backup holds; the forgotten ones too, whose content is still there.
     pub(crate) trees: BTreeMap<Label, Tree>,
     pub(crate) visible: BTreeSet<Label>,
+    pub(crate) ids: BTreeMap<&'static str, DatasetId>,
     /// Objects without which a backup cannot be read.
     pub(crate) needs: BTreeMap<Label, BTreeSet<ObjectKey>>,
     /// The photos as they are now, and what a restore of the next backup gives.
@@ -102,6 +104,13 @@ impl State {
     /// Opens a backend with an empty cache.
     pub(crate) fn open(&self, backend: &Arc<MemoryBackend>) -> Result<Repository> {
         self.open_any(Arc::clone(backend) as Arc<dyn Backend>)
+    }
+
+    /// Returns the packs that a tombstone names.
+    pub(crate) fn doomed(&self) -> BTreeSet<ObjectKey> {
+        let repository = self.open(&Arc::new(self.backend.clone_state())).unwrap();
+        let packs = doom::Tombstones::list(repository.store()).unwrap().packs();
+        packs.iter().map(|pack| layout::pack(pack).unwrap()).collect()
     }
 
     fn open_any(&self, backend: Arc<dyn Backend>) -> Result<Repository> {
@@ -237,17 +246,23 @@ fn packs_of(repository: &Repository) -> BTreeSet<String> {
     found
 }
 
-/// Restores a backup by its number; the messages of its report.
-pub(crate) fn restore_number(
-    repository: &Repository,
-    (dataset, n): Label,
-) -> (MemoryTarget, Result<Vec<icecore::engine::Failure>>) {
+/// What a restore leaves, and the errors of its report.
+pub(crate) type Restored = (MemoryTarget, Result<Vec<icecore::engine::Failure>>);
+
+/// Restores a backup by its number.
+pub(crate) fn restore_number(repository: &Repository, (dataset, n): Label) -> Restored {
+    match repository.dataset(&name(dataset)) {
+        Ok(set) => restore_backup(&set, n),
+        Err(error) => (MemoryTarget::new(), Err(error)),
+    }
+}
+
+pub(crate) fn restore_backup(set: &Dataset, n: u64) -> Restored {
     let target = MemoryTarget::new();
     let run = || {
-        let set = repository.dataset(&name(dataset))?;
         let number = icecore::engine::address::Version::Number(BackupId(n));
-        let backup = icecore::engine::address::resolve(&set, &number)?.backup;
-        let snapshot = icecore::engine::list::snapshot(&set, backup)?;
+        let backup = icecore::engine::address::resolve(set, &number)?.backup;
+        let snapshot = icecore::engine::list::snapshot(set, backup)?;
         let options = RestoreOptions::default();
         with_context(|context| restore::run(&snapshot, &target, &options, context))
     };
@@ -409,6 +424,7 @@ pub(crate) fn build(atomic_create: bool, is_encrypted: bool) -> State {
         caches,
         trees: BTreeMap::new(),
         visible: builder.visible.clone(),
+        ids: ["photos", "music"].map(|dataset| (dataset, builder.id(dataset))).into(),
         needs: BTreeMap::new(),
         source,
         next: Tree::new(),

@@ -108,14 +108,16 @@ fn alone(kind: &str, bytes: &[u8]) -> Vec<(&'static str, Option<Vec<u8>>)> {
 /// All cases of a state.
 pub(crate) fn cases(state: &State) -> Vec<Case> {
     let objects: Objects = state.backend.objects();
+    let doomed = state.doomed();
     let mut cases = Vec::new();
     for (at, key) in state.order.iter().enumerate() {
         let bytes = &objects[key];
-        let kind = kind_of(key, bytes);
-        for (way, bytes) in alone(kind, bytes) {
+        let ways = alone(kind_of(key, bytes), bytes);
+        let kind = if doomed.contains(key) { "doomed pack" } else { kind_of(key, bytes) };
+        for (way, bytes) in ways {
             cases.push(Case { kind, way, changes: vec![(key.clone(), bytes)] });
         }
-        let alike = |other: &&ObjectKey| kind_of(other, &objects[*other]) == kind;
+        let alike = |other: &&ObjectKey| kind_of(other, &objects[*other]) == kind_of(key, bytes);
         let before: Vec<&ObjectKey> = state.order[..at].iter().filter(alike).collect();
         if let Some(&older) = before.last() {
             let swap = vec![

@@ -16,6 +16,7 @@ use crate::engine_repair::plan;
 use crate::engine_repair::run;
 use crate::engine_repair::try_run;
 use crate::engine_repair::with_context;
+use crate::support::odd::Odd;
 use icecore::backend::Backend;
 use icecore::backend::key::ObjectKey;
 use icecore::backend::memory::MemoryBackend;
@@ -99,6 +100,23 @@ fn a_repair_killed_at_any_call_loses_nothing_and_the_next_one_ends_it() {
         }
     }
     assert!(deaths > 10, "{deaths} of {call} kills came between two writes");
+}
+
+/// A repair was killed when it had put an index and not yet synced its name. The next one saw the
+/// index, had nothing to do and said that all was whole; a power cut took the index away again.
+#[test]
+fn a_repair_makes_durable_what_it_finds_and_leaves_as_it_is() {
+    let world = world(true);
+    let (state, _) = damaged(&world, |_| {});
+    let odd = Arc::new(Odd::new(state));
+    let repository = open_with(&world, Arc::clone(&odd) as _);
+    let planned = plan(&repository, &DATA).expect("plans");
+    let before = odd.settled();
+
+    let report = with_context(|context| repair::execute(&repository, planned, context));
+
+    assert!(report.expect("repairs").is_whole());
+    assert!(odd.settled() > before, "nothing was made durable");
 }
 
 #[test]

@@ -14,6 +14,8 @@ use icecore::base::error::Result;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 type Hides = Box<dyn Fn(&str) -> bool + Send>;
 /// Is shown each call before it is made; says whether it wants to see more.
@@ -25,12 +27,13 @@ pub(crate) struct Odd {
     between: Mutex<Option<Between>>,
     /// Puts of keys that begin so fail as `Full` while the reserve is there.
     full_for: Mutex<Option<String>>,
+    settled: AtomicUsize,
 }
 
 impl Odd {
     pub(crate) fn new(inner: Arc<dyn Backend>) -> Self {
         let (hides, between) = (Mutex::new(None), Mutex::new(None));
-        Odd { inner, hides, between, full_for: Mutex::new(None) }
+        Odd { inner, hides, between, full_for: Mutex::new(None), settled: AtomicUsize::new(0) }
     }
 
     /// From now on listings lack what `hides` says.
@@ -44,6 +47,11 @@ impl Odd {
 
     pub(crate) fn fill_up(&self, prefix: &str) {
         *self.full_for.lock().unwrap() = Some(prefix.to_owned());
+    }
+
+    /// Returns how often it was asked to make durable what it has shown.
+    pub(crate) fn settled(&self) -> usize {
+        self.settled.load(Ordering::Relaxed)
     }
 
     pub(crate) fn behave(&self) {
@@ -120,6 +128,11 @@ impl Backend for Odd {
             drop(hides);
             visit(listed)
         })
+    }
+
+    fn settle(&self) -> Result<()> {
+        self.settled.fetch_add(1, Ordering::Relaxed);
+        self.inner.settle()
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<()> {
