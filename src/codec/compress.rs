@@ -12,6 +12,8 @@ pub const LEVEL_DEFAULT: i32 = 3;
 pub const LEVEL_MAX: i32 = 19;
 /// Quick, and enough to see whether content compresses.
 const LEVEL_QUICKEST: i32 = 1;
+/// Bits a byte below which coding the bytes one by one gains an eighth: no need to try.
+const ENTROPY_SURE: f64 = 7.0;
 /// Gains below 3 % are not worth decoding for.
 const GAIN_PERCENT_MIN: usize = 3;
 
@@ -113,11 +115,15 @@ impl Compressor {
         Ok(())
     }
 
-    /// Says whether a sample gets smaller by more than what decoding costs.
+    /// Says whether a sample gets smaller by more than what decoding costs. Text and tables show
+    /// it by how often each byte comes; what is left is tried.
     ///
     /// # Errors
     /// `Io` when zstd fails.
     pub fn gains(&mut self, sample: &[u8]) -> Result<bool> {
+        if entropy(sample) < ENTROPY_SURE {
+            return Ok(true);
+        }
         let bound = zstd::zstd_safe::compress_bound(sample.len());
         let length = self
             .sampler
@@ -134,6 +140,17 @@ impl Compressor {
                 .hint("memory or processor may be failing; nothing was stored")),
         }
     }
+}
+
+/// Returns bits a byte, by Shannon's formula over how often each byte comes: 8 for noise.
+fn entropy(sample: &[u8]) -> f64 {
+    let mut counts = [0_u32; 256];
+    for &byte in sample {
+        counts[usize::from(byte)] += 1;
+    }
+    let total = sample.len() as f64;
+    let share = |&count: &u32| f64::from(count) / total;
+    counts.iter().filter(|&&count| count > 0).map(share).map(|p| -p * p.log2()).sum()
 }
 
 fn is_gain(plain: usize, compressed: usize) -> bool {
@@ -241,6 +258,19 @@ mod tests {
         crate::base::sys::fill_random(&mut noise).expect("random");
         assert_eq!(round(&noise)[0], Method::Raw.code());
         assert_eq!(round(b""), [Method::Raw.code()]);
+    }
+
+    #[test]
+    fn a_sample_tells_what_gains() {
+        let mut compressor = Compressor::new(3).expect("starts");
+        let mut noise = vec![0; 6000];
+        crate::base::sys::fill_random(&mut noise).expect("random");
+        assert!(!compressor.gains(&noise).expect("samples"));
+        assert!(compressor.gains(&b"snow ".repeat(1000)).expect("samples"));
+        // All bytes come equally often, and yet it repeats itself.
+        let twice = [&noise[..3000], &noise[..3000]].concat();
+        assert!(entropy(&twice) > ENTROPY_SURE);
+        assert!(compressor.gains(&twice).expect("samples"));
     }
 
     #[test]
