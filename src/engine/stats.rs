@@ -7,6 +7,8 @@ use crate::base::time::Timestamp;
 use crate::format::dataset::DatasetName;
 use crate::repository::Repository;
 use crate::repository::datasets::Dataset;
+use crate::repository::ranges::CLASS_METADATA;
+use crate::repository::stock;
 use std::collections::HashMap;
 use std::collections::HashSet;
 
@@ -59,6 +61,40 @@ pub struct RepositoryStats {
     pub plain_bytes: u64,
     /// Bytes of all backups of all datasets together, as if each were a copy.
     pub logical_bytes: u64,
+    /// What every stored byte is for.
+    pub stored: StoredBytes,
+}
+
+/// What the bytes of a repository are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct StoredBytes {
+    /// Blocks of files' content.
+    pub content: u64,
+    /// Blocks of ranges, lists and what detects changes: manifests and full indexes.
+    pub metadata: u64,
+    /// Tables of blocks: names and lengths of blobs.
+    pub tables: u64,
+    /// Heads, footers and checksums of packs, and blocks that no index names.
+    pub packing: u64,
+    /// Pack index objects.
+    pub indexes: u64,
+    /// Headers, names, leases, floors, tombstones, keys and the config.
+    pub records: u64,
+}
+
+impl StoredBytes {
+    /// Returns the sum.
+    pub fn total(&self) -> u64 {
+        let parts =
+            [self.content, self.metadata, self.tables, self.packing, self.indexes, self.records];
+        total(parts.into_iter())
+    }
+
+    /// Returns the share of what is not content, from 0 to 1; None for nothing.
+    pub fn overhead(&self) -> Option<f64> {
+        let total = self.total();
+        (total > 0).then(|| (total - self.content.min(total)) as f64 / total as f64)
+    }
 }
 
 impl RepositoryStats {
@@ -97,6 +133,7 @@ pub fn run(repository: &Repository) -> Result<RepositoryStats> {
     let logical_bytes = total(datasets.iter().map(|dataset| dataset.logical_bytes));
     let mut stats = RepositoryStats { datasets, logical_bytes, ..RepositoryStats::default() };
     count_packs(repository, &mut stats)?;
+    count_objects(repository, &mut stats.stored)?;
     Ok(stats)
 }
 
@@ -156,11 +193,32 @@ fn count_packs(repository: &Repository, stats: &mut RepositoryStats) -> Result<(
                 stats.blocks += 1;
                 stats.blobs += u64::from(places);
                 stats.plain_bytes += u64::from(row.plain_length);
+                let length = u64::from(row.length);
+                match row.class {
+                    CLASS_METADATA => stats.stored.metadata += length,
+                    _ => stats.stored.content += length,
+                }
+                stats.stored.tables += u64::from(row.table_length);
             }
             Ok(())
         })?;
     }
     stats.packs = sizes.len() as u64;
     stats.pack_bytes = total(sizes.values().copied());
+    Ok(())
+}
+
+/// Counts the objects themselves, those without an index among them.
+fn count_objects(repository: &Repository, stored: &mut StoredBytes) -> Result<()> {
+    let blocks = total([stored.content, stored.metadata, stored.tables].into_iter());
+    let mut records = 0_u64;
+    for (folder, bytes) in stock::bytes_by_folder(repository.store())? {
+        match folder {
+            "packs" => stored.packing = bytes.saturating_sub(blocks),
+            "index" => stored.indexes = bytes,
+            _ => records = records.saturating_add(bytes),
+        }
+    }
+    stored.records = records;
     Ok(())
 }

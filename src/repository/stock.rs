@@ -25,6 +25,25 @@ pub fn packs(store: &Store) -> Result<HashMap<PackId, u64>> {
     Ok(there)
 }
 
+/// Adds up the bytes of the config and of all objects below each top folder.
+///
+/// # Errors
+/// Those of the backend.
+pub fn bytes_by_folder(store: &Store) -> Result<Vec<(&'static str, u64)>> {
+    let config = store.backend().stat(&layout::config()?).map_err(|e| e.at(Origin::Repository))?;
+    let mut bytes = vec![("config", config.unwrap_or(0))];
+    for folder in layout::FOLDERS {
+        let mut total = 0_u64;
+        let listed = list_all(store.backend(), &layout::folder(folder)?, &mut |object| {
+            total = total.saturating_add(object.size);
+            Ok(())
+        });
+        listed.map_err(|e| e.context(format!("cannot list {folder}")).at(Origin::Repository))?;
+        bytes.push((folder, total));
+    }
+    Ok(bytes)
+}
+
 /// Deletes a pack, which a tombstone names and nothing needs.
 ///
 /// # Errors

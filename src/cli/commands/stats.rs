@@ -10,6 +10,7 @@ use crate::cli::text;
 use crate::engine::stats;
 use crate::engine::stats::DatasetStats;
 use crate::engine::stats::RepositoryStats;
+use crate::engine::stats::StoredBytes;
 use clap::Args;
 use serde::Serialize;
 
@@ -29,6 +30,19 @@ struct Document<'a> {
     logical_bytes: u64,
     ratio: Option<f64>,
     compression: Option<f64>,
+    stored: StoredRow,
+}
+
+/// Bytes of everything in the repository, by what they are for.
+#[derive(Serialize)]
+struct StoredRow {
+    content_bytes: u64,
+    metadata_bytes: u64,
+    table_bytes: u64,
+    packing_bytes: u64,
+    index_bytes: u64,
+    record_bytes: u64,
+    overhead: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -69,6 +83,15 @@ fn document(stats: &RepositoryStats) -> Document<'_> {
         logical_bytes: stats.logical_bytes,
         ratio: stats.ratio(),
         compression: stats.compression(),
+        stored: StoredRow {
+            content_bytes: stats.stored.content,
+            metadata_bytes: stats.stored.metadata,
+            table_bytes: stats.stored.tables,
+            packing_bytes: stats.stored.packing,
+            index_bytes: stats.stored.indexes,
+            record_bytes: stats.stored.records,
+            overhead: stats.stored.overhead(),
+        },
     }
 }
 
@@ -132,5 +155,18 @@ fn print(stats: &RepositoryStats, session: &mut Session) -> Result<()> {
         text::bytes(stats.plain_bytes),
         ratio("compression", stats.compression()),
         ratio("all backups against packs", stats.ratio()),
+    ))?;
+    let StoredBytes { content, metadata, tables, packing, indexes, records } = stats.stored;
+    let Some(overhead) = stats.stored.overhead() else { return Ok(()) };
+    session.output.line(&format!(
+        "stored: content {}, manifests {}, names of blobs {}, packing {}, pack index {}, \
+         records {}; {:.2} % is not content",
+        text::bytes(content),
+        text::bytes(metadata),
+        text::bytes(tables),
+        text::bytes(packing),
+        text::bytes(indexes),
+        text::bytes(records),
+        overhead * 100.0,
     ))
 }

@@ -307,6 +307,15 @@ fn a_sound_repository_passes_its_check_and_has_stats() {
     assert_eq!(stats["datasets"][0]["backups"], 2);
     assert_eq!(stats["datasets"][0]["logical_bytes"], 32);
     assert!(stats["packs"].as_u64().unwrap() >= 1, "{stats}");
+    let stored = &stats["stored"];
+    let parts = ["content", "metadata", "table", "packing", "index", "record"];
+    let parts = parts.map(|part| stored[format!("{part}_bytes")].as_u64().unwrap());
+    assert!(parts.iter().all(|&bytes| bytes > 0), "{stored}");
+    let repository = home.path(".local/share/icecore");
+    let objects = fs::read_dir(&repository).unwrap().map(|entry| entry.unwrap().path());
+    let is_object = |path: &PathBuf| !path.ends_with("reserve") && !path.ends_with("tmp");
+    let there: u64 = objects.filter(is_object).map(|path| bytes_below(&path)).sum();
+    assert_eq!(parts.iter().sum::<u64>(), there, "every byte is for something");
     assert!(home.done(&["stats"]).stdout.contains("photos"));
     assert!(home.done(&["check"]).stdout.starts_with("no damage: "));
 }
@@ -405,5 +414,13 @@ fn progress_as_json_is_a_line_at_least_at_the_end() {
     assert_eq!(last["bytes_done"], 3);
     for field in ["files_total", "bytes_total", "path", "seconds"] {
         assert!(last.get(field).is_some(), "{field}: {last}");
+    }
+}
+
+fn bytes_below(path: &Path) -> u64 {
+    let metadata = fs::symlink_metadata(path).unwrap();
+    match metadata.is_dir() {
+        true => fs::read_dir(path).unwrap().map(|e| bytes_below(&e.unwrap().path())).sum(),
+        false => metadata.len(),
     }
 }

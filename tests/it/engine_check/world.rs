@@ -160,7 +160,7 @@ impl World {
         let content = self.content(1500);
         let mut block = BlockBuilder::new(CLASS_CONTENT);
         block.next_place(transaction).expect("a place");
-        block.plain.extend_from_slice(&content);
+        block.room(content.len()).copy_from_slice(&content);
         block.take_blob(self.repository.name_blob(&content), content.len());
         let mut compressor = Compressor::new(3).expect("starts");
         let sealed = block.seal(transaction, &mut compressor).expect("seals").expect("not empty");
