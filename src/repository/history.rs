@@ -569,7 +569,7 @@ mod tests {
         let header = Header {
             dataset: transaction.dataset().id(),
             number: transaction.number(),
-            parent: transaction.parent().map(Snapshot::number),
+            parent: transaction.parent().map(|parent| parent.number()),
             lease: transaction.lease_id(),
             chain: chain.iter().copied().map(BackupId).collect(),
             host: String::new(),
