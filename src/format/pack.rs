@@ -509,7 +509,7 @@ mod tests {
         let hook = |n: u8| u64::from_be_bytes([n; 8]);
         assert_eq!(hooks(&table), [hook(2), hook(3), hook(4)]);
         assert_eq!(hooks(&Table::new(&names[39..])), [0]);
-        assert_eq!(hooks(&Table::new(&[])), []);
+        assert!(hooks(&Table::new(&[])).is_empty());
     }
 
     #[test]
