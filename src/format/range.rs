@@ -789,7 +789,7 @@ mod tests {
         };
         assert!(with(|_| {}));
         assert!(!with(|list| list.bytes.push(1)));
-        assert!(!with(|list| drop(list.bytes.pop())));
+        assert!(!with(|list| list.bytes.truncate(1)));
         assert!(!with(|list| list.bytes[0] = 0));
         assert!(!with(|list| list.runs[0].count = 0));
         assert!(!with(|list| list.blocks.clear()));
