@@ -445,4 +445,19 @@ mod tests {
             assert_eq!(Table::decode(&bytes, &table.id()).is_ok(), fits, "{length} bytes");
         }
     }
+
+    #[test]
+    fn every_name_and_every_length_goes_into_the_id() {
+        let rows = |changed: Option<usize>, change: fn(&mut Row)| {
+            let row = |n: u8| Row { blob: BlobId::new([n; 32]), length: u32::from(n) + 1 };
+            let mut rows: Vec<Row> = (0..20).map(row).collect();
+            changed.into_iter().for_each(|at| change(&mut rows[at]));
+            Table::new(&rows).id()
+        };
+        let id = rows(None, |_| {});
+        for at in 0..20 {
+            assert_ne!(rows(Some(at), |row| row.blob = BlobId::new([99; 32])), id, "name {at}");
+            assert_ne!(rows(Some(at), |row| row.length += 1), id, "length {at}");
+        }
+    }
 }

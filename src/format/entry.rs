@@ -319,4 +319,14 @@ mod tests {
             assert!(fed.ends_with(code), "{fed:?} does not end with {code:?}");
         }
     }
+
+    #[test]
+    fn the_snapshot_hash_has_a_context_of_its_own() {
+        let one = entry(EntryNode::Fifo);
+        let mut fed = Vec::new();
+        one.hash_into(&mut snapshot_hasher(), &mut fed);
+        let expected = hash::derive("icecore 2026-11-21 snapshot hash v1", &fed);
+        assert_eq!(hashed(&one), expected);
+        assert_ne!(hashed(&one), hash::hash(&fed));
+    }
 }
