@@ -53,8 +53,6 @@ pub const TABLE_GROUP_ROWS: usize = 16;
 pub const PACK_BYTES_TARGET: usize = 16 * MIB;
 /// Largest pack a reader accepts: the target, one block and its tables, with room to grow.
 pub const PACK_BYTES_MAX: usize = 512 * MIB;
-/// Most blocks in one pack; bounds what a hostile footer can make a reader allocate.
-pub const PACK_BLOCKS_MAX: usize = 256 * KIB;
 
 /// Largest single chunk; also the bound on a blob.
 pub const CHUNK_BYTES_MAX: usize = 4 * MIB;

@@ -381,4 +381,62 @@ mod tests {
             assert!(decode(&encode(&bad).expect("encodes"), "x").is_err());
         }
     }
+
+    #[test]
+    fn a_backup_is_full_when_it_needs_no_other() {
+        let partial = header(Body::Inline(vec![]));
+        assert!(!partial.is_full());
+        assert!(Header { chain: vec![], ..partial }.is_full());
+    }
+
+    #[test]
+    fn a_chain_is_replayed_up_to_the_parent() {
+        let decoded = |parent: Option<u64>, chain: Vec<u64>| {
+            let number = BackupId(100);
+            let parent = parent.map(BackupId);
+            let chain = chain.into_iter().map(BackupId).collect();
+            let header = Header { number, parent, chain, ..header(Body::Inline(vec![])) };
+            decode(&encode(&header).expect("encodes"), "x").map(|back| assert_eq!(back, header))
+        };
+        let most = CHAIN_MANIFESTS_MAX as u64;
+        for (parent, chain) in [
+            (None, vec![]),
+            (Some(99), vec![]),
+            (Some(99), vec![99]),
+            (Some(most), (1..=most).collect()),
+        ] {
+            decoded(parent, chain).expect("sound");
+        }
+        for (parent, chain) in [
+            (Some(100), vec![]),
+            (Some(101), vec![3, 101]),
+            (Some(5), vec![2, 4]),
+            (None, vec![2]),
+            (Some(5), vec![5, 2, 5]),
+            (Some(5), vec![2, 2, 5]),
+            (Some(most + 1), (1..=most + 1).collect()),
+        ] {
+            let error = decoded(parent, chain.clone()).expect_err("a contradiction");
+            assert!(error.to_string().contains("contradicts itself"), "{parent:?} {chain:?}");
+        }
+    }
+
+    #[test]
+    fn a_list_of_ranges_goes_round_and_names_each_block_once() {
+        let list = [range("", 1), range("b", 2), range("c", 1)];
+        assert_eq!(list_to_v1(&list).blocks.len(), 3 * 32);
+        let bytes = encode_range_list(&list).expect("encodes");
+        assert_eq!(decode_range_list(&bytes).expect("decodes"), list);
+        for disorder in [[range("b", 1), range("a", 1)], [range("b", 1), range("b", 2)]] {
+            let bytes = encode_range_list(&disorder).expect("encodes");
+            assert!(decode_range_list(&bytes).is_err());
+        }
+    }
+
+    #[test]
+    fn a_place_in_no_block_is_refused() {
+        let mut list = list_to_v1(&[range("", 1)]);
+        list.ranges[0].companion.block = 2;
+        assert!(decode_range_list(&serial::encode(&list).expect("encodes")).is_err());
+    }
 }

@@ -349,4 +349,115 @@ mod tests {
             assert!(Table::decode(&bytes[..cut], &table(5).id()).is_err());
         }
     }
+
+    #[test]
+    fn a_block_has_as_many_places_as_it_can_and_no_more() {
+        let row = Row { blob: BlobId::new([7; 32]), length: 1 };
+        for (count, fits) in [(BLOCK_PLACES_MAX, true), (BLOCK_PLACES_MAX + 1, false)] {
+            let table = Table::new(&vec![row; count]);
+            let bytes = table.encode().expect("encodes");
+            assert_eq!(Table::decode(&bytes, &table.id()).is_ok(), fits, "{count} places");
+        }
+    }
+
+    #[test]
+    fn a_table_tells_how_much_its_block_holds() {
+        let whole = table(40);
+        assert_eq!((whole.places(), whole.plain_bytes()), (40, (1..=40).sum()));
+        assert_eq!((whole.is_whole(), whole.presence_bits()), (true, Vec::new()));
+        let thin = whole.retain(|place| place == 3 || place == 35);
+        assert_eq!((thin.places(), thin.is_whole()), (40, false));
+        assert_eq!(thin.presence_bits(), [8, 0, 0, 0, 8]);
+    }
+
+    #[test]
+    fn a_copy_can_be_thinned_again_down_to_nothing() {
+        let whole = table(40);
+        let tail = whole.retain(|place| place >= 16);
+        assert_eq!(tail.retain(|place| place >= 20), whole.retain(|place| place >= 20));
+        assert_eq!(tail.retain(|place| place < 20), whole.retain(|p| (16..20).contains(&p)));
+        let nothing = tail.retain(|_| false);
+        assert_eq!((nothing.plain_bytes(), nothing.present().count()), (0, 0));
+        assert_eq!(nothing.retain(|_| true), nothing, "what is gone stays gone");
+        let bytes = nothing.encode().expect("encodes");
+        assert_eq!(Table::decode(&bytes, &whole.id()).expect("decodes"), nothing);
+    }
+
+    /// Each of these hashes to the right id: only the shape tells.
+    #[test]
+    fn rows_and_groups_too_many_or_too_few_are_refused() {
+        let whole = table(40);
+        let thin = whole.retain(|place| place < 16 || place == 20);
+        type Change = fn(&mut TableV1);
+        let changes: [(&str, Change); 8] = [
+            ("one row more", |stored| {
+                stored.lengths.push(1);
+                stored.names.extend_from_slice(&[1; 32]);
+            }),
+            ("half a name more", |stored| stored.names.push(0)),
+            ("a hash less", |stored| stored.dead_hashes.clear()),
+            ("a dead group that is not there", |stored| {
+                stored.dead_groups.push(3);
+                stored.dead_hashes.extend_from_slice(&[1; 32]);
+            }),
+            ("a group that is dead twice", |stored| {
+                stored.dead_groups.push(2);
+                stored.dead_hashes.extend_from_slice(&[1; 32]);
+            }),
+            ("presence of places that are not there", |stored| stored.present.push(0)),
+            ("presence of a place whose group is dead", |stored| {
+                if let Some(last) = stored.present.last_mut() {
+                    *last |= 0x80;
+                }
+            }),
+            ("no row", |stored| {
+                stored.lengths.clear();
+                stored.names.clear();
+            }),
+        ];
+        let bytes = thin.encode().expect("encodes");
+        assert!(Table::decode(&bytes, &whole.id()).is_ok());
+        for (what, change) in changes {
+            let mut stored: TableV1 = serial::decode(&bytes, "x").expect("decodes");
+            change(&mut stored);
+            let bytes = serial::encode(&stored).expect("encodes");
+            assert!(Table::decode(&bytes, &whole.id()).is_err(), "{what}");
+        }
+    }
+
+    #[test]
+    fn presence_of_a_whole_block_has_one_spelling() {
+        let whole = table(16);
+        let bytes = whole.encode().expect("encodes");
+        let mut stored: TableV1 = serial::decode(&bytes, "x").expect("decodes");
+        stored.present = vec![0xff, 0xff];
+        let told = serial::encode(&stored).expect("encodes");
+        assert!(Table::decode(&told, &whole.id()).is_err());
+    }
+
+    #[test]
+    fn a_blob_is_neither_empty_nor_longer_than_a_chunk() {
+        for (length, fits) in
+            [(0, false), (1, true), (CHUNK_BYTES_MAX, true), (CHUNK_BYTES_MAX + 1, false)]
+        {
+            let table = Table::new(&[Row { blob: BlobId::new([7; 32]), length: length as u32 }]);
+            let bytes = table.encode().expect("encodes");
+            assert_eq!(Table::decode(&bytes, &table.id()).is_ok(), fits, "{length} bytes");
+        }
+    }
+
+    #[test]
+    fn every_name_and_every_length_goes_into_the_id() {
+        let rows = |changed: Option<usize>, change: fn(&mut Row)| {
+            let row = |n: u8| Row { blob: BlobId::new([n; 32]), length: u32::from(n) + 1 };
+            let mut rows: Vec<Row> = (0..20).map(row).collect();
+            changed.into_iter().for_each(|at| change(&mut rows[at]));
+            Table::new(&rows).id()
+        };
+        let id = rows(None, |_| {});
+        for at in 0..20 {
+            assert_ne!(rows(Some(at), |row| row.blob = BlobId::new([99; 32])), id, "name {at}");
+            assert_ne!(rows(Some(at), |row| row.length += 1), id, "length {at}");
+        }
+    }
 }

@@ -181,4 +181,35 @@ mod tests {
             assert!(open(&seal(&bad, None).expect("seals")).is_err());
         }
     }
+
+    #[test]
+    fn parameters_up_to_their_bounds_are_borne() {
+        let block_max = (BLOCK_BYTES_MAX - CHUNK_BYTES_MAX) as u32;
+        let pack_max = (PACK_BYTES_MAX / 4) as u32;
+        let block = |block_bytes: u32| Config { block_bytes, ..sample() };
+        let pack = |pack_bytes: u32| Config { pack_bytes, ..sample() };
+        let level = |compression: i32| Config { compression, ..sample() };
+        let (kib, most) = (KIB as u32, crate::codec::compress::LEVEL_MAX);
+        for good in [block(kib), block(block_max), pack(kib), pack(pack_max), level(1), level(most)]
+        {
+            let (back, _) = open(&seal(&good, None).expect("seals")).expect("opens");
+            assert_eq!(back, good);
+        }
+        let block_bad = [block(kib - 1), block(block_max + 1)];
+        let pack_bad = [pack(kib - 1), pack(pack_max + 1)];
+        let level_bad = [level(0), level(most + 1)];
+        let format_bad = [Config { format: 0, ..sample() }];
+        for bad in [&block_bad[..], &pack_bad, &level_bad, &format_bad].concat() {
+            let error = open(&seal(&bad, None).expect("seals")).expect_err("absurd");
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_config_of_the_size_of_a_disk_is_not_even_looked_at() {
+        let refused = |bytes: usize| open(&vec![0; bytes]).expect_err("no config").to_string();
+        assert!(!refused(RECORD_BYTES_MAX).contains("too large"));
+        assert!(refused(RECORD_BYTES_MAX + 1).contains("too large"));
+        assert!(refused(2 * RECORD_BYTES_MAX).contains("too large"));
+    }
 }

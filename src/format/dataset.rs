@@ -210,4 +210,12 @@ mod tests {
         assert!(check_description(&"x".repeat(DESCRIPTION_BYTES_MAX)).is_ok());
         assert!(check_description(&"x".repeat(DESCRIPTION_BYTES_MAX + 1)).is_err());
     }
+
+    #[test]
+    fn a_name_reads_as_it_was_written() {
+        let name: DatasetName = "holiday photos".parse().expect("a name");
+        assert_eq!(name.as_str(), "holiday photos");
+        assert_eq!(name.to_string(), "holiday photos");
+        assert_eq!(String::from(name), "holiday photos");
+    }
 }

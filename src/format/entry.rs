@@ -203,3 +203,130 @@ pub struct TrackedEntry {
     /// What the source showed when it was read.
     pub detection: Detection,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::metadata::Xattr;
+    use crate::base::time::Timestamp;
+
+    fn run(n: u8) -> Run {
+        Run { block: BlockId::new([n; 32]), first: 3, count: 2, bytes: 70 }
+    }
+
+    fn file() -> FileNode {
+        let content = Content::Runs(vec![run(1), run(2)]);
+        FileNode { size: 140, cut: 13, hard_link: None, extents: None, content }
+    }
+
+    fn holed() -> FileNode {
+        let extents = vec![Extent { offset: 10, length: 40 }, Extent { offset: 90, length: 100 }];
+        FileNode { size: 500, extents: Some(extents), ..file() }
+    }
+
+    fn entry(node: EntryNode) -> Entry {
+        let path = EntryPath::new(b"a/b").expect("a path");
+        let xattrs = vec![Xattr { name: b"user.x".to_vec(), value: b"1".to_vec() }];
+        let metadata = Metadata { mode: 0o644, xattrs, ..Metadata::default() };
+        Entry { path, metadata, node }
+    }
+
+    fn hashed(entry: &Entry) -> Vec<u8> {
+        let mut hasher = snapshot_hasher();
+        entry.hash_into(&mut hasher, &mut b"left over".to_vec());
+        hasher.finish().to_vec()
+    }
+
+    #[test]
+    fn a_file_tells_where_its_data_is_and_how_much_of_it() {
+        assert_eq!(file().data_bytes(), 140);
+        assert_eq!(file().extents(), [Extent { offset: 0, length: 140 }]);
+        assert_eq!(holed().data_bytes(), 140);
+        assert_eq!(Some(holed().extents()), holed().extents);
+        let empty = FileNode { size: 0, content: Content::Runs(Vec::new()), ..file() };
+        assert_eq!((empty.data_bytes(), empty.extents()), (0, Vec::new()));
+        let listed = Content::Listed(vec![run(7)]);
+        assert_eq!((file().content.direct().len(), listed.direct()), (2, &[run(7)][..]));
+    }
+
+    #[test]
+    fn only_a_file_has_a_size_and_content() {
+        let whole = entry(EntryNode::File(holed()));
+        assert_eq!((whole.kind(), whole.size(), whole.file()), (Kind::File, 500, Some(&holed())));
+        for (node, kind) in [
+            (EntryNode::Directory, Kind::Directory),
+            (EntryNode::Symlink(b"x".to_vec()), Kind::Symlink),
+            (EntryNode::Fifo, Kind::Fifo),
+            (EntryNode::CharDevice(1, 3), Kind::CharDevice),
+            (EntryNode::BlockDevice(8, 1), Kind::BlockDevice),
+        ] {
+            let other = entry(node);
+            assert_eq!((other.kind(), other.size(), other.file()), (kind, 0, None));
+        }
+    }
+
+    #[test]
+    fn whatever_a_restore_sets_changes_the_snapshot_hash() {
+        let base = entry(EntryNode::File(holed()));
+        let mut all = vec![base.clone()];
+        let mut change = |change: &dyn Fn(&mut Entry, &mut FileNode)| {
+            let (mut entry, mut file) = (base.clone(), holed());
+            change(&mut entry, &mut file);
+            entry.node = EntryNode::File(file);
+            all.push(entry);
+        };
+        change(&|entry, _| entry.path = EntryPath::new(b"a/c").expect("a path"));
+        change(&|entry, _| entry.metadata.mode = 0o600);
+        change(&|entry, _| entry.metadata.mtime = Timestamp::new(0, 1));
+        change(&|entry, _| entry.metadata.xattrs[0].value = b"2".to_vec());
+        change(&|_, file| file.size += 1);
+        change(&|_, file| file.hard_link = Some(1));
+        change(&|_, file| file.extents = None);
+        change(&|_, file| file.extents.iter_mut().for_each(|all| all[1].offset += 1));
+        change(&|_, file| file.content = Content::Listed(vec![run(1), run(2)]));
+        change(&|_, file| file.content = Content::Runs(vec![run(1), run(3)]));
+        for node in [
+            EntryNode::Directory,
+            EntryNode::Symlink(b"x".to_vec()),
+            EntryNode::Symlink(b"y".to_vec()),
+            EntryNode::Fifo,
+            EntryNode::CharDevice(1, 3),
+            EntryNode::CharDevice(1, 5),
+            EntryNode::BlockDevice(1, 3),
+        ] {
+            all.push(entry(node));
+        }
+        for (n, one) in all.iter().enumerate() {
+            assert_eq!(hashed(one), hashed(one), "{one:?}");
+            for other in &all[n + 1..] {
+                assert_ne!(hashed(one), hashed(other), "{one:?} and {other:?}");
+            }
+        }
+    }
+
+    /// The codes are stored with every snapshot, as part of its hash.
+    #[test]
+    fn kinds_go_into_the_snapshot_hash_under_their_codes() {
+        for (node, code) in [
+            (EntryNode::Directory, &[1][..]),
+            (EntryNode::Symlink(b"xy".to_vec()), b"\x02\x02\0\0\0\0\0\0\0xy"),
+            (EntryNode::Fifo, &[3]),
+            (EntryNode::CharDevice(1, 3), &[4, 1, 0, 0, 0, 3, 0, 0, 0]),
+            (EntryNode::BlockDevice(8, 1), &[5, 8, 0, 0, 0, 1, 0, 0, 0]),
+        ] {
+            let mut fed = Vec::new();
+            entry(node).hash_into(&mut snapshot_hasher(), &mut fed);
+            assert!(fed.ends_with(code), "{fed:?} does not end with {code:?}");
+        }
+    }
+
+    #[test]
+    fn the_snapshot_hash_has_a_context_of_its_own() {
+        let one = entry(EntryNode::Fifo);
+        let mut fed = Vec::new();
+        one.hash_into(&mut snapshot_hasher(), &mut fed);
+        let expected = hash::derive("icecore 2026-11-21 snapshot hash v1", &fed);
+        assert_eq!(hashed(&one), expected);
+        assert_ne!(hashed(&one), hash::hash(&fed));
+    }
+}

@@ -167,4 +167,25 @@ mod tests {
         assert_eq!(wrong.kind(), ErrorKind::Password);
         assert!(slot.unlock(&RepositoryId::new([2; 16]), &password).is_err());
     }
+
+    #[test]
+    fn a_slot_of_the_size_of_a_disk_is_not_even_looked_at() {
+        let refused = |bytes: usize| open(&vec![0; bytes], "k").expect_err("no slot").to_string();
+        assert!(!refused(RECORD_BYTES_MAX).contains("too large"));
+        assert!(refused(RECORD_BYTES_MAX + 1).contains("too large"));
+        assert!(refused(2 * RECORD_BYTES_MAX).contains("too large"));
+    }
+
+    #[test]
+    fn a_wrapped_key_opens_only_in_its_own_slot() {
+        let keys = Keys::generate().expect("keys");
+        let here = RepositoryId::new([1; 16]);
+        let password = Secret::new(b"pass".to_vec());
+        let (id, bytes) =
+            seal(&keys, &here, &password, CHEAP, "mine", Timestamp::default()).expect("seals");
+        let slot = open(&bytes, "k").expect("opens");
+        assert_eq!(slot.id, id);
+        let moved = KeySlot { id: KeyId::new([7; 16]), ..slot };
+        assert!(moved.unlock(&here, &password).is_err());
+    }
 }

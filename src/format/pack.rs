@@ -21,7 +21,6 @@ use crate::base::id::PackId;
 use crate::base::id::RepositoryId;
 use crate::base::limits::BLOCK_BYTES_MAX;
 use crate::base::limits::BLOCK_PLACES_MAX;
-use crate::base::limits::PACK_BLOCKS_MAX;
 use crate::base::planted;
 use crate::base::planted::Rule;
 use crate::base::sys;
@@ -349,9 +348,6 @@ pub fn decode_footer(
         .open(Part::Footer, 0, footer)
         .map_err(|e| e.context(format!("footer of pack {}", pack.short())))?;
     let footer: FooterV1 = serial::decode(plain, &format!("the footer of pack {}", pack.short()))?;
-    if footer.blocks.len() > PACK_BLOCKS_MAX {
-        return Err(Error::corrupt(format!("pack {} claims too many blocks", pack.short())));
-    }
     for (number, row) in footer.blocks.iter().enumerate() {
         row.check(footer.tables_offset.into(), footer_start)
             .map_err(|e| e.context(format!("pack {}", pack.short())))?;
@@ -428,5 +424,125 @@ mod tests {
         assert!(footer_range(&pack.id, pack.bytes.len() as u64, &tail).is_err());
         assert!(footer_range(&pack.id, 3, &tail).is_err());
         assert!(footer_range(&pack.id, 300, &tail[..20]).is_err());
+    }
+
+    fn row() -> BlockRow {
+        BlockRow {
+            block: BlockId::new([1; 32]),
+            offset: PACK_HEAD_BYTES as u32,
+            length: 900,
+            plain_length: BLOCK_BYTES_MAX as u32,
+            table_offset: PACK_HEAD_BYTES as u32 + 900,
+            table_length: 70,
+            places: 12,
+            number: 0,
+            class: 0,
+            present: vec![0b1000_0001, 0b1111_0010],
+            hooks: vec![1, 2, 3],
+        }
+    }
+
+    #[test]
+    fn a_row_tells_which_places_are_in_its_copy() {
+        let there: Vec<u32> = (0..40).filter(|&place| row().has_place(place)).collect();
+        assert_eq!(there, [0, 7, 9], "bits behind the last place say nothing");
+        assert_eq!(row().places_present(), 3);
+        let whole = BlockRow { present: Vec::new(), ..row() };
+        let there: Vec<u32> = (0..40).filter(|&place| whole.has_place(place)).collect();
+        assert_eq!(there, (0..12).collect::<Vec<u32>>());
+        assert_eq!(whole.places_present(), 12);
+    }
+
+    #[test]
+    fn a_row_stays_within_its_pack_and_within_the_limits() {
+        let tables = u64::from(row().table_offset);
+        let footer = tables + 70;
+        row().check(tables, footer).expect("it just fits");
+        let whole = BlockRow { present: Vec::new(), places: BLOCK_PLACES_MAX as u32, ..row() };
+        whole.check(tables, footer).expect("it just fits");
+        type Change = fn(&mut BlockRow);
+        let changes: [(&str, Change); 11] = [
+            ("begins in the head", |row| (row.offset, row.length) = (row.offset - 1, 5)),
+            ("reaches into the tables", |row| row.length += 1),
+            ("has no end", |row| row.length = u32::MAX),
+            ("has its table before the tables", |row| row.table_offset -= 1),
+            ("has a table that reaches into the footer", |row| row.table_length += 1),
+            ("has a table without end", |row| row.table_length = u32::MAX),
+            ("is larger than a block", |row| row.plain_length += 1),
+            ("has too many places", |row| {
+                row.present = Vec::new();
+                row.places = BLOCK_PLACES_MAX as u32 + 1;
+            }),
+            ("says too little of its places", |row| row.present.truncate(1)),
+            ("says too much of its places", |row| row.present.push(0)),
+            ("has too many hooks", |row| row.hooks.push(4)),
+        ];
+        for (what, change) in changes {
+            let mut row = row();
+            change(&mut row);
+            assert!(row.check(tables, footer).is_err(), "a row that {what}");
+        }
+    }
+
+    #[test]
+    fn the_size_told_is_where_the_footer_begins() {
+        let repository = RepositoryId::new([1; 16]);
+        let keys = Keys::generate().expect("keys");
+        let old = vec![7; 300];
+        let mut builder = PackBuilder::new(&repository, Some(&keys), old).expect("starts");
+        assert_eq!((builder.size(), builder.is_empty()), (PACK_HEAD_BYTES, true));
+        builder.add(&encoded(1)).expect("adds");
+        builder.add(&encoded(2)).expect("adds");
+        assert!(!builder.is_empty());
+        let size = builder.size() as u64;
+        let pack = builder.finish().expect("finishes");
+        let end = pack.bytes.len();
+        let tail = &pack.bytes[end - PACK_TAIL_BYTES..];
+        assert_eq!(footer_range(&pack.id, end as u64, tail).expect("a footer").start, size);
+    }
+
+    #[test]
+    fn hooks_are_the_least_names_that_are_there() {
+        let name = |n: u8| Row { blob: BlobId::new([n; 32]), length: 1 };
+        let names: Vec<Row> = (0..40).rev().map(name).collect();
+        let table = Table::new(&names).retain(|place| place < 38);
+        let hook = |n: u8| u64::from_be_bytes([n; 8]);
+        assert_eq!(hooks(&table), [hook(2), hook(3), hook(4)]);
+        assert_eq!(hooks(&Table::new(&names[39..])), [0]);
+        assert!(hooks(&Table::new(&[])).is_empty());
+    }
+
+    #[test]
+    fn a_footer_lies_behind_the_head() {
+        let pack = PackId::new([5; 32]);
+        let size = (PACK_HEAD_BYTES + 100 + PACK_TAIL_BYTES) as u64;
+        let range = |length: u32| {
+            let tail = [&length.to_le_bytes()[..], pack.as_bytes()].concat();
+            footer_range(&pack, size, &tail)
+        };
+        let head = PACK_HEAD_BYTES as u64;
+        assert_eq!(range(0).expect("fits"), head + 100..head + 100);
+        assert_eq!(range(100).expect("just fits"), head..head + 100);
+        assert!(range(101).is_err());
+        assert!(range(100 + PACK_HEAD_BYTES as u32).is_err());
+    }
+
+    #[test]
+    fn a_footer_counts_its_blocks_in_order() {
+        let cipher = PackCipher::new(&RepositoryId::new([1; 16]), None, &[0; 32]).expect("makes");
+        let pack = PackId::new([5; 32]);
+        let first = row();
+        let second = BlockRow { number: 1, ..row() };
+        let decoded = |rows: &[&BlockRow]| {
+            let blocks = rows.iter().map(|&row| row.clone()).collect();
+            let footer = FooterV1 { tables_offset: row().table_offset, blocks };
+            let mut bytes = serial::encode(&footer).expect("encodes");
+            decode_footer(&pack, &cipher, &mut bytes, u64::from(row().table_offset) + 70)
+        };
+        assert_eq!(decoded(&[&first, &second]).expect("sound"), [first.clone(), second.clone()]);
+        assert!(decoded(&[&second, &first]).is_err());
+        assert!(decoded(&[&first, &first]).is_err());
+        let long = BlockRow { table_length: 71, ..second };
+        assert!(decoded(&[&first, &long]).is_err());
     }
 }

@@ -176,7 +176,8 @@ impl<B: Deref<Target = [u8]>> IndexTable<B> {
 
     /// Returns pack number `n` of its list.
     pub fn pack(&self, n: u32) -> Option<IndexedPack> {
-        let start = HEAD_BYTES + (n as usize).checked_mul(PACK_BYTES)?;
+        let n = usize::try_from(n).ok().filter(|&n| n < self.packs)?;
+        let start = HEAD_BYTES + n * PACK_BYTES;
         let bytes = self.bytes.get(start..start + PACK_BYTES)?;
         let size = u64::from_le_bytes(bytes[32..40].try_into().ok()?);
         let salt = bytes[40..].try_into().ok()?;
@@ -323,5 +324,166 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Two packs and rows that differ in every field, a block with copies in both among them.
+    fn world() -> (Vec<IndexedPack>, Vec<(u32, BlockRow)>) {
+        let pack = |n: u8| IndexedPack {
+            pack: PackId::new([n; 32]),
+            size: u64::from(n) << 40,
+            salt: [n + 1; 32],
+        };
+        let full = |n: u8, places: u32, present: Vec<u8>| BlockRow {
+            block: BlockId::new([n; 32]),
+            offset: 0x0100_0000 + u32::from(n),
+            length: 0x0002_0000 + u32::from(n),
+            plain_length: 0x0003_0000 + u32::from(n),
+            table_offset: 0x0400_0000 + u32::from(n),
+            table_length: 0x0005_0000 + u32::from(n),
+            places,
+            number: 0x0600_0000 + u32::from(n),
+            class: n % 2,
+            present,
+            hooks: (0..u64::from(n % 4)).map(|hook| (hook + 1) << 50 | u64::from(n)).collect(),
+        };
+        let rows = vec![
+            (0, full(2, 17, vec![0xf0, 0x0f, 1])),
+            (1, full(2, 17, Vec::new())),
+            (1, full(5, 3, vec![2])),
+            (0, full(7, 900, Vec::new())),
+            (1, full(9, 9, vec![1, 1])),
+        ];
+        (vec![pack(0xa0), pack(0xb0)], rows)
+    }
+
+    fn encoded(packs: &[IndexedPack], rows: &[(u32, BlockRow)]) -> Vec<u8> {
+        let rows: Vec<_> = rows.iter().map(|(pack, row)| (*pack, row)).collect();
+        encode(LeaseId::new([1; 16]), packs, &rows).expect("encodes")
+    }
+
+    #[test]
+    fn every_row_and_every_pack_comes_back_in_full() {
+        let (packs, rows) = world();
+        for count in 0..=rows.len() {
+            let (rows, absent) = rows.split_at(count);
+            let mut shuffled = rows.to_vec();
+            shuffled.reverse();
+            let table = IndexTable::new(encoded(&packs, &shuffled)).expect("sound");
+            assert_eq!((table.len(), table.is_empty()), (count, count == 0));
+            assert_eq!(table.lease(), LeaseId::new([1; 16]));
+            assert_eq!(table.packs().collect::<Vec<_>>(), packs);
+            assert_eq!((table.pack(1), table.pack(2)), (Some(packs[1]), None));
+            let whole = |(pack, row): &(u32, BlockRow)| (packs[*pack as usize], row.clone());
+            for (n, row) in rows.iter().enumerate() {
+                assert_eq!(table.row(n), Some(whole(row)));
+                assert_eq!(table.block(n), Some(row.1.block));
+                let copies = rows.iter().filter(|other| other.1.block == row.1.block).map(whole);
+                let found: Vec<_> = table.find(&row.1.block).collect();
+                assert_eq!(found, copies.collect::<Vec<_>>());
+            }
+            assert_eq!((table.row(count), table.block(count)), (None, None));
+            for n in [0, 1, 3, 6, 8, 0xff] {
+                assert_eq!(table.find(&BlockId::new([n; 32])).count(), 0, "{n} of {count}");
+            }
+            for (_, row) in
+                absent.iter().filter(|row| rows.iter().all(|r| r.1.block != row.1.block))
+            {
+                assert_eq!(table.find(&row.block).count(), 0);
+            }
+        }
+    }
+
+    #[test]
+    fn an_index_of_whole_blocks_needs_no_heap() {
+        let (packs, rows) = world();
+        let whole = |(pack, row): (u32, BlockRow)| (pack, BlockRow { present: Vec::new(), ..row });
+        let rows: Vec<_> = rows.into_iter().map(whole).collect();
+        let bytes = encoded(&packs, &rows);
+        assert_eq!(bytes.len(), HEAD_BYTES + 2 * PACK_BYTES + rows.len() * ROW_BYTES);
+        let table = IndexTable::new(bytes).expect("sound");
+        assert_eq!(table.row(4).map(|(_, row)| row), Some(rows[4].1.clone()));
+    }
+
+    #[test]
+    fn a_row_of_no_pack_or_with_too_many_hooks_is_not_written() {
+        let (packs, rows) = world();
+        let hooks = |count: u64| BlockRow { hooks: (0..count).collect(), ..row(1) };
+        let write =
+            |pack: u32, row: &BlockRow| encode(LeaseId::new([1; 16]), &packs, &[(pack, row)]);
+        assert!(write(1, &rows[0].1).is_ok());
+        assert!(write(2, &rows[0].1).is_err());
+        assert!(write(3, &rows[0].1).is_err());
+        let most = HOOKS_MAX as u64;
+        assert!(write(1, &hooks(most)).is_ok());
+        assert!(write(1, &hooks(most + 1)).is_err());
+        assert!(write(1, &hooks(most + 2)).is_err());
+    }
+
+    #[test]
+    fn a_row_claims_no_more_than_a_reader_bears() {
+        let packs = world().0;
+        type Change = fn(&mut BlockRow);
+        let changes: [(&str, Change, Change); 4] = [
+            (
+                "stored length",
+                |row| row.length = STORED_BLOCK_BYTES_MAX as u32,
+                |row| row.length += 1,
+            ),
+            (
+                "length",
+                |row| row.plain_length = BLOCK_BYTES_MAX as u32,
+                |row| row.plain_length += 1,
+            ),
+            (
+                "length of its table",
+                |row| row.table_length = STORED_TABLE_BYTES_MAX as u32,
+                |row| row.table_length += 1,
+            ),
+            ("places", |row| row.places = BLOCK_PLACES_MAX as u32, |row| row.places += 1),
+        ];
+        for (what, most, more) in changes {
+            let mut row = BlockRow { present: Vec::new(), ..row(1) };
+            most(&mut row);
+            assert!(IndexTable::new(encoded(&packs, &[(0, row.clone())])).is_ok(), "{what}");
+            more(&mut row);
+            assert!(IndexTable::new(encoded(&packs, &[(0, row)])).is_err(), "{what}");
+        }
+    }
+
+    /// What the encoder refuses to write, and what no length gives away.
+    #[test]
+    fn a_row_that_points_outside_is_refused() {
+        let (packs, rows) = world();
+        let bytes = encoded(&packs, &rows[2..3]);
+        let row = HEAD_BYTES + packs.len() * PACK_BYTES;
+        let with = |at: usize, value: u8| {
+            let mut bytes = bytes.clone();
+            bytes[at] = value;
+            IndexTable::new(bytes)
+        };
+        assert!(with(row + 32, 0).is_ok(), "the pack it is in");
+        assert!(with(row + 32, 2).is_err(), "a pack behind the last");
+        assert!(with(row + 32, 3).is_err(), "a pack behind the last");
+        assert!(with(row + 64, 0).is_ok(), "where its bits are");
+        assert!(with(row + 64, 1).is_err(), "bits that reach behind the heap");
+        assert!(with(row + 56, 8).is_ok(), "places that one byte tells of");
+        assert!(with(row + 56, 9).is_err(), "places that need a byte more");
+        assert!(with(row + 69, 3).is_ok(), "as many hooks as fit");
+        assert!(with(row + 69, 4).is_err(), "more hooks than fit");
+        assert!(with(12, 1).is_err(), "what is kept for later");
+    }
+
+    #[test]
+    fn rows_are_in_order_and_copies_are_few() {
+        let packs = world().0;
+        let copy = |n: u32| (0, BlockRow { offset: 100 + n, ..row(2) });
+        let copies: Vec<_> = (0..=BLOCK_COPIES_MAX as u32).map(copy).collect();
+        assert!(IndexTable::new(encoded(&packs, &copies[1..])).is_ok());
+        assert!(IndexTable::new(encoded(&packs, &copies)).is_err());
+        let twice = [&copies[1..], &[(0, row(4))], &[(0, row(4))]].concat();
+        assert!(IndexTable::new(encoded(&packs, &twice)).is_ok(), "each block is counted anew");
+        let mut bytes = encoded(&packs, &[(0, row(2)), (0, row(4))]);
+        bytes[HEAD_BYTES + 2 * PACK_BYTES..][..32].fill(5);
+        assert!(IndexTable::new(bytes).is_err());
     }
 }

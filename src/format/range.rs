@@ -613,4 +613,260 @@ mod tests {
             prop_assert_eq!(decode_run_list(&bytes).expect("decodes"), runs);
         }
     }
+
+    fn tracked(row: &mut RangeRow) -> &mut TrackedEntry {
+        match row {
+            RangeRow::Put(_, tracked) => tracked,
+            RangeRow::Deleted(path) => panic!("{path} is deleted"),
+        }
+    }
+
+    fn changed_file(row: &RangeRow, change: impl Fn(&mut FileNode)) -> RangeRow {
+        let mut row = row.clone();
+        match &mut tracked(&mut row).entry.node {
+            EntryNode::File(file) => change(file),
+            other => panic!("{other:?} is no file"),
+        }
+        row
+    }
+
+    fn comes_back(row: &RangeRow) -> bool {
+        let encoded = encode_all(std::slice::from_ref(row));
+        decode(&encoded.range, Some(&encoded.companion)).is_ok_and(|rows| rows == [row.clone()])
+    }
+
+    fn extents(list: &[(u64, u64)]) -> Option<Vec<Extent>> {
+        Some(list.iter().map(|&(offset, length)| Extent { offset, length }).collect())
+    }
+
+    #[test]
+    fn every_field_of_a_file_goes_round() {
+        let plain = file("a/b", vec![run(1, 0, 3, 100), run(2, 4, 1, 50)]);
+        let mut full = changed_file(&plain, |file| {
+            file.size = 1000;
+            file.hard_link = Some(9);
+            file.extents = extents(&[(0, 100), (500, 50)]);
+        });
+        let it = tracked(&mut full);
+        let owner = Owner { uid: 5, gid: 6, user: "u".into(), group: "g".into() };
+        let xattr = |n: u8| Xattr { name: vec![n], value: vec![n; 9] };
+        let mtime = Timestamp::new(-7, 3);
+        let xattrs = vec![xattr(1), xattr(2)];
+        it.entry.metadata = Metadata { mode: 0o4755, owner: Arc::new(owner), mtime, xattrs };
+        let ctime = Timestamp::new(8, 9);
+        it.detection = Detection { ctime, inode: u64::MAX, tag: b"etag".to_vec() };
+        // What lists of runs take has nothing to do with what the file has.
+        let listed = changed_file(&plain, |file| {
+            file.content = Content::Listed(vec![run(1, 0, 2, 9_000), run(1, 7, 1, 8_000)]);
+        });
+        let fifo = put("c", EntryNode::Fifo);
+        let device = put("d", EntryNode::BlockDevice(8, 1));
+        for row in [plain, full, listed, fifo, device] {
+            assert!(comes_back(&row), "{row:?}");
+        }
+    }
+
+    #[test]
+    fn a_range_without_its_companion_has_the_entries_alone() {
+        let mut row = file("a", vec![]);
+        let encoded = encode_all(&[row.clone()]);
+        tracked(&mut row).detection = Detection::default();
+        assert_eq!(decode(&encoded.range, None).expect("decodes"), [row]);
+    }
+
+    #[test]
+    fn a_companion_has_a_row_for_each_entry_that_is_there() {
+        let gone = RangeRow::Deleted(EntryPath::new(b"b").expect("a path"));
+        let (one, two) = (file("a", vec![]), file("c", vec![]));
+        let short = encode_all(&[one.clone(), gone.clone()]);
+        let long = encode_all(&[one, gone, two]);
+        assert!(decode(&short.range, Some(&short.companion)).is_ok());
+        assert!(decode(&short.range, Some(&long.companion)).is_err());
+        assert!(decode(&long.range, Some(&short.companion)).is_err());
+    }
+
+    #[test]
+    fn metadata_beyond_its_limits_is_refused() {
+        let with = |change: &dyn Fn(&mut Metadata)| {
+            let mut row = put("a", EntryNode::Directory);
+            change(&mut tracked(&mut row).entry.metadata);
+            comes_back(&row)
+        };
+        let xattr = |n: usize, bytes: usize| Xattr {
+            name: (n as u32).to_be_bytes().to_vec(),
+            value: vec![1; bytes],
+        };
+        let many = |count: usize| (0..count).map(|n| xattr(n, 0)).collect::<Vec<_>>();
+        assert!(with(&|metadata| metadata.mode = 0o7777));
+        assert!(!with(&|metadata| metadata.mode = 0o10000));
+        assert!(!with(&|metadata| metadata.mode = 0o10001));
+        assert!(with(&|metadata| metadata.xattrs = many(XATTRS_MAX)));
+        assert!(!with(&|metadata| metadata.xattrs = many(XATTRS_MAX + 1)));
+        assert!(with(&|metadata| metadata.xattrs = vec![xattr(0, XATTR_VALUE_BYTES_MAX)]));
+        assert!(!with(&|metadata| metadata.xattrs = vec![xattr(0, XATTR_VALUE_BYTES_MAX + 1)]));
+        assert!(!with(&|metadata| metadata.xattrs = vec![xattr(1, 0), xattr(0, 0)]));
+        assert!(!with(&|metadata| metadata.xattrs = vec![xattr(1, 0), xattr(1, 1)]));
+        assert!(comes_back(&put("a", EntryNode::Symlink(vec![b'x'; LINK_BYTES_MAX]))));
+        assert!(!comes_back(&put("a", EntryNode::Symlink(vec![b'x'; LINK_BYTES_MAX + 1]))));
+    }
+
+    #[test]
+    fn a_file_has_as_much_data_as_its_extents_say() {
+        let with = |size: u64, list: &[(u64, u64)]| {
+            comes_back(&changed_file(&file("a", vec![run(1, 0, 1, 30)]), |file| {
+                file.size = size;
+                file.extents = extents(list);
+            }))
+        };
+        assert!(with(30, &[(0, 30)]), "as long as the file");
+        assert!(with(99, &[(5, 10), (15, 20)]), "side by side");
+        assert!(with(99, &[(5, 10), (79, 20)]), "up to the end");
+        assert!(!with(98, &[(5, 10), (79, 20)]), "beyond the end");
+        assert!(!with(99, &[(5, 10), (14, 20)]), "one over the other");
+        assert!(!with(99, &[(15, 20), (5, 10)]), "out of order");
+        assert!(!with(99, &[(5, 10), (15, 20), (40, 0)]), "of nothing");
+        assert!(!with(99, &[(5, u64::MAX)]), "without end");
+        assert!(!with(99, &[]), "data without a place");
+    }
+
+    #[test]
+    fn runs_that_do_not_add_up_are_refused() {
+        let with = |size: u64, runs: &[Run]| {
+            comes_back(&changed_file(&file("a", runs.to_vec()), |file| file.size = size))
+        };
+        let (one, two) = (run(1, 0, 1, 10), run(2, 0, 1, 20));
+        assert!(with(30, &[one, two]));
+        assert!(with(0, &[]));
+        assert!(!with(1, &[]), "data without a run");
+        assert!(!with(10, &[one, two]), "a run without data");
+        assert!(!with(9, &[one, two]), "more than there is");
+        assert!(!with(20, &[run(1, 0, 0, 10), two]), "a run of no places");
+        assert!(!with(20, &[run(1, 0, 1, 0), two]), "a run of no bytes");
+        assert!(!with(10, &[run(1, u32::MAX, 1, 10)]), "places without end");
+    }
+
+    #[test]
+    fn lengths_of_runs_are_told_once() {
+        let row = file("a", vec![run(1, 0, 1, 10), run(2, 0, 1, 20)]);
+        let encoded = encode_all(&[row]).range;
+        let with = |change: fn(&mut ContentV1)| {
+            let mut range: RangeV1 = serial::decode(&encoded, "x").expect("decodes");
+            match &mut range.rows[0].body {
+                BodyV1::Put { node: NodeV1::File { content, .. }, .. } => change(content),
+                _ => panic!("no file"),
+            }
+            decode(&serial::encode(&range).expect("encodes"), None).is_ok()
+        };
+        assert!(with(|_| {}));
+        assert!(!with(|content| content.bytes.push(20)));
+        assert!(!with(|content| content.bytes.clear()));
+        assert!(!with(|content| content.listed = true));
+    }
+
+    #[test]
+    fn what_points_nowhere_is_refused() {
+        let encoded = encode_all(&[file("a", vec![run(1, 0, 1, 10)]), file("b", vec![])]).range;
+        let with = |change: fn(&mut RangeV1)| {
+            let mut range: RangeV1 = serial::decode(&encoded, "x").expect("decodes");
+            change(&mut range);
+            decode(&serial::encode(&range).expect("encodes"), None).is_ok()
+        };
+        assert!(with(|_| {}));
+        assert!(!with(|range| range.blocks.clear()));
+        assert!(!with(|range| range.owners.clear()));
+        assert!(!with(|range| range.rows.swap(0, 1)));
+        assert!(!with(|range| range.rows[1].suffix = b"a".to_vec()));
+    }
+
+    #[test]
+    fn a_list_of_runs_that_makes_no_sense_is_refused() {
+        let runs = [run(1, 5, 1, 10), run(2, 0, 1, 20)];
+        let encoded = encode_run_list(&runs).expect("encodes");
+        let with = |change: fn(&mut RunListV1)| {
+            let mut list: RunListV1 = serial::decode(&encoded, "x").expect("decodes");
+            change(&mut list);
+            decode_run_list(&serial::encode(&list).expect("encodes")).is_ok()
+        };
+        assert!(with(|_| {}));
+        assert!(!with(|list| list.bytes.push(1)));
+        assert!(!with(|list| list.bytes.truncate(1)));
+        assert!(!with(|list| list.bytes[0] = 0));
+        assert!(!with(|list| list.runs[0].count = 0));
+        assert!(!with(|list| list.blocks.clear()));
+    }
+
+    fn weight_of(row: &RangeRow) -> usize {
+        let mut builder = RangeBuilder::default();
+        builder.push(&file("A", vec![])).expect("in order");
+        let before = builder.weight;
+        builder.push(row).expect("in order");
+        builder.weight - before
+    }
+
+    #[test]
+    fn whatever_makes_a_row_long_counts_towards_the_size_of_its_range() {
+        let plain = file("b", vec![]);
+        let base = weight_of(&plain);
+        assert!(base > 0, "a row is never for nothing");
+        assert_eq!(weight_of(&file("b123", vec![])), base + 3);
+        assert_eq!(weight_of(&file("A123", vec![])), base + 2, "what is shared is not stored");
+        let mut tagged = plain.clone();
+        tracked(&mut tagged).detection.tag = vec![1; 50];
+        assert_eq!(weight_of(&tagged), base + 50);
+        let mut marked = plain.clone();
+        let xattr = |n: u8| Xattr { name: vec![n; 7], value: vec![n; 40] };
+        tracked(&mut marked).entry.metadata.xattrs = vec![xattr(1), xattr(2)];
+        assert_eq!(weight_of(&marked), base + 2 * 47);
+        assert_eq!(weight_of(&put("b", EntryNode::Symlink(vec![b'x'; 60]))), base + 60);
+        let runs: Vec<Run> = (0..5).map(|n| run(n, 0, 1, 10)).collect();
+        let cut = file("b", runs);
+        assert_eq!(weight_of(&cut), base + 5 * 8);
+        let holed =
+            changed_file(&cut, |file| file.extents = extents(&[(0, 10), (20, 40), (70, 1)]));
+        assert_eq!(weight_of(&holed), base + 5 * 8 + 3 * 8);
+    }
+
+    #[test]
+    fn a_range_ends_at_a_cut_or_when_it_is_too_long() {
+        let mut builder = RangeBuilder::default();
+        assert!(builder.is_empty() && !builder.is_full());
+        assert_eq!(builder.finish().expect("nothing to encode"), None);
+        let paths = || (0..5000).map(|n| format!("{n:05}"));
+        let (mut rows, mut ends) = (0, 0);
+        for path in paths() {
+            builder.push(&file(&path, vec![])).expect("in order");
+            rows += 1;
+            let ends_here = rows >= RANGE_ENTRIES_MIN && cuts_after(path.as_bytes());
+            assert_eq!(builder.is_full(), ends_here || rows == RANGE_ENTRIES_MAX, "{rows} rows");
+            assert!(!builder.is_empty());
+            if builder.is_full() {
+                let range = builder.finish().expect("encodes").expect("rows");
+                assert_eq!((range.rows as usize, builder.is_empty()), (rows, true));
+                (rows, ends) = (0, ends + 1);
+            }
+        }
+        assert!(ends > 20, "{ends} ranges");
+        let mut builder = RangeBuilder::default();
+        let smooth = paths().filter(|path| !cuts_after(path.as_bytes())).take(RANGE_ENTRIES_MAX);
+        for (n, path) in smooth.enumerate() {
+            builder.push(&file(&path, vec![])).expect("in order");
+            assert_eq!(builder.is_full(), n + 1 == RANGE_ENTRIES_MAX);
+        }
+    }
+
+    #[test]
+    fn a_range_of_few_long_rows_ends_by_its_bytes() {
+        let mut builder = RangeBuilder::default();
+        let target = vec![b'x'; LINK_BYTES_MAX];
+        let mut rows = 0;
+        while !builder.is_full() {
+            let row = put(&format!("{rows:03}"), EntryNode::Symlink(target.clone()));
+            builder.push(&row).expect("in order");
+            rows += 1;
+            assert!(rows <= RANGE_ENTRIES_MIN, "only bytes can end it here");
+        }
+        let bytes = builder.finish().expect("encodes").expect("rows").range.len();
+        let about = RANGE_BYTES_MAX - LINK_BYTES_MAX..RANGE_BYTES_MAX + LINK_BYTES_MAX;
+        assert!(about.contains(&bytes), "{bytes} bytes in {rows} rows");
+    }
 }

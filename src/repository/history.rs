@@ -472,3 +472,456 @@ pub fn change_word(row: &RangeRow) -> &'static str {
         RangeRow::Deleted(_) => "deleted",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+    use crate::backend::memory::MemoryBackend;
+    use crate::backend::wrap::counting::CountingBackend;
+    use crate::base::id::BlockId;
+    use crate::base::id::SnapshotHash;
+    use crate::base::id::TombstoneId;
+    use crate::base::metadata::Detection;
+    use crate::base::metadata::Metadata;
+    use crate::base::time::Timestamp;
+    use crate::codec::frame::ObjectKind;
+    use crate::format::backup::Counts;
+    use crate::format::backup::Header;
+    use crate::format::dataset::FloorRecord;
+    use crate::format::dataset::LostRecord;
+    use crate::format::entry::Entry;
+    use crate::format::entry::EntryNode;
+    use crate::format::range::RangeBuilder;
+    use crate::repository::cache::CachePlace;
+    use crate::repository::layout;
+    use crate::repository::open;
+    use crate::repository::ranges::MetadataWriter;
+    use crate::repository::transaction::Committed;
+    use crate::repository::transaction::Known;
+    use crate::repository::transaction::Transaction;
+
+    const NOW: Timestamp = Timestamp::new(1, 0);
+
+    fn repository_on(backend: Arc<dyn Backend>) -> Repository {
+        let scratch = CachePlace::Scratch(std::env::temp_dir());
+        open::create(backend, &open::CreateOptions::default(), &scratch, NOW).expect("creates")
+    }
+
+    fn dataset() -> Dataset {
+        let repository = repository_on(Arc::new(MemoryBackend::new()));
+        repository.dataset_or_new(&"data".parse().expect("a name"), NOW).expect("a dataset")
+    }
+
+    fn path(text: &str) -> EntryPath {
+        EntryPath::new(text.as_bytes()).expect("a path")
+    }
+
+    /// A row for a path; the version goes into its mode.
+    fn row(change: Change, text: &str, version: u32) -> RangeRow {
+        let metadata = Metadata { mode: version, ..Metadata::default() };
+        let entry = Entry { path: path(text), metadata, node: EntryNode::Fifo };
+        let detection = Detection { inode: 7, ..Detection::default() };
+        RangeRow::Put(change, TrackedEntry { entry, detection })
+    }
+
+    fn present(texts: &[&str]) -> Vec<RangeRow> {
+        texts.iter().map(|text| row(Change::Present, text, 0)).collect()
+    }
+
+    fn inline(ranges: &[Vec<RangeRow>]) -> Body {
+        let encode = |rows: &Vec<RangeRow>| {
+            let mut builder = RangeBuilder::default();
+            rows.iter().for_each(|row| builder.push(row).expect("in order"));
+            let range = builder.finish().expect("encodes").expect("rows");
+            (range.range, range.companion)
+        };
+        Body::Inline(ranges.iter().map(encode).collect())
+    }
+
+    fn store(transaction: &Transaction, blobs: &[Vec<u8>]) -> Vec<BlobPlace> {
+        let mut metadata = MetadataWriter::new(transaction).expect("a writer");
+        let known: Vec<Known> =
+            blobs.iter().map(|blob| metadata.store(blob).expect("stores")).collect();
+        metadata.finish().expect("finishes");
+        let settled = |known: &Known| match known {
+            Known::Stored(block, place) => BlobPlace { block: *block, place: *place },
+            Known::Written(at) => {
+                let block = transaction.names().block(at.number).expect("settled");
+                BlobPlace { block, place: at.place }
+            }
+        };
+        known.iter().map(settled).collect()
+    }
+
+    /// Stores each range in two blobs of their own.
+    fn stored(transaction: &Transaction, ranges: &[Vec<RangeRow>]) -> Vec<RangeRef> {
+        let Body::Inline(encoded) = inline(ranges) else { panic!("inline") };
+        let refer = |(rows, (range, companion)): (&Vec<RangeRow>, &(Vec<u8>, Vec<u8>))| {
+            let places = store(transaction, &[range.clone(), companion.clone()]);
+            let first = rows[0].path().clone();
+            RangeRef { first, rows: rows.len() as u32, range: places[0], companion: places[1] }
+        };
+        ranges.iter().zip(&encoded).map(refer).collect()
+    }
+
+    fn commit(transaction: Transaction, chain: &[u64], body: Body) {
+        let header = Header {
+            dataset: transaction.dataset().id(),
+            number: transaction.number(),
+            parent: transaction.parent().map(|parent| parent.number()),
+            lease: transaction.lease_id(),
+            chain: chain.iter().copied().map(BackupId).collect(),
+            host: String::new(),
+            source: String::new(),
+            started: NOW,
+            read_from: NOW,
+            ended: NOW,
+            counts: Counts::default(),
+            snapshot: SnapshotHash::new([0; 32]),
+            tags: Vec::new(),
+            description: String::new(),
+            body,
+        };
+        assert!(matches!(transaction.commit(&header).expect("commits"), Committed::Yes(_)));
+    }
+
+    fn add(dataset: &Dataset, chain: &[u64], ranges: &[Vec<RangeRow>]) {
+        let transaction = Transaction::begin(dataset, NOW).expect("begins");
+        let number = transaction.number().0;
+        let body = match number % 3 {
+            0 => Body::Ranges(stored(&transaction, ranges)),
+            1 => inline(ranges),
+            _ => {
+                let lists: Vec<Vec<u8>> = stored(&transaction, ranges)
+                    .chunks(1)
+                    .map(|list| backup::encode_range_list(list).expect("encodes"))
+                    .collect();
+                Body::Lists(store(&transaction, &lists))
+            }
+        };
+        commit(transaction, chain, body);
+    }
+
+    /// A full backup and two partial ones: `a` stays, `b` goes, `c` changes twice, `bb` and `e`
+    /// come. Their ranges are stored in the three ways there are.
+    fn three() -> Dataset {
+        let dataset = dataset();
+        add(&dataset, &[], &[present(&["", "a", "b"]), present(&["c"]), present(&["d"])]);
+        let deleted = RangeRow::Deleted(path("b"));
+        let (modified, added) = (row(Change::Modified, "c", 1), row(Change::Added, "e", 1));
+        add(&dataset, &[0], &[vec![deleted, modified], vec![added]]);
+        let (added, modified) = (row(Change::Added, "bb", 2), row(Change::Modified, "c", 2));
+        add(&dataset, &[0, 1], &[vec![added], vec![modified]]);
+        dataset
+    }
+
+    fn newest(dataset: &Dataset) -> Snapshot {
+        dataset.newest_snapshot().expect("reads").expect("a backup")
+    }
+
+    fn told(entries: impl Iterator<Item = Result<TrackedEntry>>) -> Vec<(String, u32)> {
+        let tell = |tracked: TrackedEntry| {
+            assert_eq!(tracked.detection.inode, 7);
+            (tracked.entry.path.to_string(), tracked.entry.metadata.mode)
+        };
+        entries.map(|entry| tell(entry.expect("reads"))).collect()
+    }
+
+    fn paths(rows: impl Iterator<Item = Result<RangeRow>>) -> Vec<String> {
+        rows.map(|row| row.expect("reads").path().to_string()).collect()
+    }
+
+    fn expected(texts: &[(&str, u32)]) -> Vec<(String, u32)> {
+        texts.iter().map(|(text, version)| (path(text).to_string(), *version)).collect()
+    }
+
+    const NEWEST: [(&str, u32); 6] = [("", 0), ("a", 0), ("bb", 2), ("c", 2), ("d", 0), ("e", 1)];
+
+    #[test]
+    fn a_snapshot_is_the_full_index_with_the_manifests_replayed() {
+        assert!(dataset().newest_snapshot().expect("reads").is_none());
+        let dataset = three();
+        let snapshot = newest(&dataset);
+        assert_eq!(snapshot.number(), BackupId(2));
+        assert_eq!(snapshot.backup().header.number, BackupId(2));
+        assert_eq!(snapshot.dataset().id(), dataset.id());
+        assert_eq!(snapshot.repository().id(), dataset.repository().id());
+        let chain: Vec<u64> =
+            snapshot.chain().iter().map(|backup| backup.header.number.0).collect();
+        assert_eq!(chain, [0, 1, 2]);
+        assert_eq!(told(snapshot.entries()), expected(&NEWEST));
+        for first in 0..NEWEST.len() {
+            let from = snapshot.entries_from(&path(NEWEST[first].0));
+            assert_eq!(told(from), expected(&NEWEST[first..]));
+        }
+        assert_eq!(told(snapshot.entries_from(&path("b"))), expected(&NEWEST[2..]));
+        let older = snapshot.entries_of(0..2, &EntryPath::root());
+        let before = [("", 0), ("a", 0), ("c", 1), ("d", 0), ("e", 1)];
+        assert_eq!(told(older), expected(&before));
+        assert_eq!(paths(snapshot.own_rows()), ["bb", "c"]);
+        assert_eq!(paths(dataset.repository().rows(&snapshot.chain()[0], &path("b1"))), ["c", "d"]);
+    }
+
+    #[test]
+    fn an_entry_is_found_by_its_path_alone() {
+        let snapshot = newest(&three());
+        let mode = |text: &str| {
+            let found = snapshot.entry(&path(text)).expect("reads");
+            found.map(|tracked| (tracked.entry.path == path(text), tracked.entry.metadata.mode))
+        };
+        for (text, version) in NEWEST {
+            assert_eq!(mode(text), Some((true, version)), "{text}");
+        }
+        for absent in ["0", "b", "ba", "f"] {
+            assert_eq!(mode(absent), None, "{absent}");
+        }
+    }
+
+    #[test]
+    fn entries_skip_forward_and_never_back() {
+        let snapshot = newest(&three());
+        for read in 0..NEWEST.len() {
+            for (n, (first, _)) in NEWEST.iter().enumerate() {
+                let mut entries = snapshot.entries();
+                assert_eq!(entries.by_ref().take(read).count(), read);
+                entries.skip_to(&path(first));
+                entries.skip_to(&path("a"));
+                assert_eq!(told(entries), expected(&NEWEST[read.max(n).max(1)..]), "{read} {n}");
+            }
+        }
+    }
+
+    fn nowhere(first: &str) -> RangeRef {
+        let at = BlobPlace { block: BlockId::new([0xee; 32]), place: 0 };
+        RangeRef { first: path(first), rows: 1, range: at, companion: at }
+    }
+
+    /// Commits a full backup whose second range of three, that of `b`, is nowhere.
+    fn damaged() -> Dataset {
+        let dataset = dataset();
+        let transaction = Transaction::begin(&dataset, NOW).expect("begins");
+        let mut ranges = stored(&transaction, &[present(&["a"]), present(&["c", "d"])]);
+        ranges.insert(1, nowhere("b"));
+        commit(transaction, &[], Body::Ranges(ranges));
+        dataset
+    }
+
+    #[test]
+    fn ranges_that_nobody_asks_for_are_not_read() {
+        let snapshot = newest(&damaged());
+        assert_eq!(told(snapshot.entries_from(&path("c"))), expected(&[("c", 0), ("d", 0)]));
+        let mut entries = snapshot.entries();
+        assert!(entries.next().expect("a").is_ok());
+        entries.skip_to(&path("d"));
+        assert_eq!(told(entries), expected(&[("d", 0)]));
+    }
+
+    #[test]
+    fn an_error_is_the_end() {
+        let snapshot = newest(&damaged());
+        let mut rows = snapshot.own_rows();
+        assert!(rows.next().expect("a").is_ok());
+        assert!(rows.next().expect("an error").is_err());
+        assert!(rows.next().is_none(), "what follows would seem to be all there is");
+        let mut merge = Merge::new(vec![snapshot.own_rows(), snapshot.own_rows()]);
+        assert!(merge.next_row().expect("reads").is_some());
+        assert!(merge.next_row().is_err());
+        assert!(merge.next_row().expect("nothing").is_none());
+    }
+
+    #[test]
+    fn ranges_that_are_not_what_their_list_says_are_damage() {
+        let dataset = dataset();
+        let transaction = Transaction::begin(&dataset, NOW).expect("begins");
+        let good = stored(&transaction, &[present(&["b", "c"])]).remove(0);
+        let other = stored(&transaction, &[present(&["a", "d"])]).remove(0);
+        let swapped = RangeRef { companion: other.companion, range: other.range, ..good.clone() };
+        transaction.abandon();
+        let read = |ranges: Vec<RangeRef>| -> Result<Vec<RangeRow>> {
+            let body = Body::Ranges(ranges);
+            RowStream::new(dataset.repository().clone(), &body, &EntryPath::root()).collect()
+        };
+        assert_eq!(read(vec![good.clone()]).expect("reads").len(), 2);
+        let many = RangeRef { rows: 3, ..good.clone() };
+        let early = RangeRef { first: path("a"), ..good.clone() };
+        for bad in [vec![many], vec![early], vec![swapped], vec![good.clone(), good]] {
+            assert_eq!(read(bad).expect_err("damage").kind(), ErrorKind::Corrupt);
+        }
+    }
+
+    #[test]
+    fn ranges_out_of_order_are_damage() {
+        let repository = repository_on(Arc::new(MemoryBackend::new()));
+        let read = |ranges: &[Vec<RangeRow>]| -> Result<Vec<RangeRow>> {
+            RowStream::new(repository.clone(), &inline(ranges), &EntryPath::root()).collect()
+        };
+        assert!(read(&[present(&["a"]), present(&["b"])]).is_ok());
+        assert!(read(&[present(&["b"]), present(&["a"])]).is_err());
+        assert!(read(&[present(&["a", "b"]), present(&["b"])]).is_err());
+    }
+
+    #[test]
+    fn only_what_is_wanted_comes() {
+        let snapshot = newest(&three());
+        let full = Arc::clone(&snapshot.chain()[0]);
+        let rows = || snapshot.repository().rows(&full, &EntryPath::root());
+        let kept = rows().only(Arc::new(|row: &RangeRow| *row.path() > path("a")));
+        assert_eq!(paths(kept), ["b", "c", "d"]);
+        assert_eq!(paths(rows().only(Arc::new(|_: &RangeRow| false))), [""; 0]);
+    }
+
+    #[test]
+    fn the_rows_of_one_path_come_together_the_oldest_first() {
+        let snapshot = newest(&three());
+        let rows = |backup: &Arc<Backup>| snapshot.repository().rows(backup, &EntryPath::root());
+        let mut merge = Merge::new(snapshot.chain().iter().map(rows).collect());
+        let mut all = Vec::new();
+        loop {
+            let rows = merge.next_rows().expect("reads");
+            let Some((_, first)) = rows.first() else { break };
+            assert!(rows.iter().all(|(_, row)| row.path() == first.path()));
+            let streams: Vec<usize> = rows.iter().map(|(stream, _)| *stream).collect();
+            all.push((first.path().to_string(), streams));
+        }
+        let expected = [
+            ("", vec![0]),
+            ("a", vec![0]),
+            ("b", vec![0, 1]),
+            ("bb", vec![2]),
+            ("c", vec![0, 1, 2]),
+            ("d", vec![0]),
+            ("e", vec![1]),
+        ];
+        let expected: Vec<_> =
+            expected.into_iter().map(|(text, streams)| (path(text).to_string(), streams)).collect();
+        assert_eq!(all, expected);
+    }
+
+    #[test]
+    fn heads_are_equal_when_neither_comes_first() {
+        let head = |text: &str, stream: usize| Head { row: row(Change::Added, text, 0), stream };
+        assert!(head("a", 1) == head("a", 1));
+        assert!(head("a", 1) != head("b", 1));
+        assert!(head("a", 1) != head("a", 2));
+        assert!(head("a", 1) > head("b", 2), "the least path is at the top of the heap");
+        assert!(head("a", 2) > head("a", 1), "and the newest stream of those");
+    }
+
+    /// Declares the first place of a block that is nowhere lost, as repair does.
+    fn lost(dataset: &Dataset, block: u8) -> LostPlaces {
+        let repository = dataset.repository();
+        let key = layout::lost(&TombstoneId::new([block; 16])).expect("a key");
+        let record = LostRecord { blocks: vec![block; 32], places: vec![vec![0]], written: NOW };
+        repository.store().put(ObjectKind::Lost, &key, &record).expect("puts");
+        let lost = repository.lost_places().expect("reads");
+        repository.store().delete(&key).expect("deletes");
+        lost
+    }
+
+    #[test]
+    fn what_was_declared_lost_is_left_out_and_nothing_else() {
+        let dataset = damaged();
+        let snapshot = newest(&dataset);
+        let rows = |body: &Body, lost: LostPlaces| -> Result<Vec<RangeRow>> {
+            dataset.repository().rows_of(body, &Arc::new(lost)).collect()
+        };
+        let body = &snapshot.backup().header.body;
+        assert!(rows(body, LostPlaces::default()).is_err());
+        assert!(rows(body, lost(&dataset, 0xdd)).is_err(), "something else is lost");
+        assert_eq!(rows(body, lost(&dataset, 0xee)).expect("reads"), present(&["a", "c", "d"]));
+
+        let Body::Ranges(ranges) = body else { panic!("ranges") };
+        let (whole, lacking) = (&ranges[0], &ranges[1]);
+        for half in [
+            RangeRef { range: lacking.range, ..whole.clone() },
+            RangeRef { companion: lacking.companion, ..whole.clone() },
+        ] {
+            let body = Body::Ranges(vec![half, ranges[2].clone()]);
+            assert_eq!(rows(&body, lost(&dataset, 0xee)).expect("reads"), present(&["c", "d"]));
+        }
+        let lists = Body::Lists(vec![lacking.range]);
+        assert!(rows(&lists, lost(&dataset, 0xdd)).is_err());
+        assert_eq!(rows(&lists, lost(&dataset, 0xee)).expect("reads"), []);
+    }
+
+    #[test]
+    fn a_snapshot_is_touched_by_what_its_chain_needs() {
+        let touched = |make: &dyn Fn(&Transaction) -> Body| {
+            let dataset = dataset();
+            let transaction = Transaction::begin(&dataset, NOW).expect("begins");
+            let body = make(&transaction);
+            commit(transaction, &[], body);
+            let snapshot = newest(&dataset);
+            assert!(!snapshot.is_touched_by(&LostPlaces::default()));
+            assert!(!snapshot.is_touched_by(&lost(&dataset, 0xdd)), "something else is lost");
+            snapshot.is_touched_by(&lost(&dataset, 0xee))
+        };
+        let good = |transaction: &Transaction| stored(transaction, &[present(&["a"])]).remove(0);
+        let list = |transaction: &Transaction, range: RangeRef| {
+            store(transaction, &[backup::encode_range_list(&[range]).expect("encodes")])
+        };
+        let gone = nowhere("b");
+        assert!(!touched(&|_| inline(&[present(&["a"])])));
+        assert!(!touched(&|transaction| Body::Ranges(vec![good(transaction)])));
+        assert!(touched(&|transaction| {
+            Body::Ranges(vec![RangeRef { range: gone.range, ..good(transaction) }])
+        }));
+        assert!(touched(&|transaction| {
+            Body::Ranges(vec![RangeRef { companion: gone.companion, ..good(transaction) }])
+        }));
+        assert!(!touched(&|transaction| Body::Lists(list(transaction, good(transaction)))));
+        assert!(touched(&|transaction| Body::Lists(list(transaction, nowhere("b")))));
+        assert!(touched(&|_| Body::Lists(vec![gone.range])));
+    }
+
+    #[test]
+    fn a_link_with_another_chain_is_damage() {
+        let dataset = dataset();
+        add(&dataset, &[], &[present(&["a"])]);
+        add(&dataset, &[], &[present(&["a"])]);
+        let transaction = Transaction::begin(&dataset, NOW).expect("begins");
+        commit(transaction, &[0, 1], inline(&[vec![row(Change::Added, "b", 0)]]));
+        let error = dataset.newest_snapshot().map(drop).expect_err("a wrong link");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        assert!(error.to_string().contains("backup_1"), "{error}");
+    }
+
+    /// A prune may have gone on meanwhile: then another backup may be the newest. Damage stays.
+    #[test]
+    fn a_chain_that_was_just_taken_away_is_looked_at_again_and_damage_is_not() {
+        let looks = |floor: Option<u64>| {
+            let counting = Arc::new(CountingBackend::new(Arc::new(MemoryBackend::new())));
+            let repository = repository_on(Arc::clone(&counting) as Arc<dyn Backend>);
+            let name = "data".parse().expect("a name");
+            let dataset = repository.dataset_or_new(&name, NOW).expect("a dataset");
+            add(&dataset, &[], &[present(&["a"])]);
+            add(&dataset, &[0], &[vec![row(Change::Added, "b", 0)]]);
+            let store = repository.store();
+            store
+                .delete(&layout::header(&dataset.id(), BackupId(0)).expect("a key"))
+                .expect("goes");
+            if let Some(floor) = floor {
+                let key = layout::floor(&dataset.id(), floor).expect("a key");
+                let record = FloorRecord { floor, remaining: Vec::new(), written: NOW };
+                store.put(ObjectKind::Floor, &key, &record).expect("puts");
+            }
+            let before = counting.counts().lists;
+            let error = dataset.newest_snapshot().map(drop).expect_err("a link is not there");
+            (error.kind(), counting.counts().lists - before)
+        };
+        let (damage, once) = looks(None);
+        let (taken, often) = looks(Some(1));
+        assert_eq!((damage, taken), (ErrorKind::Corrupt, ErrorKind::NotFound));
+        assert!(once < often && often >= COMMIT_TRIES_MAX as u64, "{once} and {often} listings");
+        assert!(once < COMMIT_TRIES_MAX as u64, "{once} listings");
+    }
+
+    #[test]
+    fn changes_have_words() {
+        let words = [Change::Added, Change::Modified, Change::Present]
+            .map(|change| change_word(&row(change, "a", 0)));
+        assert_eq!(words, ["added", "modified", "present"]);
+        assert_eq!(change_word(&RangeRow::Deleted(path("a"))), "deleted");
+    }
+}
