@@ -429,8 +429,7 @@ impl RowDecoder {
     fn decode_content(&mut self, content: &ContentV1, data_bytes: u64) -> Option<Content> {
         let expected =
             if content.listed { content.runs.len() } else { content.runs.len().saturating_sub(1) };
-        let is_bare = content.runs.is_empty() && !content.listed;
-        if content.bytes.len() != expected || (is_bare && data_bytes > 0) {
+        if content.bytes.len() != expected || (content.runs.is_empty() && data_bytes > 0) {
             return None;
         }
         let mut left = data_bytes;
