@@ -120,10 +120,10 @@ fn blobs_of_metadata_and_tables_decode() {
     assert_eq!(range::decode_run_list(&golden("run-list")).expect("decodes"), samples::runs());
     let list = backup::decode_range_list(&golden("range-list")).expect("decodes");
     assert_eq!(list, samples::range_list());
-    let id = samples::table().id();
-    let table = |name: &str| Table::decode(&golden(name), &id).expect("decodes");
-    assert_eq!(table("table-whole"), samples::table());
-    assert_eq!(table("table-thinned"), samples::thinned());
+    let table = |name: &str, of: &Table| Table::decode(&golden(name), &of.id()).expect("decodes");
+    assert_eq!(table("table-whole", &samples::table()), samples::table());
+    assert_eq!(table("table-short", &samples::short()), samples::short());
+    assert_eq!(table("table-thinned", &samples::table()), samples::thinned());
 }
 
 #[test]
@@ -260,6 +260,8 @@ fn another_decoder_reads_the_same_of_blobs_tables_and_footers() {
     assert_eq!((runs.bytes, runs.runs[1].place_step), (vec![300, 70_000, 1], 0));
     let whole = mirrored!(Table, golden("table-whole"));
     assert_eq!((whole.places, whole.lengths.len(), whole.present.len()), (20, 20, 0));
+    let short = mirrored!(Table, golden("table-short"));
+    assert_eq!((short.places, short.names.len()), (20, 320));
     let thinned = mirrored!(Table, golden("table-thinned"));
     assert_eq!((thinned.places, thinned.dead_groups, thinned.lengths.len()), (20, vec![1], 16));
     assert_eq!(thinned.present, [4, 2, 0]);

@@ -18,6 +18,23 @@ use crate::codec::serial;
 use serde::Deserialize;
 use serde::Serialize;
 
+/// Bytes of the short form of a blob's name; the rest of the name is zeros.
+///
+/// Names are short where they are keyed. Who has no key cannot look for two blobs of one name, and
+/// by accident two of 10^11 blobs have the same with a chance of 10^-17. A name without a key is
+/// whole: with 16 bytes two files of one name could be made by 2^64 tries.
+pub const SHORT_NAME_BYTES: usize = 16;
+
+/// Returns the short form of a name.
+pub fn shorten(mut name: Digest) -> BlobId {
+    name[SHORT_NAME_BYTES..].fill(0);
+    BlobId::new(name)
+}
+
+fn is_short(blob: &BlobId) -> bool {
+    blob.as_bytes()[SHORT_NAME_BYTES..].iter().all(|&byte| byte == 0)
+}
+
 /// One place of a block: a blob's name and length.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Row {
@@ -59,13 +76,20 @@ struct TableV1 {
     places: u32,
     /// Lengths of the rows of live groups, in order.
     lengths: Vec<u32>,
-    /// Their names, 32 bytes each, in order.
+    /// Their names, in order: 16 bytes each when all are short, else 32.
     names: Vec<u8>,
     /// Numbers of dead groups, ascending, and their hashes, 32 bytes each.
     dead_groups: Vec<u32>,
     dead_hashes: Vec<u8>,
     /// One bit a place, least first: 1 where the blob is in this copy. Empty: all are.
     present: Vec<u8>,
+}
+
+impl TableV1 {
+    fn name_bytes(&self) -> usize {
+        let are_short = self.names.len() == self.lengths.len() * SHORT_NAME_BYTES;
+        if are_short { SHORT_NAME_BYTES } else { 32 }
+    }
 }
 
 impl Table {
@@ -191,6 +215,15 @@ impl Table {
         Table { groups: groups.collect(), places: self.places }
     }
 
+    /// Returns how many bytes of each name are stored.
+    fn name_bytes(&self) -> usize {
+        let are_short = self.groups.iter().all(|group| match group {
+            Group::Dead(_) => true,
+            Group::Rows(rows) => rows.iter().all(|(row, _)| is_short(&row.blob)),
+        });
+        if are_short { SHORT_NAME_BYTES } else { 32 }
+    }
+
     /// Returns the stored bytes.
     ///
     /// # Errors
@@ -204,6 +237,7 @@ impl Table {
             dead_hashes: Vec::new(),
             present: self.presence_bits(),
         };
+        let width = self.name_bytes();
         for (number, group) in self.groups.iter().enumerate() {
             match group {
                 Group::Dead(digest) => {
@@ -213,7 +247,7 @@ impl Table {
                 Group::Rows(rows) => {
                     for (row, _) in rows {
                         stored.lengths.push(row.length);
-                        stored.names.extend_from_slice(row.blob.as_bytes());
+                        stored.names.extend_from_slice(&row.blob.as_bytes()[..width]);
                     }
                 }
             }
@@ -234,7 +268,7 @@ impl Table {
             return Err(broken("too many places"));
         }
         let bits_fit = stored.present.is_empty() || stored.present.len() == places.div_ceil(8);
-        let lists_fit = stored.names.len() == stored.lengths.len() * 32
+        let lists_fit = stored.names.len() == stored.lengths.len() * stored.name_bytes()
             && stored.dead_hashes.len() == stored.dead_groups.len() * 32;
         if !bits_fit || !lists_fit {
             return Err(broken("its parts do not fit together"));
@@ -245,7 +279,8 @@ impl Table {
             return Err(broken("a blob is empty or too long"));
         }
         let table = assemble(&stored, groups_total).ok_or_else(|| broken("rows are missing"))?;
-        if table.id() != *id || table.presence_bits() != stored.present {
+        let is_as_written = stored.name_bytes() == table.name_bytes();
+        if !is_as_written || table.id() != *id || table.presence_bits() != stored.present {
             return Err(broken("it is not the table of this block"));
         }
         Ok(table)
@@ -255,7 +290,7 @@ impl Table {
 fn assemble(stored: &TableV1, groups_total: usize) -> Option<Table> {
     let places = stored.places as usize;
     let mut dead = stored.dead_groups.iter().zip(stored.dead_hashes.chunks_exact(32)).peekable();
-    let mut rows = stored.lengths.iter().zip(stored.names.chunks_exact(32));
+    let mut rows = stored.lengths.iter().zip(stored.names.chunks_exact(stored.name_bytes()));
     let mut offset = 0_u32;
     let mut groups = Vec::with_capacity(groups_total);
     for number in 0..groups_total {
@@ -271,7 +306,9 @@ fn assemble(stored: &TableV1, groups_total: usize) -> Option<Table> {
             let is_present = byte.is_none_or(|byte| byte >> (place % 8) & 1 == 1);
             let start = is_present.then_some(offset);
             offset = offset.checked_add(if is_present { length } else { 0 })?;
-            group.push((Row { blob: BlobId::from_slice(name).ok()?, length }, start));
+            let mut whole = [0; 32];
+            whole[..name.len()].copy_from_slice(name);
+            group.push((Row { blob: BlobId::new(whole), length }, start));
         }
         groups.push(Group::Rows(group));
     }
@@ -295,6 +332,30 @@ mod tests {
     fn table(count: u32) -> Table {
         let row = |n: u32| Row { blob: BlobId::new(hash::hash(&n.to_le_bytes())), length: n + 1 };
         Table::new(&(0..count).map(row).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn short_names_are_stored_short_and_in_one_way_only() {
+        let row = |n: u32| Row { blob: shorten(hash::hash(&n.to_le_bytes())), length: n + 1 };
+        let table = Table::new(&(0..40).map(row).collect::<Vec<_>>());
+        let bytes = table.encode().expect("encodes");
+        assert_eq!(Table::decode(&bytes, &table.id()).expect("decodes"), table);
+        let whole = |n: u32| Row { blob: BlobId::new(hash::hash(&n.to_le_bytes())), ..row(n) };
+        let wide = Table::new(&(0..40).map(whole).collect::<Vec<_>>());
+        assert_ne!(wide.id(), table.id());
+        assert_eq!(wide.encode().expect("encodes").len(), bytes.len() + 40 * 16 + 2);
+        // One whole name among short ones makes all whole.
+        let mixed: Vec<Row> = (0..40).map(|n| if n == 7 { whole(n) } else { row(n) }).collect();
+        let mixed = Table::new(&mixed);
+        let bytes = mixed.encode().expect("encodes");
+        assert_eq!(Table::decode(&bytes, &mixed.id()).expect("decodes"), mixed);
+        // Short names written at full length are refused: a table has one form.
+        let names = (0..40).flat_map(|n| *row(n).blob.as_bytes()).collect();
+        let lengths = (0..40).map(|n| n + 1).collect();
+        let (dead_groups, dead_hashes, present) = (Vec::new(), Vec::new(), Vec::new());
+        let stored = TableV1 { places: 40, lengths, names, dead_groups, dead_hashes, present };
+        let bytes = serial::encode(&stored).expect("encodes");
+        assert!(Table::decode(&bytes, &table.id()).is_err());
     }
 
     #[test]

@@ -41,6 +41,7 @@ use crate::base::hash;
 use crate::base::id::BlobId;
 use crate::base::id::RepositoryId;
 use crate::chunk::fastcdc::GearTable;
+use crate::format::block;
 use crate::format::config::Config;
 use crate::repository::blocks::Blocks;
 use crate::repository::cache::Cache;
@@ -110,12 +111,12 @@ impl Repository {
         &self.inner.gear
     }
 
-    /// Returns the name of a blob: keyed when the repository is encrypted.
+    /// Returns the name of a blob: keyed, and then short, when the repository is encrypted.
     pub fn name_blob(&self, bytes: &[u8]) -> BlobId {
-        BlobId::new(match self.store().sealer().keys() {
-            Some(keys) => hash::keyed(keys.blob_key(), bytes),
-            None => hash::hash(bytes),
-        })
+        match self.store().sealer().keys() {
+            Some(keys) => block::shorten(hash::keyed(keys.blob_key(), bytes)),
+            None => BlobId::new(hash::hash(bytes)),
+        }
     }
 
     /// Returns the pack index; it loads itself when first asked.

@@ -41,6 +41,7 @@ use icecore::format::backup::Header;
 use icecore::format::backup::RangeRef;
 use icecore::format::block::Row;
 use icecore::format::block::Table;
+use icecore::format::block::shorten;
 use icecore::format::config;
 use icecore::format::config::Config;
 use icecore::format::config::Encryption;
@@ -291,6 +292,12 @@ pub(crate) fn table() -> Table {
     Table::new(&(1..=20).map(row).collect::<Vec<_>>())
 }
 
+/// Names of a repository with a key are short.
+pub(crate) fn short() -> Table {
+    let row = |n: u8| Row { blob: shorten([n; 32]), length: u32::from(n) * 100 };
+    Table::new(&(1..=20).map(row).collect::<Vec<_>>())
+}
+
 /// A copy of the same block in which the second group is dead.
 pub(crate) fn thinned() -> Table {
     table().retain(|place| place == 2 || place == 9)
@@ -390,6 +397,7 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("run-list", range::encode_run_list(&runs()).expect("encodes")),
         ("range-list", backup::encode_range_list(&range_list()).expect("encodes")),
         ("table-whole", table().encode().expect("encodes")),
+        ("table-short", short().encode().expect("encodes")),
         ("table-thinned", thinned().encode().expect("encodes")),
         ("pack", pack(None).bytes),
         ("pack-encrypted", pack(Some(&keys())).bytes),

@@ -20,6 +20,7 @@ use crate::base::id::to_hex;
 use crate::base::limits::NAMES_MEMORY_ROWS;
 use crate::base::sys;
 use crate::codec::serial;
+use crate::format::block::SHORT_NAME_BYTES;
 use crate::repository::cache::Cache;
 use crate::repository::names::numbers::BlockNumbers;
 use crate::repository::names::segment::Segment;
@@ -112,7 +113,7 @@ impl NameIndex {
     }
 
     fn shard(&self, blob: &BlobId) -> &Mutex<HashMap<BlobId, NamePlace>> {
-        &self.shards[usize::from(blob.as_bytes()[31]) % SHARDS]
+        &self.shards[usize::from(blob.as_bytes()[SHORT_NAME_BYTES - 1]) % SHARDS]
     }
 
     /// Returns where this run put a blob, or will have put it.
