@@ -343,7 +343,7 @@ mod tests {
         let whole = |n: u32| Row { blob: BlobId::new(hash::hash(&n.to_le_bytes())), ..row(n) };
         let wide = Table::new(&(0..40).map(whole).collect::<Vec<_>>());
         assert_ne!(wide.id(), table.id());
-        assert_eq!(wide.encode().expect("encodes").len(), bytes.len() + 40 * 16 + 2);
+        assert_eq!(wide.encode().expect("encodes").len(), bytes.len() + 40 * 16);
         // One whole name among short ones makes all whole.
         let mixed: Vec<Row> = (0..40).map(|n| if n == 7 { whole(n) } else { row(n) }).collect();
         let mixed = Table::new(&mixed);
