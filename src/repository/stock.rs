@@ -25,6 +25,15 @@ pub fn packs(store: &Store) -> Result<HashMap<PackId, u64>> {
     Ok(there)
 }
 
+/// Says whether a pack is there, whatever listings show.
+///
+/// # Errors
+/// Those of the backend.
+pub fn is_there(store: &Store, pack: &PackId) -> Result<bool> {
+    let size = store.backend().stat(&layout::pack(pack)?);
+    Ok(size.map_err(|e| e.at(Origin::Repository))?.is_some())
+}
+
 /// Adds up the bytes of the config and of all objects below each top folder.
 ///
 /// # Errors

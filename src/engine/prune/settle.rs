@@ -142,14 +142,24 @@ impl Settle<'_> {
                 self.copy(&jobs, &view)?;
                 continue;
             }
-            // Damage, or a listing that lacks it: to drop its rows would hide what it holds. What
-            // this run has seen was taken by another prune, which has yet to delete its tombstone:
-            // it stays doomed, and the next prune looks at it again.
-            unseen.retain(|pack| !self.seen.contains(pack));
-            let why = "it is not there, and something in it is needed and not elsewhere";
-            self.stuck.extend(unseen.into_iter().map(|pack| (pack, why.to_owned())));
+            for pack in unseen {
+                if let Some(why) = self.why_unseen(&pack)? {
+                    self.stuck.insert(pack, why.to_owned());
+                }
+            }
         }
         Ok(left)
+    }
+
+    /// Says why a doomed pack that is not listed cannot go, as to drop its rows would hide what it
+    /// holds. What was there when this run began and is gone was taken by another prune, which
+    /// has yet to delete its tombstone: it stays doomed, and the next prune looks at it again.
+    fn why_unseen(&self, pack: &PackId) -> Result<Option<&'static str>> {
+        if !self.seen.contains(pack) {
+            return Ok(Some("it is not there, and something in it is needed and not elsewhere"));
+        }
+        let is_there = stock::is_there(self.repository.store(), pack)?;
+        Ok(is_there.then_some("it is there, but a listing lacks it"))
     }
 
     /// Deletes a pack whose copies others may have put and not made durable.
