@@ -106,7 +106,8 @@ fn peak(run: &Run, steps: &[Step]) -> Option<[f64; 1]> {
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied()
+    let upper = *values.get(values.len() / 2)?;
+    Some((values[(values.len() - 1) / 2] + upper) / 2.0)
 }
 
 fn cell_of_times([seconds, cpu, peak]: [f64; 3]) -> String {

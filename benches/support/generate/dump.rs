@@ -13,7 +13,7 @@ use std::path::Path;
 const RUN_ROWS: u64 = 50;
 /// Of so many runs one is changed, and one row to so many is appended.
 const ONE_OF: u64 = 100;
-const PHRASES: usize = 4_096;
+const PHRASES: usize = 65_536;
 const NAMES: [&str; 12] = [
     "Anna", "Bela", "Chen", "Dara", "Emil", "Fatou", "Goran", "Hana", "Ines", "Jonas", "Kofi",
     "Lena",
@@ -78,9 +78,9 @@ impl Dump {
         let phrase = &self.phrases[numbers.below(PHRASES as u64) as usize];
         let state = generate::pick(&mut numbers, &STATES);
         let text = format!(
-            "INSERT INTO `orders` (`id`, `name`, `email`, `street`, `state`, `amount`, `at`, \
-             `note`) VALUES ({number}, '{name}', '{name}.{family}@example.org', 'Street {street}', \
-             '{state}', {}.{:02}, '2026-03-{day:02} {:02}:{:02}:{:02}', '{phrase}');\n",
+            "INSERT INTO `orders` VALUES ({number}, '{name}', '{name}.{family}@example.org', \
+             'Street {street}', '{state}', {}.{:02}, '2026-03-{day:02} {:02}:{:02}:{:02}', \
+             '{phrase}');\n",
             amount / 100,
             amount % 100,
             second / 3600,

@@ -52,13 +52,15 @@ impl Pages {
 
     fn page(&self, number: u64, version: u64) -> Vec<u8> {
         let mut numbers = Numbers::new(self.seed ^ (number << 20) ^ (version << 8));
-        let mut page = Vec::with_capacity(PAGE_BYTES + 100);
+        let mut page = Vec::with_capacity(PAGE_BYTES + 200);
         page.extend_from_slice(&number.to_be_bytes());
         generate::noise(&mut numbers, NOISE_BYTES, &mut page);
         while page.len() < PAGE_BYTES {
             let phrase = &self.phrases[numbers.below(PHRASES as u64) as usize];
-            page.extend_from_slice(phrase.as_bytes());
-            page.push(b' ');
+            for _ in 0..2 {
+                page.extend_from_slice(phrase.as_bytes());
+                page.push(b' ');
+            }
         }
         page.truncate(PAGE_BYTES);
         page

@@ -10,8 +10,7 @@ use std::path::Path;
 const FILES_PER_FOLDER: u64 = 500;
 const LABELS: [&str; 8] =
     ["car", "person", "bicycle", "traffic light", "truck", "dog", "bus", "stop sign"];
-/// Few boxes are common and many are rare.
-const BOXES_MAX: u64 = 4;
+const BOXES: std::ops::Range<u64> = 1..19;
 
 /// Writes `count` records of 0.3 to 4 KiB, 500 a folder.
 pub(crate) fn records(folder: &Path, count: u64, seed: u64) -> io::Result<()> {
@@ -30,39 +29,34 @@ pub(crate) fn records(folder: &Path, count: u64, seed: u64) -> io::Result<()> {
 }
 
 fn record(number: u64, numbers: &mut Numbers, out: &mut Vec<u8>) -> io::Result<()> {
-    let (minute, second) = (numbers.below(60), numbers.below(60_000_000));
-    let (person, seconds) = (numbers.below(40), numbers.below(100_000));
+    let (person, day, second) = (numbers.below(40), 1 + numbers.below(28), numbers.below(60));
     write!(
         out,
-        "{{\"id\": {number}, \"data\": {{\"image\": \"s3://pictures/{:016x}.jpg\"}}, \
-         \"annotations\": [{{\"completed_by\": {person}, \"created_at\": \
-         \"2026-03-04T10:{minute:02}:{:02}.{:06}Z\", \"lead_time\": {}.{:03}, \
-         \"was_cancelled\": false, \"ground_truth\": false, \"result\": [",
+        "{{\"id\": {number}, \"image\": \"s3://pictures/{:016x}.jpg\", \"completed_by\": {person}, \
+         \"created_at\": \"2026-03-{day:02}T10:{second:02}:00Z\", \"cancelled\": false, \"result\": [",
         numbers.next(),
-        second / 1_000_000,
-        second % 1_000_000,
-        seconds / 1000,
-        seconds % 1000
     )?;
-    let boxes = numbers.below(BOXES_MAX + 1) * numbers.below(BOXES_MAX);
+    let boxes = BOXES.start + numbers.below(BOXES.end - BOXES.start);
     for n in 0..boxes {
         out.extend_from_slice(if n == 0 { b"" } else { b", " });
         bounding_box(numbers, out)?;
     }
-    out.extend_from_slice(b"]}], \"predictions\": []}\n");
+    out.extend_from_slice(b"], \"predictions\": []}\n");
     Ok(())
 }
 
 fn bounding_box(numbers: &mut Numbers, out: &mut Vec<u8>) -> io::Result<()> {
-    // Percent of the picture, with the digits of a single-precision number.
-    let mut share = || format!("{}.{:06}", numbers.below(100), numbers.below(1_000_000));
-    let (x, y, width, height) = (share(), share(), share(), share());
     let label = generate::pick(numbers, &LABELS);
+    // Percent of the picture.
+    let mut share = || {
+        let decimals = numbers.below(10_000_000_000);
+        format!("{}.{decimals:010}", numbers.below(100))
+    };
+    let (x, y, width, height) = (share(), share(), share(), share());
     write!(
         out,
-        "{{\"id\": \"{:010x}\", \"type\": \"rectanglelabels\", \"from_name\": \"label\", \
-         \"to_name\": \"image\", \"value\": {{\"x\": {x}, \"y\": {y}, \"width\": {width}, \
-         \"height\": {height}, \"rotation\": 0, \"rectanglelabels\": [\"{label}\"]}}}}",
-        numbers.next() >> 24
+        "{{\"type\": \"rectanglelabels\", \"label\": \"{label}\", \"original_width\": 1920, \
+         \"original_height\": 1080, \"value\": {{\"x\": {x}, \"y\": {y}, \"width\": {width}, \
+         \"height\": {height}, \"rotation\": 0}}}}"
     )
 }
