@@ -24,6 +24,7 @@
 //! itself holds, which is a few MB.
 
 #![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
+#![allow(clippy::print_stderr, reason = "it takes long, and says how far it is")]
 
 #[path = "compare/data.rs"]
 mod data;

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Fetches the versions of the npm package `typescript` that compare.rs makes a series of, into DIR.
 #
-# 25 stable versions, about 110 MB packed. What is there already is not fetched again; each is
+# 25 stable versions, about 140 MB packed. What is there already is not fetched again; each is
 # held against the registry's own checksum. Then: ICECORE_BENCH_TYPESCRIPT=DIR cargo bench ...
 set -euo pipefail
 

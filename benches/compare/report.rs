@@ -51,7 +51,8 @@ pub(crate) fn print(data: &Data, runs: &[Run]) -> bool {
     time(restore, Step::Restore);
     if data.changes > 0 {
         time(data.change, Step::Changed);
-        size(&format!("stored after {} changes, MB", data.changes), Step::Changed);
+        let times = if data.changes == 1 { "change" } else { "changes" };
+        size(&format!("stored after {} {times}, MB", data.changes), Step::Changed);
         time("restore of the last", Step::RestoreLast);
         time("prune to the last", Step::Prune);
         size("stored after the prune, MB", Step::Prune);

@@ -94,11 +94,12 @@ pub(crate) fn rounds(data: &Data, settings: &Settings, work: &Path) -> io::Resul
 }
 
 fn one_round(data: &Data, work: &Path, runs: &mut [Run], is_first: bool) -> io::Result<()> {
+    eprintln!("{}: a round begins", data.title);
     let source = work.join("source");
     fs::create_dir_all(&source)?;
     data.make(&source)?;
     thread::sleep(SETTLE);
-    let mut round = Round { work, source: &source, runs };
+    let mut round = Round { work, source: &source, runs, is_late: false };
     round.init();
     round.step(Step::First);
     round.look(Step::First);
@@ -127,12 +128,16 @@ struct Round<'a> {
     work: &'a Path,
     source: &'a Path,
     runs: &'a mut [Run],
+    /// Tools that keep no versions are through.
+    is_late: bool,
 }
 
 impl Round<'_> {
     /// Lets each tool that is still in do something; one that fails is out.
     fn each(&mut self, what: &str, act: impl Fn(&mut Run, &Place<'_>) -> io::Result<()>) {
-        for run in self.runs.iter_mut().filter(|run| run.failed.is_none()) {
+        let is_late = self.is_late;
+        let is_in = |run: &&mut Run| run.failed.is_none() && (run.tool.has_versions() || !is_late);
+        for run in self.runs.iter_mut().filter(is_in) {
             let home = self.work.join(run.tool.name);
             let (repository, out) = (home.join("repository"), home.join("out"));
             let place =
@@ -149,6 +154,7 @@ impl Round<'_> {
     }
 
     fn step(&mut self, step: Step) {
+        eprintln!("  {step:?}");
         self.each(&format!("{step:?}"), |run, place| {
             if let Some(cost) = do_it(&run.tool, step.action(), place)? {
                 run.costs.entry(step).or_default().push(cost);
@@ -177,6 +183,7 @@ impl Round<'_> {
 
     /// Takes away what tools stored that have no part in what follows.
     fn leave_behind(&mut self) -> io::Result<()> {
+        self.is_late = true;
         for run in self.runs.iter().filter(|run| !run.tool.has_versions()) {
             let home = self.work.join(run.tool.name);
             if home.exists() {
@@ -189,10 +196,8 @@ impl Round<'_> {
     /// Restores once more, unmeasured: a prune must have taken nothing that is still shown.
     fn restore_pruned(&mut self) {
         self.each("restore after the prune", |run, place| {
-            match do_it(&run.tool, Action::Restore, place)? {
-                Some(_) if run.tool.has_versions() => check(&run.tool, place),
-                _ => Ok(()),
-            }
+            do_it(&run.tool, Action::Restore, place)?;
+            check(&run.tool, place)
         });
     }
 }

@@ -22,13 +22,17 @@ const WORD: &str = "--stored";
 /// What blocks of content have for their class.
 const CONTENT: u8 = 0;
 
-pub(crate) const KINDS: [&str; 8] = [
+/// What the local backend keeps so that a prune has room on a full disk.
+const RESERVE: &str = "reserve";
+
+pub(crate) const KINDS: [&str; 9] = [
     "content in packs",
     "manifests in packs",
     "tables of blocks",
     "rest of packs",
     "pack index",
     "headers, with small manifests",
+    "reserve for a full disk",
     "other",
     "in all",
 ];
@@ -66,11 +70,12 @@ fn look(path: &Path) -> io::Result<Stored> {
     }
     let mut folder = |name: &str| folders.remove(name).unwrap_or(0);
     let (packs, index, headers) = (folder("packs"), folder("index"), folder("datasets"));
+    let reserve = folder(RESERVE);
     let other: u64 = folders.values().sum();
     let (content, metadata, tables) = blocks(path)?;
     let rest = packs.saturating_sub(content + metadata + tables);
-    let all = packs + index + headers + other;
-    Ok([content, metadata, tables, rest, index, headers, other, all])
+    let all = packs + index + headers + reserve + other;
+    Ok([content, metadata, tables, rest, index, headers, reserve, other, all])
 }
 
 /// Returns the bytes of blocks of content, of blocks of metadata, and of the tables of both.

@@ -13,7 +13,7 @@ use std::path::Path;
 const RUN_ROWS: u64 = 50;
 /// Of so many runs one is changed, and one row to so many is appended.
 const ONE_OF: u64 = 100;
-const PHRASES: usize = 65_536;
+const PHRASES: usize = 4_096;
 const NAMES: [&str; 12] = [
     "Anna", "Bela", "Chen", "Dara", "Emil", "Fatou", "Goran", "Hana", "Ines", "Jonas", "Kofi",
     "Lena",

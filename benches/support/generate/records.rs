@@ -29,11 +29,12 @@ pub(crate) fn records(folder: &Path, count: u64, seed: u64) -> io::Result<()> {
 }
 
 fn record(number: u64, numbers: &mut Numbers, out: &mut Vec<u8>) -> io::Result<()> {
-    let (person, day, second) = (numbers.below(40), 1 + numbers.below(28), numbers.below(60));
+    let (person, day, minute) = (numbers.below(40), 1 + numbers.below(28), numbers.below(60));
     write!(
         out,
-        "{{\"id\": {number}, \"image\": \"s3://pictures/{:016x}.jpg\", \"completed_by\": {person}, \
-         \"created_at\": \"2026-03-{day:02}T10:{second:02}:00Z\", \"cancelled\": false, \"result\": [",
+        "{{\"id\": {number}, \"image\": \"s3://pictures/{:016x}.jpg\", \
+         \"completed_by\": {person}, \"created_at\": \"2026-03-{day:02}T10:{minute:02}:00Z\", \
+         \"cancelled\": false, \"result\": [",
         numbers.next(),
     )?;
     let boxes = BOXES.start + numbers.below(BOXES.end - BOXES.start);
