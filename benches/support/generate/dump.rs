@@ -14,6 +14,7 @@ const RUN_ROWS: u64 = 50;
 /// Of so many runs one is changed, and one row to so many is appended.
 const ONE_OF: u64 = 100;
 const PHRASES: usize = 4_096;
+const PHRASE_WORDS: usize = 3;
 const NAMES: [&str; 12] = [
     "Anna", "Bela", "Chen", "Dara", "Emil", "Fatou", "Goran", "Hana", "Ines", "Jonas", "Kofi",
     "Lena",
@@ -31,7 +32,8 @@ pub(crate) struct Dump {
 impl Dump {
     /// Prepares a dump whose first version has about so many bytes.
     pub(crate) fn new(bytes: u64, seed: u64) -> Self {
-        let mut dump = Dump { seed, rows: 1, phrases: generate::phrases(PHRASES, seed) };
+        let mut dump =
+            Dump { seed, rows: 1, phrases: generate::phrases(PHRASES, PHRASE_WORDS, seed) };
         let mut sample = Vec::new();
         (0..RUN_ROWS).for_each(|number| dump.row(number, 0, &mut sample));
         dump.rows = (bytes * RUN_ROWS / sample.len() as u64).max(RUN_ROWS);
@@ -72,15 +74,13 @@ impl Dump {
     fn row(&self, number: u64, version: u64, line: &mut Vec<u8>) {
         let mut numbers = Numbers::new(self.seed ^ (number << 20) ^ (version << 8));
         let name = generate::pick(&mut numbers, &NAMES);
-        let (family, street) = (numbers.below(9_000), numbers.below(300));
         let (day, second) = (1 + numbers.below(28), numbers.below(86_400));
         let amount = numbers.below(50_000);
         let phrase = &self.phrases[numbers.below(PHRASES as u64) as usize];
         let state = generate::pick(&mut numbers, &STATES);
         let text = format!(
-            "INSERT INTO `orders` VALUES ({number}, '{name}', '{name}.{family}@example.org', \
-             'Street {street}', '{state}', {}.{:02}, '2026-03-{day:02} {:02}:{:02}:{:02}', \
-             '{phrase}');\n",
+            "INSERT INTO `orders` VALUES ({number},'{name}','{state}',{}.{:02},\
+             '2026-03-{day:02} {:02}:{:02}:{:02}','{phrase}');\n",
             amount / 100,
             amount % 100,
             second / 3600,

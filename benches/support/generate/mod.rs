@@ -24,12 +24,12 @@ pub(crate) fn pick<'a, T: ?Sized>(numbers: &mut Numbers, of: &[&'a T]) -> &'a T 
     of[numbers.below(of.len() as u64) as usize]
 }
 
-/// Returns the lines that rows and pages say again and again: eight words each.
-pub(crate) fn phrases(count: usize, seed: u64) -> Vec<String> {
+/// Returns the lines that rows and pages say again and again.
+pub(crate) fn phrases(count: usize, words: usize, seed: u64) -> Vec<String> {
     let mut numbers = Numbers::new(seed);
     let mut phrases = Vec::with_capacity(count);
     for _ in 0..count {
-        let words: Vec<&str> = (0..8).map(|_| pick(&mut numbers, &WORDS)).collect();
+        let words: Vec<&str> = (0..words).map(|_| pick(&mut numbers, &WORDS)).collect();
         phrases.push(words.join(" "));
     }
     phrases

@@ -14,6 +14,7 @@ pub(crate) const PAGE_BYTES: usize = 16 << 10;
 const NOISE_BYTES: usize = 6_000;
 /// How many lines the words of all pages are taken from.
 const PHRASES: usize = 256;
+const PHRASE_WORDS: usize = 8;
 /// Of so many pages one is changed.
 const ONE_OF: u64 = 100;
 
@@ -27,7 +28,7 @@ pub(crate) struct Pages {
 
 impl Pages {
     pub(crate) fn new(count: u64, seed: u64) -> Self {
-        Pages { seed, count, phrases: generate::phrases(PHRASES, seed) }
+        Pages { seed, count, phrases: generate::phrases(PHRASES, PHRASE_WORDS, seed) }
     }
 
     /// Writes the first version.
