@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the tools that versus.rs compares with into DIR/bin (/opt/peers, or the first argument).
+# Installs the tools that compare.rs compares with into DIR/bin (/opt/peers, or the first argument).
 #
 #   restic   the package of Debian's unstable suite: a static program, unpacked and not installed
 #   borg     from PyPI, in an environment of its own, after the C libraries it is built with

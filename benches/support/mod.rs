@@ -1,5 +1,11 @@
 //! What the benches share: data made by seed, so that every run measures the same bytes.
 
+#![allow(dead_code, reason = "no bench wants all of it")]
+
+pub(crate) mod generate;
+pub(crate) mod process;
+pub(crate) mod tree;
+
 use std::fs;
 use std::io;
 use std::io::Write;

@@ -1,0 +1,145 @@
+//! The tables.
+
+use crate::data::Data;
+use crate::settings::Settings;
+use crate::steps::Run;
+use crate::steps::Step;
+use crate::stored;
+use crate::support::process::Cost;
+use crate::tools;
+use std::fs;
+use std::io;
+
+/// Prints what was measured with what.
+pub(crate) fn print_head(settings: &Settings) -> io::Result<()> {
+    let cores = std::thread::available_parallelism().map_or(0, |cores| cores.get());
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let memory = memory.split_whitespace().nth(1).and_then(|kib| kib.parse::<f64>().ok());
+    let mut versions = Vec::new();
+    for tool in &settings.tools {
+        let output = tool.version().output()?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        versions.push(said.lines().next().unwrap_or_default().trim().to_owned());
+    }
+    println!(
+        "{cores} cores, {:.1} GB of memory, work in {}; rounds: {}, scale: {}, encryption: {}",
+        memory.unwrap_or(0.0) * 1024.0 / 1e9,
+        settings.dir.display(),
+        settings.rounds,
+        settings.scale,
+        if settings.is_plain { "none" } else { "wherever the tool has it" }
+    );
+    println!("{}", versions.join("; "));
+    println!(
+        "wall s . CPU s . peak MB, medians; in brackets icecore's share of the other's time or size"
+    );
+    Ok(())
+}
+
+/// Prints the tables of a data set, and says whether all went well.
+pub(crate) fn print(data: &Data, runs: &[Run]) -> bool {
+    println!("\n## {}\n", data.title);
+    let titles: Vec<&str> = runs.iter().map(|run| run.tool.title()).collect();
+    println!("| | {} |", titles.join(" | "));
+    println!("|---|{}", "---|".repeat(runs.len()));
+    let restore = if data.changes == 0 { "restore" } else { "restore of the first" };
+    let time = |name: &str, step| print_row(name, runs, |run| times(run, step), cell_of_times);
+    let size = |name: &str, step| print_row(name, runs, |run| sizes(run, step), cell_of_size);
+    time("first backup", Step::First);
+    size("stored, MB", Step::First);
+    time("unchanged", Step::Unchanged);
+    time(restore, Step::Restore);
+    if data.changes > 0 {
+        time(data.change, Step::Changed);
+        let times = if data.changes == 1 { "change" } else { "changes" };
+        size(&format!("stored after {} {times}, MB", data.changes), Step::Changed);
+        time("restore of the last", Step::RestoreLast);
+        time("prune to the last", Step::Prune);
+        size("stored after the prune, MB", Step::Prune);
+    }
+    let backups = [Step::First, Step::Unchanged, Step::Changed];
+    print_row("peak of all backups, MB", runs, |run| peak(run, &backups), cell_of_size);
+    let restores = [Step::Restore, Step::RestoreLast];
+    print_row("peak of all restores, MB", runs, |run| peak(run, &restores), cell_of_size);
+    runs.iter().for_each(print_kinds);
+    for run in runs {
+        if let Some(why) = &run.failed {
+            println!("\n{} failed at {why}", run.tool.name);
+        }
+    }
+    runs.iter().all(|run| run.failed.is_none())
+}
+
+/// Prints one figure of all tools; the first number of a figure is what is set in relation.
+fn print_row<const N: usize>(
+    name: &str,
+    runs: &[Run],
+    figure: impl Fn(&Run) -> Option<[f64; N]>,
+    cell: fn([f64; N]) -> String,
+) {
+    let own = runs.iter().find(|run| run.tool.name == tools::OWN).and_then(&figure);
+    let cells = runs.iter().map(|run| match (figure(run), own) {
+        (None, _) => String::new(),
+        (Some(numbers), Some(own)) if run.tool.name != tools::OWN => {
+            format!("{} ({:.2})", cell(numbers), own[0] / numbers[0])
+        }
+        (Some(numbers), _) => cell(numbers),
+    });
+    println!("| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
+}
+
+fn times(run: &Run, step: Step) -> Option<[f64; 3]> {
+    let costs = run.costs.get(&step)?;
+    let of = |value: fn(&Cost) -> f64| median(costs.iter().map(value));
+    let peak = of(|cost| cost.peak_bytes as f64);
+    Some([of(|cost| cost.seconds)?, of(|cost| cost.cpu_seconds)?, peak?])
+}
+
+fn sizes(run: &Run, step: Step) -> Option<[f64; 1]> {
+    Some([median(run.stored.get(&step)?.iter().copied())?])
+}
+
+fn peak(run: &Run, steps: &[Step]) -> Option<[f64; 1]> {
+    let costs = steps.iter().filter_map(|step| run.costs.get(step)).flatten();
+    costs.map(|cost| cost.peak_bytes).max().map(|bytes| [bytes as f64])
+}
+
+fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    let upper = *values.get(values.len() / 2)?;
+    Some((values[(values.len() - 1) / 2] + upper) / 2.0)
+}
+
+fn cell_of_times([seconds, cpu, peak]: [f64; 3]) -> String {
+    let digits = if seconds < 1.0 { 3 } else { 2 };
+    format!("{seconds:.digits$} . {cpu:.digits$} . {:.0}", peak / 1e6)
+}
+
+fn cell_of_size([bytes]: [f64; 1]) -> String {
+    let megabytes = bytes / 1e6;
+    let digits = if megabytes < 10.0 { 2 } else { 1 };
+    format!("{megabytes:.digits$}")
+}
+
+/// Prints what icecore's repository is made of.
+fn print_kinds(run: &Run) {
+    if run.kinds.is_empty() {
+        return;
+    }
+    let name = |step: &Step| match step {
+        Step::Changed => "after the changes",
+        Step::Prune => "after the prune",
+        _ => "first backup",
+    };
+    let names: Vec<&str> = run.kinds.keys().map(name).collect();
+    println!("\n| {}'s bytes | {} |", run.tool.name, names.join(" | "));
+    println!("|---|{}", "---|".repeat(names.len()));
+    for (n, kind) in stored::KINDS.iter().enumerate() {
+        let cells = run.kinds.values().map(|stored| {
+            let all = stored[stored::KINDS.len() - 1].max(1);
+            format!("{} ({:.2} %)", stored[n], stored[n] as f64 * 100.0 / all as f64)
+        });
+        println!("| {kind} | {} |", cells.collect::<Vec<_>>().join(" | "));
+    }
+}

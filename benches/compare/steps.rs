@@ -1,0 +1,215 @@
+//! The steps of a round, and what each took.
+
+use crate::data::Data;
+use crate::settings::Settings;
+use crate::stored;
+use crate::stored::Stored;
+use crate::support::process;
+use crate::support::process::Cost;
+use crate::support::tree;
+use crate::tools;
+use crate::tools::Action;
+use crate::tools::Place;
+use crate::tools::Tool;
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+/// What a file system is kept from: files as young as a backup are read again by the next one.
+const SETTLE: Duration = Duration::from_millis(1_100);
+/// The source and one restore, with some air.
+const VERSIONS_AT_ONCE: f64 = 2.2;
+
+/// A row of the table that has a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Step {
+    First,
+    Unchanged,
+    Restore,
+    Changed,
+    RestoreLast,
+    Prune,
+}
+
+impl Step {
+    fn action(self) -> Action {
+        match self {
+            Step::First => Action::First,
+            Step::Unchanged => Action::Unchanged,
+            Step::Restore | Step::RestoreLast => Action::Restore,
+            Step::Changed => Action::Changed,
+            Step::Prune => Action::Prune,
+        }
+    }
+}
+
+/// What one tool did in all rounds.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) tool: Tool,
+    pub(crate) costs: BTreeMap<Step, Vec<Cost>>,
+    /// Bytes of the repository after a step.
+    pub(crate) stored: BTreeMap<Step, Vec<f64>>,
+    /// The same by kinds, of icecore in the last round.
+    pub(crate) kinds: BTreeMap<Step, Stored>,
+    /// What went wrong; after that it takes no part.
+    pub(crate) failed: Option<String>,
+}
+
+/// Says why there is too little room for a data set, if so.
+pub(crate) fn room(data: &Data, settings: &Settings) -> Result<(), String> {
+    let keep = |tool: &Tool| if tool.has_versions() { data.stored_share } else { 1.0 };
+    let stored: f64 = settings.tools.iter().map(keep).sum();
+    let needed = data.bytes as f64 * (VERSIONS_AT_ONCE + stored);
+    let system = rustix::fs::statvfs(&settings.dir).map_err(|e| e.to_string())?;
+    let free = system.f_bavail as f64 * system.f_frsize as f64;
+    if needed <= free {
+        return Ok(());
+    }
+    let dir = settings.dir.display();
+    let (needed, free) = (needed / 1e9, free / 1e9);
+    Err(format!("it may take {needed:.1} GB in {dir}, where {free:.1} GB are free"))
+}
+
+/// Measures all rounds in a folder of their own.
+pub(crate) fn rounds(data: &Data, settings: &Settings, work: &Path) -> io::Result<Vec<Run>> {
+    let new = |tool: &Tool| Run {
+        tool: tool.clone(),
+        costs: BTreeMap::new(),
+        stored: BTreeMap::new(),
+        kinds: BTreeMap::new(),
+        failed: None,
+    };
+    let mut runs: Vec<Run> = settings.tools.iter().map(new).collect();
+    for round in 0..settings.rounds {
+        let done = one_round(data, work, &mut runs, round == 0);
+        fs::remove_dir_all(work)?;
+        done?;
+    }
+    Ok(runs)
+}
+
+fn one_round(data: &Data, work: &Path, runs: &mut [Run], is_first: bool) -> io::Result<()> {
+    eprintln!("{}: a round begins", data.title);
+    let source = work.join("source");
+    fs::create_dir_all(&source)?;
+    data.make(&source)?;
+    thread::sleep(SETTLE);
+    let mut round = Round { work, source: &source, runs, is_late: false };
+    round.init();
+    round.step(Step::First);
+    round.look(Step::First);
+    round.step(Step::Unchanged);
+    round.step(Step::Restore);
+    round.leave_behind()?;
+    if data.changes == 0 {
+        return Ok(());
+    }
+    for version in 1..=data.changes {
+        data.change(&source, version)?;
+        thread::sleep(SETTLE);
+        round.step(Step::Changed);
+    }
+    round.look(Step::Changed);
+    round.step(Step::RestoreLast);
+    round.step(Step::Prune);
+    round.look(Step::Prune);
+    if is_first {
+        round.restore_pruned();
+    }
+    Ok(())
+}
+
+struct Round<'a> {
+    work: &'a Path,
+    source: &'a Path,
+    runs: &'a mut [Run],
+    /// Tools that keep no versions are through.
+    is_late: bool,
+}
+
+impl Round<'_> {
+    /// Lets each tool that is still in do something; one that fails is out.
+    fn each(&mut self, what: &str, act: impl Fn(&mut Run, &Place<'_>) -> io::Result<()>) {
+        let is_late = self.is_late;
+        let is_in = |run: &&mut Run| run.failed.is_none() && (run.tool.has_versions() || !is_late);
+        for run in self.runs.iter_mut().filter(is_in) {
+            let home = self.work.join(run.tool.name);
+            let (repository, out) = (home.join("repository"), home.join("out"));
+            let place =
+                Place { source: self.source, repository: &repository, out: &out, home: &home };
+            let done = fs::create_dir_all(&out).and_then(|()| act(run, &place));
+            if let Err(e) = done {
+                run.failed = Some(format!("{what}: {e}"));
+            }
+        }
+    }
+
+    fn init(&mut self) {
+        self.each("init", |run, place| do_it(&run.tool, Action::Init, place).map(drop));
+    }
+
+    fn step(&mut self, step: Step) {
+        eprintln!("  {step:?}");
+        self.each(&format!("{step:?}"), |run, place| {
+            if let Some(cost) = do_it(&run.tool, step.action(), place)? {
+                run.costs.entry(step).or_default().push(cost);
+                if step.action() == Action::Restore {
+                    check(&run.tool, place)?;
+                }
+            }
+            Ok(())
+        });
+    }
+
+    /// Notes what is stored.
+    fn look(&mut self, step: Step) {
+        self.each("size", |run, place| {
+            if !place.repository.exists() {
+                return Ok(());
+            }
+            let bytes = tree::bytes_below(place.repository)?;
+            run.stored.entry(step).or_default().push(bytes as f64);
+            if run.tool.name == tools::OWN {
+                run.kinds.insert(step, stored::ask(place.repository)?);
+            }
+            Ok(())
+        });
+    }
+
+    /// Takes away what tools stored that have no part in what follows.
+    fn leave_behind(&mut self) -> io::Result<()> {
+        self.is_late = true;
+        for run in self.runs.iter().filter(|run| !run.tool.has_versions()) {
+            let home = self.work.join(run.tool.name);
+            if home.exists() {
+                fs::remove_dir_all(home)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Restores once more, unmeasured: a prune must have taken nothing that is still shown.
+    fn restore_pruned(&mut self) {
+        self.each("restore after the prune", |run, place| {
+            do_it(&run.tool, Action::Restore, place)?;
+            check(&run.tool, place)
+        });
+    }
+}
+
+fn do_it(tool: &Tool, action: Action, place: &Place<'_>) -> io::Result<Option<Cost>> {
+    let log: PathBuf = place.home.join("log");
+    let command = tool.command(action, place);
+    command.map(|command| process::run(command, &log)).transpose()
+}
+
+/// Compares what came back with the source, and lets go of it.
+fn check(tool: &Tool, place: &Place<'_>) -> io::Result<()> {
+    tree::compare(place.source, &tool.came_to(place), tool.has_fractions())?;
+    fs::remove_dir_all(place.out)
+}

@@ -1,0 +1,261 @@
+//! The tools that are compared, and the words each wants.
+
+use crate::support;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::path::PathBuf;
+use std::process::Command;
+
+/// Their names, in the order of their columns.
+pub(crate) const NAMES: [&str; 7] = ["icecore", "restic", "rustic", "borg", "tar", "cp", "find"];
+/// What the others are set against.
+pub(crate) const OWN: &str = "icecore";
+
+pub(crate) const PASSWORD: &str = "perito moreno";
+/// Where `peers.sh` puts what it installs.
+const PEERS: &str = "/opt/peers/bin";
+/// All that a tool needs to see whether something changed.
+const FIND_FIELDS: &str = "%y %m %U %G %n %i %s %T@ %C@ %P\\n";
+
+/// Where a tool works; its repository and what it restores are in a home of its own.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place<'a> {
+    pub(crate) source: &'a Path,
+    pub(crate) repository: &'a Path,
+    /// An empty folder to restore to.
+    pub(crate) out: &'a Path,
+    pub(crate) home: &'a Path,
+}
+
+/// What a tool is asked to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Init,
+    First,
+    Unchanged,
+    Changed,
+    Restore,
+    Prune,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Icecore,
+    Restic,
+    Rustic,
+    Borg,
+    /// `tar | zstd`: what a backup that neither encrypts nor looks for copies costs.
+    Tar,
+    Cp,
+    /// What a run without changes has to ask of the system.
+    Find,
+}
+
+/// One tool.
+#[derive(Clone, Debug)]
+pub(crate) struct Tool {
+    pub(crate) name: &'static str,
+    kind: Kind,
+    program: PathBuf,
+    is_plain: bool,
+}
+
+/// Returns those of the named tools that are there, and that do without encryption when asked.
+pub(crate) fn installed(names: &[String], is_plain: bool) -> Vec<Tool> {
+    let kinds = [
+        ("icecore", Kind::Icecore),
+        ("restic", Kind::Restic),
+        ("rustic", Kind::Rustic),
+        ("borg", Kind::Borg),
+        ("tar", Kind::Tar),
+        ("cp", Kind::Cp),
+        ("find", Kind::Find),
+    ];
+    let chosen = kinds.into_iter().filter(|(name, kind)| {
+        let encrypts_always = matches!(kind, Kind::Restic | Kind::Rustic);
+        names.iter().any(|chosen| chosen == name) && !(is_plain && encrypts_always)
+    });
+    let tools = chosen.filter_map(|(name, kind)| {
+        let program = match kind {
+            Kind::Icecore => env!("CARGO_BIN_EXE_icecore").into(),
+            Kind::Tar => find("zstd").and_then(|_| find("tar"))?,
+            _ => find(name)?,
+        };
+        Some(Tool { name, kind, program, is_plain })
+    });
+    tools.collect()
+}
+
+fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let mut folders = vec![PathBuf::from(PEERS)];
+    folders.extend(std::env::split_paths(&path));
+    folders.into_iter().map(|folder| folder.join(name)).find(|program| program.is_file())
+}
+
+impl Tool {
+    /// Returns how a table calls it.
+    pub(crate) fn title(&self) -> &'static str {
+        match self.kind {
+            Kind::Tar => "tar, zstd -3",
+            Kind::Cp => "cp -a",
+            Kind::Find => "find -printf",
+            _ => self.name,
+        }
+    }
+
+    /// Returns the command that makes it say its version.
+    pub(crate) fn version(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command.arg(if self.kind == Kind::Restic { "version" } else { "--version" });
+        command
+    }
+
+    /// Says whether times come back with their fractions of a second.
+    pub(crate) fn has_fractions(&self) -> bool {
+        self.kind != Kind::Tar
+    }
+
+    /// Says whether it goes on after the first version was restored: the others keep no history.
+    pub(crate) fn has_versions(&self) -> bool {
+        !matches!(self.kind, Kind::Tar | Kind::Cp | Kind::Find)
+    }
+
+    /// Returns where in `out` the source's contents come to be.
+    pub(crate) fn came_to(&self, place: &Place<'_>) -> PathBuf {
+        match self.kind {
+            Kind::Restic | Kind::Rustic | Kind::Borg => whole_path(place),
+            _ => place.out.to_path_buf(),
+        }
+    }
+
+    /// Returns the command for an action, or None when the tool has nothing to do for it.
+    pub(crate) fn command(&self, action: Action, place: &Place<'_>) -> Option<Command> {
+        let mut command = match self.kind {
+            Kind::Icecore => self.icecore(action, place),
+            Kind::Restic | Kind::Rustic => self.restic(action, place),
+            Kind::Borg => self.borg(action, place),
+            Kind::Tar => self.tar(action, place)?,
+            Kind::Cp => self.cp(action, place)?,
+            Kind::Find => self.find(action, place)?,
+        };
+        command.env("TMPDIR", place.home);
+        Some(command)
+    }
+
+    fn start<T: AsRef<OsStr>>(&self, place: &Place<'_>, words: &[T]) -> Command {
+        let mut command = support::command(&self.program, place.home);
+        command.args(words);
+        command
+    }
+
+    fn shell(&self, place: &Place<'_>, script: &str) -> Command {
+        let mut command = support::command(Path::new("/bin/sh"), place.home);
+        command.args(["-e", "-c", script]).arg(&self.program);
+        command.args([place.source, place.repository, place.out]).current_dir(place.out);
+        command
+    }
+
+    fn icecore(&self, action: Action, place: &Place<'_>) -> Command {
+        let encryption = if self.is_plain { "none" } else { "password" };
+        let words: &[&str] = match action {
+            Action::Init => &["init", "--encryption", encryption],
+            Action::First | Action::Unchanged | Action::Changed => &["backup", "--dataset", "data"],
+            Action::Restore => &["restore", "data"],
+            Action::Prune => &["forget", "data", "--keep-last", "1", "--prune"],
+        };
+        let mut command = self.start(place, words);
+        match action {
+            Action::First | Action::Unchanged | Action::Changed => command.arg(place.source),
+            Action::Restore => command.arg(place.out),
+            Action::Init | Action::Prune => &mut command,
+        };
+        command.args(["-q", "--no-progress", "-r"]).arg(place.repository);
+        if !self.is_plain {
+            command.env("ICECORE_PASSWORD", PASSWORD);
+        }
+        command
+    }
+
+    /// restic and rustic take nearly the same words.
+    fn restic(&self, action: Action, place: &Place<'_>) -> Command {
+        let is_restic = self.kind == Kind::Restic;
+        let words: &[&str] = match action {
+            Action::Init => &["init"],
+            Action::First | Action::Unchanged | Action::Changed => &["backup"],
+            Action::Restore => &["restore"],
+            Action::Prune if is_restic => &["forget", "--keep-last", "1", "--prune"],
+            Action::Prune => &["forget", "--keep-last", "1", "--prune", "--instant-delete"],
+        };
+        let mut command = self.start(place, words);
+        match action {
+            Action::First | Action::Unchanged | Action::Changed => command.arg(place.source),
+            // One restores below the target by itself, the other when asked for the folder.
+            Action::Restore if is_restic => command.args(["latest", "--target"]).arg(place.out),
+            Action::Restore => {
+                command.arg(format!("latest:{}", place.source.display())).arg(whole_path(place))
+            }
+            Action::Init | Action::Prune => &mut command,
+        };
+        for prefix in ["RESTIC", "RUSTIC"] {
+            command.env(format!("{prefix}_REPOSITORY"), place.repository);
+            command.env(format!("{prefix}_PASSWORD"), PASSWORD);
+        }
+        command
+    }
+
+    fn borg(&self, action: Action, place: &Place<'_>) -> Command {
+        let encryption = if self.is_plain { "none" } else { "repokey-blake2" };
+        let name = "::{now:%Y-%m-%dT%H:%M:%S.%f}";
+        let mut command = match action {
+            Action::Init => self.start(place, &["init", "-e", encryption]),
+            Action::First | Action::Unchanged | Action::Changed => {
+                let mut command = self.start(place, &["create", "-C", "zstd,3", name]);
+                command.arg(place.source);
+                command
+            }
+            // The newest archive's name has to be asked for; that costs a second start.
+            Action::Restore => {
+                self.shell(place, r#""$0" extract "::$("$0" list --last 1 --short)""#)
+            }
+            Action::Prune => self.shell(place, r#""$0" prune --keep-last 1; "$0" compact"#),
+        };
+        command.env("BORG_REPO", place.repository).env("BORG_PASSPHRASE", PASSWORD);
+        command.env("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes");
+        command.current_dir(place.out);
+        command
+    }
+
+    fn tar(&self, action: Action, place: &Place<'_>) -> Option<Command> {
+        match action {
+            Action::First => {
+                Some(self.shell(place, r#""$0" -C "$1" -c . | zstd -q -f -3 -T0 -o "$2""#))
+            }
+            Action::Restore => {
+                Some(self.shell(place, r#"zstd -q -d -c "$2" | "$0" -C "$3" -x -p"#))
+            }
+            _ => None,
+        }
+    }
+
+    fn cp(&self, action: Action, place: &Place<'_>) -> Option<Command> {
+        match action {
+            Action::First => Some(self.shell(place, r#""$0" -a "$1" "$2""#)),
+            Action::Restore => Some(self.shell(place, r#""$0" -a "$2/." "$3""#)),
+            _ => None,
+        }
+    }
+
+    fn find(&self, action: Action, place: &Place<'_>) -> Option<Command> {
+        (action == Action::Unchanged).then(|| {
+            let mut command = self.start::<&Path>(place, &[place.source]);
+            command.args(["-printf", FIND_FIELDS]);
+            command
+        })
+    }
+}
+
+/// The path of the source as tools keep it that keep paths whole.
+fn whole_path(place: &Place<'_>) -> PathBuf {
+    place.out.join(place.source.strip_prefix("/").unwrap_or(place.source))
+}

@@ -1,0 +1,43 @@
+//! A change of one file in a hundred.
+
+use crate::support;
+use crate::support::Numbers;
+use crate::support::tree;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+/// Of so many files one is changed.
+const ONE_OF: u64 = 100;
+const BYTES_MAX: u64 = 200;
+
+/// Appends to one file of each hundred below a folder, or writes over a stretch of it; returns
+/// how many were changed.
+pub(crate) fn change_files(folder: &Path, seed: u64) -> io::Result<u64> {
+    let mut numbers = Numbers::new(seed);
+    let (mut number, mut chosen, mut changed) = (0, 0, 0);
+    tree::each_file(folder, &mut |path, length| {
+        if number % ONE_OF == 0 {
+            chosen = number + numbers.below(ONE_OF);
+        }
+        if number == chosen {
+            change(path, length, &mut numbers)?;
+            changed += 1;
+        }
+        number += 1;
+        Ok(())
+    })?;
+    Ok(changed)
+}
+
+fn change(path: &Path, length: u64, numbers: &mut Numbers) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    support::text(numbers, 1 + numbers.clone().below(BYTES_MAX) as usize, &mut bytes);
+    let is_appended = numbers.below(2) == 0 || length <= bytes.len() as u64;
+    let offset = match is_appended {
+        true => length,
+        false => numbers.below(length - bytes.len() as u64),
+    };
+    OpenOptions::new().write(true).open(path)?.write_all_at(&bytes, offset)
+}
