@@ -300,7 +300,9 @@ fn a_settle_syncs_the_folders_above_once() {
 
     second.settle().unwrap();
 
-    let is_above = |change: &&Change| matches!(change, Change::SyncFolder(path) if path == Path::new(REPOSITORY));
+    let root = Path::new(REPOSITORY);
+    let is_above =
+        |change: &&Change| matches!(change, Change::SyncFolder(folder) if folder == root);
     assert_eq!(disk.log()[before..].iter().filter(is_above).count(), 1);
     assert_eq!(worst(&disk).open().unwrap().get(&keys[2], 99).unwrap(), b"content");
 }

@@ -183,7 +183,7 @@ impl<'a> Reader<'a> {
     /// Returns the first row of a stretch whose prefix is not below `wanted`.
     ///
     /// A guess by interpolation is followed by a look on the other side of what is wanted, at
-    /// first close by; at most half way, so that hostile rows cost no more than a search by halving.
+    /// first close by; at most half way, so that hostile rows cost little more than halving does.
     fn lower_bound(&mut self, wanted: u64, stretch: &Stretch) -> usize {
         let (mut low, mut high) = (stretch.rows.start, stretch.rows.end);
         let (mut below, mut above) = (stretch.first, stretch.last);
