@@ -9,19 +9,20 @@
 
 #[path = "support/mod.rs"]
 mod support;
+#[path = "support/watch.rs"]
+mod watch;
 
 use std::fs;
 use std::fs::File;
 use std::io;
 use std::io::Write;
 use std::path::Path;
-use std::path::PathBuf;
-use std::process::Child;
 use std::process::ExitCode;
 use std::process::Stdio;
-use std::time::Duration;
 use std::time::Instant;
 use support::Numbers;
+use watch::Peak;
+use watch::watch;
 
 /// More than this at any moment fails, in MB of a million bytes.
 const ANONYMOUS_MB_MAX: f64 = 150.0;
@@ -32,19 +33,6 @@ const MANY_FILES: u64 = 300_000;
 const LARGE_BYTES: u64 = 4 << 30;
 /// The large file is noise and text in turn, so much of each.
 const STRETCH_BYTES: usize = 1 << 20;
-const POLL: Duration = Duration::from_millis(2);
-/// By then the password has been dealt with.
-const START: Duration = Duration::from_millis(500);
-
-/// The most that a child held, in MB.
-#[derive(Clone, Copy, Debug, Default)]
-struct Peak {
-    seconds: f64,
-    anonymous: f64,
-    /// The same without the first moments, in which the key is made of the password.
-    anonymous_later: f64,
-    resident: f64,
-}
 
 /// One line of the table.
 #[derive(Debug)]
@@ -77,7 +65,7 @@ fn measure() -> io::Result<bool> {
     println!("| data | operation | s | peak anonymous MB | later MB | peak resident MB |");
     println!("|---|---|---|---|---|---|");
     for Row { data, operation, peak } in &rows {
-        let Peak { seconds, anonymous, anonymous_later, resident } = peak;
+        let Peak { seconds, anonymous, anonymous_later, resident, .. } = peak;
         println!(
             "| {data} | {operation} | {seconds:.1} | {anonymous:.1} | {anonymous_later:.1} \
              | {resident:.1} |"
@@ -150,35 +138,9 @@ fn run(work: &Path, arguments: &[&str]) -> io::Result<Peak> {
         .current_dir(work)
         .stdin(Stdio::null())
         .spawn()?;
-    let peak = watch(&mut child, start)?;
-    let status = child.wait()?;
+    let (peak, status) = watch(&mut child, start)?;
     if status.success() {
         return Ok(peak);
     }
     Err(io::Error::other(format!("icecore {} failed: {status}", arguments.join(" "))))
-}
-
-fn watch(child: &mut Child, start: Instant) -> io::Result<Peak> {
-    let status = PathBuf::from(format!("/proc/{}/status", child.id()));
-    let mut peak = Peak::default();
-    while child.try_wait()?.is_none() {
-        // It may end between the two looks.
-        let text = fs::read_to_string(&status).unwrap_or_default();
-        let anonymous = megabytes(&text, "RssAnon:");
-        peak.anonymous = peak.anonymous.max(anonymous);
-        if start.elapsed() > START {
-            peak.anonymous_later = peak.anonymous_later.max(anonymous);
-        }
-        peak.resident = peak.resident.max(megabytes(&text, "VmHWM:"));
-        std::thread::sleep(POLL);
-    }
-    peak.seconds = start.elapsed().as_secs_f64();
-    Ok(peak)
-}
-
-/// Reads a line as `RssAnon:      1234 kB`; zero when it is not there.
-fn megabytes(status: &str, name: &str) -> f64 {
-    let line = status.lines().find_map(|line| line.strip_prefix(name));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
-    kib.unwrap_or(0.0) * 1024.0 / 1e6
 }

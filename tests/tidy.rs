@@ -57,7 +57,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("serde_json", &["cli/"]),
     ("signal_hook", &["cli/"]),
     ("toml", &["config/file.rs"]),
-    ("xorf", &["repository/names"]),
     ("zeroize", &["base/secret.rs", "codec/key.rs"]),
     ("zstd", &["codec/compress.rs"]),
 ];

@@ -118,6 +118,10 @@ pub const COMMIT_TRIES_MAX: usize = 8;
 pub const BLOCK_CACHE_BYTES: usize = 8 * MIB;
 /// Rows of newly stored blobs kept in memory before they go to a segment file: some 4 MB.
 pub const NAMES_MEMORY_ROWS: usize = 64 * KIB;
+/// Rows under one part of a segment's filter: to make one takes some 24 bytes a row, 12 MB.
+pub const NAMES_FILTER_PART_ROWS: usize = 512 * KIB;
+/// A shorter segment has no filter: its rows fill no more than a few pages.
+pub const NAMES_FILTER_ROWS_MIN: usize = KIB;
 /// Block tables kept in memory for confirming names, in blobs.
 pub const TABLE_CACHE_ROWS: usize = 32 * KIB;
 

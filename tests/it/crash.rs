@@ -39,6 +39,7 @@ mod verdict;
 use crate::backend::fulfils_the_contract;
 use crate::crash::calls::Calls;
 use crate::crash::cuts::Cut;
+use crate::crash::disk::Change;
 use crate::crash::disk::MemoryDisk;
 use crate::crash::disk::REPOSITORY;
 use crate::crash::disk::Site;
@@ -283,6 +284,30 @@ fn an_object_that_was_seen_and_settled_is_there_for_good() {
             assert_eq!(found.expect("it was seen and settled"), b"first", "{kill}");
         });
     }
+}
+
+/// Each sync may wait for the disk, and a backup settles many folders that lie side by side.
+#[test]
+fn a_settle_syncs_the_folders_above_once() {
+    let disk = MemoryDisk::new(Tree::new());
+    let first = disk.create().unwrap();
+    let keys = ["packs/ab/1", "packs/cd/2", "packs/ef/3"].map(key);
+    for key in &keys {
+        first.put(key, b"content").unwrap();
+    }
+    let second = disk.open().unwrap();
+    for key in &keys {
+        second.get(key, 99).unwrap();
+    }
+    let before = disk.log().len();
+
+    second.settle().unwrap();
+
+    let root = Path::new(REPOSITORY);
+    let is_above =
+        |change: &&Change| matches!(change, Change::SyncFolder(folder) if folder == root);
+    assert_eq!(disk.log()[before..].iter().filter(is_above).count(), 1);
+    assert_eq!(worst(&disk).open().unwrap().get(&keys[2], 99).unwrap(), b"content");
 }
 
 /// An `init` that was killed right after making the folder, and another one that finds it.

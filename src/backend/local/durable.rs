@@ -48,14 +48,18 @@ impl Durable {
         if lock(&self.made).contains(folder) {
             return Ok(());
         }
-        let mut path = self.root.clone();
+        let mut made = FolderKey::top();
         for part in folder.as_str().split('/').filter(|part| !part.is_empty()) {
-            let above = path.clone();
-            path.push(part);
-            make_folder(&*self.disk, &path)?;
+            let above = self.root.join(made.as_str());
+            made = made.folder(part)?;
+            // Folders side by side share those above them, and each sync may wait for the disk.
+            if lock(&self.made).contains(&made) {
+                continue;
+            }
+            make_folder(&*self.disk, &above.join(part))?;
             sync_folder(&*self.disk, &above)?;
+            lock(&self.made).insert(made.clone());
         }
-        lock(&self.made).insert(folder.clone());
         Ok(())
     }
 

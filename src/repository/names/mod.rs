@@ -9,6 +9,7 @@
 //! One process at a time adds to the kept index of a repository; another one that runs beside it
 //! reads what is there and keeps its own rows for itself.
 
+pub mod filter;
 pub mod numbers;
 pub mod segment;
 
@@ -241,7 +242,8 @@ impl NameIndex {
             return Ok(());
         }
         self.flush(cache)?;
-        let segments = self.segments.read().unwrap_or_else(PoisonError::into_inner);
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+        segments.iter_mut().for_each(|segment| segment.add_filter(cache));
         let mut absorbed: Vec<IndexId> = lock(&self.absorbed).iter().copied().collect();
         absorbed.sort_unstable();
         let state = StateV1 {
@@ -278,7 +280,9 @@ fn merge(cache: &Cache, segments: &mut Vec<Segment>) -> Result<()> {
 fn remove_strangers(cache: &Cache, segments: &[Segment]) {
     for file in cache.list("names") {
         let name = format!("names/{file}");
-        let is_known = segments.iter().any(|segment| segment.name() == name);
+        let is_known = segments
+            .iter()
+            .any(|segment| name == segment.name() || name == filter::file_name(segment.name()));
         if file.starts_with("segment-") && !is_known {
             cache.remove(&name);
         }
@@ -365,5 +369,45 @@ mod tests {
             drop(names);
             std::fs::write(&path, kept).expect("write");
         }
+    }
+
+    #[test]
+    fn a_filter_that_is_lost_or_damaged_is_done_without_and_made_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = cache(folder.path());
+        let names = NameIndex::open(&cache).expect("opens");
+        fill(&names, &cache, 0..5_000);
+        names.save(&cache).expect("saves");
+        drop(names);
+        let filters = || {
+            let files = cache.list("names").into_iter();
+            files.filter(|file| file.ends_with(".filter")).collect::<Vec<_>>()
+        };
+        let [filter] = &filters()[..] else { panic!("one filter, not {:?}", filters()) };
+        let path = cache.path(&format!("names/{filter}"));
+        let sound = std::fs::read(&path).expect("read");
+        for damaged in [None, Some(Vec::new()), Some(sound[1..].to_vec())] {
+            match damaged {
+                Some(bytes) => std::fs::write(&path, bytes).expect("write"),
+                None => std::fs::remove_file(&path).expect("remove"),
+            }
+            let names = NameIndex::open(&cache).expect("opens");
+            for n in 0..5_000 {
+                let at = NamePlace { number: n / 1000, place: n % 1000 };
+                assert_eq!(names.find_kept(&blob(n)).first().map(|found| found.0), Some(at));
+            }
+            names.save(&cache).expect("saves");
+            assert_eq!(std::fs::read(&path).expect("read"), sound);
+        }
+        let at = |number, place| NamePlace { number, place };
+        // Merged segments take their filters with them.
+        let names = NameIndex::open(&cache).expect("opens");
+        for n in 1..9 {
+            let rows = (n * 70_000..(n + 1) * 70_000).map(|n| (blob(n), at(4, 0))).collect();
+            names.learn(&cache, rows).expect("learns");
+        }
+        names.save(&cache).expect("saves");
+        let segments = names.segments.read().expect("segments").len();
+        assert_eq!((filters().len(), cache.list("names").len()), (segments, 2 * segments + 3));
     }
 }
