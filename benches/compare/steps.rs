@@ -86,20 +86,20 @@ pub(crate) fn rounds(data: &Data, settings: &Settings, work: &Path) -> io::Resul
     };
     let mut runs: Vec<Run> = settings.tools.iter().map(new).collect();
     for round in 0..settings.rounds {
-        let done = one_round(data, work, &mut runs, round == 0);
+        let done = one_round(data, work, &mut runs, round);
         fs::remove_dir_all(work)?;
         done?;
     }
     Ok(runs)
 }
 
-fn one_round(data: &Data, work: &Path, runs: &mut [Run], is_first: bool) -> io::Result<()> {
+fn one_round(data: &Data, work: &Path, runs: &mut [Run], number: usize) -> io::Result<()> {
     eprintln!("{}: a round begins", data.title);
     let source = work.join("source");
     fs::create_dir_all(&source)?;
     data.make(&source)?;
     thread::sleep(SETTLE);
-    let mut round = Round { work, source: &source, runs, is_late: false };
+    let mut round = Round { work, source: &source, runs, is_late: false, turn: number };
     round.init();
     round.step(Step::First);
     round.look(Step::First);
@@ -118,7 +118,7 @@ fn one_round(data: &Data, work: &Path, runs: &mut [Run], is_first: bool) -> io::
     round.step(Step::RestoreLast);
     round.step(Step::Prune);
     round.look(Step::Prune);
-    if is_first {
+    if number == 0 {
         round.restore_pruned();
     }
     Ok(())
@@ -130,6 +130,8 @@ struct Round<'a> {
     runs: &'a mut [Run],
     /// Tools that keep no versions are through.
     is_late: bool,
+    /// How many steps there were: says which tool comes first.
+    turn: usize,
 }
 
 impl Round<'_> {
@@ -137,7 +139,11 @@ impl Round<'_> {
     fn each(&mut self, what: &str, act: impl Fn(&mut Run, &Place<'_>) -> io::Result<()>) {
         let is_late = self.is_late;
         let is_in = |run: &&mut Run| run.failed.is_none() && (run.tool.has_versions() || !is_late);
-        for run in self.runs.iter_mut().filter(is_in) {
+        // Whoever comes first pays for memory that nobody has used before, so each does in turn.
+        let first = self.turn % self.runs.len().max(1);
+        self.turn += 1;
+        let (early, late) = self.runs.split_at_mut(first);
+        for run in late.iter_mut().chain(early).filter(is_in) {
             let home = self.work.join(run.tool.name);
             let (repository, out) = (home.join("repository"), home.join("out"));
             let place =
