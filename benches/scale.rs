@@ -13,7 +13,6 @@ mod sources;
 #[path = "scale/steps.rs"]
 mod steps;
 #[path = "support/mod.rs"]
-#[allow(dead_code, reason = "other benches use the rest")]
 mod support;
 #[path = "support/watch.rs"]
 mod watch;
