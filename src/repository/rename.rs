@@ -51,7 +51,7 @@ impl Repository {
         let there = self.see_name(new)?;
         let mut is_new = false;
         if there.dataset.is_none() {
-            self.refuse_third_name(old, dataset)?;
+            self.refuse_third_name(old, new, dataset)?;
             is_new = self.put_revision(new, there.next, Some(dataset), now)?;
         }
         if !is_new && self.see_name(new)?.dataset != Some(dataset) {
@@ -90,10 +90,16 @@ impl Repository {
         Ok(same.map(|other| other.name().clone()).collect())
     }
 
-    /// An interrupted rename is finished before another one begins.
-    fn refuse_third_name(&self, old: &DatasetName, dataset: DatasetId) -> Result<()> {
+    /// An interrupted rename is finished before another one begins. The new name may have come
+    /// into being since it was looked at, by the same rename of somebody else.
+    fn refuse_third_name(
+        &self,
+        old: &DatasetName,
+        new: &DatasetName,
+        dataset: DatasetId,
+    ) -> Result<()> {
         let others = self.other_names(dataset, old)?;
-        let Some(other) = others.first() else { return Ok(()) };
+        let Some(other) = others.iter().find(|other| *other != new) else { return Ok(()) };
         let message = format!("{old} is being renamed to {other}, or that was interrupted");
         Err(Error::new(ErrorKind::Busy, message).hint(format!(
             "`icecore rename {old} {other}` finishes it, `icecore rename {other} {old}` undoes it"
