@@ -127,6 +127,16 @@ fn an_index_object_that_is_not_seen_stops_a_prune_where_others_name_a_thinned_co
 
 #[test]
 fn a_doomed_pack_that_a_listing_lacks_keeps_its_rows() {
+    keeps_rows_when_hidden(Operation::Put, &["packs/"]);
+}
+
+#[test]
+fn so_does_one_whose_tombstone_is_not_listed_either_any_more() {
+    keeps_rows_when_hidden(Operation::Get, &["packs/", "tombstones/"]);
+}
+
+/// Prunes while a store stops listing what lies in `folders` once a tombstone was put or read.
+fn keeps_rows_when_hidden(once: Operation, folders: &'static [&'static str]) {
     let mut world = World::memory();
     let source = MemorySource::new("s");
     for n in 0..40_u64 {
@@ -142,11 +152,13 @@ fn a_doomed_pack_that_a_listing_lacks_keeps_its_rows() {
     let is_doomed = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&is_doomed);
     odd.between(move |operation, key| {
-        let dooms = operation == Operation::Put && key.starts_with("tombstones/");
+        let dooms = operation == once && key.starts_with("tombstones/");
         seen.fetch_or(dooms, Ordering::Relaxed);
         true
     });
-    odd.hide(move |key| is_doomed.load(Ordering::Relaxed) && key.starts_with("packs/"));
+    odd.hide(move |key| {
+        is_doomed.load(Ordering::Relaxed) && folders.iter().any(|folder| key.starts_with(folder))
+    });
 
     let report = try_prune(&world, false).unwrap();
 

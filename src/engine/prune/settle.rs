@@ -122,8 +122,9 @@ impl Settle<'_> {
                 let missing = self.missing(rows, &view, &there, &all_doomed)?;
                 match there.get(pack) {
                     Some(&size) if missing.is_empty() => self.delete_pack(pack, size)?,
+                    None if missing.is_empty() => {}
                     // Another prune has settled it, and its tombstone with it.
-                    None if missing.is_empty() || !all_doomed.contains(pack) => {}
+                    None if !all_doomed.contains(pack) && !stock::is_there(store, pack)? => {}
                     is_there => {
                         left.insert(*pack);
                         match is_there {
