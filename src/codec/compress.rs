@@ -193,8 +193,24 @@ impl<W: Write> Write for StreamCompressor<W> {
 }
 
 thread_local! {
+    static COMPRESSOR: RefCell<Option<(i32, Compressor)>> = const { RefCell::new(None) };
     static DECOMPRESSOR: RefCell<Option<zstd::bulk::Decompressor<'static>>> =
         const { RefCell::new(None) };
+}
+
+/// Compresses as [`Compressor::compress`] does, with a compressor that the thread keeps.
+///
+/// # Errors
+/// Those of [`Compressor::new`] and [`Compressor::compress`].
+pub fn compress_once(level: i32, plain: &[u8], out: &mut Vec<u8>) -> Result<()> {
+    COMPRESSOR.with(|slot| {
+        let mut slot = slot.borrow_mut();
+        let compressor = match slot.take() {
+            Some((kept, compressor)) if kept == level => compressor,
+            _ => Compressor::new(level)?,
+        };
+        slot.insert((level, compressor)).1.compress(plain, out)
+    })
 }
 
 /// Decodes what [`Compressor::compress`] made into `out`, which must get exactly `length` bytes.

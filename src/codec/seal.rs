@@ -12,7 +12,6 @@ use crate::base::id::RepositoryId;
 use crate::base::limits::RECORD_BYTES_MAX;
 use crate::base::sys;
 use crate::codec::compress;
-use crate::codec::compress::Compressor;
 use crate::codec::crypt;
 use crate::codec::crypt::Cipher;
 use crate::codec::crypt::Part;
@@ -86,7 +85,7 @@ impl Sealer {
         if plain.len() >= COMPRESS_BYTES_MIN {
             flags |= frame::COMPRESSED;
             body.extend_from_slice(&(plain.len() as u32).to_le_bytes());
-            Compressor::new(compress::LEVEL_DEFAULT)?.compress(plain, &mut body)?;
+            compress::compress_once(compress::LEVEL_DEFAULT, plain, &mut body)?;
         } else {
             body.extend_from_slice(plain);
         }

@@ -107,6 +107,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn decode_stored(
+    location: &Location,
+    table: Arc<Table>,
+    stored: &[u8],
+    mut plain: Vec<u8>,
+) -> Result<Block> {
+    compress::decompress(stored, location.row.plain_length as usize, &mut plain)?;
+    if table.plain_bytes() != plain.len() as u64 {
+        return Err(Error::corrupt("block and table do not fit together"));
+    }
+    Ok(Block { table, plain })
+}
+
 impl Repository {
     /// Returns all copies of a block; loads the index if need be.
     ///
@@ -209,15 +222,11 @@ impl Repository {
         location: &Location,
         table: Arc<Table>,
         sealed: &mut [u8],
-        mut plain: Vec<u8>,
+        plain: Vec<u8>,
     ) -> Result<Block> {
         let cipher = self.pack_cipher(location)?;
         let stored = cipher.open(Part::Block, location.row.number, sealed)?;
-        compress::decompress(stored, location.row.plain_length as usize, &mut plain)?;
-        if table.plain_bytes() != plain.len() as u64 {
-            return Err(Error::corrupt("block and table do not fit together"));
-        }
-        Ok(Block { table, plain })
+        decode_stored(location, table, stored, plain)
     }
 
     /// Reads one copy of a block, its own table included.
@@ -225,10 +234,21 @@ impl Repository {
     /// # Errors
     /// `Corrupt`; those of the backend.
     pub fn read_copy(&self, location: &Location) -> Result<Block> {
+        self.read_copy_as_stored(location).map(|(block, _)| block)
+    }
+
+    /// Reads one copy of a block, and returns the compressed bytes it was decoded from as well.
+    ///
+    /// # Errors
+    /// `Corrupt`; those of the backend.
+    pub fn read_copy_as_stored(&self, location: &Location) -> Result<(Block, Vec<u8>)> {
         let table = self.read_table(location)?;
         let key = layout::pack(&location.pack.pack)?;
         let mut sealed = self.read_range(&key, location.row.offset, location.row.length)?;
-        self.decode_copy(location, table, &mut sealed, Vec::new())
+        let cipher = self.pack_cipher(location)?;
+        let stored = cipher.open(Part::Block, location.row.number, &mut sealed)?;
+        let block = decode_stored(location, table, stored, Vec::new())?;
+        Ok((block, stored.to_vec()))
     }
 
     /// Returns a block in which all of `places` are present and verify: from one copy that has

@@ -345,13 +345,6 @@ impl IndexView {
         self.numbers_of(block).next()
     }
 
-    /// Returns the number of the first row of a block, and that row.
-    pub fn first_row(&self, block: &BlockId) -> Option<(usize, BlockRow)> {
-        let rank = self.rank(block)?;
-        let (segment, n) = self.segment_of(rank)?;
-        Some((rank, segment.row(n)?.1))
-    }
-
     /// Returns all copies of a block; one that several objects name comes once.
     pub fn copies(&self, block: &BlockId) -> Vec<Location> {
         let mut found: Vec<Location> = Vec::new();

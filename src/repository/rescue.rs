@@ -7,10 +7,9 @@
 use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::id::LeaseId;
-use crate::codec::compress::Compressor;
+use crate::codec::compress;
 use crate::format::pack::EncodedBlock;
 use crate::repository::Repository;
-use crate::repository::blocks::Block;
 use crate::repository::index::Location;
 use crate::repository::packer::PackedReport;
 use crate::repository::packer::Packer;
@@ -18,7 +17,8 @@ use crate::repository::packer::Packer;
 /// Index objects put for copies name no lease: those who copy hold none that names a number.
 pub const NO_LEASE: [u8; 16] = [0; 16];
 
-/// Reads one copy of a block, and encodes again those of its places for which `keeps` says so.
+/// Reads one copy of a block, and encodes those of its places for which `keeps` says so: as they
+/// are stored where that is all of them.
 ///
 /// # Errors
 /// `Corrupt` when a place that is kept does not verify; those of the backend.
@@ -27,8 +27,7 @@ pub fn encode_copy(
     location: &Location,
     keeps: &dyn Fn(u32) -> bool,
 ) -> Result<EncodedBlock> {
-    let block = repository.read_copy(location)?;
-    encode_block(repository, &block, location.row.class, keeps)
+    encode(repository, location, keeps)
         .map_err(|e| e.context(format!("block {}", location.row.block.short())))
 }
 
@@ -49,22 +48,28 @@ pub fn verify_copy(
     Ok(())
 }
 
-fn encode_block(
+fn encode(
     repository: &Repository,
-    block: &Block,
-    class: u8,
+    location: &Location,
     keeps: &dyn Fn(u32) -> bool,
 ) -> Result<EncodedBlock> {
+    let (block, stored) = repository.read_copy_as_stored(location)?;
+    let class = location.row.class;
     let mut plain = Vec::with_capacity(block.plain.len());
     for (place, _) in block.table.present().filter(|(place, _)| keeps(*place)) {
         plain.extend_from_slice(block.blob(repository, place)?);
+    }
+    if plain.len() == block.plain.len() {
+        // Decoded and compared just now: to compress it again would give the same.
+        let table = block.table.as_ref().clone();
+        return Ok(EncodedBlock { id: table.id(), table, stored, class });
     }
     let table = block.table.retain(keeps);
     if table.plain_bytes() != plain.len() as u64 {
         return Err(Error::bug("a thinned block and its table do not fit together"));
     }
     let mut stored = Vec::new();
-    Compressor::new(repository.config().compression)?.compress(&plain, &mut stored)?;
+    compress::compress_once(repository.config().compression, &plain, &mut stored)?;
     stored.shrink_to_fit();
     Ok(EncodedBlock { id: table.id(), table, stored, class })
 }

@@ -9,6 +9,7 @@ use crate::base::id::BlockId;
 use crate::base::mapped::Scratch;
 use crate::format::pack::BlockRow;
 use crate::repository::index::IndexView;
+use crate::repository::index::Location;
 use crate::repository::lost::LostPlaces;
 use std::ops::Range;
 use std::path::Path;
@@ -23,6 +24,15 @@ pub(super) struct Marks {
     bits: Scratch,
     /// Bytes of plaintext that live, a `u32` a row: exact where runs do not overlap.
     bytes: Scratch,
+    /// The block that was asked for last: neighbouring files lie in one.
+    last: Option<(BlockId, Found)>,
+}
+
+/// What the index says of a block.
+struct Found {
+    copies: Vec<Location>,
+    /// The number of its first row, and where its bits begin.
+    rank_and_start: Option<(usize, usize)>,
 }
 
 impl Marks {
@@ -36,7 +46,7 @@ impl Marks {
         }
         let bits = Scratch::zeroed(folder, places.div_ceil(8) as usize);
         let bytes = Scratch::zeroed(folder, view.rows() * COUNT_BYTES);
-        Marks { view, starts, bits, bytes }
+        Marks { view, starts, bits, bytes, last: None }
     }
 
     /// Returns the index that the bits are for.
@@ -59,10 +69,33 @@ impl Marks {
         bytes: Option<u64>,
         lost: &LostPlaces,
     ) -> bool {
-        let copies = self.view.copies(block);
+        let found = match self.last.take() {
+            Some((last, found)) if last == *block => found,
+            _ => self.find(block),
+        };
+        let is_known = self.set_found(&found, block, places, bytes, lost);
+        self.last = Some((*block, found));
+        is_known
+    }
+
+    fn find(&self, block: &BlockId) -> Found {
+        let rank = self.view.rank(block);
+        let rank_and_start = rank.and_then(|rank| Some((rank, self.start(rank)?)));
+        Found { copies: self.view.copies(block), rank_and_start }
+    }
+
+    fn set_found(
+        &mut self,
+        found: &Found,
+        block: &BlockId,
+        places: Range<u32>,
+        bytes: Option<u64>,
+        lost: &LostPlaces,
+    ) -> bool {
+        let copies = &found.copies;
         let all = copies.iter().map(|copy| copy.row.places).min().unwrap_or(0);
-        if let Some((rank, row)) = self.view.first_row(block)
-            && let Some(start) = self.start(rank)
+        if let Some((rank, start)) = found.rank_and_start
+            && let Some(first) = copies.first()
         {
             let mut fresh = 0_u64;
             for place in start + places.start as usize..start + places.end.min(all) as usize {
@@ -70,8 +103,8 @@ impl Marks {
                 self.bits[place / 8] |= 1 << (place % 8);
             }
             let count = u64::from(places.end - places.start).max(1);
-            let present = u64::from(row.places_present().max(1));
-            let average = || u64::from(row.plain_length) * count / present;
+            let present = u64::from(first.row.places_present().max(1));
+            let average = || u64::from(first.row.plain_length) * count / present;
             self.count(rank, bytes.unwrap_or_else(average).saturating_mul(fresh) / count);
         }
         if places.end <= all && copies.iter().any(|copy| copy.row.present.is_empty()) {

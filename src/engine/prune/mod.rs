@@ -43,6 +43,7 @@ use crate::repository::lease;
 use crate::repository::lease::Lease;
 use crate::repository::lease::SeenLease;
 use crate::repository::rescue::NO_LEASE;
+use crate::repository::roots::Roots;
 use crate::repository::stock;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -409,9 +410,9 @@ impl Work<'_> {
             self.end_leases(&Tombstones::default())?;
         }
         if packs.is_empty() && indexes.is_empty() && self.report.waits_for.is_empty() {
-            // Nothing is doomed; forgotten headers may still go.
-            let marked = mark::mark(self.repository, &self.observer(None), self.context)?;
-            return self.retire(&marked);
+            // Nothing is doomed; forgotten headers may still go, and that takes no mark of places.
+            let roots = self.repository.roots(&self.observer(None))?;
+            return self.retire(&roots);
         }
         let now = self.context.clock.now();
         doom::put_tombstones(store, packs, indexes, now)?;
@@ -428,12 +429,12 @@ impl Work<'_> {
         let settled =
             settle::settle(self.repository, &tombstones, &marked, &self.seen, self.context)?;
         self.count(settled);
-        self.retire(&marked)
+        self.retire(&marked.roots)
     }
 
-    fn retire(&mut self, marked: &Marked) -> Result<()> {
+    fn retire(&mut self, roots: &Roots) -> Result<()> {
         let now = self.context.clock.now();
-        for dataset in &marked.roots.datasets {
+        for dataset in &roots.datasets {
             self.report.headers_retired += dataset.dataset.retire(&dataset.unneeded, now)?;
         }
         Ok(())
