@@ -17,7 +17,7 @@ use clap::ValueEnum;
 use serde::Serialize;
 
 /// A file up to this many average chunks is kept as one.
-const WHOLE_CHUNKS: u32 = 4;
+const WHOLE_CHUNKS: u32 = 8;
 
 /// Create a repository
 ///
