@@ -1,6 +1,7 @@
 //! Takes a stage and its limit by turns, and prints them side by side.
 
 use crate::settings::Settings;
+use rustix::thread::CpuSet;
 use std::error::Error;
 use std::time::Duration;
 use std::time::Instant;
@@ -67,11 +68,13 @@ pub(crate) fn ensure(holds: bool, otherwise: &str) -> Done<()> {
     if holds { Ok(()) } else { Err(otherwise.into()) }
 }
 
-/// Keeps this thread, and those that it starts, on the processor that it is on: sources list
+/// Keeps this thread, and those that it starts, on the last processor there is: sources list
 /// folders ahead on other threads, and limits know nothing of those.
 pub(crate) fn stay_on_one_processor() -> Done<()> {
-    let mut only = rustix::thread::CpuSet::new();
-    only.set(rustix::thread::sched_getcpu());
+    let all = rustix::thread::sched_getaffinity(None)?;
+    let mut only = CpuSet::new();
+    let last = (0..CpuSet::MAX_CPU).rfind(|cpu| all.is_set(*cpu));
+    only.set(last.ok_or("there is no processor")?);
     Ok(rustix::thread::sched_setaffinity(None, &only)?)
 }
 
