@@ -83,6 +83,7 @@ pub struct EncodedRange {
 #[derive(Serialize, Deserialize)]
 struct RangeV1 {
     /// Ids of the blocks that runs name, 32 bytes each, in order of first use.
+    #[serde(with = "crate::codec::serial::bytes")]
     blocks: Vec<u8>,
     owners: Vec<Owner>,
     rows: Vec<RowV1>,
@@ -92,6 +93,7 @@ struct RangeV1 {
 struct RowV1 {
     /// Bytes shared with the path of the row before, and the rest.
     shared: u32,
+    #[serde(with = "crate::codec::serial::bytes")]
     suffix: Vec<u8>,
     body: BodyV1,
 }
@@ -466,6 +468,7 @@ fn data_bytes(size: u64, extents: Option<&[Extent]>) -> Option<u64> {
 
 #[derive(Serialize, Deserialize)]
 struct RunListV1 {
+    #[serde(with = "crate::codec::serial::bytes")]
     blocks: Vec<u8>,
     runs: Vec<RunV1>,
     bytes: Vec<u64>,
