@@ -227,12 +227,12 @@ impl RangeBuilder {
     pub fn push(&mut self, row: &RangeRow) -> Result<()> {
         let path = row.path();
         let bytes = path.as_bytes();
-        let in_order = self.rows.is_empty()
-            || crate::base::path::compare(&self.last, bytes) == std::cmp::Ordering::Less;
+        let in_order =
+            self.rows.is_empty() || crate::base::path::compare(&self.last, bytes).is_lt();
         if !in_order {
             return Err(Error::bug(format!("entries are out of order at {path}")));
         }
-        let shared = self.last.iter().zip(bytes).take_while(|(a, b)| a == b).count();
+        let shared = crate::base::path::common_bytes(&self.last, bytes);
         let body = match row {
             RangeRow::Deleted(_) => BodyV1::Deleted,
             RangeRow::Put(change, tracked) => self.encode_put(*change, tracked),
