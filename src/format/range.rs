@@ -9,7 +9,7 @@
 
 use crate::base::error::Error;
 use crate::base::error::Result;
-use crate::base::hash;
+use crate::base::hash::Purpose;
 use crate::base::id::BlockId;
 use crate::base::limits::LINK_BYTES_MAX;
 use crate::base::limits::RANGE_BYTES_MAX;
@@ -339,13 +339,10 @@ fn encode_content(content: &Content, blocks: &mut BlockList) -> ContentV1 {
     }
 }
 
-/// Says whether a range may end behind this path, by the path alone.
+/// Says whether a range may end behind this path, by the path alone: a question for every row.
 fn cuts_after(path: &[u8]) -> bool {
-    let digest = hash::derive("icecore 2026-11-21 range cut v1", path);
-    let number = u64::from_le_bytes([
-        digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7],
-    ]);
-    number.is_multiple_of(RANGE_ENTRIES_MEAN - RANGE_ENTRIES_MIN as u64)
+    static CUT: Purpose = Purpose::new("icecore 2026-11-21 range cut v1");
+    CUT.number(path).is_multiple_of(RANGE_ENTRIES_MEAN - RANGE_ENTRIES_MIN as u64)
 }
 
 /// Decodes a range and its companion. Without a companion detection is left at its default.
