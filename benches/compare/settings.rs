@@ -1,16 +1,17 @@
 //! What was asked for, from the environment.
 
 use crate::data;
+use crate::support::environment;
+use crate::support::environment::chosen;
+use crate::support::environment::number;
+use crate::support::environment::variable;
 use crate::tools;
 use crate::tools::Tool;
-use std::ffi::OsString;
 use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 
 const ROUNDS: usize = 3;
-/// Memory, so that no disk is measured.
-const DIR: &str = "/dev/shm";
 
 /// What is measured, and how.
 #[derive(Debug)]
@@ -31,53 +32,18 @@ pub(crate) struct Settings {
 impl Settings {
     pub(crate) fn read() -> io::Result<Self> {
         let is_plain = variable("PLAIN").is_some_and(|value| value != "0");
-        let dir = variable("DIR").map(PathBuf::from).or_else(|| {
-            let dir = PathBuf::from(DIR);
-            dir.is_dir().then_some(dir)
-        });
         let kernel = variable("KERNEL").map(PathBuf::from).or_else(unpacked_kernel);
-        let scale: f64 = number("SCALE", 1.0)?;
-        if !(scale > 0.0 && scale <= 1.0) {
-            return Err(unfit("SCALE", &scale.to_string(), "more than 0 and at most 1"));
-        }
         Ok(Settings {
             sets: chosen("DATA", &data::NAMES)?,
             tools: tools::installed(&chosen("TOOLS", &tools::NAMES)?, is_plain),
             rounds: number("ROUNDS", ROUNDS)?.max(1),
-            scale,
+            scale: environment::scale()?,
             is_plain,
-            dir: dir.unwrap_or_else(std::env::temp_dir),
+            dir: environment::dir(),
             kernel,
             typescript: variable("TYPESCRIPT").map(PathBuf::from),
         })
     }
-}
-
-fn variable(name: &str) -> Option<OsString> {
-    std::env::var_os(format!("ICECORE_BENCH_{name}")).filter(|value| !value.is_empty())
-}
-
-fn unfit(name: &str, value: &str, wanted: &str) -> io::Error {
-    io::Error::other(format!("ICECORE_BENCH_{name} is `{value}`, wanted is {wanted}"))
-}
-
-fn number<T: std::str::FromStr>(name: &str, default: T) -> io::Result<T> {
-    let Some(value) = variable(name) else { return Ok(default) };
-    let value = value.to_string_lossy();
-    value.parse().map_err(|_| unfit(name, &value, "a number"))
-}
-
-/// Reads a list of known names; all of them when there is none.
-fn chosen(name: &str, known: &[&str]) -> io::Result<Vec<String>> {
-    let Some(value) = variable(name) else {
-        return Ok(known.iter().map(|name| (*name).to_owned()).collect());
-    };
-    let value = value.to_string_lossy();
-    let names: Vec<&str> = value.split(',').map(str::trim).collect();
-    if names.iter().any(|name| !known.contains(name)) {
-        return Err(unfit(name, &value, &format!("some of {}", known.join(","))));
-    }
-    Ok(names.into_iter().map(str::to_owned).collect())
 }
 
 /// Returns where Debian's package of the sources was unpacked.

@@ -3,7 +3,11 @@
 //! Every purpose has a context of its own, so that a hash made for one purpose can never be
 //! taken for another (domain separation by BLAKE3's key derivation mode).
 
+use blake3::hazmat;
+use blake3::hazmat::ContextKey;
+use blake3::hazmat::HasherExt;
 use std::io::Read;
+use std::sync::OnceLock;
 
 /// A BLAKE3 output of 32 bytes.
 pub type Digest = [u8; 32];
@@ -21,6 +25,28 @@ pub fn keyed(key: &Digest, bytes: &[u8]) -> Digest {
 /// Returns a key or an id for one purpose: BLAKE3 `derive_key` of `context` over `material`.
 pub fn derive(context: &'static str, material: &[u8]) -> Digest {
     blake3::derive_key(context, material)
+}
+
+/// A purpose for which very many numbers are made: its context is hashed once.
+#[derive(Clone, Debug)]
+pub struct Purpose {
+    context: &'static str,
+    key: OnceLock<ContextKey>,
+}
+
+impl Purpose {
+    /// Names the purpose.
+    pub const fn new(context: &'static str) -> Self {
+        Purpose { context, key: OnceLock::new() }
+    }
+
+    /// Returns the first eight bytes of what [`derive`] returns, little endian.
+    pub fn number(&self, material: &[u8]) -> u64 {
+        let key = self.key.get_or_init(|| hazmat::hash_derive_key_context(self.context));
+        let mut hasher = blake3::Hasher::new_from_context_key(key);
+        let digest = hasher.update(material).finalize();
+        digest.as_bytes().first_chunk().map_or(0, |first| u64::from_le_bytes(*first))
+    }
 }
 
 /// Fills `out` with bytes derived for one purpose from `material`; any length.
@@ -94,6 +120,17 @@ mod tests {
     #[test]
     fn contexts_separate() {
         assert_ne!(derive("a", b"x"), derive("b", b"x"));
+    }
+
+    #[test]
+    fn a_purpose_gives_what_its_context_gives() {
+        for length in [0, 1, 64, 65, 5000] {
+            let material = vec![7; length];
+            let digest = derive("a", &material);
+            let number =
+                digest.iter().take(8).rev().fold(0, |sum, byte| sum << 8 | u64::from(*byte));
+            assert_eq!(Purpose::new("a").number(&material), number);
+        }
     }
 
     #[test]

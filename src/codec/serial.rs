@@ -8,6 +8,8 @@
 use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::limits::RECORD_BYTES_MAX;
+use bincode::enc::write::Writer;
+use bincode::error::EncodeError;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -38,10 +40,68 @@ pub fn decode<T: DeserializeOwned + Serialize>(bytes: &[u8], object: &str) -> Re
     if used != bytes.len() {
         return Err(broken("bytes are left over"));
     }
-    if encode(&record)? != bytes {
+    if !encodes_to(&record, bytes) {
         return Err(broken("it is not in its one spelling"));
     }
     Ok(record)
+}
+
+fn encodes_to<T: Serialize>(record: &T, bytes: &[u8]) -> bool {
+    let mut left = Left(bytes);
+    let config = bincode::config::standard();
+    let written = bincode::serde::encode_into_writer(record, &mut left, config);
+    written.is_ok() && left.0.is_empty()
+}
+
+/// What is still to be written of bytes that are known; anything else is refused.
+struct Left<'a>(&'a [u8]);
+
+impl Writer for Left<'_> {
+    #[inline]
+    fn write(&mut self, bytes: &[u8]) -> std::result::Result<(), EncodeError> {
+        self.0 = self.0.strip_prefix(bytes).ok_or(EncodeError::UnexpectedEnd)?;
+        Ok(())
+    }
+}
+
+/// Bytes in a record: `#[serde(with = "crate::codec::serial::bytes")]`. They are stored as any list
+/// is, length and bytes, but go in one piece instead of one by one.
+pub mod bytes {
+    use serde::Deserializer;
+    use serde::Serializer;
+    use serde::de::Error;
+    use serde::de::Visitor;
+    use std::fmt;
+
+    /// Writes bytes.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(bytes: &[u8], to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_bytes(bytes)
+    }
+
+    /// Reads bytes; memory is taken for no more than there are.
+    ///
+    /// # Errors
+    /// Those of the deserializer.
+    pub fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
+        from.deserialize_bytes(Copied)
+    }
+
+    struct Copied;
+
+    impl Visitor<'_> for Copied {
+        type Value = Vec<u8>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("bytes")
+        }
+
+        fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Vec<u8>, E> {
+            Ok(bytes.to_vec())
+        }
+    }
 }
 
 #[cfg(test)]
@@ -55,6 +115,28 @@ mod tests {
         let bytes = encode(&record).expect("encodes");
         let back: (u64, Option<Vec<u8>>, String, i64) = decode(&bytes, "x").expect("decodes");
         assert_eq!(back, record);
+    }
+
+    #[derive(Debug, PartialEq, Serialize, serde::Deserialize)]
+    struct InOnePiece(#[serde(with = "bytes")] Vec<u8>, u8);
+
+    #[test]
+    fn bytes_in_one_piece_are_stored_as_a_list_of_bytes_is() {
+        for length in [0, 1, 250, 251, 65_535, 65_536] {
+            let (list, last) = (vec![7_u8; length], 9_u8);
+            let record = InOnePiece(list.clone(), last);
+            let bytes = encode(&(list, last)).expect("encodes");
+            assert_eq!(encode(&record).expect("encodes"), bytes);
+            assert_eq!(decode::<InOnePiece>(&bytes, "x").expect("decodes"), record);
+            let mut short = bytes.clone();
+            short.pop();
+            assert!(decode::<InOnePiece>(&short, "x").is_err());
+        }
+        let hostile = [&[253_u8][..], &u64::MAX.to_le_bytes()[..]].concat();
+        for bytes in [&hostile[..], &[252, 255, 255, 255, 1, 0][..], &[251, 1, 0, 7, 9][..]] {
+            let error = decode::<InOnePiece>(bytes, "x").expect_err("bad");
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+        }
     }
 
     #[test]

@@ -145,13 +145,16 @@ enum BodyV1 {
 
 #[derive(Serialize, Deserialize)]
 struct InlineV1 {
+    #[serde(with = "crate::codec::serial::bytes")]
     range: Vec<u8>,
+    #[serde(with = "crate::codec::serial::bytes")]
     companion: Vec<u8>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct PlacesV1 {
     /// Ids of blocks, 32 bytes each, in order of first use.
+    #[serde(with = "crate::codec::serial::bytes")]
     blocks: Vec<u8>,
     places: Vec<PlaceV1>,
 }
@@ -164,6 +167,7 @@ struct PlaceV1 {
 
 #[derive(Serialize, Deserialize)]
 struct RangeListV1 {
+    #[serde(with = "crate::codec::serial::bytes")]
     blocks: Vec<u8>,
     ranges: Vec<RangeRefV1>,
 }

@@ -77,11 +77,14 @@ struct TableV1 {
     /// Lengths of the rows of live groups, in order.
     lengths: Vec<u32>,
     /// Their names, in order: 16 bytes each when all are short, else 32.
+    #[serde(with = "crate::codec::serial::bytes")]
     names: Vec<u8>,
     /// Numbers of dead groups, ascending, and their hashes, 32 bytes each.
     dead_groups: Vec<u32>,
+    #[serde(with = "crate::codec::serial::bytes")]
     dead_hashes: Vec<u8>,
     /// One bit a place, least first: 1 where the blob is in this copy. Empty: all are.
+    #[serde(with = "crate::codec::serial::bytes")]
     present: Vec<u8>,
 }
 

@@ -65,6 +65,7 @@ pub struct BlockRow {
     /// What the block holds: 0 content, 1 metadata. Others are kept for later.
     pub class: u8,
     /// One bit a place that is present, or empty when all are.
+    #[serde(with = "crate::codec::serial::bytes")]
     pub present: Vec<u8>,
     /// The least few of the names in it by their first eight bytes: where a machine without a
     /// name index looks first.

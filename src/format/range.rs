@@ -9,7 +9,7 @@
 
 use crate::base::error::Error;
 use crate::base::error::Result;
-use crate::base::hash;
+use crate::base::hash::Purpose;
 use crate::base::id::BlockId;
 use crate::base::limits::LINK_BYTES_MAX;
 use crate::base::limits::RANGE_BYTES_MAX;
@@ -83,6 +83,7 @@ pub struct EncodedRange {
 #[derive(Serialize, Deserialize)]
 struct RangeV1 {
     /// Ids of the blocks that runs name, 32 bytes each, in order of first use.
+    #[serde(with = "crate::codec::serial::bytes")]
     blocks: Vec<u8>,
     owners: Vec<Owner>,
     rows: Vec<RowV1>,
@@ -92,6 +93,7 @@ struct RangeV1 {
 struct RowV1 {
     /// Bytes shared with the path of the row before, and the rest.
     shared: u32,
+    #[serde(with = "crate::codec::serial::bytes")]
     suffix: Vec<u8>,
     body: BodyV1,
 }
@@ -225,12 +227,12 @@ impl RangeBuilder {
     pub fn push(&mut self, row: &RangeRow) -> Result<()> {
         let path = row.path();
         let bytes = path.as_bytes();
-        let in_order = self.rows.is_empty()
-            || crate::base::path::compare(&self.last, bytes) == std::cmp::Ordering::Less;
+        let in_order =
+            self.rows.is_empty() || crate::base::path::compare(&self.last, bytes).is_lt();
         if !in_order {
             return Err(Error::bug(format!("entries are out of order at {path}")));
         }
-        let shared = self.last.iter().zip(bytes).take_while(|(a, b)| a == b).count();
+        let shared = crate::base::path::common_bytes(&self.last, bytes);
         let body = match row {
             RangeRow::Deleted(_) => BodyV1::Deleted,
             RangeRow::Put(change, tracked) => self.encode_put(*change, tracked),
@@ -337,13 +339,10 @@ fn encode_content(content: &Content, blocks: &mut BlockList) -> ContentV1 {
     }
 }
 
-/// Says whether a range may end behind this path, by the path alone.
+/// Says whether a range may end behind this path, by the path alone: a question for every row.
 fn cuts_after(path: &[u8]) -> bool {
-    let digest = hash::derive("icecore 2026-11-21 range cut v1", path);
-    let number = u64::from_le_bytes([
-        digest[0], digest[1], digest[2], digest[3], digest[4], digest[5], digest[6], digest[7],
-    ]);
-    number.is_multiple_of(RANGE_ENTRIES_MEAN - RANGE_ENTRIES_MIN as u64)
+    static CUT: Purpose = Purpose::new("icecore 2026-11-21 range cut v1");
+    CUT.number(path).is_multiple_of(RANGE_ENTRIES_MEAN - RANGE_ENTRIES_MIN as u64)
 }
 
 /// Decodes a range and its companion. Without a companion detection is left at its default.
@@ -466,6 +465,7 @@ fn data_bytes(size: u64, extents: Option<&[Extent]>) -> Option<u64> {
 
 #[derive(Serialize, Deserialize)]
 struct RunListV1 {
+    #[serde(with = "crate::codec::serial::bytes")]
     blocks: Vec<u8>,
     runs: Vec<RunV1>,
     bytes: Vec<u64>,

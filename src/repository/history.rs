@@ -197,6 +197,7 @@ pub struct RowStream {
     lists: VecDeque<BlobPlace>,
     ranges: VecDeque<RangeRef>,
     rows: std::vec::IntoIter<RangeRow>,
+    /// Where the range ended that was decoded last.
     last: Option<EntryPath>,
     /// Ranges at these places are left out instead of failing.
     lost: Option<Arc<LostPlaces>>,
@@ -296,19 +297,26 @@ impl RowStream {
         rows
     }
 
+    /// Says whether a range begins behind the end of the one before; its own rows are in order.
+    fn check_order(&mut self, rows: &[RangeRow]) -> Result<()> {
+        let Some((first, last)) = rows.first().zip(rows.last()) else { return Ok(()) };
+        if self.last.as_ref().is_some_and(|last| last >= first.path()) {
+            return Err(Error::corrupt("ranges are out of order").at(Origin::Repository));
+        }
+        self.last = Some(last.path().clone());
+        Ok(())
+    }
+
     fn next_row(&mut self) -> Result<Option<RangeRow>> {
         loop {
             let Some(row) = self.rows.next() else {
-                match self.next_range().map_err(|e| e.at(Origin::Repository))? {
-                    Some(rows) => self.rows = self.wanted_of(rows).into_iter(),
-                    None => return Ok(None),
-                }
+                let Some(rows) = self.next_range().map_err(|e| e.at(Origin::Repository))? else {
+                    return Ok(None);
+                };
+                self.check_order(&rows)?;
+                self.rows = self.wanted_of(rows).into_iter();
                 continue;
             };
-            if self.last.as_ref().is_some_and(|last| last >= row.path()) {
-                return Err(Error::corrupt("ranges are out of order").at(Origin::Repository));
-            }
-            self.last = Some(row.path().clone());
             if *row.path() >= self.first {
                 return Ok(Some(row));
             }
@@ -371,16 +379,19 @@ impl Merge {
 
     fn feed(&mut self) -> Result<()> {
         while let Some(stream) = self.starved.pop() {
-            match self.streams[stream].next() {
-                Some(Ok(row)) => self.heads.push(Head { row, stream }),
-                Some(Err(e)) => {
-                    *self = Merge::new(Vec::new());
-                    return Err(e);
-                }
-                None => {}
+            if let Some(row) = self.next_of(stream)? {
+                self.heads.push(Head { row, stream });
             }
         }
         Ok(())
+    }
+
+    fn next_of(&mut self, stream: usize) -> Result<Option<RangeRow>> {
+        let row = self.streams[stream].next().transpose();
+        if row.is_err() {
+            *self = Merge::new(Vec::new());
+        }
+        row
     }
 
     /// Returns the newest row of the next path.
@@ -388,6 +399,17 @@ impl Merge {
     /// # Errors
     /// Those of reading the ranges.
     pub fn next_row(&mut self) -> Result<Option<RangeRow>> {
+        // Mostly the stream that gave the last row, the full index, gives the next one as well;
+        // then its rows need not go through the heap.
+        if let [stream] = self.starved[..] {
+            let row = self.next_of(stream)?;
+            let least = self.heads.peek().map(|head| head.row.path());
+            if row.as_ref().is_some_and(|row| least.is_none_or(|least| row.path() < least)) {
+                return Ok(row);
+            }
+            self.starved.clear();
+            self.heads.extend(row.map(|row| Head { row, stream }));
+        }
         self.feed()?;
         let Some(newest) = self.heads.pop() else { return Ok(None) };
         self.starved.push(newest.stream);

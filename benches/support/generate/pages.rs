@@ -51,7 +51,8 @@ impl Pages {
         Ok(())
     }
 
-    fn page(&self, number: u64, version: u64) -> Vec<u8> {
+    /// Makes one page; versions count from 0.
+    pub(crate) fn page(&self, number: u64, version: u64) -> Vec<u8> {
         let mut numbers = Numbers::new(self.seed ^ (number << 20) ^ (version << 8));
         let mut page = Vec::with_capacity(PAGE_BYTES + 200);
         page.extend_from_slice(&number.to_be_bytes());

@@ -1,0 +1,52 @@
+//! What a bench was asked for: variables that begin with `ICECORE_BENCH_`.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+
+/// Memory, so that no disk is measured.
+const DIR: &str = "/dev/shm";
+
+/// Returns a variable; one that is empty counts as not there.
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(format!("ICECORE_BENCH_{name}")).filter(|value| !value.is_empty())
+}
+
+fn unfit(name: &str, value: &str, wanted: &str) -> io::Error {
+    io::Error::other(format!("ICECORE_BENCH_{name} is `{value}`, wanted is {wanted}"))
+}
+
+/// Reads a number.
+pub(crate) fn number<T: std::str::FromStr>(name: &str, default: T) -> io::Result<T> {
+    let Some(value) = variable(name) else { return Ok(default) };
+    let value = value.to_string_lossy();
+    value.parse().map_err(|_| unfit(name, &value, "a number"))
+}
+
+/// Reads how much of the data is made, 1 for all of it.
+pub(crate) fn scale() -> io::Result<f64> {
+    let scale: f64 = number("SCALE", 1.0)?;
+    if !(scale > 0.0 && scale <= 1.0) {
+        return Err(unfit("SCALE", &scale.to_string(), "more than 0 and at most 1"));
+    }
+    Ok(scale)
+}
+
+/// Reads a list of known names; all of them when there is none.
+pub(crate) fn chosen(name: &str, known: &[&str]) -> io::Result<Vec<String>> {
+    let Some(value) = variable(name) else {
+        return Ok(known.iter().map(|name| (*name).to_owned()).collect());
+    };
+    let value = value.to_string_lossy();
+    let names: Vec<&str> = value.split(',').map(str::trim).collect();
+    if names.iter().any(|name| !known.contains(name)) {
+        return Err(unfit(name, &value, &format!("some of {}", known.join(","))));
+    }
+    Ok(names.into_iter().map(str::to_owned).collect())
+}
+
+/// Returns where a bench works: in memory where there is such a place.
+pub(crate) fn dir() -> PathBuf {
+    let memory = || Some(PathBuf::from(DIR)).filter(|dir| dir.is_dir());
+    variable("DIR").map(PathBuf::from).or_else(memory).unwrap_or_else(std::env::temp_dir)
+}
