@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "no bench wants all of it")]
 
+pub(crate) mod asked;
+pub(crate) mod data;
 pub(crate) mod generate;
 pub(crate) mod process;
 pub(crate) mod tree;

@@ -1,0 +1,84 @@
+//! What the environment asks of the benches.
+
+use std::ffi::OsString;
+use std::io;
+use std::path::Path;
+use std::path::PathBuf;
+
+/// Memory, so that no disk is measured.
+const DIR: &str = "/dev/shm";
+
+/// Data that is not generated: where it is.
+#[derive(Debug)]
+pub(crate) struct Trees {
+    pub(crate) kernel: Option<PathBuf>,
+    pub(crate) typescript: Option<PathBuf>,
+}
+
+impl Trees {
+    pub(crate) fn read() -> Self {
+        Trees {
+            kernel: variable("KERNEL").map(PathBuf::from).or_else(unpacked_kernel),
+            typescript: variable("TYPESCRIPT").map(PathBuf::from),
+        }
+    }
+}
+
+/// Returns where everything happens.
+pub(crate) fn place() -> PathBuf {
+    let dir = variable("DIR").map(PathBuf::from).or_else(|| {
+        let dir = PathBuf::from(DIR);
+        dir.is_dir().then_some(dir)
+    });
+    dir.unwrap_or_else(std::env::temp_dir)
+}
+
+/// Returns what of the generated data is made, 1 for all of it.
+pub(crate) fn scale() -> io::Result<f64> {
+    let scale: f64 = number("SCALE", 1.0)?;
+    if scale > 0.0 && scale <= 1.0 {
+        return Ok(scale);
+    }
+    Err(unfit("SCALE", &scale.to_string(), "more than 0 and at most 1"))
+}
+
+/// Returns a variable of the benches that says something.
+pub(crate) fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(format!("ICECORE_BENCH_{name}")).filter(|value| !value.is_empty())
+}
+
+fn unfit(name: &str, value: &str, wanted: &str) -> io::Error {
+    io::Error::other(format!("ICECORE_BENCH_{name} is `{value}`, wanted is {wanted}"))
+}
+
+/// Reads a number.
+pub(crate) fn number<T: std::str::FromStr>(name: &str, default: T) -> io::Result<T> {
+    let Some(value) = variable(name) else { return Ok(default) };
+    let value = value.to_string_lossy();
+    value.parse().map_err(|_| unfit(name, &value, "a number"))
+}
+
+/// Reads a list of known names; all of them when there is none.
+pub(crate) fn chosen(name: &str, known: &[&str]) -> io::Result<Vec<String>> {
+    let Some(value) = variable(name) else {
+        return Ok(known.iter().map(|name| (*name).to_owned()).collect());
+    };
+    let value = value.to_string_lossy();
+    let names: Vec<&str> = value.split(',').map(str::trim).collect();
+    if names.iter().any(|name| !known.contains(name)) {
+        return Err(unfit(name, &value, &format!("some of {}", known.join(","))));
+    }
+    Ok(names.into_iter().map(str::to_owned).collect())
+}
+
+/// Returns where Debian's package of the sources was unpacked.
+fn unpacked_kernel() -> Option<PathBuf> {
+    let entries = std::fs::read_dir(Path::new("/usr/src")).ok()?;
+    let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    found.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("linux-source-") && path.is_dir()
+    });
+    found.sort();
+    found.pop()
+}
