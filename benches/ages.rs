@@ -169,7 +169,7 @@ fn cat(series: &Series, grown: &Grown) -> io::Result<Option<String>> {
         costs[0].push(grown.old.cat(last, file)?);
         costs[1].push(fresh.cat(0, file)?);
     }
-    let [(wall, cpu), (fresh_wall, fresh_cpu)] = costs.each_mut().map(middle);
+    let [(wall, cpu), (fresh_wall, fresh_cpu)] = costs.each_mut().map(|costs| middle(costs));
     Ok(Some(format!(
         "{}: `cat` of one small file of the last version {wall:.3} s . CPU {cpu:.3} s, fresh \
          {fresh_wall:.3} . {fresh_cpu:.3}",
@@ -177,7 +177,7 @@ fn cat(series: &Series, grown: &Grown) -> io::Result<Option<String>> {
     )))
 }
 
-fn middle(costs: &mut Vec<Cost>) -> (f64, f64) {
+fn middle(costs: &mut [Cost]) -> (f64, f64) {
     let mut median = |of: fn(&Cost) -> f64| {
         costs.sort_by(|a, b| of(a).total_cmp(&of(b)));
         costs.get(costs.len() / 2).map_or(0.0, of)
