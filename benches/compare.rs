@@ -27,8 +27,6 @@
 #![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 #![allow(clippy::print_stderr, reason = "it takes long, and says how far it is")]
 
-#[path = "compare/data.rs"]
-mod data;
 #[path = "compare/report.rs"]
 mod report;
 #[path = "compare/settings.rs"]
@@ -47,6 +45,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
+use support::data::Data;
 
 fn main() -> ExitCode {
     // To open a repository takes 64 MiB, and what this program ever held counts as held by the
@@ -84,7 +83,7 @@ fn measure(settings: &Settings, work: &Path) -> io::Result<bool> {
     report::print_head(settings)?;
     let mut is_well = true;
     for set in &settings.sets {
-        let data = match data::Data::find(set, settings) {
+        let data = match Data::find(set, settings.scale, &settings.trees) {
             Ok(data) => data,
             Err(why) => {
                 println!("\n{set}: skipped, {why}");

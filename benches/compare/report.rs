@@ -1,10 +1,10 @@
 //! The tables.
 
-use crate::data::Data;
 use crate::settings::Settings;
 use crate::steps::Run;
 use crate::steps::Step;
 use crate::stored;
+use crate::support::data::Data;
 use crate::support::process::Cost;
 use crate::tools;
 use std::fs;

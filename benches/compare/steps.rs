@@ -1,9 +1,9 @@
 //! The steps of a round, and what each took.
 
-use crate::data::Data;
 use crate::settings::Settings;
 use crate::stored;
 use crate::stored::Stored;
+use crate::support::data::Data;
 use crate::support::process;
 use crate::support::process::Cost;
 use crate::support::tree;

@@ -2,10 +2,27 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::path::Path;
 use std::path::PathBuf;
 
 /// Memory, so that no disk is measured.
 const DIR: &str = "/dev/shm";
+
+/// Data that is not generated: where it is.
+#[derive(Debug)]
+pub(crate) struct Trees {
+    pub(crate) kernel: Option<PathBuf>,
+    pub(crate) typescript: Option<PathBuf>,
+}
+
+impl Trees {
+    pub(crate) fn read() -> Self {
+        Trees {
+            kernel: variable("KERNEL").map(PathBuf::from).or_else(unpacked_kernel),
+            typescript: variable("TYPESCRIPT").map(PathBuf::from),
+        }
+    }
+}
 
 /// Returns a variable; one that is empty counts as not there.
 pub(crate) fn variable(name: &str) -> Option<OsString> {
@@ -49,4 +66,16 @@ pub(crate) fn chosen(name: &str, known: &[&str]) -> io::Result<Vec<String>> {
 pub(crate) fn dir() -> PathBuf {
     let memory = || Some(PathBuf::from(DIR)).filter(|dir| dir.is_dir());
     variable("DIR").map(PathBuf::from).or_else(memory).unwrap_or_else(std::env::temp_dir)
+}
+
+/// Returns where Debian's package of the sources was unpacked.
+fn unpacked_kernel() -> Option<PathBuf> {
+    let entries = std::fs::read_dir(Path::new("/usr/src")).ok()?;
+    let mut found: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    found.retain(|path| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        name.starts_with("linux-source-") && path.is_dir()
+    });
+    found.sort();
+    found.pop()
 }

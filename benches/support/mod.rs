@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "no bench wants all of it")]
 
+pub(crate) mod data;
 pub(crate) mod environment;
 pub(crate) mod generate;
 pub(crate) mod process;

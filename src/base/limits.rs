@@ -72,6 +72,12 @@ pub const UNIT_ITEMS_MAX: usize = 4096;
 /// so that a run without changes stores nothing.
 pub const HELD_BYTES_MAX: usize = 8 * MIB;
 
+/// The blocks of a large file may hold so many hundredths of what is wanted of them ...
+pub const FILE_SPREAD_PERCENT_MAX: u64 = 175;
+/// ... before some of it is stored again. A smaller file shares its blocks with its neighbours,
+/// which want the rest of them.
+pub const FILE_SPREAD_BYTES_MIN: u64 = UNIT_BYTES_TARGET;
+
 /// Entries in one range: aimed at (cut where the hash of a path says so) ...
 pub const RANGE_ENTRIES_MEAN: u64 = 128;
 /// ... never fewer, unless the stream ends ...

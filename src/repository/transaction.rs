@@ -42,6 +42,9 @@ use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
 
+/// Says whether a block may be leaned on.
+pub type MayBe<'a> = &'a dyn Fn(&BlockId) -> bool;
+
 /// Where a blob is that need not be stored again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Known {
@@ -252,18 +255,19 @@ impl Transaction {
         Ok(self.names.allocate())
     }
 
-    /// Returns where a blob is, if it may be leaned on.
+    /// Returns where a blob is, if it may be leaned on: of blocks that are not of this run only in
+    /// those that `may_be` lets through.
     ///
     /// # Errors
     /// Those of the backend.
-    pub fn look_up(&self, blob: &BlobId) -> Result<Option<Known>> {
+    pub fn look_up(&self, blob: &BlobId, may_be: MayBe<'_>) -> Result<Option<Known>> {
         let own_from = self.catch_up()?;
         if let Some(at) = self.names.find_recent(blob) {
             return Ok(Some(Known::Written(at)));
         }
         for (at, block) in self.names.find_kept(blob) {
             let is_own = at.number >= own_from;
-            let is_usable = is_own || self.may_lean_on(&block, at.place)?;
+            let is_usable = is_own || may_be(&block) && self.may_lean_on(&block, at.place)?;
             // A table that cannot be read confirms nothing; the blob is stored again.
             let is_there =
                 is_usable && self.repository().blob_is_at(blob, &block, at.place).unwrap_or(false);
@@ -281,7 +285,7 @@ impl Transaction {
     /// Those of the backend.
     pub fn look_up_metadata(&self, blob: &BlobId) -> Result<Option<Known>> {
         match self.lean_on {
-            LeanOn::Parent => self.look_up(blob),
+            LeanOn::Parent => self.look_up(blob, &|_| true),
             LeanOn::Nothing => Ok(self.names.find_recent(blob).map(Known::Written)),
         }
     }

@@ -10,6 +10,7 @@ mod crash;
 mod damage;
 mod end_to_end;
 mod engine_backup;
+mod engine_backup_spread;
 mod engine_backup_trouble;
 mod engine_check;
 mod engine_diff;

@@ -1,12 +1,14 @@
-//! A change of one file in a hundred.
+//! Changes of files: of one in a hundred, or of a few.
 
 use crate::support;
 use crate::support::Numbers;
 use crate::support::tree;
+use std::fs;
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::path::PathBuf;
 
 /// Of so many files one is changed.
 const ONE_OF: u64 = 100;
@@ -29,6 +31,16 @@ pub(crate) fn change_files(folder: &Path, seed: u64) -> io::Result<u64> {
         Ok(())
     })?;
     Ok(changed)
+}
+
+/// Changes `count` files of a list, anywhere in it, as above.
+pub(crate) fn change_some(files: &[PathBuf], count: usize, seed: u64) -> io::Result<()> {
+    let mut numbers = Numbers::new(seed);
+    for _ in 0..count {
+        let path = &files[numbers.below(files.len() as u64) as usize];
+        change(path, fs::symlink_metadata(path)?.len(), &mut numbers)?;
+    }
+    Ok(())
 }
 
 fn change(path: &Path, length: u64, numbers: &mut Numbers) -> io::Result<()> {

@@ -15,6 +15,7 @@
 //! cache. None of it grows with the dataset.
 
 pub mod attempt;
+mod old;
 mod parent;
 pub mod read;
 pub mod scan;

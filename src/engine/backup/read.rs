@@ -4,8 +4,6 @@ use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
-use crate::base::id::BlobId;
-use crate::base::id::BlockId;
 use crate::base::limits::PIECE_BYTES;
 use crate::base::metadata::Extent;
 use crate::base::metadata::Kind;
@@ -16,6 +14,8 @@ use crate::chunk::Cut;
 use crate::codec::compress::Compressor;
 use crate::engine::Context;
 use crate::engine::Failures;
+use crate::engine::backup::old;
+use crate::engine::backup::old::Old;
 use crate::engine::backup::unit::Item;
 use crate::engine::backup::unit::LargeFile;
 use crate::engine::backup::unit::Outcome;
@@ -27,7 +27,6 @@ use crate::format::entry::Content;
 use crate::format::entry::Entry;
 use crate::format::entry::EntryNode;
 use crate::format::entry::FileNode;
-use crate::format::entry::Run;
 use crate::format::entry::TrackedEntry;
 use crate::format::pack::EncodedBlock;
 use crate::repository::lost::LostPlaces;
@@ -38,7 +37,6 @@ use crate::repository::transaction::Transaction;
 use crate::source::OpenedEntry;
 use crate::source::SourceEntry;
 use crate::source::SourceReader;
-use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Content is sampled in so many places to see whether it compresses ...
@@ -50,9 +48,6 @@ const SAMPLE_BYTES_MIN: usize = 2 * 1024;
 const SAMPLE_BYTES_MAX: usize = 16 * 1024;
 /// A file that changes while it is read is read once more, then taken as it is.
 const READ_TRIES: usize = 2;
-
-/// What a file before this one holds: where to look for a chunk first.
-type Hints = HashMap<BlobId, (BlockId, u32)>;
 
 /// What one worker needs.
 pub struct Worker<'a> {
@@ -73,7 +68,7 @@ struct BlobStore<'a> {
     compressor: Compressor,
     block: BlockBuilder,
     blocks: Vec<EncodedBlock>,
-    hints: Hints,
+    old: Old,
     new_bytes: u64,
 }
 
@@ -81,7 +76,7 @@ impl BlobStore<'_> {
     /// Takes the first `length` bytes of the block's room as a blob, unless it is known.
     fn take(&mut self, length: usize) -> Result<Known> {
         let blob = self.transaction.repository().name_blob(self.block.room(length));
-        if let Some(known) = self.find(&blob)? {
+        if let Some(known) = self.old.find(self.transaction, &blob)? {
             return Ok(known);
         }
         let place = self.block.next_place(self.transaction)?;
@@ -97,7 +92,7 @@ impl BlobStore<'_> {
     /// Stores one chunk unless it is known.
     fn add(&mut self, chunk: &[u8]) -> Result<Known> {
         let blob = self.transaction.repository().name_blob(chunk);
-        if let Some(known) = self.find(&blob)? {
+        if let Some(known) = self.old.find(self.transaction, &blob)? {
             return Ok(known);
         }
         let place = self.block.next_place(self.transaction)?;
@@ -109,13 +104,6 @@ impl BlobStore<'_> {
         self.new_bytes += chunk.len() as u64;
         self.seal_if_full()?;
         Ok(Known::Written(place))
-    }
-
-    fn find(&self, blob: &BlobId) -> Result<Option<Known>> {
-        match self.hints.get(blob) {
-            Some(&(block, place)) => Ok(Some(Known::Stored(block, place))),
-            None => self.transaction.look_up(blob),
-        }
     }
 
     fn seal_if_full(&mut self) -> Result<()> {
@@ -148,7 +136,7 @@ impl<'a> Worker<'a> {
             compressor: Compressor::new(transaction.repository().config().compression)?,
             block: BlockBuilder::new(CLASS_CONTENT),
             blocks: Vec::new(),
-            hints: Hints::new(),
+            old: Old::default(),
             new_bytes: 0,
         };
         let buffer = Vec::new();
@@ -214,8 +202,7 @@ impl<'a> Worker<'a> {
             // backup reads it whole.
             opened.entry.size = opened.entry.size.min(PIECE_BYTES);
             let is_last_try = attempt == READ_TRIES;
-            let old = before.and_then(|before| before.entry.file());
-            let (cut, stretches) = self.read_file(&mut opened, old)?;
+            let (cut, stretches) = self.read_file(&mut opened, before)?;
             let after = self.reader.finish()?;
             if same_file(&opened.entry, &after) || is_last_try {
                 if !same_file(&opened.entry, &after) {
@@ -239,17 +226,17 @@ impl<'a> Worker<'a> {
     fn read_file(
         &mut self,
         opened: &mut OpenedEntry,
-        old: Option<&FileNode>,
+        before: Option<&TrackedEntry>,
     ) -> Result<(Cut, Vec<Stretch>)> {
         let size = opened.entry.size;
+        let old = before.and_then(|before| before.entry.file());
         let parameters = &self.transaction.repository().config().chunks;
         let kept = old.and_then(|old| Cut::from_code(old.cut).ok());
         let kept = kept.filter(|cut| chunk::still_fits(*cut, size, parameters));
-        self.store.hints.clear();
-        if let Some(old) = old {
-            let runs = self.transaction.repository().runs_of(old).unwrap_or_default();
-            self.hint(&runs, 0..u64::MAX);
-        }
+        let repository = self.transaction.repository();
+        let runs = old.map(|old| repository.runs_of(old).unwrap_or_default()).unwrap_or_default();
+        self.store.old.start(old::shunned(repository, before, &opened.entry, &runs));
+        self.store.old.learn(repository, self.lost, &runs, 0..u64::MAX);
         let is_whole =
             matches!(kept.unwrap_or_else(|| chunk::choose_cut(size, true, parameters)), Cut::Whole);
         let mut stretches = Vec::new();
@@ -343,29 +330,6 @@ impl<'a> Worker<'a> {
         Ok(())
     }
 
-    /// Learns where the chunks of an older version are, for its bytes within `window`.
-    fn hint(&mut self, runs: &[Run], window: std::ops::Range<u64>) {
-        let mut offset = 0;
-        for run in runs {
-            let end = offset + run.bytes;
-            let is_near = end > window.start && offset < window.end;
-            offset = end;
-            // A table that cannot be read gives no hints: its blobs are stored again.
-            let Some(table) =
-                is_near.then(|| self.transaction.repository().table(&run.block).ok()).flatten()
-            else {
-                continue;
-            };
-            for place in run.first..run.first.saturating_add(run.count) {
-                if let Some(at) = table.locate(place)
-                    && !self.lost.contains(&run.block, place)
-                {
-                    self.store.hints.insert(at.blob, (run.block, place));
-                }
-            }
-        }
-    }
-
     fn piece(
         &mut self,
         file: Arc<LargeFile>,
@@ -391,10 +355,11 @@ impl<'a> Worker<'a> {
     ) -> Result<()> {
         let entry = &file.opened.entry;
         let opened = self.reader.open(&entry.path)?;
-        self.store.hints.clear();
+        self.store.old.start(Arc::clone(&file.shunned));
         let start = extents.first().map_or(0, |extent| extent.offset);
         let window = start.saturating_sub(PIECE_BYTES)..start.saturating_add(2 * PIECE_BYTES);
-        self.hint(&file.before_runs, window);
+        let repository = self.transaction.repository();
+        self.store.old.learn(repository, self.lost, &file.before_runs, window);
         let got = self.fill_buffer(extents)?;
         let wanted: u64 = extents.iter().map(|extent| extent.length).sum();
         if (got as u64) < wanted {

@@ -17,6 +17,7 @@ use crate::chunk;
 use crate::chunk::Cut;
 use crate::codec::compress::Compressor;
 use crate::engine::backup::attempt::Attempt;
+use crate::engine::backup::old;
 use crate::engine::backup::read::compresses;
 use crate::engine::backup::read::may_resume;
 use crate::engine::backup::unit::Item;
@@ -229,7 +230,10 @@ impl<'a> Producer<'a> {
         let old = before.as_ref().and_then(|before| before.entry.file());
         // Runs that cannot be read give no hints: their content is stored again.
         let runs = old.and_then(|old| self.attempt.dataset.repository().runs_of(old).ok());
-        let file = Arc::new(LargeFile::new(opened, before, runs.unwrap_or_default(), cut));
+        let runs = runs.unwrap_or_default();
+        let repository = self.attempt.dataset.repository();
+        let shunned = old::shunned(repository, before.as_deref(), &opened.entry, &runs);
+        let file = Arc::new(LargeFile::new(opened, before, (runs, shunned), cut));
         let mut pieces = Pieces::of(extents).peekable();
         loop {
             let extents = pieces.next().unwrap_or_default();

@@ -5,6 +5,7 @@ use crate::base::error::Error;
 use crate::base::metadata::Extent;
 use crate::base::path::EntryPath;
 use crate::chunk::Cut;
+use crate::engine::backup::old::Shunned;
 use crate::format::entry::Entry;
 use crate::format::entry::Run;
 use crate::format::entry::TrackedEntry;
@@ -26,6 +27,8 @@ pub struct LargeFile {
     pub before: Option<Box<TrackedEntry>>,
     /// The runs of the entry before, to look for chunks in first.
     pub before_runs: Vec<Run>,
+    /// Blocks it should not lean on.
+    pub shunned: Shunned,
     /// How it is cut.
     pub cut: Cut,
     trouble: Mutex<Trouble>,
@@ -42,10 +45,10 @@ impl LargeFile {
     pub fn new(
         opened: OpenedEntry,
         before: Option<Box<TrackedEntry>>,
-        before_runs: Vec<Run>,
+        (before_runs, shunned): (Vec<Run>, Shunned),
         cut: Cut,
     ) -> Self {
-        LargeFile { opened, before, before_runs, cut, trouble: Mutex::default() }
+        LargeFile { opened, before, before_runs, shunned, cut, trouble: Mutex::default() }
     }
 
     fn trouble(&self) -> MutexGuard<'_, Trouble> {

@@ -8,6 +8,7 @@ use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::limits::BLOCK_BYTES_MAX;
 use crate::base::limits::KIB;
+use crate::base::limits::RESTORE_GAP_BYTES;
 use crate::base::limits::RESTORE_READ_BYTES;
 use crate::codec::crypt::Part;
 use crate::engine::restore::plan::Spot;
@@ -90,6 +91,18 @@ impl Stretch {
         }
     }
 
+    /// Reads all blocks of neighbours and their tables at once, where little lies in between, as
+    /// in the small pack of a small backup; None elsewhere, and when it fails.
+    pub(super) fn of_both(repository: &Repository, members: &[Member]) -> Option<Self> {
+        let spots = || members.iter().filter_map(Member::spot);
+        let (start, end) = (spots().map(|spot| spot.start).min()?, spots().map(|s| s.end).max()?);
+        let tables = table_range(members)?;
+        let is_near = tables.start.checked_sub(end)? <= RESTORE_GAP_BYTES;
+        let is_short = tables.end - start <= RESTORE_READ_BYTES as u64;
+        let location = members.first()?.location.as_ref().filter(|_| is_near && is_short)?;
+        Stretch::read(repository, location, start..tables.end).ok()
+    }
+
     /// Returns a part, to be opened in place.
     fn part(&mut self, offset: u32, length: u32) -> Result<&mut [u8]> {
         let start = u64::from(offset).checked_sub(self.start).map(|start| start as usize);
@@ -117,13 +130,14 @@ impl Stretch {
     }
 }
 
-/// Returns the tables of neighbours, read together.
+/// Returns the tables of neighbours: out of what was read already, else read together.
 pub(super) fn tables(
     repository: &Repository,
     uses: &[Use],
     members: &[Member],
+    read: Option<&mut Stretch>,
 ) -> Vec<Result<Arc<Table>>> {
-    let mut together = tables_together(repository, members).ok();
+    let mut together = tables_together(repository, members, read).ok();
     let mut one = |number: usize, member: &Member| {
         let mut own = together.as_mut().and_then(|tables| tables.get_mut(number)?.take());
         let block = uses[member.uses.start].block;
@@ -132,16 +146,28 @@ pub(super) fn tables(
     members.iter().enumerate().map(|(number, member)| one(number, member)).collect()
 }
 
-fn tables_together(repository: &Repository, members: &[Member]) -> Result<Vec<Option<Arc<Table>>>> {
+/// Returns where in their pack the tables of neighbours stand.
+fn table_range(members: &[Member]) -> Option<Range<u64>> {
     let rows = || members.iter().filter_map(|member| Some(&member.location.as_ref()?.row));
-    let start = rows().map(|row| u64::from(row.table_offset)).min().unwrap_or(0);
-    let end = rows().map(|row| u64::from(row.table_offset) + u64::from(row.table_length)).max();
-    let end = end.unwrap_or(0);
+    let start = rows().map(|row| u64::from(row.table_offset)).min()?;
+    let end = rows().map(|row| u64::from(row.table_offset) + u64::from(row.table_length)).max()?;
+    Some(start..end)
+}
+
+fn tables_together(
+    repository: &Repository,
+    members: &[Member],
+    read: Option<&mut Stretch>,
+) -> Result<Vec<Option<Arc<Table>>>> {
+    let range = table_range(members);
+    let range = range.filter(|range| range.end - range.start <= RESTORE_READ_BYTES as u64);
     let location = members.first().and_then(|member| member.location.as_ref());
-    let Some(location) = location.filter(|_| end - start <= RESTORE_READ_BYTES as u64) else {
-        return Ok(Vec::new());
+    let Some((location, range)) = location.zip(range) else { return Ok(Vec::new()) };
+    let mut own = match &read {
+        Some(_) => None,
+        None => Some(Stretch::read(repository, location, range)?),
     };
-    let mut stretch = Stretch::read(repository, location, start..end)?;
+    let Some(stretch) = read.or(own.as_mut()) else { return Ok(Vec::new()) };
     let cipher = repository.pack_cipher(location)?;
     let mut one = |member: &Member| {
         let row = &member.location.as_ref()?.row;

@@ -131,7 +131,15 @@ impl<'w, 'a> Worker<'w, 'a> {
     fn read(&mut self, members: &[Member]) -> Result<()> {
         let window = self.window;
         let repository = self.work.repository;
-        let tables = fetch::tables(repository, &window.uses, members);
+        // A comparison may find that it wants no block at all.
+        let compares = |one: &Use| matches!(window.files[one.file as usize].how, How::Compare(_));
+        let may_want_none =
+            members.iter().any(|m| window.uses[m.uses.clone()].iter().any(compares));
+        let mut both = match may_want_none {
+            true => None,
+            false => Stretch::of_both(repository, members),
+        };
+        let tables = fetch::tables(repository, &window.uses, members, both.as_mut());
         let mut wanted: Vec<(usize, Range<usize>)> = Vec::new();
         for (number, member) in members.iter().enumerate() {
             for uses in plan::by_file(&window.uses, member.uses.clone()) {
@@ -144,7 +152,8 @@ impl<'w, 'a> Worker<'w, 'a> {
         let (Some((first, _)), Some((last, _))) = (wanted.first(), wanted.last()) else {
             return Ok(());
         };
-        let mut stretch = Stretch::of_blocks(repository, &members[*first..=*last]);
+        let mut stretch =
+            both.map_or_else(|| Stretch::of_blocks(repository, &members[*first..=*last]), Ok);
         for group in wanted.chunk_by(|a, b| a.0 == b.0) {
             let number = group[0].0;
             let plain = std::mem::take(&mut self.plain);

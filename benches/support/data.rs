@@ -1,6 +1,6 @@
 //! The data sets: how each is made, and how it changes.
 
-use crate::settings::Settings;
+use crate::support::environment::Trees;
 use crate::support::generate::changes;
 use crate::support::generate::dump::Dump;
 use crate::support::generate::media;
@@ -58,9 +58,10 @@ enum Kind {
 }
 
 impl Data {
-    /// Finds a data set by its name, or says why it cannot be had.
-    pub(crate) fn find(name: &str, settings: &Settings) -> Result<Data, String> {
-        let scaled = |count: u64| ((count as f64 * settings.scale) as u64).max(1);
+    /// Finds a data set by its name, or says why it cannot be had. What is generated is made
+    /// `scale` of its size.
+    pub(crate) fn find(name: &str, scale: f64, trees: &Trees) -> Result<Data, String> {
+        let scaled = |count: u64| ((count as f64 * scale) as u64).max(1);
         let pages = scaled(PAGES);
         let records = scaled(RECORDS);
         let page_bytes = pages * pages::PAGE_BYTES as u64;
@@ -72,7 +73,7 @@ impl Data {
         let files = "1 % of files changed";
         match name {
             "kernel" => {
-                let folder = settings.kernel.clone().filter(|folder| folder.is_dir());
+                let folder = trees.kernel.clone().filter(|folder| folder.is_dir());
                 let folder = folder.ok_or("ICECORE_BENCH_KERNEL names no kernel tree")?;
                 let folder = fs::canonicalize(folder).map_err(|e| e.to_string())?;
                 let title = format!("kernel tree {}", folder.display());
@@ -93,7 +94,7 @@ impl Data {
                 data(kind, title, CHANGES, "1 % of rows changed, 1 % appended", dump, 1.2)
             }
             "typescript" => {
-                let folder = settings.typescript.as_deref();
+                let folder = trees.typescript.as_deref();
                 let folder = folder.ok_or("ICECORE_BENCH_TYPESCRIPT names no folder")?;
                 let mut versions = packed_versions(folder).map_err(|e| e.to_string())?;
                 if versions.len() < 2 {
