@@ -32,7 +32,7 @@ const PUBLIC_CONTEXT: &str = "icecore 2026-11-20 public gear table 1";
 const SECRET_CONTEXT: &str = "icecore 2026-11-20 secret gear table 1";
 /// No chunk but the last of a piece is shorter: a place in a table costs some 20 bytes, 36 without
 /// encryption.
-const CHUNK_BYTES_MIN: usize = KIB;
+const CHUNK_BYTES_MIN: usize = KIB / 2;
 /// A byte leaves the hash after so many more.
 const WINDOW_BYTES: usize = 64;
 /// How many bits the two masks differ from the logarithm of the average.
@@ -201,7 +201,7 @@ mod tests {
     /// it, from nothing.
     fn plain(data: &[u8], average_log2: u8, gear: &GearTable) -> Vec<usize> {
         let average = 1 << average_log2;
-        let min = (average / 4).max(2048);
+        let min = (average / 4).max(512);
         let mut ends = Vec::new();
         let mut start = 0;
         for end in 1..=data.len() {

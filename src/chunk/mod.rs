@@ -27,8 +27,8 @@ pub mod fastcdc;
 pub mod fixed;
 pub mod whole;
 
-/// Smallest average of content-defined cuts, 4 KiB: below it names outweigh what they save.
-const GEAR_LOG2_MIN: u8 = 12;
+/// Smallest average of content-defined cuts, 1 KiB: below it names outweigh what they save.
+const GEAR_LOG2_MIN: u8 = 10;
 /// Largest average, 1 MiB, so that four averages are the largest chunk.
 const GEAR_LOG2_MAX: u8 = CHUNK_BYTES_MAX.ilog2() as u8 - 2;
 /// Smallest fixed length, a page of memory and of most databases.
@@ -104,7 +104,7 @@ pub enum Cut {
     Whole,
     /// Where the content says so.
     Gear {
-        /// Logarithm of the average chunk's length, 12 to 20.
+        /// Logarithm of the average chunk's length, 10 to 20.
         average_log2: u8,
     },
     /// At multiples of a length.

@@ -31,7 +31,7 @@ pub(crate) struct InitArgs {
     #[arg(long, value_enum)]
     encryption: Option<Choice>,
 
-    /// Cut files into chunks of SIZE on average, a power of two from 4k to 1M [default: 8k]
+    /// Cut files into chunks of SIZE on average, a power of two from 1k to 1M [default: 4k]
     #[arg(long, value_name = "SIZE", value_parser = size::parse_bytes)]
     chunk_size: Option<u64>,
 
@@ -86,7 +86,7 @@ fn chunks(average: Option<u64>) -> Result<ChunkParameters> {
     let Some(average) = average else { return Ok(ChunkParameters::default()) };
     let absurd = || {
         Error::invalid(format!("chunks of {} cannot be", text::bytes(average)))
-            .hint("--chunk-size is a power of two from 4k to 1M")
+            .hint("--chunk-size is a power of two from 1k to 1M")
     };
     let average_fine = u32::try_from(average).map_err(|_| absurd())?;
     let usual = ChunkParameters::default();
