@@ -122,6 +122,9 @@ pub const COMMIT_TRIES_MAX: usize = 8;
 
 /// Decoded data blocks kept by a reader, in bytes.
 pub const BLOCK_CACHE_BYTES: usize = 8 * MIB;
+/// Buffers of blocks kept for the next ones, in bytes: about what a backup on two threads has under
+/// way at a time.
+pub const SPARE_BYTES_MAX: usize = 32 * MIB;
 /// Rows of newly stored blobs kept in memory before they go to a segment file: some 4 MB.
 pub const NAMES_MEMORY_ROWS: usize = 64 * KIB;
 /// Rows under one part of a segment's filter: to make one takes some 24 bytes a row, 12 MB.

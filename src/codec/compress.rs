@@ -228,7 +228,7 @@ pub fn decompress(stored: &[u8], length: usize, out: &mut Vec<u8>) -> Result<()>
         }
         Method::Raw => Err(broken()),
         Method::Zstd => {
-            // Into what was reserved: to clear it first would cost a fortieth of a restore.
+            // Into what was reserved, which need not be cleared first.
             out.reserve_exact(length);
             let decoded = with_decompressor(|zstd| zstd.decompress_to_buffer(content, out))?;
             match decoded {

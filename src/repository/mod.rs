@@ -32,6 +32,7 @@ pub mod runs;
 pub mod saved;
 pub(crate) mod seen;
 pub mod shown;
+mod spare;
 pub mod stock;
 pub mod store;
 pub mod transaction;
@@ -46,6 +47,7 @@ use crate::format::config::Config;
 use crate::repository::blocks::Blocks;
 use crate::repository::cache::Cache;
 use crate::repository::index::PackIndex;
+use crate::repository::spare::Spare;
 use crate::repository::store::Store;
 use std::sync::Arc;
 
@@ -62,6 +64,7 @@ struct Inner {
     gear: GearTable,
     index: PackIndex,
     blocks: Blocks,
+    spare: Spare,
 }
 
 impl Repository {
@@ -74,6 +77,7 @@ impl Repository {
             gear,
             index: PackIndex::default(),
             blocks: Blocks::default(),
+            spare: Spare::default(),
             config,
             store,
             cache,
@@ -126,6 +130,11 @@ impl Repository {
 
     pub(crate) fn block_caches(&self) -> &Blocks {
         &self.inner.blocks
+    }
+
+    /// Returns the buffers that blocks are compressed into.
+    pub(crate) fn spare(&self) -> &Spare {
+        &self.inner.spare
     }
 
     /// Loads what of the pack index is new in the repository.

@@ -71,13 +71,14 @@ impl Packer {
     ///
     /// # Errors
     /// What failed while a pack was put.
-    pub fn add(&mut self, block: &EncodedBlock) -> Result<()> {
+    pub fn add(&mut self, block: EncodedBlock) -> Result<()> {
         let builder = match self.builder.take() {
             Some(builder) => builder,
             None => self.start_pack()?,
         };
         let builder = self.builder.insert(builder);
-        builder.add(block)?;
+        builder.add(&block)?;
+        self.repository.spare().give(block.stored);
         if builder.size() >= self.repository.config().pack_bytes as usize {
             self.flush()?;
         }
@@ -115,6 +116,7 @@ impl Packer {
     /// What failed while a pack or an index was put.
     pub fn finish(mut self) -> Result<PackedReport> {
         self.flush()?;
+        self.repository.spare().clear();
         self.join()
     }
 }

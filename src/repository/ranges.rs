@@ -121,7 +121,7 @@ impl BlockBuilder {
         let table = Table::new(&std::mem::take(&mut self.rows));
         debug_assert_eq!(table.plain_bytes(), self.filled as u64, "rows cover the plaintext");
         let id = table.id();
-        let mut stored = Vec::new();
+        let mut stored = transaction.repository().spare().take();
         compressor.compress(&self.buffer[..self.filled], &mut stored)?;
         self.filled = 0;
         transaction.names().settle(number, &id)?;
@@ -161,7 +161,7 @@ impl<'a> MetadataWriter<'a> {
     ///
     /// # Errors
     /// Those of the packer.
-    pub fn add_block(&mut self, block: &EncodedBlock) -> Result<()> {
+    pub fn add_block(&mut self, block: EncodedBlock) -> Result<()> {
         self.packer.add(block)
     }
 
@@ -194,7 +194,7 @@ impl<'a> MetadataWriter<'a> {
         for (blob, place) in self.filling.drain() {
             self.transaction.names().claim(&blob, place);
         }
-        self.packer.add(&block)
+        self.packer.add(block)
     }
 
     /// Returns the block and place of a blob that was stored, or None while its block is filled.

@@ -92,7 +92,7 @@ impl Copier {
     ///
     /// # Errors
     /// What failed while a pack was put.
-    pub fn add(&mut self, block: &EncodedBlock) -> Result<()> {
+    pub fn add(&mut self, block: EncodedBlock) -> Result<()> {
         self.packer.add(block)
     }
 

@@ -90,7 +90,7 @@ impl<'a> Committer<'a> {
     pub fn take(&mut self, result: UnitResult) -> Result<()> {
         if !result.blocks.is_empty() {
             let metadata = self.metadata()?;
-            result.blocks.iter().try_for_each(|block| metadata.add_block(block))?;
+            result.blocks.into_iter().try_for_each(|block| metadata.add_block(block))?;
             let transaction = self.attempt.transaction()?;
             transaction.names().relieve(self.attempt.dataset.repository().cache())?;
         }

@@ -277,7 +277,7 @@ impl Settle<'_> {
                     // Two doomed packs may hold the same block.
                     Ok(block) => {
                         if copied.insert((block.id, block.table.presence_bits())) {
-                            copier.add(&block)?;
+                            copier.add(block)?;
                         }
                     }
                     // Another prune was quicker with it; the next round sees that it is gone.

@@ -99,7 +99,7 @@ fn salvage(
     let mut copier = Copier::start(repository)?;
     for (block, places) in places {
         context.cancel.check()?;
-        copier.add(&copy(repository, block, places)?)?;
+        copier.add(copy(repository, block, places)?)?;
     }
     let packed = copier.finish()?;
     let packs = packed.indexes.iter().flat_map(|id| index.packs_of(id));

@@ -347,7 +347,7 @@ impl Builder {
             let mut stored = Vec::new();
             compressor.compress(&copy.plain, &mut stored).unwrap();
             let (id, class) = (location.row.block, location.row.class);
-            packer.add(&EncodedBlock { id, table: (*copy.table).clone(), stored, class }).unwrap();
+            packer.add(EncodedBlock { id, table: (*copy.table).clone(), stored, class }).unwrap();
         }
         packer.finish().unwrap();
     }

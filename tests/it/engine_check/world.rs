@@ -166,7 +166,7 @@ impl World {
         let sealed = block.seal(transaction, &mut compressor).expect("seals").expect("not empty");
         let bytes = content.len() as u64;
         let run = Run { block: sealed.id, first: 0, count: 1, bytes };
-        metadata.add_block(&sealed).expect("adds");
+        metadata.add_block(sealed).expect("adds");
         let content = Content::Runs(vec![run]);
         let node = FileNode { size: bytes, cut: 0, hard_link: None, extents: None, content };
         entry(at, EntryNode::File(node))
@@ -215,7 +215,7 @@ impl World {
             compressor.compress(&copy.plain, &mut stored).expect("compresses");
             let (id, class) = (location.row.block, location.row.class);
             let table = (*copy.table).clone();
-            packer.add(&EncodedBlock { id, table, stored, class }).expect("adds");
+            packer.add(EncodedBlock { id, table, stored, class }).expect("adds");
         }
         packer.finish().expect("finishes");
     }

@@ -236,8 +236,9 @@ fn a_block_that_decodes_to_more_than_its_table_says_is_refused() {
     let mut packer =
         icecore::repository::packer::Packer::start(&world.repository, LeaseId::new([0; 16]))
             .expect("starts");
-    packer.add(&block).expect("adds");
+    let id = block.id;
+    packer.add(block).expect("adds");
     packer.finish().expect("finishes");
-    let error = world.repository.read_blob(&block.id, 0).expect_err("refused");
+    let error = world.repository.read_blob(&id, 0).expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Corrupt);
 }

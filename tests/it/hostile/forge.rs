@@ -62,11 +62,12 @@ pub(crate) fn block_of(blobs: &[&[u8]], world: &World) -> EncodedBlock {
 /// Stores blobs in a block and a pack of their own.
 pub(crate) fn store(world: &World, blobs: &[&[u8]]) -> BlockId {
     let block = block_of(blobs, world);
+    let id = block.id;
     let mut packer =
         Packer::start(&world.repository, LeaseId::new([0; 16])).expect("a packer starts");
-    packer.add(&block).expect("adds");
+    packer.add(block).expect("adds");
     packer.finish().expect("finishes");
-    block.id
+    id
 }
 
 /// Commits a full backup with these entries, which come sorted; `edit` has the last word.

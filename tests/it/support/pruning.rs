@@ -51,7 +51,7 @@ pub(crate) fn thin(
     let mut copier = Copier::start(repository).unwrap();
     for location in rows {
         let keeps = |place: u32| keeps(location, place);
-        copier.add(&rescue::encode_copy(repository, location, &keeps).unwrap()).unwrap();
+        copier.add(rescue::encode_copy(repository, location, &keeps).unwrap()).unwrap();
     }
     copier.finish().unwrap();
 }
