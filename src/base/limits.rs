@@ -73,7 +73,7 @@ pub const UNIT_ITEMS_MAX: usize = 4096;
 pub const HELD_BYTES_MAX: usize = 8 * MIB;
 
 /// The blocks of a large file may hold so many hundredths of what is wanted of them ...
-pub const FILE_SPREAD_PERCENT_MAX: u64 = 175;
+pub const FILE_SPREAD_PERCENT_MAX: u64 = 200;
 /// ... before some of it is stored again. A smaller file shares its blocks with its neighbours,
 /// which want the rest of them.
 pub const FILE_SPREAD_BYTES_MIN: u64 = UNIT_BYTES_TARGET;
@@ -122,9 +122,8 @@ pub const COMMIT_TRIES_MAX: usize = 8;
 
 /// Decoded data blocks kept by a reader, in bytes.
 pub const BLOCK_CACHE_BYTES: usize = 8 * MIB;
-/// Buffers of blocks kept for the next ones, in bytes: about what a backup on two threads has under
-/// way at a time.
-pub const SPARE_BYTES_MAX: usize = 32 * MIB;
+/// Buffers of blocks kept for the next ones, in bytes: a few blocks, as they come and go.
+pub const SPARE_BYTES_MAX: usize = 16 * MIB;
 /// Rows of newly stored blobs kept in memory before they go to a segment file: some 4 MB.
 pub const NAMES_MEMORY_ROWS: usize = 64 * KIB;
 /// Rows under one part of a segment's filter: to make one takes some 24 bytes a row, 12 MB.
