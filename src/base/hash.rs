@@ -40,7 +40,7 @@ impl Purpose {
         Purpose { context, key: OnceLock::new() }
     }
 
-    /// Returns the first eight bytes of what [`derive`] returns, little endian.
+    /// Returns the first eight bytes of what [`derive()`] returns, little endian.
     pub fn number(&self, material: &[u8]) -> u64 {
         let key = self.key.get_or_init(|| hazmat::hash_derive_key_context(self.context));
         let mut hasher = blake3::Hasher::new_from_context_key(key);
