@@ -206,7 +206,7 @@ mod tests {
             Ok(cut) => cut.to_code() == code,
             Err(_) => false,
         });
-        assert_eq!(good.count(), 1 + 9 + 11);
+        assert_eq!(good.count(), 1 + 11 + 11);
     }
 
     #[test]
