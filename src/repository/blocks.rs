@@ -234,7 +234,9 @@ impl Repository {
     /// # Errors
     /// `Corrupt`; those of the backend.
     pub fn read_copy(&self, location: &Location) -> Result<Block> {
-        self.read_copy_as_stored(location).map(|(block, _)| block)
+        let table = self.read_table(location)?;
+        let mut sealed = self.read_sealed(location)?;
+        self.decode_copy(location, table, &mut sealed, Vec::new())
     }
 
     /// Reads one copy of a block, and returns the compressed bytes it was decoded from as well.
@@ -243,12 +245,18 @@ impl Repository {
     /// `Corrupt`; those of the backend.
     pub fn read_copy_as_stored(&self, location: &Location) -> Result<(Block, Vec<u8>)> {
         let table = self.read_table(location)?;
-        let key = layout::pack(&location.pack.pack)?;
-        let mut sealed = self.read_range(&key, location.row.offset, location.row.length)?;
+        let mut sealed = self.read_sealed(location)?;
         let cipher = self.pack_cipher(location)?;
         let stored = cipher.open(Part::Block, location.row.number, &mut sealed)?;
         let block = decode_stored(location, table, stored, Vec::new())?;
-        Ok((block, stored.to_vec()))
+        let mut kept = self.spare().take();
+        kept.extend_from_slice(stored);
+        Ok((block, kept))
+    }
+
+    fn read_sealed(&self, location: &Location) -> Result<Vec<u8>> {
+        let key = layout::pack(&location.pack.pack)?;
+        self.read_range(&key, location.row.offset, location.row.length)
     }
 
     /// Returns a block in which all of `places` are present and verify: from one copy that has
