@@ -37,6 +37,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use support::environment;
 use support::environment::Trees;
+use support::median;
 use support::process::Cost;
 use support::tree;
 
@@ -65,7 +66,7 @@ fn measure_all() -> io::Result<()> {
     let rounds = environment::number("ROUNDS", ROUNDS)?.max(1);
     let (sets, scale, trees) =
         (environment::chosen("DATA", &grow::NAMES)?, environment::scale()?, Trees::read());
-    let work = environment::dir().join(format!("icecore-bench-ages-{}", std::process::id()));
+    let work = support::work_folder("ages")?;
     let keeps = environment::variable("KEEP").is_some();
     println!(
         "wall s . CPU s, medians of {rounds}, in brackets the ratio to the fresh repository's; \
@@ -116,7 +117,7 @@ fn measure(series: &Series, rounds: usize, work: &Path) -> io::Result<Vec<String
             places.iter().try_for_each(|(place, _)| fs::remove_dir_all(place.out()))?;
         }
     }
-    for ((number, fresh), costs) in grown.fresh.iter().zip(&mut costs) {
+    for ((number, fresh), costs) in grown.fresh.iter().zip(&costs) {
         let counts = [(&grown.old, *number), (fresh, 0)];
         let [old, new] = counts.map(|(place, number)| count::ask(place, number));
         print_row(series, *number, costs, [old?, new?], fresh.stored()?);
@@ -133,7 +134,7 @@ fn measure(series: &Series, rounds: usize, work: &Path) -> io::Result<Vec<String
 fn print_row(
     series: &Series,
     number: u64,
-    costs: &mut [Vec<Cost>; 2],
+    costs: &[Vec<Cost>; 2],
     counts: [Counts; 2],
     stored: u64,
 ) {
@@ -169,7 +170,7 @@ fn cat(series: &Series, grown: &Grown) -> io::Result<Option<String>> {
         costs[0].push(grown.old.cat(last, file)?);
         costs[1].push(fresh.cat(0, file)?);
     }
-    let [(wall, cpu), (fresh_wall, fresh_cpu)] = costs.each_mut().map(|costs| middle(costs));
+    let [(wall, cpu), (fresh_wall, fresh_cpu)] = costs.each_ref().map(|costs| middle(costs));
     Ok(Some(format!(
         "{}: `cat` of one small file of the last version {wall:.3} s . CPU {cpu:.3} s, fresh \
          {fresh_wall:.3} . {fresh_cpu:.3}",
@@ -177,12 +178,9 @@ fn cat(series: &Series, grown: &Grown) -> io::Result<Option<String>> {
     )))
 }
 
-fn middle(costs: &mut [Cost]) -> (f64, f64) {
-    let mut median = |of: fn(&Cost) -> f64| {
-        costs.sort_by(|a, b| of(a).total_cmp(&of(b)));
-        costs.get(costs.len() / 2).map_or(0.0, of)
-    };
-    (median(|cost| cost.seconds), median(|cost| cost.cpu_seconds))
+fn middle(costs: &[Cost]) -> (f64, f64) {
+    let of = |value: fn(&Cost) -> f64| median(costs.iter().map(value)).unwrap_or(0.0);
+    (of(|cost| cost.seconds), of(|cost| cost.cpu_seconds))
 }
 
 fn megabytes(bytes: u64) -> f64 {

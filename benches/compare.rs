@@ -72,8 +72,7 @@ fn end(done: io::Result<bool>) -> ExitCode {
 
 /// Says whether everything that ran did what it should.
 fn compare_all(settings: &Settings) -> io::Result<bool> {
-    let work = settings.dir.join(format!("icecore-bench-compare-{}", std::process::id()));
-    fs::create_dir_all(&work)?;
+    let work = support::work_folder("compare")?;
     let done = measure(settings, &work);
     fs::remove_dir_all(&work)?;
     done

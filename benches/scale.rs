@@ -4,10 +4,13 @@
 //! `endless` and `packs`; `ICECORE_BENCH_SCALE_ALL=1` takes all. Each is measured at a hundredth,
 //! a tenth and the whole of its size, so that it shows what is not linear;
 //! `ICECORE_BENCH_SCALE_PART=10` makes all of them ten times smaller. Repositories are encrypted.
-//! `ICECORE_BENCH_DIR` names the folder to work in, best one in memory; all rows want 15 GB there.
+//! `ICECORE_BENCH_DIR` names the folder to work in, `/dev/shm` when not said; all rows want 25 GB.
+//! On a disk all runs in a control group that bounds memory, if the system has such groups.
 
 #![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 
+#[path = "scale/group.rs"]
+mod group;
 #[path = "scale/sources.rs"]
 mod sources;
 #[path = "scale/steps.rs"]
@@ -17,6 +20,7 @@ mod support;
 #[path = "support/watch.rs"]
 mod watch;
 
+use group::Group;
 use std::fs;
 use std::fs::File;
 use std::io;
@@ -62,8 +66,8 @@ struct Line {
 struct Bench {
     work: PathBuf,
     part: u64,
-    /// A control group that bounds memory, where the system lets us make one.
-    group: Option<PathBuf>,
+    /// Bounds memory, where the system lets us make one.
+    group: Option<Group>,
     lines: Vec<Line>,
 }
 
@@ -123,12 +127,13 @@ fn child(step: &str) -> ExitCode {
 fn measure(rows: &[(&'static str, u64, Row)]) -> io::Result<bool> {
     let part = std::env::var("ICECORE_BENCH_SCALE_PART").ok().and_then(|text| text.parse().ok());
     let work = support::work_folder("scale")?;
-    let group = make_group();
-    let mut bench = Bench { work, part: part.unwrap_or(1).max(1), group, lines: Vec::new() };
-    match &bench.group {
-        Some(_) => println!("in a control group of {GROUP_MB} MB (names {GROUP_NAMES_MB} MB)\n"),
-        None => println!("in no control group: the system has none of version 2 for memory\n"),
+    let group = Group::make(&work);
+    match &group {
+        Ok(_) => println!("in a control group of {GROUP_MB} MB (names {GROUP_NAMES_MB} MB)\n"),
+        Err(why) => println!("in no control group: {why}\n"),
     }
+    let (part, group) = (part.unwrap_or(1).max(1), group.ok());
+    let mut bench = Bench { work, part, group, lines: Vec::new() };
     println!(
         "| row | size | operation | s | CPU s | peak anonymous MB | later MB | peak resident MB |"
     );
@@ -142,9 +147,6 @@ fn measure(rows: &[(&'static str, u64, Row)]) -> io::Result<bool> {
             done
         })
     });
-    if let Some(group) = &bench.group {
-        let _ = fs::remove_dir(group);
-    }
     print_growth(&bench.lines);
     measured?;
     let is_fit = |line: &Line| {
@@ -187,32 +189,14 @@ fn print_growth(lines: &[Line]) {
     }
 }
 
-/// Makes a control group below our own; None where there is no version 2 for memory, or no right.
-fn make_group() -> Option<PathBuf> {
-    let own = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let own = own.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let place = Path::new("/sys/fs/cgroup").join(own);
-    let controllers = fs::read_to_string(place.join("cgroup.controllers")).ok()?;
-    if !controllers.split_whitespace().any(|word| word == "memory") {
-        return None;
-    }
-    let group = place.join(format!("icecore-bench-{}", std::process::id()));
-    fs::create_dir(&group).ok()?;
-    if fs::write(group.join("memory.max"), (GROUP_MB * 1_000_000).to_string()).is_err() {
-        let _ = fs::remove_dir(&group);
-        return None;
-    }
-    Some(group)
-}
-
 impl Bench {
     fn command(&self, program: &Path, megabytes: u64) -> io::Result<Command> {
         let mut command = match &self.group {
             Some(group) => {
-                fs::write(group.join("memory.max"), (megabytes * 1_000_000).to_string())?;
+                group.set(megabytes * 1_000_000)?;
                 let mut shell = support::command(Path::new("/bin/sh"), &self.work);
                 shell.args(["-c", "echo $$ > \"$0\" && exec \"$@\""]);
-                shell.arg(group.join("cgroup.procs")).arg(program);
+                shell.arg(group.members()).arg(program);
                 shell
             }
             None => support::command(program, &self.work),

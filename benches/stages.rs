@@ -80,8 +80,7 @@ fn run() -> Done<()> {
     measure::print_head(&settings);
     let is_chosen = |name: &str| settings.stages.iter().any(|chosen| chosen == name);
     for (name, stage) in STAGES.into_iter().filter(|(name, _)| is_chosen(name)) {
-        let folder = settings.dir.join(format!("icecore-bench-stages-{}", std::process::id()));
-        fs::create_dir_all(&folder)?;
+        let folder = support::work_folder("stages")?;
         let done = stage(&settings, &folder);
         fs::remove_dir_all(&folder)?;
         done.map_err(|e| format!("{name}: {e}"))?;

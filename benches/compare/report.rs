@@ -5,6 +5,7 @@ use crate::steps::Run;
 use crate::steps::Step;
 use crate::stored;
 use crate::support::data::Data;
+use crate::support::median;
 use crate::support::process::Cost;
 use crate::tools;
 use std::fs;
@@ -102,13 +103,6 @@ fn sizes(run: &Run, step: Step) -> Option<[f64; 1]> {
 fn peak(run: &Run, steps: &[Step]) -> Option<[f64; 1]> {
     let costs = steps.iter().filter_map(|step| run.costs.get(step)).flatten();
     costs.map(|cost| cost.peak_bytes).max().map(|bytes| [bytes as f64])
-}
-
-fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    let upper = *values.get(values.len() / 2)?;
-    Some((values[(values.len() - 1) / 2] + upper) / 2.0)
 }
 
 fn cell_of_times([seconds, cpu, peak]: [f64; 3]) -> String {

@@ -3,6 +3,7 @@
 use crate::settings::Settings;
 use crate::stored;
 use crate::stored::Stored;
+use crate::support;
 use crate::support::data::Data;
 use crate::support::process;
 use crate::support::process::Cost;
@@ -21,8 +22,10 @@ use std::time::Duration;
 
 /// What a file system is kept from: files as young as a backup are read again by the next one.
 const SETTLE: Duration = Duration::from_millis(1_100);
-/// The source and one restore, with some air.
-const VERSIONS_AT_ONCE: f64 = 2.2;
+/// The source, one restore and what warms memory, with some air.
+const VERSIONS_AT_ONCE: f64 = 3.2;
+/// What a tool may want of memory for itself, beside what it writes.
+const TOOL_BYTES: u64 = 512 << 20;
 
 /// A row of the table that has a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -99,7 +102,8 @@ fn one_round(data: &Data, work: &Path, runs: &mut [Run], number: usize) -> io::R
     fs::create_dir_all(&source)?;
     data.make(&source)?;
     thread::sleep(SETTLE);
-    let mut round = Round { work, source: &source, runs, is_late: false, turn: number };
+    let warm_bytes = data.bytes + TOOL_BYTES;
+    let mut round = Round { work, source: &source, runs, is_late: false, turn: number, warm_bytes };
     round.init();
     round.step(Step::First);
     round.look(Step::First);
@@ -132,6 +136,8 @@ struct Round<'a> {
     is_late: bool,
     /// How many steps there were: says which tool comes first.
     turn: usize,
+    /// So much memory is made ready before each measured command.
+    warm_bytes: u64,
 }
 
 impl Round<'_> {
@@ -139,7 +145,7 @@ impl Round<'_> {
     fn each(&mut self, what: &str, act: impl Fn(&mut Run, &Place<'_>) -> io::Result<()>) {
         let is_late = self.is_late;
         let is_in = |run: &&mut Run| run.failed.is_none() && (run.tool.has_versions() || !is_late);
-        // Whoever comes first pays for memory that nobody has used before, so each does in turn.
+        // Whoever comes first may find caches cold, so each does in turn.
         let first = self.turn % self.runs.len().max(1);
         self.turn += 1;
         let (early, late) = self.runs.split_at_mut(first);
@@ -161,7 +167,9 @@ impl Round<'_> {
 
     fn step(&mut self, step: Step) {
         eprintln!("  {step:?}");
+        let warm_bytes = self.warm_bytes;
         self.each(&format!("{step:?}"), |run, place| {
+            support::warm_memory(place.home, warm_bytes)?;
             if let Some(cost) = do_it(&run.tool, step.action(), place)? {
                 run.costs.entry(step).or_default().push(cost);
                 if step.action() == Action::Restore {

@@ -1,6 +1,7 @@
 //! Takes a stage and its limit by turns, and prints them side by side.
 
 use crate::settings::Settings;
+use crate::support::median;
 use rustix::thread::CpuSet;
 use std::error::Error;
 use std::time::Duration;
@@ -117,7 +118,7 @@ pub(crate) fn row(
         sides[0].name,
         unit.name(),
         sides[1].name,
-        median(&shares)
+        middle(&shares)
     );
     Ok(())
 }
@@ -139,14 +140,11 @@ fn round(sides: &mut [Side<'_>; 2], count: usize, at_least: Duration) -> Done<[f
 fn cell(unit: Unit, rates: &[f64]) -> String {
     let mut shown: Vec<f64> = rates.iter().map(|rate| unit.shown(*rate)).collect();
     shown.sort_by(f64::total_cmp);
-    let digits = if median(&shown) < 10.0 { 2 } else { 0 };
+    let digits = if middle(&shown) < 10.0 { 2 } else { 0 };
     let ends = shown.first().zip(shown.last()).unwrap_or((&0.0, &0.0));
-    format!("{:.digits$} ({:.digits$}..{:.digits$})", median(&shown), ends.0, ends.1)
+    format!("{:.digits$} ({:.digits$}..{:.digits$})", middle(&shown), ends.0, ends.1)
 }
 
-fn median(values: &[f64]) -> f64 {
-    let mut values = values.to_vec();
-    values.sort_by(f64::total_cmp);
-    let middle = |n: usize| values.get(n).copied().unwrap_or(f64::NAN);
-    (middle(values.len().saturating_sub(1) / 2) + middle(values.len() / 2)) / 2.0
+fn middle(values: &[f64]) -> f64 {
+    median(values.iter().copied()).unwrap_or(f64::NAN)
 }

@@ -9,12 +9,15 @@ pub(crate) mod process;
 pub(crate) mod tree;
 
 use std::fs;
+use std::fs::File;
 use std::io;
 use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 
+/// Written at once to warm memory.
+const WARM_BYTES: usize = 1 << 20;
 /// Files in one folder of a generated tree.
 const FILES_PER_FOLDER: u64 = 500;
 
@@ -28,12 +31,33 @@ pub(crate) fn is_asked(bench: &str) -> bool {
     is_asked
 }
 
-/// Makes an empty folder of this run in `ICECORE_BENCH_DIR`, or where temporary files go.
+/// Makes an empty folder of this run in `ICECORE_BENCH_DIR`, or in memory.
 pub(crate) fn work_folder(bench: &str) -> io::Result<PathBuf> {
-    let place = std::env::var_os("ICECORE_BENCH_DIR").map_or_else(std::env::temp_dir, Into::into);
+    let place = environment::dir();
     let folder = place.join(format!("icecore-bench-{bench}-{}", std::process::id()));
     fs::create_dir_all(&folder)?;
     Ok(folder)
+}
+
+/// Returns the value in the middle, or what lies between the two there; None of nothing.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    let upper = *values.get(values.len() / 2)?;
+    Some((values[(values.len() - 1) / 2] + upper) / 2.0)
+}
+
+/// Makes the system hold so much memory that was used before and is free, by a file that comes and
+/// goes. A virtual machine gives memory that is idle back to its host, and whoever asks for it next
+/// waits for the host at every page: five times as long as copying takes.
+pub(crate) fn warm_memory(folder: &Path, bytes: u64) -> io::Result<()> {
+    let path = folder.join("icecore-bench-warm");
+    let buffer = vec![1; WARM_BYTES];
+    let mut file = File::create(&path)?;
+    let written = (0..bytes.div_ceil(WARM_BYTES as u64)).try_for_each(|_| file.write_all(&buffer));
+    drop(file);
+    fs::remove_file(&path)?;
+    written
 }
 
 /// Starts building a command with a home of its own and nothing of the environment but the path.
