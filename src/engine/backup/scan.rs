@@ -233,7 +233,7 @@ impl<'a> Producer<'a> {
         let runs = runs.unwrap_or_default();
         let repository = self.attempt.dataset.repository();
         let shunned = old::shunned(repository, before.as_deref(), &opened.entry, &runs);
-        let file = Arc::new(LargeFile::new(opened, before, (runs, shunned), cut));
+        let file = Arc::new(LargeFile::new(opened, before, runs, shunned, cut));
         let mut pieces = Pieces::of(extents).peekable();
         loop {
             let extents = pieces.next().unwrap_or_default();

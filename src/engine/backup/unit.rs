@@ -45,7 +45,8 @@ impl LargeFile {
     pub fn new(
         opened: OpenedEntry,
         before: Option<Box<TrackedEntry>>,
-        (before_runs, shunned): (Vec<Run>, Shunned),
+        before_runs: Vec<Run>,
+        shunned: Shunned,
         cut: Cut,
     ) -> Self {
         LargeFile { opened, before, before_runs, shunned, cut, trouble: Mutex::default() }
