@@ -150,7 +150,7 @@ impl Backend for MemoryBackend {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { atomic_create: self.atomic_create, parallel: PARALLEL }
+        Capabilities { atomic_create: self.atomic_create, parallel: PARALLEL, uploads: 1 }
     }
 
     fn put(&self, key: &ObjectKey, bytes: &[u8]) -> Result<()> {

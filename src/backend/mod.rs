@@ -23,6 +23,9 @@ pub struct Capabilities {
     pub atomic_create: bool,
     /// How many requests at a time are of use.
     pub parallel: usize,
+    /// How many packs it is worth to have on their way at a time: one where a put is as quick as
+    /// the machine, more where each waits for a round trip. Each holds its pack in memory.
+    pub uploads: usize,
 }
 
 /// One row of a listing.

@@ -1,8 +1,8 @@
-//! Gathers encoded blocks into packs and puts them, one thread behind the others.
+//! Gathers encoded blocks into packs and puts them, on threads of their own.
 //!
-//! One pack is filled while one is being put: the channel between has no room, so at most two
-//! packs are in memory. After every few packs an interim index names them, so that a backup that
-//! dies can be gone on with.
+//! One pack is filled while others are being put, as many as the backend makes use of: the
+//! channel between has no room, so one pack more than that is in memory at most. After every few
+//! packs an interim index names them, so that a backup that dies can be gone on with.
 
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
@@ -18,6 +18,10 @@ use crate::format::pack::PackBuilder;
 use crate::format::pack_index::IndexedPack;
 use crate::repository::Repository;
 use crate::repository::layout;
+use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
@@ -34,36 +38,42 @@ pub struct PackedReport {
 pub struct Packer {
     repository: Repository,
     builder: Option<PackBuilder>,
-    to_uploader: Option<mpsc::SyncSender<FinishedPack>>,
+    to_uploaders: Option<mpsc::SyncSender<FinishedPack>>,
     buffers: mpsc::Receiver<Vec<u8>>,
-    uploader: Option<JoinHandle<Result<PackedReport>>>,
+    uploads: Arc<Uploads>,
+    threads: Vec<JoinHandle<Result<()>>>,
 }
 
 impl Packer {
-    /// Starts the thread that puts packs.
+    /// Starts the threads that put packs.
     ///
     /// # Errors
     /// `Io` when no thread can be started.
     pub fn start(repository: &Repository, lease: LeaseId) -> Result<Self> {
-        let (to_uploader, packs) = mpsc::sync_channel(0);
+        let (to_uploaders, packs) = mpsc::sync_channel(0);
         let (to_packer, buffers) = mpsc::channel();
-        let uploader = Uploader {
+        let threads = repository.store().backend().capabilities().uploads.max(1);
+        let uploads = Arc::new(Uploads {
             repository: repository.clone(),
             lease,
-            packs: Vec::new(),
-            rows: Vec::new(),
-            report: PackedReport::default(),
+            threads,
+            packs: Mutex::new(Some(packs)),
+            put: Mutex::default(),
+        });
+        let start = |_| {
+            let (uploads, to_packer) = (Arc::clone(&uploads), to_packer.clone());
+            std::thread::Builder::new()
+                .name("upload".to_owned())
+                .spawn(move || uploads.run(&to_packer))
+                .map_err(|e| Error::io("cannot start a thread", e))
         };
-        let thread = std::thread::Builder::new()
-            .name("upload".to_owned())
-            .spawn(move || uploader.run(&packs, &to_packer))
-            .map_err(|e| Error::io("cannot start a thread", e))?;
         Ok(Packer {
             repository: repository.clone(),
             builder: None,
-            to_uploader: Some(to_uploader),
+            to_uploaders: Some(to_uploaders),
             buffers,
-            uploader: Some(thread),
+            threads: (0..threads).map(start).collect::<Result<_>>()?,
+            uploads,
         })
     }
 
@@ -94,20 +104,24 @@ impl Packer {
     fn flush(&mut self) -> Result<()> {
         let Some(builder) = self.builder.take() else { return Ok(()) };
         let pack = builder.finish()?;
-        let sent = self.to_uploader.as_ref().map(|sender| sender.send(pack));
+        let sent = self.to_uploaders.as_ref().map(|sender| sender.send(pack));
         match sent {
             Some(Ok(())) => Ok(()),
-            // The uploader ends early only with an error, which is the one to report.
-            _ => self.join().and(Err(Error::bug("the uploader ended early"))),
+            // The uploaders end early only with an error, which is the one to report.
+            _ => self.join().and(Err(Error::bug("the uploaders ended early"))),
         }
     }
 
-    fn join(&mut self) -> Result<PackedReport> {
-        self.to_uploader = None;
-        let Some(thread) = self.uploader.take() else {
+    fn join(&mut self) -> Result<()> {
+        if self.to_uploaders.take().is_none() {
             return Err(Error::new(ErrorKind::Io, "packs can no longer be written"));
+        }
+        let join = |thread: JoinHandle<Result<()>>| {
+            thread.join().unwrap_or_else(|_| Err(Error::bug("an uploader panicked")))
         };
-        thread.join().unwrap_or_else(|_| Err(Error::bug("the uploader panicked")))
+        // All of them are waited for, so that nothing is put after an error was reported.
+        let ended: Vec<Result<()>> = self.threads.drain(..).map(join).collect();
+        ended.into_iter().collect()
     }
 
     /// Puts what is left, and the index that names it. With this all is durable.
@@ -117,37 +131,81 @@ impl Packer {
     pub fn finish(mut self) -> Result<PackedReport> {
         self.flush()?;
         self.repository.spare().clear();
-        self.join()
+        self.join()?;
+        Ok(std::mem::take(&mut self.uploads.put().report))
     }
 }
 
-struct Uploader {
+/// What the threads share that put packs.
+struct Uploads {
     repository: Repository,
     lease: LeaseId,
-    packs: Vec<IndexedPack>,
-    rows: Vec<(u32, BlockRow)>,
+    /// How many there are.
+    threads: usize,
+    /// None once one of them has failed: then all stop, and the packer with them.
+    packs: Mutex<Option<mpsc::Receiver<FinishedPack>>>,
+    put: Mutex<Put>,
+}
+
+/// What was put so far.
+#[derive(Default)]
+struct Put {
+    unnamed: Unnamed,
+    /// How many threads are through.
+    ended: usize,
     report: PackedReport,
 }
 
-impl Uploader {
-    fn run(
-        mut self,
-        packs: &mpsc::Receiver<FinishedPack>,
-        buffers: &mpsc::Sender<Vec<u8>>,
-    ) -> Result<PackedReport> {
-        while let Ok(pack) = packs.recv() {
-            self.put(&pack)?;
-            // Nobody may be left to use the buffer again.
-            let _ = buffers.send(pack.bytes);
-            if self.packs.len() >= INTERIM_INDEX_PACKS {
-                self.put_index()?;
-            }
-        }
-        self.put_index()?;
-        Ok(self.report)
+/// Packs that no index names yet.
+#[derive(Default)]
+struct Unnamed {
+    packs: Vec<IndexedPack>,
+    rows: Vec<(u32, BlockRow)>,
+}
+
+impl Uploads {
+    fn put(&self) -> MutexGuard<'_, Put> {
+        self.put.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put(&mut self, pack: &FinishedPack) -> Result<()> {
+    fn packs(&self) -> MutexGuard<'_, Option<mpsc::Receiver<FinishedPack>>> {
+        self.packs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next(&self) -> Option<FinishedPack> {
+        self.packs().as_ref()?.recv().ok()
+    }
+
+    /// Puts packs until there are no more. Whoever ends last names what has no index, also when
+    /// the backup is given up: the next one goes on from there.
+    fn run(&self, buffers: &mpsc::Sender<Vec<u8>>) -> Result<()> {
+        let done = self.put_all(buffers);
+        if done.is_err() {
+            *self.packs() = None;
+        }
+        let mut put = self.put();
+        put.ended += 1;
+        if put.ended < self.threads || self.packs().is_none() {
+            return done;
+        }
+        let rest = std::mem::take(&mut put.unnamed);
+        drop(put);
+        self.put_index(&rest)
+    }
+
+    fn put_all(&self, buffers: &mpsc::Sender<Vec<u8>>) -> Result<()> {
+        while let Some(pack) = self.next() {
+            if let Some(full) = self.put_pack(&pack)? {
+                self.put_index(&full)?;
+            }
+            // Nobody may be left to use the buffer again.
+            let _ = buffers.send(pack.bytes);
+        }
+        Ok(())
+    }
+
+    /// Puts a pack; returns those that an index is to name now.
+    fn put_pack(&self, pack: &FinishedPack) -> Result<Option<Unnamed>> {
         let key = layout::pack(&pack.id)?;
         let backend = self.repository.store().backend();
         let size = pack.bytes.len() as u64;
@@ -161,30 +219,32 @@ impl Uploader {
         }
         let indexed = IndexedPack { pack: pack.id, size, salt: pack.salt };
         self.repository.index().add_pending(&indexed, &pack.rows)?;
-        let number = self.packs.len() as u32;
-        self.packs.push(indexed);
-        self.rows.extend(pack.rows.iter().map(|row| (number, row.clone())));
-        self.report.stored_bytes += size;
-        Ok(())
+        let mut put = self.put();
+        put.report.stored_bytes += size;
+        let unnamed = &mut put.unnamed;
+        let number = unnamed.packs.len() as u32;
+        unnamed.packs.push(indexed);
+        unnamed.rows.extend(pack.rows.iter().map(|row| (number, row.clone())));
+        let is_full = unnamed.packs.len() >= INTERIM_INDEX_PACKS;
+        Ok(is_full.then(|| std::mem::take(unnamed)))
     }
 
-    fn put_index(&mut self) -> Result<()> {
-        if self.packs.is_empty() {
+    fn put_index(&self, unnamed: &Unnamed) -> Result<()> {
+        if unnamed.packs.is_empty() {
             return Ok(());
         }
-        let rows: Vec<(u32, &BlockRow)> = self.rows.iter().map(|(n, row)| (*n, row)).collect();
+        let rows: Vec<(u32, &BlockRow)> = unnamed.rows.iter().map(|(n, row)| (*n, row)).collect();
         let repository = &self.repository;
         let (id, bytes) = repository.index().put(
             repository.store(),
             repository.cache(),
             self.lease,
-            &self.packs,
+            &unnamed.packs,
             &rows,
         )?;
-        self.report.stored_bytes += bytes;
-        self.report.indexes.push(id);
-        self.packs.clear();
-        self.rows.clear();
+        let mut put = self.put();
+        put.report.stored_bytes += bytes;
+        put.report.indexes.push(id);
         Ok(())
     }
 }

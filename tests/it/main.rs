@@ -35,3 +35,4 @@ mod source;
 mod streams;
 mod support;
 mod target;
+mod uploads;

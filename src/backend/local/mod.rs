@@ -262,7 +262,7 @@ impl Backend for LocalBackend {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { atomic_create: true, parallel: PARALLEL }
+        Capabilities { atomic_create: true, parallel: PARALLEL, uploads: 1 }
     }
 
     fn put(&self, key: &ObjectKey, bytes: &[u8]) -> Result<()> {

@@ -55,7 +55,8 @@ impl Around for Limit {
     }
 
     fn capabilities(&self, inner: Capabilities) -> Capabilities {
-        Capabilities { parallel: inner.parallel.min(self.places), ..inner }
+        let uploads = inner.uploads.min(self.places);
+        Capabilities { parallel: inner.parallel.min(self.places), uploads, ..inner }
     }
 }
 

@@ -96,15 +96,21 @@ fn hide(repository: &Repository, number: u64) {
 
 impl World {
     pub(crate) fn memory() -> Self {
-        Self::with(true, None)
+        Self::with(true, CreateOptions::default())
     }
 
     pub(crate) fn encrypted() -> Self {
-        Self::with(true, Some(Secret::new(b"secret".to_vec())))
+        let password = Some(Secret::new(b"secret".to_vec()));
+        Self::with(true, CreateOptions { password, ..CreateOptions::default() })
     }
 
     pub(crate) fn class_b() -> Self {
-        Self::with(false, None)
+        Self::with(false, CreateOptions::default())
+    }
+
+    /// Each block closes its pack.
+    pub(crate) fn with_small_packs() -> Self {
+        Self::with(true, CreateOptions { pack_bytes: 1024, ..CreateOptions::default() })
     }
 
     /// Opens what is on a backend, with an empty cache.
@@ -125,12 +131,11 @@ impl World {
         }
     }
 
-    fn with(atomic_create: bool, password: Option<Secret>) -> Self {
+    fn with(atomic_create: bool, options: CreateOptions) -> Self {
         let backend = Arc::new(MemoryBackend::with_atomic_create(atomic_create));
         let cache = cache_folder();
         let clock = FixedClock::new(Timestamp::new(1_800_000_000, 0));
-        let options =
-            CreateOptions { password: password.clone(), cost: CHEAP, ..CreateOptions::default() };
+        let options = CreateOptions { cost: CHEAP, ..options };
         let place = CachePlace::Kept(cache.path().join("0"));
         let shared: Arc<dyn Backend> = Arc::clone(&backend) as Arc<dyn Backend>;
         let repository =
@@ -143,7 +148,7 @@ impl World {
             cancel: Cancel::new(),
             threads: 2,
             cache,
-            password,
+            password: options.password,
         }
     }
 
