@@ -48,9 +48,9 @@ pub const BLOCK_PLACES_MAX: usize = 64 * KIB;
 /// Rows of a block's table under one node of its small tree (PROTOCOL: groups of 16).
 pub const TABLE_GROUP_ROWS: usize = 16;
 
-/// A pack is closed once it holds this much. On a local disk one fsync serves 16 MiB; over a
-/// network one round trip does.
-pub const PACK_BYTES_TARGET: usize = 16 * MIB;
+/// A pack is closed once it holds this much: one fsync serves it, over a network one round
+/// trip. Two are under way at a time.
+pub const PACK_BYTES_TARGET: usize = 8 * MIB;
 /// Largest pack a reader accepts: the target, one block and its tables, with room to grow.
 pub const PACK_BYTES_MAX: usize = 512 * MIB;
 
@@ -109,7 +109,7 @@ pub const INDEX_LOOKS_MAX: usize = 8;
 pub const NUMBERS_LOOKS_MAX: usize = 4;
 /// A writer puts an interim index each time it has put this many packs, so that a backup that
 /// dies can be gone on with.
-pub const INTERIM_INDEX_PACKS: usize = 8;
+pub const INTERIM_INDEX_PACKS: usize = 16;
 
 /// Numbers in one folder of a dataset, so that listings stay short (PROTOCOL).
 pub const NUMBERS_PER_FOLDER: u64 = 1000;
@@ -123,7 +123,7 @@ pub const COMMIT_TRIES_MAX: usize = 8;
 /// Decoded data blocks kept by a reader, in bytes.
 pub const BLOCK_CACHE_BYTES: usize = 8 * MIB;
 /// Buffers of blocks kept for the next ones, in bytes: a few blocks, as they come and go.
-pub const SPARE_BYTES_MAX: usize = 16 * MIB;
+pub const SPARE_BYTES_MAX: usize = 8 * MIB;
 /// Rows of newly stored blobs kept in memory before they go to a segment file: some 4 MB.
 pub const NAMES_MEMORY_ROWS: usize = 64 * KIB;
 /// Rows under one part of a segment's filter: to make one takes some 24 bytes a row, 12 MB.
