@@ -3,5 +3,9 @@
 //! | file | what |
 //! |---|---|
 //! | [`address`] | what a person types to name a place on another machine |
+//! | [`files`] | what FTP and SFTP have in common: a tree of files, and one session with it |
+//! | [`sftp`] | files over SSH |
 
 pub mod address;
+pub mod files;
+pub mod sftp;
