@@ -4,8 +4,8 @@
 //! |---|---|
 //! | [`address`] | what a person types to name a place on another machine |
 //! | [`files`] | what FTP and SFTP have in common: a tree of files, and one session with it |
-//! | [`sftp`] | files over SSH |
+//! | [`pool`] | sessions kept to be used again |
 
 pub mod address;
 pub mod files;
-pub mod sftp;
+pub mod pool;

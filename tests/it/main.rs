@@ -27,6 +27,8 @@ mod engine_restore;
 mod engine_restore_over;
 mod engine_restore_trouble;
 mod engine_tag;
+mod files_backend;
+mod files_pool;
 mod history;
 mod hostile;
 mod kill;
