@@ -29,6 +29,7 @@ mod engine_restore_trouble;
 mod engine_tag;
 mod files_backend;
 mod files_pool;
+mod files_source;
 mod history;
 mod hostile;
 mod kill;
