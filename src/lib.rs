@@ -62,6 +62,7 @@ pub mod config;
 pub mod docs;
 pub mod engine;
 pub mod format;
+pub mod net;
 pub mod repository;
 pub mod source;
 pub mod target;

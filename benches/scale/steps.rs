@@ -16,6 +16,7 @@ use icecore::base::progress::Silent;
 use icecore::base::time::Clock;
 use icecore::base::time::SystemClock;
 use icecore::config::connect::Settings;
+use icecore::config::remote::RemoteSettings;
 use icecore::config::secret::PASSWORD_VARIABLE;
 use icecore::config::secret::PasswordPlaces;
 use icecore::engine::Context;
@@ -70,6 +71,7 @@ fn backup(home: &Path, source: &Virtual, pack_bytes: Option<u32>) -> Result<Stri
         cache: None,
         no_cache: false,
         bandwidth: Bandwidth::default(),
+        remote: RemoteSettings::default(),
         cancel: Cancel::new(),
     };
     let repository = match settings.open() {

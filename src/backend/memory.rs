@@ -218,7 +218,7 @@ impl Backend for MemoryBackend {
             let folders = folders.take_while(|below| below.as_str().starts_with(prefix));
             let folders: Vec<_> = folders.filter(|below| folder_of(below) == *folder).collect();
             let objects = objects.into_iter().rev().map(|(key, stored)| {
-                let size = stored.bytes.len() as u64;
+                let size = Some(stored.bytes.len() as u64);
                 let modified = Some(stored.modified);
                 Listed::Object(ObjectInfo { key: key.clone(), size, modified })
             });

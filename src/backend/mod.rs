@@ -10,6 +10,7 @@ use crate::base::error::Result;
 use crate::base::time::Timestamp;
 use std::ops::Range;
 
+pub mod files;
 pub mod key;
 pub mod local;
 pub mod memory;
@@ -42,8 +43,9 @@ pub enum Listed {
 pub struct ObjectInfo {
     /// Its key.
     pub key: ObjectKey,
-    /// Its size in bytes.
-    pub size: u64,
+    /// Its size in bytes, where a listing tells it: an object that is kept as a folder shows none,
+    /// and [`Backend::stat`] does.
+    pub size: Option<u64>,
     /// When it was put, by the store's own clock, where the store tells.
     pub modified: Option<Timestamp>,
 }
@@ -145,6 +147,18 @@ pub trait Backend: Send + Sync {
     /// As the store says.
     fn sweep(&self) -> Result<u64> {
         Ok(0)
+    }
+}
+
+/// Returns the size of an object that was listed, asked for where the listing does not tell it.
+/// None when it went away since.
+///
+/// # Errors
+/// Those of [`Backend::stat`].
+pub fn size_of(backend: &dyn Backend, object: &ObjectInfo) -> Result<Option<u64>> {
+    match object.size {
+        Some(size) => Ok(Some(size)),
+        None => backend.stat(&object.key),
     }
 }
 

@@ -196,3 +196,28 @@ pub const LIST_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 pub const BENCH_DATA_BYTES: usize = 4 * MIB;
 /// Rounds after which a step of a bench ends even when the clock stands still.
 pub const BENCH_ROUNDS_MAX: usize = 1_000_000;
+
+/// Sessions with one server at a time: what common servers let one address have, and enough to
+/// hide a round trip behind the others.
+pub const REMOTE_SESSIONS_MAX: usize = 8;
+/// A session with a server that was idle for so many seconds is asked whether it still lives:
+/// routers forget a silent connection after a minute, servers end it after five.
+pub const SESSION_QUIET_SECONDS: i64 = 30;
+/// Longest wait for a session to come free: ten times the longest silence of one.
+pub const SESSION_WAIT_SECONDS: u64 = 600;
+/// Names in one folder of another machine: its list is held in memory, and a hostile server's has
+/// no end.
+pub const REMOTE_NAMES_MAX: usize = 2 * 1024 * 1024;
+/// Looks of a listing that are kept for the readers that open what was listed.
+pub const REMOTE_LOOKS_MAX: usize = 32 * KIB;
+/// Entries of another machine listed ahead of who compares them.
+pub const REMOTE_AHEAD_ENTRIES: usize = 16 * KIB;
+/// Sessions that list folders ahead; the others are left to those who read files.
+pub const REMOTE_LISTERS_MAX: usize = 4;
+/// By how much the clocks of two machines that are set over the network may differ, in seconds,
+/// and both count as right.
+pub const CLOCKS_APART_SECONDS: i64 = 10;
+/// Objects that are known to be kept as folders, so that they are asked for by one question.
+pub const KNOWN_FOLDERS_MAX: usize = 16 * KIB;
+/// Longest ~/.netrc or file of ~/.aws that is read: what people have is a thousand times smaller.
+pub const CREDENTIALS_FILE_BYTES_MAX: u64 = 1024 * 1024;

@@ -76,7 +76,8 @@ pub struct Metadata {
 /// What tells that an entry changed; never restored, never part of the snapshot hash.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detection {
-    /// Time of the last change of the inode.
+    /// Time of the last change of the inode. Sources that tell none have the time here from which
+    /// on a change would show: what is read before it is read again.
     pub ctime: Timestamp,
     /// Inode number.
     pub inode: u64,

@@ -95,6 +95,14 @@ pub(crate) struct GlobalArgs {
     /// Read at most RATE bytes a second from the repository
     #[arg(long, global = true, value_name = "RATE", value_parser = size::parse_rate)]
     pub(crate) limit_download: Option<u64>,
+
+    /// Trust the certificates in FILE, too, when a server proves by TLS who it is
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+
+    /// Take the key of an SSH server that was never met before as it is, and remember it
+    #[arg(long, global = true)]
+    pub(crate) accept_new_host_key: bool,
 }
 
 impl GlobalArgs {
@@ -110,6 +118,8 @@ impl GlobalArgs {
             no_cache: self.no_cache,
             limit_upload: self.limit_upload,
             limit_download: self.limit_download,
+            tls_ca: self.tls_ca.clone(),
+            accept_new_host_key: self.accept_new_host_key,
         }
     }
 }

@@ -9,6 +9,7 @@ use crate::base::error::ErrorKind;
 use crate::cli::args::Cli;
 use crate::cli::output::Output;
 use crate::cli::session::Session;
+use crate::config::connect;
 use crate::config::effective::Config;
 use clap::Parser;
 use std::ffi::OsString;
@@ -70,6 +71,9 @@ fn run(arguments: &[OsString]) -> u8 {
     };
     if let Some(warning) = config.warning() {
         output.note(&warning);
+    }
+    if let Some(note) = cli.global.repository.as_deref().and_then(connect::note_on) {
+        output.note(&note);
     }
     let mut session = Session::new(cli.global, config, output);
     let done = match &cli.command {

@@ -17,15 +17,20 @@ use crate::base::secret::Secret;
 use crate::base::time::SystemClock;
 use crate::base::time::Timestamp;
 use crate::config::places;
+use crate::config::remote;
+use crate::config::remote::Purpose;
+use crate::config::remote::RemoteSettings;
 use crate::config::secret;
 use crate::config::secret::PasswordPlaces;
 use crate::engine::address;
 use crate::format::config::Encryption;
 use crate::format::dataset::DatasetName;
+use crate::net::address::Address;
 use crate::repository::Repository;
 use crate::repository::cache::CachePlace;
 use crate::repository::open;
 use crate::repository::open::CreateOptions;
+use crate::source::Source;
 use crate::source::filter::Filter;
 use crate::source::local::LocalOptions;
 use crate::source::local::LocalSource;
@@ -36,9 +41,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
-
-/// Schemes that later versions reach over a network.
-pub(crate) const REMOTE_SCHEMES: [&str; 4] = ["ftp", "ftps", "sftp", "s3"];
 
 /// What a person said of the repository, in flags, in the environment or in a file.
 #[derive(Clone, Debug)]
@@ -53,6 +55,8 @@ pub struct Settings {
     pub no_cache: bool,
     /// How much may go over the line.
     pub bandwidth: Bandwidth,
+    /// What was said of other machines.
+    pub remote: RemoteSettings,
     /// Wakes whoever waits for the line.
     pub cancel: Cancel,
 }
@@ -67,10 +71,59 @@ pub struct Place {
 }
 
 impl Place {
-    /// Says whether it is reached over a network, going by its scheme alone.
-    pub fn is_remote(&self) -> bool {
-        scheme(&self.location).is_some_and(|scheme| REMOTE_SCHEMES.contains(&scheme))
+    /// Says whether it is reached over a network.
+    ///
+    /// # Errors
+    /// Those of [`Location::parse`].
+    pub fn is_remote(&self) -> Result<bool> {
+        Ok(matches!(Location::parse(&self.location)?, Location::Remote(_)))
     }
+}
+
+/// A location as it was understood.
+#[derive(Clone, Debug)]
+pub enum Location {
+    /// A folder of this machine.
+    Folder(PathBuf),
+    /// A place on another one.
+    Remote(Address),
+}
+
+impl Location {
+    /// Reads a location: a path, one after `file:`, or an address.
+    ///
+    /// # Errors
+    /// `InvalidInput` for an address that makes no sense, and for an unknown scheme.
+    pub fn parse(location: &OsStr) -> Result<Self> {
+        let bytes = location.as_bytes();
+        if bytes.is_empty() {
+            return Err(Error::invalid("an empty location names nothing"));
+        }
+        if let Some(rest) = bytes.strip_prefix(b"file:") {
+            let path = rest.strip_prefix(b"//").filter(|it| it.starts_with(b"/")).unwrap_or(rest);
+            return Ok(Location::Folder(Path::new(OsStr::from_bytes(path)).to_path_buf()));
+        }
+        if let Some(address) = Address::parse(bytes)? {
+            return Ok(Location::Remote(address));
+        }
+        match scheme(location) {
+            None => Ok(Location::Folder(PathBuf::from(location))),
+            Some(other) => Err(Error::invalid(format!("nothing is known of {other}://"))
+                .hint("a path beginning so is written ./PATH")),
+        }
+    }
+}
+
+/// Returns what a person should know of a location that was typed: whoever lists the processes
+/// can read a password in it.
+pub fn note_on(location: &OsStr) -> Option<String> {
+    let address = Address::parse(location.as_bytes()).ok().flatten()?;
+    address.password()?;
+    let server = address.server();
+    Some(format!(
+        "others on this machine can see the password of {server} in the list of processes; \
+         the config file can hold it: [credentials.\"{server}\"]"
+    ))
 }
 
 /// Returns the scheme of a location that is an address.
@@ -98,25 +151,11 @@ pub fn without_password(location: &str) -> Cow<'_, str> {
 /// Returns the folder that a location names: a path, or one after `file:`.
 ///
 /// # Errors
-/// `Unsupported` for what is reached over a network; `InvalidInput` for an unknown scheme.
+/// `Unsupported` for what is reached over a network; those of [`Location::parse`].
 pub fn local_path(location: &OsStr) -> Result<PathBuf> {
-    let bytes = location.as_bytes();
-    if bytes.is_empty() {
-        return Err(Error::invalid("an empty location names nothing"));
-    }
-    if let Some(rest) = bytes.strip_prefix(b"file:") {
-        let path = rest.strip_prefix(b"//").filter(|path| path.starts_with(b"/")).unwrap_or(rest);
-        return Ok(Path::new(OsStr::from_bytes(path)).to_path_buf());
-    }
-    match scheme(location) {
-        None => Ok(PathBuf::from(location)),
-        Some(known) if REMOTE_SCHEMES.contains(&known) => {
-            let message = format!("{known}:// is not reached by this version");
-            Err(Error::new(ErrorKind::Unsupported, message)
-                .hint("this version has folders of this machine, mounted ones included"))
-        }
-        Some(other) => Err(Error::invalid(format!("nothing is known of {other}://"))
-            .hint("a path beginning so is written ./PATH")),
+    match Location::parse(location)? {
+        Location::Folder(path) => Ok(path),
+        Location::Remote(address) => Err(remote::not_reached(&address)),
     }
 }
 
@@ -173,8 +212,7 @@ impl Settings {
     /// # Errors
     /// Those of [`Settings::open`].
     pub fn open_keeping(&self) -> Result<(Repository, Option<Secret>)> {
-        let path = local_path(&self.place()?.location)?;
-        let backend = self.throttled(Arc::new(open_folder(&path)?));
+        let backend = self.backend(Purpose::Open)?;
         let is_encrypted = open::peek(&*backend)?.encryption == Encryption::Password;
         let mut password = self.password.find()?;
         if is_encrypted && password.is_none() && secret::can_ask() {
@@ -206,9 +244,8 @@ impl Settings {
     /// # Errors
     /// `AlreadyExists`; `InvalidInput` when other things are there; `Unsupported`.
     pub fn create(&self, options: &CreateOptions, now: Timestamp) -> Result<Repository> {
-        let path = local_path(&self.place()?.location)?;
         let cache = self.cache_place()?;
-        let backend = self.throttled(Arc::new(LocalBackend::create(&path)?));
+        let backend = self.backend(Purpose::Create)?;
         open::create(backend, options, &cache, now)
     }
 
@@ -217,8 +254,22 @@ impl Settings {
     /// # Errors
     /// `NoRepository`; `Unsupported`; `Corrupt`.
     pub fn repository_id(&self) -> Result<RepositoryId> {
-        let path = local_path(&self.place()?.location)?;
-        Ok(open::peek(&open_folder(&path)?)?.id)
+        Ok(open::peek(&*self.backend(Purpose::Open)?)?.id)
+    }
+
+    /// Opens the place, or makes it.
+    fn backend(&self, purpose: Purpose) -> Result<Arc<dyn Backend>> {
+        match Location::parse(&self.place()?.location)? {
+            Location::Folder(path) => Ok(self.throttled(match purpose {
+                Purpose::Open => Arc::new(open_folder(&path)?),
+                Purpose::Create => Arc::new(LocalBackend::create(&path)?),
+            })),
+            Location::Remote(address) => {
+                let backend = self.throttled(self.remote.backend(&address, purpose)?);
+                let sleeper = Arc::new(SystemSleeper::new(self.cancel.clone()));
+                Ok(remote::patient(backend, sleeper))
+            }
+        }
     }
 
     /// Puts the bounds on bandwidth around a backend, if there are any.
@@ -236,7 +287,10 @@ impl Settings {
     /// # Errors
     /// Those of [`Settings::place`].
     pub fn excluded(&self) -> Result<Vec<PathBuf>> {
-        let mut excluded = vec![local_path(&self.place()?.location)?];
+        let mut excluded = match Location::parse(&self.place()?.location)? {
+            Location::Folder(path) => vec![path],
+            Location::Remote(_) => Vec::new(),
+        };
         if !self.no_cache {
             excluded.push(self.cache_folder()?);
         }
@@ -269,43 +323,63 @@ pub fn imagined(now: Timestamp) -> Result<Repository> {
 /// A source as a person names it.
 #[derive(Clone, Debug)]
 pub struct SourcePlace {
-    path: PathBuf,
+    location: Location,
 }
 
 impl SourcePlace {
     /// Reads a location.
     ///
     /// # Errors
-    /// `Unsupported` for what is reached over a network.
+    /// Those of [`Location::parse`].
     pub fn parse(location: &OsStr) -> Result<Self> {
-        Ok(SourcePlace { path: local_path(location)? })
+        Ok(SourcePlace { location: Location::parse(location)? })
     }
 
     /// Returns the name of its dataset when none is given: the last part of the path, as typed,
-    /// so that a link keeps its own name. What ends in no name (`.`, `..`) is looked up.
+    /// so that a link keeps its own name. What ends in no name (`.`, `..`) is looked up. Of an
+    /// address without a path it is the host or the bucket.
     ///
     /// # Errors
     /// `InvalidInput` when that cannot be a name.
     pub fn default_dataset(&self) -> Result<DatasetName> {
-        if self.path.file_name().is_some() {
-            return address::default_dataset(&self.path);
+        let path = match &self.location {
+            Location::Folder(path) => path,
+            Location::Remote(address) => {
+                return address::default_dataset(Path::new(OsStr::from_bytes(address.last_part())));
+            }
+        };
+        if path.file_name().is_some() {
+            return address::default_dataset(path);
         }
-        let real = std::fs::canonicalize(&self.path).unwrap_or_else(|_| self.path.clone());
+        let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.clone());
         address::default_dataset(&real)
     }
 
-    /// Opens it.
+    /// Opens it. What is left out beside the filter's is the repository and the cache.
     ///
     /// # Errors
-    /// `NotFound`, `InvalidInput` when it is no folder or the repository itself, `Denied`.
+    /// `NotFound`, `InvalidInput` when it is no folder or the repository itself, `Denied`; those
+    /// of servers.
     pub fn open(
         &self,
         filter: Filter,
         one_file_system: bool,
-        excluded: Vec<PathBuf>,
-    ) -> Result<LocalSource> {
-        let options = LocalOptions { one_file_system, excluded, filter: Some(filter) };
-        LocalSource::open(&self.path, options)
+        settings: &Settings,
+    ) -> Result<Box<dyn Source>> {
+        match &self.location {
+            Location::Folder(path) => {
+                let excluded = settings.excluded()?;
+                let options = LocalOptions { one_file_system, excluded, filter: Some(filter) };
+                Ok(Box::new(LocalSource::open(path, options)?))
+            }
+            Location::Remote(address) => {
+                let repository = match Location::parse(&settings.place()?.location)? {
+                    Location::Remote(repository) => Some(repository),
+                    Location::Folder(_) => None,
+                };
+                settings.remote.source(address, filter, repository.as_ref())
+            }
+        }
     }
 }
 
@@ -324,8 +398,32 @@ mod tests {
         for remote in ["ftp://h/p", "ftps://h", "sftp://u@h:22/p", "s3://b/p"] {
             assert_eq!(path(remote).expect_err(remote).kind(), ErrorKind::Unsupported);
         }
-        for bad in ["gopher://x", ""] {
+        for bad in ["gopher://x", "", "ftp://h:x/", "s3://b:9000/x"] {
             assert_eq!(path(bad).expect_err(bad).kind(), ErrorKind::InvalidInput);
+        }
+    }
+
+    #[test]
+    fn datasets_of_other_machines_are_named_by_the_last_part_or_the_host() {
+        for (text, name) in [
+            ("ftp://h/data/photos/", "photos"),
+            ("ftp://host.example", "host.example"),
+            ("sftp://me@h/~/a%20b", "a b"),
+            ("s3://bucket", "bucket"),
+        ] {
+            let place = SourcePlace::parse(OsStr::new(text)).expect(text);
+            assert_eq!(place.default_dataset().expect(text).as_str(), name);
+        }
+        let unfit = SourcePlace::parse(OsStr::new("ftp://h/a%3Ab")).expect("parses");
+        assert!(unfit.default_dataset().is_err());
+    }
+
+    #[test]
+    fn a_typed_password_is_noted_without_being_shown() {
+        let note = note_on(OsStr::new("ftp://me:hunter2@h:2121/x")).expect("a note");
+        assert!(note.contains("[credentials.\"ftp://h:2121\"]") && !note.contains("hunter2"));
+        for text in ["ftp://me@h/x", "a/b", "ftp://"] {
+            assert!(note_on(OsStr::new(text)).is_none(), "{text}");
         }
     }
 

@@ -7,17 +7,23 @@ use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::config::connect;
 use crate::config::connect::Settings;
+use crate::config::credentials::Configured;
+use crate::config::credentials::ConfiguredSecret;
 use crate::config::file::ConfigFile;
 use crate::config::file::Setting;
 use crate::config::places;
+use crate::config::remote::RemoteSettings;
 use crate::config::secret::ConfiguredPassword;
 use crate::config::secret::PASSWORD_VARIABLE;
 use crate::config::secret::PasswordPlaces;
 use crate::config::tables::BackupTable;
+use crate::config::tables::CredentialsTable;
 use crate::config::tables::RetentionTable;
 use crate::config::tables::Tables;
 use crate::config::values::DatasetKey;
+use crate::config::values::Hidden;
 use crate::format::dataset::DatasetName;
+use crate::net::address::Address;
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::path::Path;
@@ -44,6 +50,10 @@ pub struct Flags {
     pub limit_upload: Option<u64>,
     /// `--limit-download`, in bytes a second.
     pub limit_download: Option<u64>,
+    /// `--tls-ca`
+    pub tls_ca: Option<PathBuf>,
+    /// `--accept-new-host-key`
+    pub accept_new_host_key: bool,
 }
 
 /// Where a value comes from.
@@ -81,6 +91,7 @@ pub struct Config {
     pub(crate) limit_upload: Option<Given<u64>>,
     pub(crate) limit_download: Option<Given<u64>>,
     configured_password: Option<ConfiguredPassword>,
+    credentials: Vec<(Address, Configured)>,
 }
 
 /// What a config file says of the backups of one dataset; nothing where it says nothing.
@@ -184,6 +195,7 @@ impl Config {
             limit_upload: None,
             limit_download: None,
             configured_password: None,
+            credentials: Vec::new(),
         }
     }
 
@@ -213,7 +225,33 @@ impl Config {
         self.limit_upload = pick(flag_up, None, up);
         self.limit_download = pick(flag_down, None, down);
         self.configured_password = password;
+        let credentials = self.tables.credentials.iter();
+        self.credentials = credentials
+            .map(|(address, table)| Ok((address.parsed()?, self.credentials_of(table)?)))
+            .collect::<Result<_>>()?;
         Ok(())
+    }
+
+    fn credentials_of(&self, table: &CredentialsTable) -> Result<Configured> {
+        let hidden = |setting: &Option<Setting<Hidden>>| {
+            setting.as_ref().map(|setting| setting.value.0.clone())
+        };
+        let path = |setting: &Option<Setting<String>>| {
+            setting.as_ref().map(|setting| self.path_of(setting)).transpose()
+        };
+        let text = hidden(&table.password).map(ConfiguredSecret::Text);
+        let file = path(&table.password_file)?.map(ConfiguredPassword::File);
+        let command = value(&table.password_command).map(ConfiguredPassword::Command);
+        Ok(Configured {
+            user: value(&table.user),
+            password: text.or(file.or(command).map(ConfiguredSecret::Elsewhere)),
+            key: path(&table.key)?,
+            access_key_id: value(&table.access_key_id),
+            secret_access_key: hidden(&table.secret_access_key),
+            session_token: hidden(&table.session_token),
+            region: value(&table.region),
+            endpoint: value(&table.endpoint),
+        })
     }
 
     /// Returns how the repository is reached; what waits is woken by `cancel`.
@@ -231,6 +269,11 @@ impl Config {
             bandwidth: Bandwidth {
                 bytes_up_per_second: self.limit_upload.as_ref().map(|given| given.value),
                 bytes_down_per_second: self.limit_download.as_ref().map(|given| given.value),
+            },
+            remote: RemoteSettings {
+                tls_ca: self.flags.tls_ca.clone(),
+                accept_new_host_key: self.flags.accept_new_host_key,
+                configured: self.credentials.clone(),
             },
             cancel: cancel.clone(),
         }

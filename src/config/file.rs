@@ -12,6 +12,7 @@ use crate::config::tables::CredentialsTable;
 use crate::config::tables::RepositoryTable;
 use crate::config::tables::Tables;
 use crate::config::values::Address;
+use crate::net::address::Scheme;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -183,8 +184,8 @@ impl ConfigFile {
     fn check_credentials(&self, address: &Address, table: &CredentialsTable) -> Result<()> {
         let of = |at: &Option<Setting<String>>| at.as_ref().map(|setting| setting.at);
         let hidden = |at: &Option<Setting<_>>| at.as_ref().map(|setting| setting.at);
-        let is_s3 = address.scheme() == "s3";
-        let is_sftp = address.scheme() == "sftp";
+        let scheme = address.parsed()?.scheme();
+        let (is_s3, is_sftp) = (scheme == Scheme::S3, scheme == Scheme::Sftp);
         let places = [
             ("user", of(&table.user), !is_s3),
             ("password", hidden(&table.password), !is_s3),
@@ -199,7 +200,7 @@ impl ConfigFile {
         ];
         for (name, at, fits) in places {
             if let (Some(at), false) = (at, fits) {
-                let message = format!("{name} is nothing that {}:// knows", address.scheme());
+                let message = format!("{name} is nothing that {}:// knows", scheme.as_str());
                 return Err(self.error(at, &message));
             }
         }

@@ -2,13 +2,19 @@
 //!
 //! The one place, with the command line above it, that reads the environment: [`places`] knows
 //! the folders, [`secret`] the passwords, [`mod@file`] the config file; [`effective`] decides
-//! which of them counts, and [`connect`] puts the parts together.
+//! which of them counts, and [`connect`] puts the parts together. [`credentials`] finds who logs in
+//! on another machine ([`netrc`] and [`aws`] read the files of other programs), and [`remote`]
+//! reaches it.
 
+pub mod aws;
 pub mod connect;
+pub mod credentials;
 pub mod effective;
 pub mod file;
+pub mod netrc;
 pub mod places;
 pub mod program;
+pub mod remote;
 pub mod secret;
 pub mod show;
 pub mod tables;

@@ -15,6 +15,7 @@ use crate::base::time::SystemClock;
 use crate::base::time::Timestamp;
 use crate::config::connect::Settings;
 use crate::config::connect::SourcePlace;
+use crate::config::remote::RemoteSettings;
 use crate::config::secret::PASSWORD_VARIABLE;
 use crate::config::secret::PasswordPlaces;
 use crate::engine::Context;
@@ -45,6 +46,7 @@ fn settings(repository: &Path) -> Settings {
         cache: None,
         no_cache: false,
         bandwidth: Bandwidth::default(),
+        remote: RemoteSettings::default(),
         cancel: Cancel::new(),
     }
 }
@@ -52,7 +54,7 @@ fn settings(repository: &Path) -> Settings {
 fn open_or_create(settings: &Settings, now: Timestamp) -> Result<Repository> {
     match settings.open() {
         Err(e) if e.kind() == ErrorKind::NoRepository => {
-            let password = settings.password.find()?;
+            let password = settings.new_password(settings.place()?.is_remote()?)?;
             settings.create(&CreateOptions { password, ..CreateOptions::default() }, now)
         }
         other => other,
@@ -89,14 +91,13 @@ pub fn make_backup(
     let settings = settings(repository.as_ref());
     let place = SourcePlace::parse(source.as_ref().as_os_str())?;
     let name = place.default_dataset()?;
-    let excluded = settings.excluded()?;
-    let source = place.open(Filter::new(&FilterOptions::default())?, false, excluded)?;
+    let source = place.open(Filter::new(&FilterOptions::default())?, false, &settings)?;
     let opened = open_or_create(&settings, SystemClock.now())?;
     let options = BackupOptions { full, ..BackupOptions::default() };
     let cancel = Cancel::new();
     let context =
         Context { progress: &Silent, cancel: &cancel, clock: &SystemClock, threads: threads() };
-    backup::run(&opened, &name, &source, &options, &context)
+    backup::run(&opened, &name, &*source, &options, &context)
 }
 
 /// Brings a backup of `dataset` back into the folder `out_folder`, which must be empty or new:

@@ -62,8 +62,20 @@ impl PasswordPlaces {
         }
         match &self.configured {
             None => Ok(None),
-            Some(ConfiguredPassword::File(file)) => read_file(file).map(Some),
-            Some(ConfiguredPassword::Command(command)) => run_command(command).map(Some),
+            Some(place) => place.get().map(Some),
+        }
+    }
+}
+
+impl ConfiguredPassword {
+    /// Returns the password.
+    ///
+    /// # Errors
+    /// `Password` when the place cannot give it.
+    pub fn get(&self) -> Result<Secret> {
+        match self {
+            ConfiguredPassword::File(file) => read_file(file),
+            ConfiguredPassword::Command(command) => run_command(command),
         }
     }
 }

@@ -3,18 +3,18 @@
 //!
 //! A secret is never part of an error: a value of the wrong type is not repeated there.
 
+use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::secret::Secret;
 use crate::base::size;
 use crate::base::time::Timestamp;
 use crate::base::time::parse_until;
-use crate::config::connect;
 use crate::format::dataset::DatasetName;
+use crate::net::address;
 use serde::Deserialize;
 use serde::Deserializer;
 use serde::de::Error as Refuse;
 use serde::de::Visitor;
-use std::ffi::OsStr;
 use std::fmt;
 
 /// Reads a text and makes a value of it.
@@ -163,22 +163,24 @@ impl<'de> Deserialize<'de> for DatasetKey {
 pub struct Address(pub String);
 
 impl Address {
-    /// Returns its scheme.
-    pub fn scheme(&self) -> &str {
-        connect::scheme(OsStr::new(&self.0)).unwrap_or_default()
+    /// Reads it.
+    ///
+    /// # Errors
+    /// `InvalidInput` when it is none.
+    pub fn parsed(&self) -> Result<address::Address> {
+        address::Address::parse(self.0.as_bytes())?.ok_or_else(|| {
+            Error::invalid(
+                "credentials are for an address as ftp://host:port, sftp://host or s3://bucket",
+            )
+        })
     }
 }
 
 impl<'de> Deserialize<'de> for Address {
     fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        let address = Address(text);
-        if !connect::REMOTE_SCHEMES.contains(&address.scheme()) {
-            return Err(D::Error::custom(
-                "credentials are for an address as ftp://host:port, sftp://host or s3://bucket",
-            ));
-        }
-        if connect::without_password(&address.0) != address.0 {
+        let address = Address(String::deserialize(from)?);
+        let parsed = address.parsed().map_err(|e| D::Error::custom(e.full_message()))?;
+        if parsed.password().is_some() {
             return Err(D::Error::custom("the address holds a password: write it as `password`"));
         }
         Ok(address)

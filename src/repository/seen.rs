@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 /// What a listing tells of an object besides its name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Told {
-    size: u64,
+    size: Option<u64>,
     modified: Option<Timestamp>,
 }
 
@@ -78,7 +78,7 @@ pub(crate) fn record<T: DeserializeOwned + Serialize>(
 fn name(repository: &Repository, key: &ObjectKey, told: &Told) -> Option<String> {
     let modified = told.modified?;
     let mut hasher = hash::Hasher::new();
-    hasher.update(&told.size.to_le_bytes());
+    hasher.update(&told.size.unwrap_or(u64::MAX).to_le_bytes());
     hasher.update(&modified.seconds().to_le_bytes());
     hasher.update(&modified.nanos().to_le_bytes());
     hasher.update(repository.location().as_bytes());

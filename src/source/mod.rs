@@ -15,6 +15,7 @@ use crate::base::metadata::Metadata;
 use crate::base::metadata::Xattr;
 use crate::base::path::EntryPath;
 
+pub mod files;
 pub mod filter;
 pub mod listed;
 pub mod local;
@@ -95,6 +96,25 @@ pub trait Source: Send + Sync {
     fn reader(&self) -> Result<Box<dyn SourceReader + Send + '_>>;
 }
 
+/// A source of a kind that is not known before it runs.
+impl<S: Source + ?Sized> Source for Box<S> {
+    fn location(&self) -> String {
+        (**self).location()
+    }
+
+    fn detects_changes(&self) -> bool {
+        (**self).detects_changes()
+    }
+
+    fn scan(&self, cancel: &Cancel) -> Result<Scan<'_>> {
+        (**self).scan(cancel)
+    }
+
+    fn reader(&self) -> Result<Box<dyn SourceReader + Send + '_>> {
+        (**self).reader()
+    }
+}
+
 /// What opening adds to a scanned entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpenedEntry {
@@ -143,4 +163,8 @@ pub trait SourceReader {
     /// # Errors
     /// As the system says.
     fn finish(&mut self) -> Result<SourceEntry>;
+
+    /// Closes what is open without another look at it; a session that it holds is free for others
+    /// then. To be called where an entry is not finished and no other one is opened soon.
+    fn close(&mut self) {}
 }

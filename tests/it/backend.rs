@@ -87,7 +87,7 @@ fn listed(backend: &Shared, text: &str) -> BTreeMap<String, Option<u64>> {
     let mut rows = BTreeMap::new();
     let visit = &mut |row| {
         let (name, size) = match row {
-            Listed::Object(ObjectInfo { key, size, .. }) => (key.to_string(), Some(size)),
+            Listed::Object(ObjectInfo { key, size, .. }) => (key.to_string(), size),
             Listed::Folder(folder) => (folder.to_string(), None),
         };
         assert!(rows.insert(name.clone(), size).is_none(), "{name} is listed twice");

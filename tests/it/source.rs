@@ -1,5 +1,10 @@
 //! The contract of sources, run over each kind, and what only a local folder can show.
 
+use crate::support::files::Door;
+use crate::support::files::FTP;
+use crate::support::files::SFTP;
+use crate::support::files::Server;
+use crate::support::files::Ways;
 use crate::support::folder::Folder;
 use crate::support::folder::is_root;
 use crate::support::folder::skipped;
@@ -10,11 +15,17 @@ use icecore::base::error::Origin;
 use icecore::base::metadata::Extent;
 use icecore::base::metadata::Kind;
 use icecore::base::path::EntryPath;
+use icecore::base::time::FixedClock;
+use icecore::net::files::Precision;
+use icecore::net::pool::Pool;
+use icecore::net::pool::PoolOptions;
 use icecore::source::OpenedEntry;
 use icecore::source::ScanItem;
 use icecore::source::Source;
 use icecore::source::SourceEntry;
 use icecore::source::SourceReader;
+use icecore::source::files::FilesOptions;
+use icecore::source::files::FilesSource;
 use icecore::source::filter::Filter;
 use icecore::source::filter::FilterOptions;
 use icecore::source::local::LocalOptions;
@@ -24,6 +35,7 @@ use rustix::fs::FileType;
 use rustix::fs::Mode;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 mod on_disk;
 
@@ -136,7 +148,46 @@ macro_rules! contract {
     };
 }
 
-contract!(local, memory; [
+/// The sample as a server of files shows it.
+fn served(ways: Ways) -> World {
+    let folder = Folder::new();
+    build_sample(folder.path());
+    let shows = Shows {
+        symlinks: ways.symlinks,
+        fifos: false,
+        hard_links: false,
+        holes: false,
+        xattrs: false,
+    };
+    // Nothing but what the suite asks for: the link is not followed where links are told.
+    if !ways.symlinks {
+        std::fs::remove_file(folder.path().join("link")).unwrap();
+    }
+    for unseen in ["pipe", "holes", "twin"] {
+        std::fs::remove_file(folder.path().join(unseen)).unwrap();
+    }
+    let server = Server::new(folder.path(), ways);
+    let options = PoolOptions { sessions_max: 4, ..PoolOptions::default() };
+    let pool = Pool::new(Arc::new(Door(server)), Arc::new(FixedClock::default()), options);
+    let options = FilesOptions::default();
+    let source = FilesSource::open(pool, b"", "fake://server".to_owned(), options).unwrap();
+    let remove = move |path: &str| std::fs::remove_file(folder.path().join(path)).unwrap();
+    World { source: Box::new(source), shows, remove: Box::new(remove) }
+}
+
+fn sftp() -> World {
+    served(SFTP)
+}
+
+fn ftp() -> World {
+    served(FTP)
+}
+
+fn ftp_with_minutes_and_one_session() -> World {
+    served(Ways { listed: Precision::Minute, sessions_max: 1, ..FTP })
+}
+
+contract!(local, memory, sftp, ftp, ftp_with_minutes_and_one_session; [
     a_scan_is_sorted_and_complete,
     two_scans_show_the_same,
     content_is_read_whole_and_in_parts,

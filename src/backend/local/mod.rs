@@ -249,7 +249,7 @@ impl LocalBackend {
             DiskKind::Folder => Some(Listed::Folder(folder.folder(name)?)),
             DiskKind::File => {
                 let modified = Some(look.modified);
-                Some(Listed::Object(ObjectInfo { key, size: look.size, modified }))
+                Some(Listed::Object(ObjectInfo { key, size: Some(look.size), modified }))
             }
             DiskKind::Other => None,
         })

@@ -174,11 +174,11 @@ fn with_folder(
 ) -> Result<DiffReport> {
     let options = FolderOptions { read_all: args.read_all, ..options };
     let filter = Filter::new(&FilterOptions::default())?;
-    let source = place.open(filter, false, session.settings().excluded()?)?;
+    let source = place.open(filter, false, &session.settings())?;
     let repository = session.open()?;
     let side = side(&session.find(&repository, at)?, at.clone())?;
     session.work_with_output(|context, output| {
-        diff::with_folder(&side, &source, options, context, &mut |row| print(&row, output))
+        diff::with_folder(&side, &*source, options, context, &mut |row| print(&row, output))
     })
 }
 
@@ -283,7 +283,8 @@ mod tests {
         for backup in ["photos", "photos@3", "photos:a/b", "photos@3:a/b", "photos@2h:x/"] {
             assert!(!is_folder(backup), "{backup}");
         }
-        assert!(operand(OsStr::new("sftp://host/x"), Timestamp::new(0, 0)).is_err());
+        assert!(is_folder("sftp://host/x"));
+        assert!(operand(OsStr::new("sftp://host:x/y"), Timestamp::new(0, 0)).is_err());
     }
 
     #[test]

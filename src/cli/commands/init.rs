@@ -58,7 +58,7 @@ struct Document {
 pub(crate) fn run(args: &InitArgs, session: &mut Session) -> Result<Exit> {
     let settings = session.settings();
     let has_password = settings.password.find()?.is_some();
-    if settings.place()?.is_remote() && args.encryption.is_none() && !has_password {
+    if settings.place()?.is_remote()? && args.encryption.is_none() && !has_password {
         return Err(Error::invalid("a remote repository needs the choice of its encryption")
             .hint("add `--encryption password` or `--encryption none`"));
     }

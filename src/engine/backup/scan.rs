@@ -211,6 +211,8 @@ impl<'a> Producer<'a> {
             Some(extents) => extents.first().map_or(0, |extent| extent.offset),
         };
         let got = reader.read_at(offset, &mut sample)?;
+        // The workers open it for themselves.
+        reader.close();
         let mut compressor = Compressor::new(config.compression)?;
         let compresses = compresses(&sample[..got], &mut compressor)?;
         Ok((opened, chunk::choose_cut(size, compresses, &config.chunks)))

@@ -4,6 +4,7 @@ use crate::backend::Listed;
 use crate::backend::key::FolderKey;
 use crate::backend::key::ObjectKey;
 use crate::backend::list_all;
+use crate::backend::size_of;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
@@ -347,7 +348,7 @@ fn list_packs(run: &Run<'_>, stock: &mut Stock, ledger: &mut Ledger) -> Result<(
         run.context.cancel.check()?;
         match object.key.name().parse::<PackId>() {
             Ok(id) if layout::pack(&id)? == object.key => {
-                stock.there.insert(id, object.size);
+                stock.there.extend(size_of(backend, &object)?.map(|size| (id, size)));
             }
             _ => foreign(ledger, object.key.as_str()),
         }

@@ -184,3 +184,39 @@ fn a_reader_that_goes_away_is_success() {
 
     assert_eq!((ran.code, ran.stderr.as_str()), (0, ""), "{ran:?}");
 }
+
+#[test]
+fn a_password_in_an_address_is_noted_and_one_in_a_bad_address_is_not_shown() {
+    let home = Home::new();
+    for location in ["ftp://me:hunter2@host/x", "s3://AK:hunter2@bucket"] {
+        let ran = home.run(&["-r", location, "list"]);
+        ran.says(1, "in the list of processes");
+        assert!(!ran.stderr.contains("hunter2"), "{ran:?}");
+        home.run(&["backup", location]).says(1, "in the list of processes");
+    }
+    for bad in ["ftp://me:hunter2@/x", "ftp://me:hunter2@h:0", "s3://AK:hunter2@b:9000/"] {
+        for arguments in [&["-r", bad, "list"][..], &["backup", bad]] {
+            let ran = home.run(arguments);
+            ran.says(2, "address");
+            assert!(!format!("{ran:?}").contains("hunter2"), "{ran:?}");
+        }
+    }
+}
+
+#[test]
+fn a_repository_elsewhere_is_not_made_unencrypted_by_the_way() {
+    let home = Home::new();
+    home.write("a/x", b"1");
+    home.run(&["-r", "sftp://me@host/x", "init"]).says(2, "--encryption");
+}
+
+#[test]
+fn files_of_credentials_that_make_no_sense_are_named() {
+    let home = Home::new();
+    home.write(".netrc", b"machine h\nlogin me\npasswort hunter2\n");
+    let ran = home.run(&["-r", "ftp://h/x", "list"]);
+    ran.says(2, ".netrc: line 3");
+    assert!(!ran.stderr.contains("hunter2"), "{ran:?}");
+    home.write(".aws/config", b"[default\n");
+    home.run(&["backup", "s3://bucket"]).says(2, ".aws/config: line 1");
+}

@@ -1,6 +1,7 @@
 //! What tests share: temporary folders, awkward trees, and a look at trees that owes nothing to
 //! the code under test.
 
+pub(crate) mod files;
 pub(crate) mod folder;
 pub(crate) mod hooked;
 pub(crate) mod odd;

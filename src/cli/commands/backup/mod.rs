@@ -37,6 +37,9 @@ pub(crate) use crate::cli::commands::backup::args::BackupArgs;
 
 pub(crate) fn run(args: &BackupArgs, session: &mut Session) -> Result<Exit> {
     let jobs = jobs(args, &session.config)?;
+    for note in args.sources.iter().filter_map(|source| connect::note_on(source)) {
+        session.output.note(&note);
+    }
     let mut chosen = Vec::with_capacity(jobs.len());
     for job in &jobs {
         let below = session.config.backup(Some(&job.dataset))?;
@@ -44,7 +47,7 @@ pub(crate) fn run(args: &BackupArgs, session: &mut Session) -> Result<Exit> {
         how.options.dataset_was_named = job.is_named;
         // A source that is not there must neither make a repository nor a person type a password.
         if let JobSource::Folder(place) = &job.source {
-            place.open(how.filter.clone(), false, Vec::new())?;
+            place.open(how.filter.clone(), false, &session.settings())?;
         }
         chosen.push(how);
     }
@@ -128,7 +131,8 @@ fn repository(args: &BackupArgs, session: &Session) -> Result<Repository> {
         signals::install(&session.cancel)?;
         return connect::imagined(session.now());
     }
-    let password = settings.new_password(false)?;
+    // What lies on another machine is read by others unless somebody wished for that.
+    let password = settings.new_password(place.is_remote()?)?;
     let options = CreateOptions { password, ..CreateOptions::default() };
     let repository = settings.create(&options, session.now())?;
     signals::install(&session.cancel)?;
@@ -149,12 +153,11 @@ fn back_up(
     let source: Box<dyn Source> = match &job.source {
         JobSource::Folder(place) => {
             let filter = how.filter.clone();
-            let excluded = settings.excluded()?;
             match selection {
-                None => Box::new(place.open(filter, how.one_file_system, excluded)?),
+                None => place.open(filter, how.one_file_system, &settings)?,
                 Some(only) => {
                     let filter = filter.only(Arc::clone(only));
-                    let folder = place.open(filter, how.one_file_system, excluded)?;
+                    let folder = place.open(filter, how.one_file_system, &settings)?;
                     Box::new(ListedSource::new(folder, Arc::clone(only)))
                 }
             }

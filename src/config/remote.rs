@@ -1,0 +1,197 @@
+//! Places on other machines: from an address to sessions, backends and sources.
+//!
+//! [`connect`] and [`bucket`] are the one spot where the clients are named.
+
+use crate::backend::Backend;
+use crate::backend::files::FilesBackend;
+use crate::backend::wrap::retry::RetryBackend;
+use crate::backend::wrap::retry::RetryPolicy;
+use crate::backend::wrap::sleeper::Sleeper;
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Origin;
+use crate::base::error::Result;
+use crate::base::path::EntryPath;
+use crate::base::time::SystemClock;
+use crate::config::credentials::Configured;
+use crate::config::credentials::Keys;
+use crate::config::credentials::Login;
+use crate::config::credentials::Wallet;
+use crate::config::places;
+use crate::config::secret;
+use crate::net::address::Address;
+use crate::net::address::Scheme;
+use crate::net::files::Connect;
+use crate::net::pool::Pool;
+use crate::net::pool::PoolOptions;
+use crate::source::Source;
+use crate::source::files::FilesOptions;
+use crate::source::files::FilesSource;
+use crate::source::filter::Filter;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// What was said of other machines, in flags or in a file.
+#[derive(Clone, Debug, Default)]
+pub struct RemoteSettings {
+    /// `--tls-ca`: a file with certificates to trust besides those of the system.
+    pub tls_ca: Option<PathBuf>,
+    /// `--accept-new-host-key`: whether the key of an SSH server that was never met is taken.
+    pub accept_new_host_key: bool,
+    /// What the config file says, by address.
+    pub configured: Vec<(Address, Configured)>,
+}
+
+/// Whether a repository is made or must be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// It must be there.
+    Open,
+    /// It is made.
+    Create,
+}
+
+/// Makes what opens sessions with an FTP or SFTP server.
+fn connect(
+    address: &Address,
+    _login: Login,
+    _settings: &RemoteSettings,
+) -> Result<Arc<dyn Connect>> {
+    match address.scheme() {
+        Scheme::Ftp | Scheme::Ftps | Scheme::Sftp | Scheme::S3 => Err(not_reached(address)),
+    }
+}
+
+/// Opens a bucket as a backend.
+fn bucket(
+    address: &Address,
+    _keys: Keys,
+    _settings: &RemoteSettings,
+    _purpose: Purpose,
+) -> Result<Arc<dyn Backend>> {
+    Err(not_reached(address))
+}
+
+/// Opens a bucket as a source.
+fn bucket_source(
+    address: &Address,
+    _keys: Keys,
+    _settings: &RemoteSettings,
+    _filter: Filter,
+) -> Result<Box<dyn Source>> {
+    Err(not_reached(address))
+}
+
+/// Makes the error of a scheme that this version does not reach.
+pub(crate) fn not_reached(address: &Address) -> Error {
+    let message = format!("{}:// is not reached by this version", address.scheme().as_str());
+    Error::new(ErrorKind::Unsupported, message)
+        .hint("this version has folders of this machine, mounted ones included")
+}
+
+impl RemoteSettings {
+    fn wallet<T>(&self, work: impl FnOnce(&Wallet<'_>) -> Result<T>) -> Result<T> {
+        work(&Wallet {
+            configured: &self.configured,
+            look: &places::variable,
+            home: places::home(),
+            may_ask: secret::can_ask(),
+        })
+    }
+
+    fn pool(&self, address: &Address) -> Result<Arc<Pool>> {
+        let login = self.wallet(|wallet| wallet.login(address))?;
+        let connect = connect(address, login, self)?;
+        Ok(Pool::new(connect, Arc::new(SystemClock), PoolOptions::default()))
+    }
+
+    /// Opens a repository's backend, or makes it.
+    ///
+    /// # Errors
+    /// `NoRepository` when it has to be there and is not; those of credentials and servers.
+    pub fn backend(&self, address: &Address, purpose: Purpose) -> Result<Arc<dyn Backend>> {
+        let opened: Result<Arc<dyn Backend>> = if address.scheme() == Scheme::S3 {
+            let keys = self.wallet(|wallet| wallet.keys(address))?;
+            bucket(address, keys, self, purpose)
+        } else {
+            let (pool, shown) = (self.pool(address)?, address.to_string());
+            let backend = match purpose {
+                Purpose::Open => FilesBackend::open(pool, address.path(), shown, None),
+                Purpose::Create => FilesBackend::create(pool, address.path(), shown),
+            };
+            backend.map(|backend| Arc::new(backend) as Arc<dyn Backend>)
+        };
+        opened.map_err(|e| match e.kind() {
+            ErrorKind::NotFound => {
+                Error::new(ErrorKind::NoRepository, format!("there is no repository at {address}"))
+                    .hint("`icecore init` makes one there; `-r LOCATION` names another")
+                    .at(Origin::Repository)
+            }
+            _ => e.at(Origin::Repository),
+        })
+    }
+
+    /// Opens a source; `repository` is left out when it is in it.
+    ///
+    /// # Errors
+    /// Those of credentials and servers.
+    pub fn source(
+        &self,
+        address: &Address,
+        filter: Filter,
+        repository: Option<&Address>,
+    ) -> Result<Box<dyn Source>> {
+        let at_source = |e: Error| e.at(Origin::Source);
+        if address.scheme() == Scheme::S3 {
+            let keys = self.wallet(|wallet| wallet.keys(address))?;
+            return bucket_source(address, keys, self, filter).map_err(at_source);
+        }
+        let pool = self.pool(address).map_err(at_source)?;
+        let excluded = repository.and_then(|other| within(address, other)).into_iter().collect();
+        let options = FilesOptions { filter: Some(filter), excluded, ..FilesOptions::default() };
+        let source = FilesSource::open(pool, address.path(), address.to_string(), options)?;
+        Ok(Box::new(source))
+    }
+}
+
+/// Puts tries around a backend that is reached over a network.
+pub fn patient(backend: Arc<dyn Backend>, sleeper: Arc<dyn Sleeper>) -> Arc<dyn Backend> {
+    Arc::new(RetryBackend::new(backend, RetryPolicy::default(), sleeper))
+}
+
+/// Returns where in a folder another one is, when both are on one server, by what is typed.
+fn within(folder: &Address, other: &Address) -> Option<EntryPath> {
+    let server = |it: &Address| (it.scheme() == Scheme::Sftp, it.host().to_ascii_lowercase());
+    let is_apart = folder.start() != other.start() || server(folder) != server(other);
+    if is_apart || folder.port() != other.port() {
+        return None;
+    }
+    let part = |path: &[u8]| {
+        let start = path.iter().take_while(|&&byte| byte == b'/').count();
+        EntryPath::new(&path[start..]).ok()
+    };
+    part(other.path())?.relative_to(&part(folder.path())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> Address {
+        Address::parse(text.as_bytes()).expect(text).expect(text)
+    }
+
+    #[test]
+    fn a_repository_within_its_source_is_found() {
+        let found = |folder: &str, other: &str| {
+            within(&address(folder), &address(other)).map(|path| path.to_string())
+        };
+        assert_eq!(found("ftp://h/data", "ftp://me@H/data/b/c"), Some("b/c".to_owned()));
+        assert_eq!(found("ftp://h", "ftps://h/b"), Some("b".to_owned()));
+        assert_eq!(found("sftp://h/a", "sftp://h/a"), Some(String::new()));
+        assert_eq!(found("sftp://h/a", "sftp://h/ab"), None);
+        assert_eq!(found("sftp://h/a", "sftp://h/~/a/b"), None);
+        assert_eq!(found("sftp://h/a", "ftp://h/%2Fa/b"), None);
+        assert_eq!(found("ftp://h:2121/a", "ftp://h/a/b"), None);
+    }
+}

@@ -1,0 +1,265 @@
+//! Opens entries one after the other, for one thread.
+//!
+//! A session is held from the first byte that is read of a file until that file is finished or a
+//! read fails, and not a moment longer: whoever waits for one may be the one that others wait for.
+
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Result;
+use crate::base::limits::LINK_BYTES_MAX;
+use crate::base::metadata::Kind;
+use crate::base::path::EntryPath;
+use crate::net::files::Look;
+use crate::net::files::Modified;
+use crate::net::files::Precision;
+use crate::net::pool::Taken;
+use crate::source::OpenedEntry;
+use crate::source::SourceEntry;
+use crate::source::SourceReader;
+use crate::source::files::Inner;
+use crate::source::files::MINUTE_SECONDS;
+use crate::source::files::ORIGIN;
+use crate::source::files::failed;
+use crate::source::files::gone;
+use std::sync::Arc;
+
+/// How many sessions one read may cost.
+const SESSIONS_TRIED: usize = 3;
+/// What marks an entry that was read in parts which may not belong together.
+const TORN: &[u8] = b" torn";
+
+/// Reads the entries of a folder for one thread.
+pub(super) struct FilesReader {
+    inner: Arc<Inner>,
+    open: Option<Open>,
+    session: Option<Taken>,
+    /// Whether the session has the open file open.
+    is_streaming: bool,
+}
+
+struct Open {
+    entry: SourceEntry,
+    look: Look,
+    /// Where the next byte would be read.
+    next: u64,
+    is_torn: bool,
+}
+
+impl FilesReader {
+    /// Makes a reader that has nothing open.
+    pub(super) fn new(inner: &Arc<Inner>) -> Self {
+        FilesReader { inner: Arc::clone(inner), open: None, session: None, is_streaming: false }
+    }
+
+    /// Gives the session back, if one is held.
+    fn release(&mut self) {
+        let was_streaming = std::mem::take(&mut self.is_streaming);
+        let Some(mut taken) = self.session.take() else { return };
+        // One that cannot even be asked to stop is of no use to anybody.
+        let is_well = !was_streaming || taken.files().and_then(|files| files.close()).is_ok();
+        if is_well {
+            taken.give_back();
+        }
+    }
+
+    /// Ends a session that was lost.
+    fn lose(&mut self) {
+        self.is_streaming = false;
+        self.session = None;
+    }
+
+    fn stream(&mut self, place: &[u8], offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let taken = match &mut self.session {
+            Some(taken) => taken,
+            slot => slot.insert(self.inner.pool.take()?),
+        };
+        let files = taken.files()?;
+        if !self.is_streaming {
+            files.open(place, offset)?;
+            self.is_streaming = true;
+        }
+        let length = buffer.len();
+        files.read_at(offset, buffer).map(|got| got.min(length))
+    }
+
+    /// Reads, on another session when one breaks. Where something was read before, the file must
+    /// be certain to be the same; else what was read is marked as torn, and the engine reads it
+    /// again from the start.
+    fn read_on(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let Some(open) = &self.open else {
+            return Err(Error::bug("cannot read: no file is open"));
+        };
+        let path = open.entry.path.clone();
+        let place = self.inner.place(&path);
+        self.inner.check_given_up()?;
+        for attempt in 1.. {
+            match self.stream(&place, offset, buffer) {
+                Err(e) if e.kind() == ErrorKind::Unreachable && attempt < SESSIONS_TRIED => {
+                    self.lose()
+                }
+                Err(e) => {
+                    if e.kind() == ErrorKind::Unreachable {
+                        self.lose();
+                    }
+                    return Err(e);
+                }
+                Ok(got) => return Ok(got),
+            }
+            let now = self.inner.look_at(&path)?;
+            if let Some(open) = &mut self.open
+                && open.next > 0
+                && !is_certainly_same(&open.look, &now)
+            {
+                open.is_torn = true;
+            }
+        }
+        Err(Error::bug("the last try returns"))
+    }
+
+    /// Looks at the open file once more.
+    fn look_again(&mut self, open: &Open) -> Result<(Look, bool)> {
+        let path = &open.entry.path;
+        let mut has_grown = false;
+        if self.is_streaming && open.next == open.entry.size {
+            // To the very end, so that the server ends it, too.
+            let place = self.inner.place(path);
+            let more = self.stream(&place, open.next, &mut [0]);
+            has_grown = more.as_ref().is_ok_and(|&got| got > 0);
+            if more.is_err() {
+                self.lose();
+            }
+        }
+        if let Some(taken) = &mut self.session {
+            let place = self.inner.place(path);
+            let look = taken.files().and_then(|files| {
+                files.close()?;
+                files.look_at(&place)
+            });
+            self.is_streaming = false;
+            match look {
+                Ok(look) => return look.map(|it| (it, has_grown)).ok_or_else(|| gone(path)),
+                Err(e) if e.kind() == ErrorKind::Unreachable => self.lose(),
+                Err(e) => return Err(e),
+            }
+        }
+        Ok((self.inner.look_at(path)?, has_grown))
+    }
+
+    fn look_for_opening(&self, path: &EntryPath) -> Result<Look> {
+        let listed = self.inner.looks().by_path.get(path).cloned();
+        match listed {
+            Some(look) => Ok(look),
+            None if path.is_root() => self.inner.look_at_root(),
+            None => self.inner.look_at(path),
+        }
+    }
+}
+
+impl SourceReader for FilesReader {
+    fn open(&mut self, path: &EntryPath) -> Result<OpenedEntry> {
+        self.close();
+        let look = self.look_for_opening(path).map_err(|e| failed("cannot open", path, e))?;
+        let mut opened = OpenedEntry::plain(self.inner.entry(path.clone(), &look));
+        if look.kind == Kind::Symlink {
+            let place = self.inner.place(path);
+            let target = self.inner.ask(|files| files.read_link(&place));
+            opened.link_target = target.map_err(|e| failed("cannot read the link", path, e))?;
+            if opened.link_target.len() > LINK_BYTES_MAX {
+                let message = format!("cannot read the link {path}: it is too long");
+                return Err(Error::invalid(message).at(ORIGIN));
+            }
+        }
+        if look.kind == Kind::File && look.size.is_none() {
+            let message = format!("cannot open {path}: the server does not tell its size");
+            return Err(Error::new(ErrorKind::Unsupported, message).at(ORIGIN));
+        }
+        let entry = opened.entry.clone();
+        self.open = Some(Open { entry, look, next: 0, is_torn: false });
+        Ok(opened)
+    }
+
+    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let Some(open) = self.open.as_ref().filter(|open| open.entry.kind == Kind::File) else {
+            return Err(Error::bug("cannot read: no file is open").at(ORIGIN));
+        };
+        let path = open.entry.path.clone();
+        if offset >= open.entry.size || buffer.is_empty() {
+            return Ok(0);
+        }
+        let length = buffer.len();
+        let outcome = self.read_on(offset, buffer);
+        match &outcome {
+            Ok(got) => {
+                if let Some(open) = &mut self.open {
+                    open.next = offset + *got as u64;
+                }
+                if *got < length {
+                    self.release();
+                }
+            }
+            Err(_) => self.release(),
+        }
+        outcome.map_err(|e| failed("cannot read", &path, e))
+    }
+
+    fn finish(&mut self) -> Result<SourceEntry> {
+        let open = self
+            .open
+            .take()
+            .ok_or_else(|| Error::bug("cannot finish: nothing is open").at(ORIGIN))?;
+        if open.entry.kind != Kind::File {
+            return Ok(open.entry);
+        }
+        let path = &open.entry.path;
+        let looked = self.look_again(&open);
+        self.release();
+        let (now, has_grown) = looked.map_err(|e| failed("cannot look at", path, e))?;
+        if !has_grown && !open.is_torn && is_same(&open.look, &now) {
+            return Ok(open.entry);
+        }
+        // Opened again, it is to be looked at anew.
+        self.inner.looks().by_path.remove(path);
+        let mut entry = self.inner.entry(path.clone(), &now);
+        if entry == open.entry {
+            entry.detection.tag.extend_from_slice(TORN);
+        }
+        Ok(entry)
+    }
+
+    fn close(&mut self) {
+        self.open = None;
+        self.release();
+    }
+}
+
+/// Says whether two looks show one state, as far as both of them tell. A listing and a look at one
+/// file may tell the time in different steps.
+fn is_same(before: &Look, now: &Look) -> bool {
+    let same_tag = before.unique.is_empty() || now.unique.is_empty() || before.unique == now.unique;
+    let same_time = match (before.modified, now.modified) {
+        (Some(before), Some(now)) => is_same_time(before, now),
+        _ => true,
+    };
+    before.kind == now.kind && before.size == now.size && same_tag && same_time
+}
+
+fn is_same_time(before: Modified, now: Modified) -> bool {
+    match before.precision.max(now.precision) {
+        Precision::Vague => true,
+        Precision::Minute => {
+            let minute = |it: Modified| it.time.seconds().div_euclid(MINUTE_SECONDS);
+            minute(before) == minute(now)
+        }
+        Precision::Second if before.time.nanos() == 0 || now.time.nanos() == 0 => {
+            before.time.seconds() == now.time.seconds()
+        }
+        Precision::Second => before.time == now.time,
+    }
+}
+
+/// Says whether a file is beyond doubt the one that was looked at before.
+fn is_certainly_same(before: &Look, now: &Look) -> bool {
+    let is_exact =
+        |look: &Look| look.modified.is_some_and(|modified| modified.precision == Precision::Second);
+    is_exact(before) && is_exact(now) && before.unique == now.unique && is_same(before, now)
+}
