@@ -38,7 +38,7 @@ const FLOORS: &[(&str, u8)] = &[
 /// Where each dependency may be named: beginnings of paths below `src`; "" is everywhere.
 const HOMES: &[(&str, &[&str])] = &[
     ("argon2", &["codec/key.rs"]),
-    ("aws_lc_rs", &["codec/crypt.rs"]),
+    ("aws_lc_rs", &["codec/crypt.rs", "net/ssh/"]),
     ("bincode", &["codec/serial.rs"]),
     ("blake3", &["base/hash.rs"]),
     ("chrono", &["base/time.rs"]),

@@ -221,3 +221,35 @@ pub const CLOCKS_APART_SECONDS: i64 = 10;
 pub const KNOWN_FOLDERS_MAX: usize = 16 * KIB;
 /// Longest ~/.netrc or file of ~/.aws that is read: what people have is a thousand times smaller.
 pub const CREDENTIALS_FILE_BYTES_MAX: u64 = 1024 * 1024;
+/// Seconds until a connection has to stand, for each address of a host.
+pub const CONNECT_SECONDS: u64 = 15;
+/// Seconds without a byte after which the other end of a connection is given up.
+pub const SILENCE_SECONDS: u64 = 60;
+
+/// Longest packet taken from an SFTP server: OpenSSH sends at most 256 KiB and a little more.
+pub const SFTP_PACKET_BYTES_MAX: usize = 320 * KIB;
+/// Bytes of one read or write that every SFTP server takes (the draft asks for 32 KiB).
+pub const SFTP_TRANSFER_BYTES: usize = 32 * KIB;
+/// Most bytes of one read or write where a server tells that it takes more: what OpenSSH tells.
+pub const SFTP_TRANSFER_BYTES_MAX: usize = 255 * KIB;
+/// Bytes of an open file that are under way at a time: they fill a line of 80 MB/s at 50 ms.
+pub const SFTP_UNDER_WAY_BYTES: usize = 4 * MIB;
+/// Requests under way at a time, so that a server need not remember without bound.
+pub const SFTP_UNDER_WAY_MAX: usize = 256;
+/// Requests for more names of one folder under way at a time; OpenSSH answers 100 names each.
+pub const SFTP_LISTS_UNDER_WAY_MAX: usize = 32;
+/// Names of one folder after which a server is taken to make them up.
+pub const SFTP_NAMES_MAX: u64 = 1 << 28;
+/// Bytes from a server that wait to be looked at: more than all that can have been asked for.
+pub const SFTP_WAITING_BYTES_MAX: usize = 64 * MIB;
+/// Bytes kept of what a server says in words: enough for a sentence or two.
+pub const SAID_BYTES_MAX: usize = 4 * KIB;
+
+/// Window of an SSH channel: all reads under way fit, with room for what else is answered.
+pub const SSH_WINDOW_BYTES: u32 = 8 * MIB as u32;
+/// Largest file of known hosts or of a key that is read; more is no such file.
+pub const SSH_FILE_BYTES_MAX: u64 = 16 * MIB as u64;
+/// How often an SSH login starts again because the server hung up over too many wrong keys.
+pub const SSH_LOGINS_MAX: usize = 8;
+/// Keys of an agent that are tried: people have a handful.
+pub const SSH_AGENT_KEYS_MAX: usize = 32;

@@ -141,7 +141,8 @@ impl Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let user = self.user.as_deref().filter(|_| self.scheme != Scheme::S3);
-        let user = user.map(|user| format!("{}@", encoded(user.as_bytes(), b""))).unwrap_or_default();
+        let user =
+            user.map(|user| format!("{}@", encoded(user.as_bytes(), b""))).unwrap_or_default();
         let port = self.port.map(|port| format!(":{port}")).unwrap_or_default();
         write!(f, "{}://{user}{}{port}", self.scheme.as_str(), bracketed(&self.host))?;
         match (self.scheme, self.start) {
@@ -292,9 +293,8 @@ fn trimmed(mut text: &[u8]) -> &[u8] {
 
 fn decoded(text: &[u8]) -> Result<Vec<u8>> {
     let bad = || Error::invalid("a % is not followed by two digits").hint("a % itself is %25");
-    let digit = |byte: Option<u8>| {
-        byte.and_then(|byte| char::from(byte).to_digit(16)).ok_or_else(bad)
-    };
+    let digit =
+        |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16)).ok_or_else(bad);
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.iter().copied();
     while let Some(byte) = bytes.next() {
@@ -334,7 +334,10 @@ mod tests {
         let it = address("ftp://me:hun%40ter2@host:2121/data/sets");
         assert_eq!((it.scheme(), it.user(), it.host()), (Scheme::Ftp, Some("me"), "host"));
         assert_eq!(it.password().expect("one").expose(), b"hun@ter2");
-        assert_eq!((it.port(), it.start(), it.path()), (Some(2121), Start::Login, &b"data/sets"[..]));
+        assert_eq!(
+            (it.port(), it.start(), it.path()),
+            (Some(2121), Start::Login, &b"data/sets"[..])
+        );
         assert_eq!((it.last_part(), it.server().as_str()), (&b"sets"[..], "ftp://host:2121"));
         assert_eq!(it.to_string(), "ftp://me@host:2121/data/sets");
     }

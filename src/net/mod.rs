@@ -9,3 +9,12 @@
 pub mod address;
 pub mod files;
 pub mod pool;
+//! | [`sftp`] | SFTP: a tree of files over a wire |
+//! | [`ssh`] | the wire over the network: who the server is, who we are |
+//! | [`tcp`] | connections with limits on each wait |
+
+pub mod address;
+pub mod files;
+pub mod sftp;
+pub mod ssh;
+pub mod tcp;

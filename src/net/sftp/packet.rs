@@ -9,9 +9,6 @@ use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 
-/// Longest packet that is taken from a server: OpenSSH sends at most 256 KiB and a little more.
-pub(super) const PACKET_BYTES_MAX: usize = 320 * 1024;
-
 const VERSION: u32 = 3;
 
 const INIT: u8 = 1;
@@ -29,7 +26,6 @@ const REMOVE: u8 = 13;
 const MKDIR: u8 = 14;
 const RMDIR: u8 = 15;
 const REALPATH: u8 = 16;
-const STAT: u8 = 17;
 const RENAME: u8 = 18;
 const READLINK: u8 = 19;
 const SYMLINK: u8 = 20;
@@ -40,6 +36,9 @@ const ANSWER_NAME: u8 = 104;
 const ANSWER_ATTRIBUTES: u8 = 105;
 const EXTENDED: u8 = 200;
 const ANSWER_EXTENDED: u8 = 201;
+
+/// The extension of [`Request::SetLink`].
+pub(super) const EXTENSION_SET_LINK: &str = "lsetstat@openssh.com";
 
 const HAS_SIZE: u32 = 1;
 const HAS_OWNER: u32 = 2;
@@ -55,29 +54,47 @@ pub(super) const OPEN_WRITE: u32 = 2;
 pub(super) const OPEN_CREATE: u32 = 8;
 /// Emptied first.
 pub(super) const OPEN_TRUNCATE: u32 = 16;
-/// Only where it is not there.
-pub(super) const OPEN_EXCLUSIVE: u32 = 32;
 
 /// What a server tells of a file, or is asked to set; what it does not tell is None.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Attributes {
+pub(super) struct Attributes {
     /// Bytes.
-    pub size: Option<u64>,
+    pub(super) size: Option<u64>,
     /// Numbers of user and group.
-    pub owner: Option<(u32, u32)>,
+    pub(super) owner: Option<(u32, u32)>,
     /// Kind and permissions, as `st_mode`.
-    pub mode: Option<u32>,
+    pub(super) mode: Option<u32>,
     /// Last access and last change of content, in whole seconds since 1970.
-    pub times: Option<(u32, u32)>,
+    pub(super) times: Option<(u32, u32)>,
 }
 
 /// A name in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Name {
+pub(super) struct Name {
     /// The bytes of the name.
-    pub name: Vec<u8>,
+    pub(super) name: Vec<u8>,
     /// What the server tells of it: of a link, of the link itself.
-    pub attributes: Attributes,
+    pub(super) attributes: Attributes,
+}
+
+/// What was read from a file: the packet that it came in, so that it is not copied, and where in
+/// it the content begins.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Content {
+    packet: Vec<u8>,
+    from: usize,
+}
+
+impl Content {
+    /// Returns what is left of the bytes.
+    pub(super) fn bytes(&self) -> &[u8] {
+        self.packet.get(self.from..).unwrap_or_default()
+    }
+
+    /// Leaves the first bytes out from now on.
+    pub(super) fn skip(&mut self, length: usize) {
+        self.from = self.from.saturating_add(length).min(self.packet.len());
+    }
 }
 
 /// What a server answers.
@@ -86,7 +103,7 @@ pub(super) enum Answer {
     /// Done, or why not.
     Status(u32, String),
     Handle(Vec<u8>),
-    Data(Vec<u8>),
+    Data(Content),
     Names(Vec<Name>),
     Attributes(Attributes),
     Extended(Vec<u8>),
@@ -95,28 +112,75 @@ pub(super) enum Answer {
 /// A request without its number.
 #[derive(Debug)]
 pub(super) enum Request<'a> {
-    Open { path: &'a [u8], flags: u32, attributes: Attributes },
-    Close { handle: &'a [u8] },
-    Read { handle: &'a [u8], offset: u64, length: u32 },
-    Write { handle: &'a [u8], offset: u64, data: &'a [u8] },
+    Open {
+        path: &'a [u8],
+        flags: u32,
+        attributes: Attributes,
+    },
+    Close {
+        handle: &'a [u8],
+    },
+    Read {
+        handle: &'a [u8],
+        offset: u64,
+        length: u32,
+    },
+    Write {
+        handle: &'a [u8],
+        offset: u64,
+        data: &'a [u8],
+    },
     /// Of what the path names, links not followed.
-    LookAt { path: &'a [u8] },
-    /// Of what the path leads to.
-    Follow { path: &'a [u8] },
-    LookAtHandle { handle: &'a [u8] },
-    Set { path: &'a [u8], attributes: Attributes },
-    OpenFolder { path: &'a [u8] },
-    ReadFolder { handle: &'a [u8] },
-    Remove { path: &'a [u8] },
-    MakeFolder { path: &'a [u8] },
-    RemoveFolder { path: &'a [u8] },
-    RealPath { path: &'a [u8] },
-    Rename { from: &'a [u8], to: &'a [u8] },
-    ReadLink { path: &'a [u8] },
+    LookAt {
+        path: &'a [u8],
+    },
+    LookAtHandle {
+        handle: &'a [u8],
+    },
+    Set {
+        path: &'a [u8],
+        attributes: Attributes,
+    },
+    OpenFolder {
+        path: &'a [u8],
+    },
+    ReadFolder {
+        handle: &'a [u8],
+    },
+    Remove {
+        path: &'a [u8],
+    },
+    MakeFolder {
+        path: &'a [u8],
+    },
+    RemoveFolder {
+        path: &'a [u8],
+    },
+    RealPath {
+        path: &'a [u8],
+    },
+    Rename {
+        from: &'a [u8],
+        to: &'a [u8],
+    },
+    ReadLink {
+        path: &'a [u8],
+    },
     /// OpenSSH takes the two in the opposite order of the draft, and others follow it.
-    MakeLink { to: &'a [u8], path: &'a [u8] },
+    MakeLink {
+        to: &'a [u8],
+        path: &'a [u8],
+    },
     /// An extension: its name, and strings.
-    Extended { name: &'a str, strings: &'a [&'a [u8]] },
+    Extended {
+        name: &'a str,
+        strings: &'a [&'a [u8]],
+    },
+    /// As [`Request::Set`], but of a link and not of what it leads to.
+    SetLink {
+        path: &'a [u8],
+        attributes: Attributes,
+    },
 }
 
 fn put_u32(out: &mut Vec<u8>, number: u32) {
@@ -183,7 +247,6 @@ impl Request<'_> {
             Request::Read { .. } => READ,
             Request::Write { .. } => WRITE,
             Request::LookAt { .. } => LSTAT,
-            Request::Follow { .. } => STAT,
             Request::LookAtHandle { .. } => FSTAT,
             Request::Set { .. } => SETSTAT,
             Request::OpenFolder { .. } => OPENDIR,
@@ -195,7 +258,7 @@ impl Request<'_> {
             Request::Rename { .. } => RENAME,
             Request::ReadLink { .. } => READLINK,
             Request::MakeLink { .. } => SYMLINK,
-            Request::Extended { .. } => EXTENDED,
+            Request::Extended { .. } | Request::SetLink { .. } => EXTENDED,
         }
     }
 
@@ -233,11 +296,15 @@ impl Request<'_> {
                 put_string(out, name.as_bytes());
                 strings.iter().for_each(|string| put_string(out, string));
             }
+            Request::SetLink { path, attributes } => {
+                put_string(out, EXTENSION_SET_LINK.as_bytes());
+                put_string(out, path);
+                attributes.put(out);
+            }
             Request::Close { handle }
             | Request::LookAtHandle { handle }
             | Request::ReadFolder { handle } => put_string(out, handle),
             Request::LookAt { path }
-            | Request::Follow { path }
             | Request::OpenFolder { path }
             | Request::Remove { path }
             | Request::RemoveFolder { path }
@@ -333,8 +400,8 @@ pub(super) fn read_version(packet: &[u8]) -> Result<Vec<(String, Vec<u8>)>> {
 }
 
 /// Reads an answer, and the number of the request that it is for.
-pub(super) fn read_answer(packet: &[u8]) -> Result<(u32, Answer)> {
-    let mut left = Left(packet);
+pub(super) fn read_answer(packet: Vec<u8>) -> Result<(u32, Answer)> {
+    let mut left = Left(&packet);
     let code = left.byte()?;
     let number = left.u32()?;
     let answer = match code {
@@ -345,13 +412,26 @@ pub(super) fn read_answer(packet: &[u8]) -> Result<(u32, Answer)> {
             Answer::Status(status, String::from_utf8_lossy(message).into_owned())
         }
         ANSWER_HANDLE => Answer::Handle(left.string()?.to_vec()),
-        ANSWER_DATA => Answer::Data(left.string()?.to_vec()),
+        ANSWER_DATA => {
+            let length = left.string()?.len();
+            // What follows the content belongs to later versions of the protocol.
+            let end = packet.len() - left.0.len();
+            let mut packet = packet;
+            packet.truncate(end);
+            return Ok((number, Answer::Data(Content { packet, from: end - length })));
+        }
         ANSWER_NAME => Answer::Names(left.names()?),
         ANSWER_ATTRIBUTES => Answer::Attributes(left.attributes()?),
         ANSWER_EXTENDED => Answer::Extended(left.0.to_vec()),
         _ => return Err(cut_short()),
     };
     Ok((number, answer))
+}
+
+/// Reads the answer of an extension that is a row of numbers.
+pub(super) fn read_numbers(bytes: &[u8]) -> Vec<u64> {
+    let words = bytes.chunks_exact(8).filter_map(|word| word.first_chunk::<8>());
+    words.map(|word| u64::from_be_bytes(*word)).collect()
 }
 
 #[cfg(test)]
@@ -373,10 +453,10 @@ mod tests {
         let read = Request::Read { handle: b"h", offset: 258, length: 5 };
         let expected = b"\x05\0\0\0\x07\0\0\0\x01h\0\0\0\0\0\0\x01\x02\0\0\0\x05";
         assert_eq!(packet(&read), expected);
-        let attributes = Attributes { mode: Some(0o644), times: Some((1, 2)), ..Default::default() };
+        let attributes =
+            Attributes { mode: Some(0o644), times: Some((1, 2)), ..Default::default() };
         let set = Request::Set { path: b"\xff/a", attributes };
-        let expected =
-            b"\x09\0\0\0\x07\0\0\0\x03\xff/a\0\0\0\x0c\0\0\x01\xa4\0\0\0\x01\0\0\0\x02";
+        let expected = b"\x09\0\0\0\x07\0\0\0\x03\xff/a\0\0\0\x0c\0\0\x01\xa4\0\0\0\x01\0\0\0\x02";
         assert_eq!(packet(&set), expected);
     }
 
@@ -397,18 +477,34 @@ mod tests {
             times: Some((10, 11)),
         };
         let name = Name { name: b"a\xff\n".to_vec(), attributes };
-        assert_eq!(read_answer(&bytes).expect("reads"), (9, Answer::Names(vec![name])));
+        assert_eq!(read_answer(bytes.clone()).expect("reads"), (9, Answer::Names(vec![name])));
         for end in 0..bytes.len() {
-            assert!(read_answer(&bytes[..end]).is_err(), "cut at {end}");
+            assert!(read_answer(bytes[..end].to_vec()).is_err(), "cut at {end}");
         }
     }
 
     #[test]
     fn a_count_that_lies_takes_no_memory() {
-        let bytes = [104, 0, 0, 0, 9, 255, 255, 255, 255];
-        assert!(read_answer(&bytes).is_err());
-        let bytes = [103, 0, 0, 0, 9, 255, 255, 255, 255];
-        assert!(read_answer(&bytes).is_err());
+        for code in [ANSWER_NAME, ANSWER_DATA, ANSWER_HANDLE] {
+            let bytes = vec![code, 0, 0, 0, 9, 255, 255, 255, 255];
+            assert!(read_answer(bytes).is_err(), "{code}");
+        }
+        // As many extensions of attributes as can be said, and none there.
+        let bytes = [&[ANSWER_ATTRIBUTES, 0, 0, 0, 9][..], &[0x80, 0, 0, 0], &[255; 4]].concat();
+        assert!(read_answer(bytes).is_err());
+    }
+
+    #[test]
+    fn content_is_what_stands_in_the_packet() {
+        let mut bytes = vec![ANSWER_DATA, 0, 0, 0, 9];
+        put_string(&mut bytes, b"content");
+        bytes.push(1);
+        let Ok((9, Answer::Data(mut content))) = read_answer(bytes) else { panic!("no content") };
+        assert_eq!(content.bytes(), b"content");
+        content.skip(3);
+        assert_eq!(content.bytes(), b"tent");
+        content.skip(9);
+        assert_eq!(content.bytes(), b"");
     }
 
     #[test]
@@ -428,8 +524,36 @@ mod tests {
             code in 100..106_u8,
             bytes in proptest::collection::vec(any::<u8>(), 0..80),
         ) {
-            let _ = read_answer(&[&[code, 0, 0, 0, 1], &bytes[..]].concat());
+            let _ = read_answer([&[code, 0, 0, 0, 1], &bytes[..]].concat());
+            let _ = read_answer(bytes.clone());
             let _ = read_version(&bytes);
+            let _ = read_numbers(&bytes);
+        }
+
+        #[test]
+        fn names_come_back_as_they_were_sent(
+            names in proptest::collection::vec(
+                (
+                    proptest::collection::vec(any::<u8>(), 0..20),
+                    proptest::option::of(any::<u64>()),
+                    proptest::option::of(any::<(u32, u32)>()),
+                    proptest::option::of(any::<u32>()),
+                    proptest::option::of(any::<(u32, u32)>()),
+                ),
+                0..6,
+            ),
+        ) {
+            let mut bytes = vec![ANSWER_NAME, 0, 0, 0, 3];
+            put_u32(&mut bytes, names.len() as u32);
+            let mut expected = Vec::new();
+            for (name, size, owner, mode, times) in names {
+                let attributes = Attributes { size, owner, mode, times };
+                put_string(&mut bytes, &name);
+                put_string(&mut bytes, b"as ls shows it");
+                attributes.put(&mut bytes);
+                expected.push(Name { name, attributes });
+            }
+            prop_assert_eq!(read_answer(bytes).expect("reads"), (3, Answer::Names(expected)));
         }
     }
 }

@@ -1,29 +1,30 @@
-//! One SFTP session over whatever carries its bytes: requests out, answers in, many under way.
+//! Requests out, answers in, many under way, in any order.
+//!
+//! Every request has a number, and an answer is taken only for a number that is under way. A
+//! session that broke stays broken: each later call says so at once. Nothing here knows what a
+//! request is for; [`crate::net::sftp::tree`] does.
 
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
+use crate::base::limits::SFTP_PACKET_BYTES_MAX;
+use crate::base::limits::SFTP_TRANSFER_BYTES;
+use crate::base::limits::SFTP_TRANSFER_BYTES_MAX;
+use crate::base::limits::SFTP_UNDER_WAY_MAX;
 use crate::base::path::display;
 use crate::net::sftp::packet;
 use crate::net::sftp::packet::Answer;
-use crate::net::sftp::packet::Attributes;
-use crate::net::sftp::packet::Name;
-use crate::net::sftp::packet::PACKET_BYTES_MAX;
 use crate::net::sftp::packet::Request;
+use crate::net::sftp::wire::Wire;
 use std::collections::HashMap;
-use std::collections::VecDeque;
-use std::io::Read;
-use std::io::Write;
+use std::io;
+use std::time::Duration;
 
-/// Bytes of one read or write: what every server takes (the draft asks for 32 KiB).
-const TRANSFER_BYTES: usize = 32 * 1024;
-/// Reads or writes under way at a time: 2 MiB fill a line of 300 Mbit/s at 50 ms.
-const UNDER_WAY_MAX: usize = 64;
-
-const STATUS_OK: u32 = 0;
-const STATUS_EOF: u32 = 1;
-const STATUS_NO_SUCH_FILE: u32 = 2;
-const STATUS_PERMISSION_DENIED: u32 = 3;
+pub(super) const STATUS_OK: u32 = 0;
+pub(super) const STATUS_EOF: u32 = 1;
+pub(super) const STATUS_NO_SUCH_FILE: u32 = 2;
+pub(super) const STATUS_PERMISSION_DENIED: u32 = 3;
+pub(super) const STATUS_FAILURE: u32 = 4;
 const STATUS_NO_CONNECTION: u32 = 6;
 const STATUS_CONNECTION_LOST: u32 = 7;
 const STATUS_UNSUPPORTED: u32 = 8;
@@ -31,26 +32,49 @@ const STATUS_EXISTS: u32 = 11;
 const STATUS_NO_SPACE: u32 = 14;
 const STATUS_QUOTA: u32 = 15;
 
-const EXTENSION_RENAME: &str = "posix-rename@openssh.com";
-const EXTENSION_LINK: &str = "hardlink@openssh.com";
-const EXTENSION_FSYNC: &str = "fsync@openssh.com";
+/// Renames in one step over what is there.
+pub(super) const EXTENSION_RENAME: &str = "posix-rename@openssh.com";
+/// Gives a file a second name.
+pub(super) const EXTENSION_LINK: &str = "hardlink@openssh.com";
+/// Makes a file durable.
+pub(super) const EXTENSION_SYNC: &str = "fsync@openssh.com";
+/// Tells how much room there is.
+pub(super) const EXTENSION_ROOM: &str = "statvfs@openssh.com";
+/// Offers a choice among versions of the protocol.
+pub(super) const EXTENSION_VERSIONS: &str = "versions";
+const EXTENSION_LIMITS: &str = "limits@openssh.com";
 
-/// What carries the bytes of a session.
-pub trait Wire: Read + Write + Send {}
-impl<T: Read + Write + Send> Wire for T {}
-
-/// An open file or folder of one session.
-#[derive(Debug)]
-pub struct Handle(Vec<u8>);
+/// What becomes of an answer.
+enum Fate {
+    Wanted,
+    Forgotten,
+}
 
 /// A session. After an error of kind `Unreachable` it is of no more use.
-pub struct Session {
+pub(super) struct Session {
     wire: Box<dyn Wire>,
+    /// The server, for messages.
+    place: String,
+    silence: Duration,
     extensions: Vec<String>,
     next: u32,
+    /// Requests that were not handed to the wire yet.
+    out: Vec<u8>,
+    incoming: Incoming,
+    under_way: HashMap<u32, Fate>,
     /// Answers that came before they were waited for.
     early: HashMap<u32, Answer>,
-    out: Vec<u8>,
+    /// The request for limits, until its answer was looked at.
+    limits: Option<u32>,
+    transfer: Transfer,
+    is_broken: bool,
+}
+
+/// Most bytes of one read and of one write.
+#[derive(Clone, Copy)]
+pub(super) struct Transfer {
+    pub(super) read: usize,
+    pub(super) write: usize,
 }
 
 impl Session {
@@ -58,396 +82,314 @@ impl Session {
     ///
     /// # Errors
     /// `Unreachable` when the other end is gone or is no SFTP server.
-    pub fn start(wire: Box<dyn Wire>) -> Result<Self> {
-        let early = HashMap::new();
-        let mut session = Session { wire, extensions: Vec::new(), next: 0, early, out: Vec::new() };
-        session.out = packet::init();
+    pub(super) fn start(wire: Box<dyn Wire>, place: String, silence: Duration) -> Result<Self> {
+        let transfer = Transfer { read: SFTP_TRANSFER_BYTES, write: SFTP_TRANSFER_BYTES };
+        let mut session = Session {
+            wire,
+            place,
+            silence,
+            extensions: Vec::new(),
+            next: 0,
+            out: packet::init(),
+            incoming: Incoming::default(),
+            under_way: HashMap::new(),
+            early: HashMap::new(),
+            limits: None,
+            transfer,
+            is_broken: false,
+        };
         session.flush()?;
-        let extensions = packet::read_version(&session.receive()?)?;
+        let answer = session.receive()?;
+        let extensions = packet::read_version(&answer).map_err(|e| session.broken(e))?;
         session.extensions = extensions.into_iter().map(|(name, _)| name).collect();
+        if session.has(EXTENSION_LIMITS) {
+            // Nobody waits for it before the first read or write.
+            let request = Request::Extended { name: EXTENSION_LIMITS, strings: &[] };
+            session.limits = Some(session.send(&request)?);
+            session.flush()?;
+        }
         Ok(session)
     }
 
-    fn has(&self, extension: &str) -> bool {
+    /// Returns the server, for messages.
+    pub(super) fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// Says whether the server offers an extension.
+    pub(super) fn has(&self, extension: &str) -> bool {
         self.extensions.iter().any(|known| known == extension)
     }
 
-    /// Says whether a file can be given a second name, and only where that is free.
-    pub fn can_link(&self) -> bool {
-        self.has(EXTENSION_LINK)
+    /// Returns how much may be read or written at a time.
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub(super) fn transfer(&mut self) -> Result<Transfer> {
+        if let Some(number) = self.limits.take()
+            && let Answer::Extended(bytes) = self.wait(number)?
+        {
+            let numbers = packet::read_numbers(&bytes);
+            let limit = |at: usize| match numbers.get(at).copied().unwrap_or(0) {
+                0 => SFTP_TRANSFER_BYTES,
+                told => (told.min(SFTP_TRANSFER_BYTES_MAX as u64) as usize).max(512),
+            };
+            // Longest packet, longest read, longest write, most handles.
+            self.transfer = Transfer { read: limit(1), write: limit(2) };
+        }
+        Ok(self.transfer)
     }
 
-    /// Says whether a file can be made durable.
-    pub fn can_sync(&self) -> bool {
-        self.has(EXTENSION_FSYNC)
-    }
-
-    /// Says whether a rename may replace.
-    pub fn can_replace(&self) -> bool {
-        self.has(EXTENSION_RENAME)
-    }
-
-    fn send(&mut self, request: &Request<'_>) -> u32 {
+    /// Numbers a request, to be sent with the next flush.
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub(super) fn send(&mut self, request: &Request<'_>) -> Result<u32> {
+        while self.under_way.len() >= SFTP_UNDER_WAY_MAX {
+            self.flush()?;
+            self.take_answer()?;
+        }
         let number = self.next;
         self.next = self.next.wrapping_add(1);
         request.put(number, &mut self.out);
-        number
+        self.under_way.insert(number, Fate::Wanted);
+        Ok(number)
     }
 
-    fn flush(&mut self) -> Result<()> {
-        let sent = self.wire.write_all(&self.out).and_then(|()| self.wire.flush());
-        self.out.clear();
-        sent.map_err(lost)
-    }
-
-    fn receive(&mut self) -> Result<Vec<u8>> {
-        let mut length = [0; 4];
-        self.wire.read_exact(&mut length).map_err(lost)?;
-        let length = u32::from_be_bytes(length) as usize;
-        if length == 0 || length > PACKET_BYTES_MAX {
-            return Err(Error::new(
-                ErrorKind::Unreachable,
-                "the server sent a packet of an impossible length",
-            )
-            .hint("it may be no SFTP server; a login that prints text does this"));
+    /// Hands to the wire what was not yet.
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub(super) fn flush(&mut self) -> Result<()> {
+        self.is_whole()?;
+        if self.out.is_empty() {
+            return Ok(());
         }
-        let mut packet = vec![0; length];
-        self.wire.read_exact(&mut packet).map_err(lost)?;
-        Ok(packet)
+        let out = std::mem::take(&mut self.out);
+        self.wire.send(out).map_err(|cause| self.lost(cause))
     }
 
     /// Waits for the answer to a request.
-    fn wait(&mut self, number: u32) -> Result<Answer> {
+    ///
+    /// # Errors
+    /// `Unreachable`; whether the server refused is told by the answer.
+    pub(super) fn wait(&mut self, number: u32) -> Result<Answer> {
         self.flush()?;
         loop {
             if let Some(answer) = self.early.remove(&number) {
                 return Ok(answer);
             }
-            let (of, answer) = packet::read_answer(&self.receive()?)?;
-            // Nobody asked: what it answers is unknown, and so is what else is wrong.
-            let age = self.next.wrapping_sub(of);
-            if age == 0 || age as usize > 2 * UNDER_WAY_MAX || self.early.contains_key(&of) {
-                return Err(Error::new(
-                    ErrorKind::Unreachable,
-                    "the server answers what was not asked",
-                ));
-            }
-            self.early.insert(of, answer);
+            self.take_answer()?;
         }
     }
 
-    fn ask(&mut self, request: &Request<'_>) -> Result<Answer> {
-        let number = self.send(request);
+    /// Returns the answer to a request if it is there already.
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub(super) fn look(&mut self, number: u32) -> Result<Option<Answer>> {
+        self.flush()?;
+        loop {
+            if let Some(answer) = self.early.remove(&number) {
+                return Ok(Some(answer));
+            }
+            match self.packet(Duration::ZERO) {
+                Ok(Some(packet)) => self.sort(packet)?,
+                Ok(None) => return Err(self.lost(io::ErrorKind::UnexpectedEof.into())),
+                Err(e) if e.kind() == io::ErrorKind::TimedOut => return Ok(None),
+                Err(e) => return Err(self.lost(e)),
+            }
+        }
+    }
+
+    /// Sends a request and waits for its answer.
+    ///
+    /// # Errors
+    /// `Unreachable`.
+    pub(super) fn ask(&mut self, request: &Request<'_>) -> Result<Answer> {
+        let number = self.send(request)?;
         self.wait(number)
     }
 
-    fn expect_done(&mut self, request: &Request<'_>) -> Result<()> {
-        match self.ask(request)? {
-            Answer::Status(STATUS_OK, _) => Ok(()),
-            other => Err(refused(other)),
+    /// Lets the answer to a request be thrown away when it comes.
+    pub(super) fn forget(&mut self, number: u32) {
+        if self.early.remove(&number).is_none()
+            && let Some(fate) = self.under_way.get_mut(&number)
+        {
+            *fate = Fate::Forgotten;
         }
     }
 
-    /// Looks at what a path names; links are not followed. None where nothing is.
-    ///
-    /// # Errors
-    /// As the server says.
-    pub fn look_at(&mut self, path: &[u8]) -> Result<Option<Attributes>> {
-        let answer = self.ask(&Request::LookAt { path })?;
-        found(answer).map_err(|e| e.context(shown("look at", path)))
+    fn take_answer(&mut self) -> Result<()> {
+        let packet = self.receive()?;
+        self.sort(packet)
     }
 
-    /// Looks at what a path leads to. None where nothing is.
-    ///
-    /// # Errors
-    /// As the server says.
-    pub fn follow(&mut self, path: &[u8]) -> Result<Option<Attributes>> {
-        let answer = self.ask(&Request::Follow { path })?;
-        found(answer).map_err(|e| e.context(shown("look at", path)))
-    }
-
-    /// Opens a file.
-    ///
-    /// # Errors
-    /// As the server says.
-    pub fn open(&mut self, path: &[u8], flags: u32, attributes: Attributes) -> Result<Handle> {
-        match self.ask(&Request::Open { path, flags, attributes })? {
-            Answer::Handle(handle) => Ok(Handle(handle)),
-            other => Err(refused(other).context(shown("open", path))),
+    /// Puts an answer where it is looked for.
+    fn sort(&mut self, packet: Vec<u8>) -> Result<()> {
+        let (number, answer) = packet::read_answer(packet).map_err(|e| self.broken(e))?;
+        match self.under_way.remove(&number) {
+            Some(Fate::Wanted) => {
+                self.early.insert(number, answer);
+                Ok(())
+            }
+            Some(Fate::Forgotten) => Ok(()),
+            None => {
+                let message = "the server answers what was not asked";
+                Err(self.broken(Error::new(ErrorKind::Unreachable, message)))
+            }
         }
     }
 
-    /// Looks at an open file.
-    ///
-    /// # Errors
-    /// As the server says.
-    pub fn look_at_handle(&mut self, handle: &Handle) -> Result<Attributes> {
-        match self.ask(&Request::LookAtHandle { handle: &handle.0 })? {
-            Answer::Attributes(attributes) => Ok(attributes),
-            other => Err(refused(other)),
+    /// Waits for the next packet.
+    fn receive(&mut self) -> Result<Vec<u8>> {
+        self.is_whole()?;
+        match self.packet(self.silence) {
+            Ok(Some(packet)) => Ok(packet),
+            Ok(None) => Err(self.lost(io::ErrorKind::UnexpectedEof.into())),
+            Err(e) => Err(self.lost(e)),
         }
     }
 
-    /// Closes a file or a folder.
-    ///
-    /// # Errors
-    /// As the server says: what was written may not be there then.
-    pub fn close(&mut self, handle: Handle) -> Result<()> {
-        self.expect_done(&Request::Close { handle: &handle.0 })
-    }
-
-    /// Makes what was written durable.
-    ///
-    /// # Errors
-    /// `Unsupported` where the server cannot.
-    pub fn sync(&mut self, handle: &Handle) -> Result<()> {
-        self.expect_done(&Request::Extended { name: EXTENSION_FSYNC, strings: &[&handle.0] })
-    }
-
-    /// Reads from `offset` until `buffer` is full or the file ends; returns how many bytes that
-    /// were. Many requests are under way at a time.
-    ///
-    /// # Errors
-    /// As the server says.
-    pub fn read(&mut self, handle: &Handle, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        let mut under_way: VecDeque<(u32, usize, usize)> = VecDeque::new();
-        let mut asked = 0;
-        let mut end = buffer.len();
+    fn packet(&mut self, limit: Duration) -> io::Result<Option<Vec<u8>>> {
         loop {
-            while asked < end && under_way.len() < UNDER_WAY_MAX {
-                let length = TRANSFER_BYTES.min(end - asked);
-                let number = self.send(&Request::Read {
-                    handle: &handle.0,
-                    offset: offset + asked as u64,
-                    length: length as u32,
-                });
-                under_way.push_back((number, asked, length));
-                asked += length;
+            if let Some(packet) = self.incoming.next()? {
+                return Ok(Some(packet));
             }
-            let Some((number, at, length)) = under_way.pop_front() else { return Ok(end) };
-            match self.wait(number)? {
-                Answer::Data(data) if data.len() <= length && !data.is_empty() => {
-                    let taken = data.len();
-                    buffer[at..at + taken].copy_from_slice(&data);
-                    // A server may give less than was asked: the rest is asked for again.
-                    if taken < length && at + taken < end {
-                        let (at, length) = (at + taken, length - taken);
-                        let number = self.send(&Request::Read {
-                            handle: &handle.0,
-                            offset: offset + at as u64,
-                            length: length as u32,
-                        });
-                        under_way.push_front((number, at, length));
-                    }
-                }
-                Answer::Status(STATUS_EOF, _) => end = end.min(at),
-                other => {
-                    self.forget(under_way.iter().map(|(number, ..)| *number))?;
-                    return Err(refused(other));
-                }
+            match self.wire.receive(limit)? {
+                Some(bytes) => self.incoming.add(bytes),
+                None => return Ok(None),
             }
         }
     }
 
-    /// Writes all of `data` at `offset`.
-    ///
-    /// # Errors
-    /// As the server says.
-    pub fn write(&mut self, handle: &Handle, offset: u64, data: &[u8]) -> Result<()> {
-        let mut under_way: VecDeque<u32> = VecDeque::new();
-        let mut offset = offset;
-        let mut pieces = data.chunks(TRANSFER_BYTES).peekable();
-        while pieces.peek().is_some() || !under_way.is_empty() {
-            while under_way.len() < UNDER_WAY_MAX
-                && let Some(data) = pieces.next()
-            {
-                under_way.push_back(self.send(&Request::Write { handle: &handle.0, offset, data }));
-                offset += data.len() as u64;
-                // What is under way must not pile up on both sides, each waiting for the other.
-                self.flush()?;
-            }
-            let Some(number) = under_way.pop_front() else { break };
-            match self.wait(number)? {
-                Answer::Status(STATUS_OK, _) => {}
-                other => {
-                    self.forget(under_way.into_iter())?;
-                    return Err(refused(other));
-                }
-            }
+    fn is_whole(&self) -> Result<()> {
+        if !self.is_broken {
+            return Ok(());
         }
-        Ok(())
+        let message = format!("the connection to {} broke before", self.place);
+        Err(Error::new(ErrorKind::Unreachable, message))
     }
 
-    /// Waits for answers that nobody wants any more, so that none is left for another's request.
-    fn forget(&mut self, numbers: impl Iterator<Item = u32>) -> Result<()> {
-        for number in numbers.collect::<Vec<_>>() {
-            self.wait(number)?;
-        }
-        Ok(())
+    /// Ends the session over an answer that makes no sense.
+    fn broken(&mut self, error: Error) -> Error {
+        self.is_broken = true;
+        error.context(&self.place)
     }
 
-    /// Shows every name in a folder, but for itself and the one above.
-    ///
-    /// # Errors
-    /// As the server says: never a shorter list.
-    pub fn list(
-        &mut self,
-        path: &[u8],
-        visit: &mut dyn FnMut(Name) -> Result<()>,
-    ) -> Result<()> {
-        let handle = match self.ask(&Request::OpenFolder { path })? {
-            Answer::Handle(handle) => Handle(handle),
-            other => return Err(refused(other).context(shown("list", path))),
+    /// Ends the session over a connection that is gone.
+    fn lost(&mut self, cause: io::Error) -> Error {
+        self.is_broken = true;
+        let message = match cause.kind() {
+            io::ErrorKind::TimedOut => {
+                format!("{} did not answer within {} s", self.place, self.silence.as_secs_f32())
+            }
+            io::ErrorKind::UnexpectedEof => format!("{} closed the connection", self.place),
+            _ => format!("the connection to {} broke: {cause}", self.place),
         };
-        let listed = self.list_open(&handle, visit).map_err(|e| e.context(shown("list", path)));
-        match listed {
-            Err(e) if e.kind() == ErrorKind::Unreachable => Err(e),
-            listed => self.close(handle).and(listed),
-        }
+        let said = self.wire.said();
+        let said = display(said.trim().as_bytes());
+        let message = if said.is_empty() { message } else { format!("{message}: {said}") };
+        Error::new(ErrorKind::Unreachable, message)
+    }
+}
+
+/// Bytes that came, cut into packets.
+#[derive(Default)]
+struct Incoming {
+    /// What came last, and how much of it was used.
+    piece: Vec<u8>,
+    used: usize,
+    /// The length in front of a packet, as far as it came.
+    header: Vec<u8>,
+    /// The packet behind it, as far as it came; None before its length is known.
+    packet: Option<Vec<u8>>,
+    length: usize,
+}
+
+impl Incoming {
+    /// Takes a piece, after the one before was used up.
+    fn add(&mut self, bytes: Vec<u8>) {
+        self.piece = bytes;
+        self.used = 0;
     }
 
-    fn list_open(
-        &mut self,
-        handle: &Handle,
-        visit: &mut dyn FnMut(Name) -> Result<()>,
-    ) -> Result<()> {
-        loop {
-            match self.ask(&Request::ReadFolder { handle: &handle.0 })? {
-                Answer::Names(names) if !names.is_empty() => {
-                    let real = |name: &Name| name.name != b"." && name.name != b"..";
-                    names.into_iter().filter(real).try_for_each(&mut *visit)?;
+    /// Moves bytes until `into` has so many. False when there are too few.
+    fn fill(&mut self, into: &mut Vec<u8>, length: usize) -> bool {
+        let missing = length.saturating_sub(into.len());
+        let left = self.piece.get(self.used..).unwrap_or_default();
+        let taken = left.len().min(missing);
+        into.extend_from_slice(&left[..taken]);
+        self.used += taken;
+        taken == missing
+    }
+
+    /// Returns a packet if one is whole.
+    fn next(&mut self) -> io::Result<Option<Vec<u8>>> {
+        let mut packet = match self.packet.take() {
+            Some(packet) => packet,
+            None => {
+                let mut header = std::mem::take(&mut self.header);
+                if !self.fill(&mut header, 4) {
+                    self.header = header;
+                    return Ok(None);
                 }
-                Answer::Status(STATUS_EOF, _) => return Ok(()),
-                other => return Err(refused(other)),
+                let number = header.first_chunk::<4>().copied().unwrap_or_default();
+                self.length = u32::from_be_bytes(number) as usize;
+                if self.length == 0 || self.length > SFTP_PACKET_BYTES_MAX {
+                    let shown = display(&header);
+                    return Err(io::Error::other(format!(
+                        "`{shown}` begins no packet: this may be no SFTP server, or its login \
+                         prints text"
+                    )));
+                }
+                Vec::with_capacity(self.length)
             }
+        };
+        if !self.fill(&mut packet, self.length) {
+            self.packet = Some(packet);
+            return Ok(None);
         }
-    }
-
-    /// Sets attributes of what a path leads to.
-    ///
-    /// # Errors
-    /// As the server says.
-    pub fn set(&mut self, path: &[u8], attributes: Attributes) -> Result<()> {
-        let done = self.expect_done(&Request::Set { path, attributes });
-        done.map_err(|e| e.context(shown("set attributes of", path)))
-    }
-
-    /// Removes a file or a link.
-    ///
-    /// # Errors
-    /// As the server says.
-    pub fn remove(&mut self, path: &[u8]) -> Result<()> {
-        let done = self.expect_done(&Request::Remove { path });
-        done.map_err(|e| e.context(shown("remove", path)))
-    }
-
-    /// Makes a folder.
-    ///
-    /// # Errors
-    /// As the server says; for one that is there many say no more than that it failed.
-    pub fn make_folder(&mut self, path: &[u8]) -> Result<()> {
-        let done = self.expect_done(&Request::MakeFolder { path });
-        done.map_err(|e| e.context(shown("make the folder", path)))
-    }
-
-    /// Removes an empty folder.
-    ///
-    /// # Errors
-    /// As the server says.
-    pub fn remove_folder(&mut self, path: &[u8]) -> Result<()> {
-        let done = self.expect_done(&Request::RemoveFolder { path });
-        done.map_err(|e| e.context(shown("remove the folder", path)))
-    }
-
-    /// Renames; what stands at the new name may stop it, or be replaced.
-    ///
-    /// # Errors
-    /// As the server says.
-    pub fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<()> {
-        let done = self.expect_done(&Request::Rename { from, to });
-        done.map_err(|e| e.context(shown("rename to", to)))
-    }
-
-    /// Renames, in one step over what stands at the new name.
-    ///
-    /// # Errors
-    /// `Unsupported` where the server cannot.
-    pub fn rename_over(&mut self, from: &[u8], to: &[u8]) -> Result<()> {
-        let done =
-            self.expect_done(&Request::Extended { name: EXTENSION_RENAME, strings: &[from, to] });
-        done.map_err(|e| e.context(shown("rename to", to)))
-    }
-
-    /// Gives a file a second name, which has to be free.
-    ///
-    /// # Errors
-    /// As the server says; for a name that is taken OpenSSH says no more than that it failed.
-    pub fn link(&mut self, from: &[u8], to: &[u8]) -> Result<()> {
-        let done =
-            self.expect_done(&Request::Extended { name: EXTENSION_LINK, strings: &[from, to] });
-        done.map_err(|e| e.context(shown("make the name", to)))
-    }
-
-    /// Makes a symbolic link.
-    ///
-    /// # Errors
-    /// As the server says.
-    pub fn make_link(&mut self, path: &[u8], to: &[u8]) -> Result<()> {
-        let done = self.expect_done(&Request::MakeLink { to, path });
-        done.map_err(|e| e.context(shown("make the link", path)))
-    }
-
-    /// Returns where a symbolic link points.
-    ///
-    /// # Errors
-    /// As the server says.
-    pub fn read_link(&mut self, path: &[u8]) -> Result<Vec<u8>> {
-        let answer = self.ask(&Request::ReadLink { path })?;
-        one_name(answer).map_err(|e| e.context(shown("read the link", path)))
-    }
-
-    /// Returns a path from the root for one that begins where the login lands.
-    ///
-    /// # Errors
-    /// As the server says.
-    pub fn real_path(&mut self, path: &[u8]) -> Result<Vec<u8>> {
-        let answer = self.ask(&Request::RealPath { path })?;
-        one_name(answer).map_err(|e| e.context(shown("find", path)))
+        Ok(Some(packet))
     }
 }
 
-fn shown(what: &str, path: &[u8]) -> String {
-    format!("cannot {what} {}", display(path))
+/// Why something was not done: a refusal, as the server answered, or anything else.
+pub(super) enum Refused {
+    /// To find out why.
+    By(Answer),
+    /// What there is nothing to find out about.
+    Other(Error),
 }
 
-fn lost(error: std::io::Error) -> Error {
-    Error::new(ErrorKind::Unreachable, "the connection to the server broke").caused_by(error)
-}
-
-fn found(answer: Answer) -> Result<Option<Attributes>> {
-    match answer {
-        Answer::Attributes(attributes) => Ok(Some(attributes)),
-        Answer::Status(STATUS_NO_SUCH_FILE, _) => Ok(None),
-        other => Err(refused(other)),
-    }
-}
-
-fn one_name(answer: Answer) -> Result<Vec<u8>> {
-    match answer {
-        Answer::Names(names) if names.len() == 1 => {
-            Ok(names.into_iter().next().map(|name| name.name).unwrap_or_default())
-        }
-        other => Err(refused(other)),
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Refused::Other(error)
     }
 }
 
 /// Makes the error of an answer that is not the one wanted.
-fn refused(answer: Answer) -> Error {
-    let Answer::Status(status, message) = answer else {
-        let message = "the server answers something else than was asked";
-        return Error::new(ErrorKind::Unreachable, message);
-    };
-    let kind = match status {
+pub(super) fn refused(answer: Answer) -> Error {
+    match answer {
+        Answer::Status(status, message) if status != STATUS_OK => {
+            refused_as(kind_of(status), status, &message)
+        }
+        _ => {
+            let message = "the server answers something else than was asked";
+            Error::new(ErrorKind::Unreachable, message)
+        }
+    }
+}
+
+/// Makes the error of a status whose kind is known better than the server says.
+pub(super) fn refused_as(kind: ErrorKind, status: u32, message: &str) -> Error {
+    let said: String = display(message.as_bytes()).chars().take(200).collect();
+    let said = if said.is_empty() { format!("status {status}") } else { said };
+    Error::new(kind, format!("the server says: {said}"))
+}
+
+fn kind_of(status: u32) -> ErrorKind {
+    match status {
         STATUS_NO_SUCH_FILE => ErrorKind::NotFound,
         STATUS_PERMISSION_DENIED => ErrorKind::Denied,
         STATUS_NO_CONNECTION | STATUS_CONNECTION_LOST => ErrorKind::Unreachable,
@@ -455,8 +397,5 @@ fn refused(answer: Answer) -> Error {
         STATUS_EXISTS => ErrorKind::AlreadyExists,
         STATUS_NO_SPACE | STATUS_QUOTA => ErrorKind::Full,
         _ => ErrorKind::Io,
-    };
-    let said = display(message.as_bytes());
-    let said = if said.is_empty() { format!("status {status}") } else { said.to_string() };
-    Error::new(kind, format!("the server says: {said}"))
+    }
 }
