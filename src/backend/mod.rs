@@ -13,6 +13,7 @@ use std::ops::Range;
 pub mod key;
 pub mod local;
 pub mod memory;
+pub mod s3;
 pub mod wrap;
 
 /// What a backend can do beyond put, get, list and delete.

@@ -4,8 +4,14 @@
 //! |---|---|
 //! | [`address`] | what a person types to name a place on another machine |
 //! | [`files`] | what FTP and SFTP have in common: a tree of files, and one session with it |
+//! | [`http`] | requests over HTTP |
+//! | [`s3`] | buckets of S3-compatible stores |
 //! | [`sftp`] | files over SSH |
+//! | [`tls`] | whom to trust |
 
 pub mod address;
 pub mod files;
+pub mod http;
+pub mod s3;
 pub mod sftp;
+pub mod tls;
