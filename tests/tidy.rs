@@ -39,6 +39,7 @@ const FLOORS: &[(&str, u8)] = &[
 const HOMES: &[(&str, &[&str])] = &[
     ("argon2", &["codec/key.rs"]),
     ("aws_lc_rs", &["codec/crypt.rs", "net/ssh/"]),
+    ("aws_lc_rs", &["codec/crypt.rs", "net/s3/sign.rs", "net/tls.rs"]),
     ("bincode", &["codec/serial.rs"]),
     ("blake3", &["base/hash.rs"]),
     ("chrono", &["base/time.rs"]),
@@ -50,7 +51,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("ignore", &["source/filter.rs"]),
     ("memmap2", &["base/mapped.rs"]),
     ("nix", &["source/local"]),
-    ("quick_xml", &["net/s3/"]),
+    ("quick_xml", &["net/s3/xml.rs"]),
     ("rayon", &["engine/"]),
     ("rpassword", &["config/", "cli/"]),
     ("russh", &["net/ssh.rs", "net/ssh/"]),

@@ -14,6 +14,7 @@ pub mod files;
 pub mod key;
 pub mod local;
 pub mod memory;
+pub mod s3;
 pub mod wrap;
 
 /// What a backend can do beyond put, get, list and delete.

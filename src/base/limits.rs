@@ -253,3 +253,26 @@ pub const SSH_FILE_BYTES_MAX: u64 = 16 * MIB as u64;
 pub const SSH_LOGINS_MAX: usize = 8;
 /// Keys of an agent that are tried: people have a handful.
 pub const SSH_AGENT_KEYS_MAX: usize = 32;
+/// Longest answer of a store that is no object: a page of 1000 keys of 1024 bytes, encoded.
+pub const S3_ANSWER_BYTES_MAX: usize = 16 * MIB;
+/// Most elements of one answer: some dozen for each of the 1000 keys of a page.
+pub const S3_ELEMENTS_MAX: usize = 128 * KIB;
+/// Deepest nesting of an answer; stores use five.
+pub const S3_DEPTH_MAX: usize = 16;
+/// How often a request is made at most when the store asks to slow down.
+pub const S3_TRIES_MAX: u32 = 4;
+/// Longest wait before a request is made again, whatever the store asks for, in seconds; the
+/// longer waits are those of the retries around a backend.
+pub const S3_WAIT_SECONDS_MAX: u64 = 10;
+/// An object up to this size is put by one request; a larger one in parts.
+pub const S3_PUT_BYTES_MAX: usize = 64 * MIB;
+/// Bytes of one part: stores want 5 MiB at least.
+pub const S3_PART_BYTES: usize = 16 * MIB;
+/// Pages in a row that show nothing, after which a listing is taken for endless.
+pub const S3_EMPTY_PAGES_MAX: usize = 1000;
+/// Rows of one folder of a bucket that are held in memory to be sorted.
+pub const S3_FOLDER_ROWS_MAX: usize = 2 * 1024 * 1024;
+/// How often an object that is read is opened again where the connection broke off.
+pub const S3_OPENS_MAX: usize = 5;
+/// How often a conditional put is begun again when the store says that another is under way.
+pub const S3_CONFLICTS_MAX: usize = 8;

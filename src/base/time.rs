@@ -86,6 +86,18 @@ impl Timestamp {
         }
     }
 
+    /// Reads RFC 3339. None when it is none.
+    pub fn from_rfc3339(text: &str) -> Option<Self> {
+        let time = DateTime::parse_from_rfc3339(text.trim()).ok()?;
+        Some(Timestamp::new(time.timestamp(), time.timestamp_subsec_nanos()))
+    }
+
+    /// Reads a date as HTTP writes it: `Tue, 15 Nov 1994 08:12:31 GMT`. None when it is none.
+    pub fn from_http_date(text: &str) -> Option<Self> {
+        let time = DateTime::parse_from_rfc2822(text.trim()).ok()?;
+        Some(Timestamp::new(time.timestamp(), 0))
+    }
+
     /// Returns `2026-11-20 14:00:05` in the local time zone, for people.
     pub fn to_local_text(self) -> String {
         match self.to_utc() {
@@ -362,6 +374,17 @@ mod tests {
                 assert_eq!(Bucket::of(time, period, 50_000), Bucket::of(time, period, 50_000));
             }
             local_offset(time);
+        }
+    }
+
+    #[test]
+    fn dates_of_servers_are_read() {
+        let time = Timestamp::from_http_date("Tue, 15 Nov 1994 08:12:31 GMT").expect("a date");
+        assert_eq!(time.to_rfc3339(), "1994-11-15T08:12:31Z");
+        let time = Timestamp::from_rfc3339("2026-11-20T14:00:05.250Z").expect("a time");
+        assert_eq!((time.seconds(), time.nanos()), (1_795_183_205, 250_000_000));
+        for bad in ["", "yesterday", "2026-13-01T00:00:00Z", "Tue, 15 Nov 1994"] {
+            assert_eq!(Timestamp::from_http_date(bad).or(Timestamp::from_rfc3339(bad)), None);
         }
     }
 

@@ -1,4 +1,4 @@
-//! AES-256-GCM: the only home of aws-lc-rs.
+//! AES-256-GCM, by aws-lc-rs.
 //!
 //! A key is used for one object (a record or a pack), derived from a fresh random salt, so a
 //! nonce is a plain number that says which part of the object it seals and never repeats.

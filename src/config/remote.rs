@@ -4,9 +4,13 @@
 
 use crate::backend::Backend;
 use crate::backend::files::FilesBackend;
+use crate::backend::s3::S3Backend;
+use crate::backend::s3::S3Options;
 use crate::backend::wrap::retry::RetryBackend;
 use crate::backend::wrap::retry::RetryPolicy;
 use crate::backend::wrap::sleeper::Sleeper;
+use crate::backend::wrap::sleeper::SystemSleeper;
+use crate::base::cancel::Cancel;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
@@ -22,14 +26,27 @@ use crate::config::secret;
 use crate::net::address::Address;
 use crate::net::address::Scheme;
 use crate::net::files::Connect;
+use crate::net::http;
 use crate::net::pool::Pool;
 use crate::net::pool::PoolOptions;
+use crate::net::s3::client as s3;
+use crate::net::s3::client::Client;
+use crate::net::s3::sign::Credentials;
+use crate::net::ssh;
+use crate::net::tls::Roots;
 use crate::source::Source;
+use crate::source::bucket::BucketSource;
 use crate::source::files::FilesOptions;
 use crate::source::files::FilesSource;
 use crate::source::filter::Filter;
 use std::path::PathBuf;
 use std::sync::Arc;
+
+/// Keys that are tried when none was named, those of OpenSSH.
+const SSH_KEYS: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
+/// Hosts that the whole machine knows.
+const SSH_KNOWN_HOSTS: &str = "/etc/ssh/ssh_known_hosts";
+const SSH_PORT: u16 = 22;
 
 /// What was said of other machines, in flags or in a file.
 #[derive(Clone, Debug, Default)]
@@ -52,34 +69,85 @@ pub enum Purpose {
 }
 
 /// Makes what opens sessions with an FTP or SFTP server.
-fn connect(
-    address: &Address,
-    _login: Login,
-    _settings: &RemoteSettings,
-) -> Result<Arc<dyn Connect>> {
+fn connect(address: &Address, login: Login, settings: &RemoteSettings) -> Result<Arc<dyn Connect>> {
     match address.scheme() {
-        Scheme::Ftp | Scheme::Ftps | Scheme::Sftp | Scheme::S3 => Err(not_reached(address)),
+        Scheme::Sftp => Ok(Arc::new(ssh_server(address, login, settings))),
+        Scheme::Ftp | Scheme::Ftps | Scheme::S3 => Err(not_reached(address)),
     }
+}
+
+fn ssh_server(address: &Address, login: Login, settings: &RemoteSettings) -> ssh::Server {
+    let in_folder = |name: &str| login.ssh_folder.as_ref().map(|folder| folder.join(name));
+    let keys = match &login.key {
+        Some(key) => vec![key.clone()],
+        None => {
+            SSH_KEYS.iter().filter_map(|name| in_folder(name)).filter(|key| key.is_file()).collect()
+        }
+    };
+    let files = in_folder("known_hosts").into_iter().chain([PathBuf::from(SSH_KNOWN_HOSTS)]);
+    let unknown = match settings.accept_new_host_key {
+        true => ssh::Unknown::Accept,
+        false if secret::can_ask() => ssh::Unknown::Ask(Box::new(takes_host)),
+        false => ssh::Unknown::Refuse,
+    };
+    let hosts = ssh::Hosts { files: files.collect(), unknown };
+    // What somebody types for a key opens the key as well.
+    let passphrase = login.password.clone();
+    let Login { user, agent, password, .. } = login;
+    let login = ssh::Login { user, agent, keys, passphrase, password };
+    ssh::Server::new(address.host(), address.port().unwrap_or(SSH_PORT), login, hosts)
+}
+
+fn takes_host(host: &ssh::HostKey) -> bool {
+    let ssh::HostKey { host, algorithm, fingerprint } = host;
+    secret::confirm(&format!(
+        "{host} is not known: it shows the key {algorithm} {fingerprint}. Is that its key?"
+    ))
+}
+
+fn bucket_options(address: &Address, keys: Keys, settings: &RemoteSettings) -> s3::Options {
+    let Keys { pair, session_token, region, endpoint } = keys;
+    let credentials =
+        pair.map(|(access_key, secret_key)| Credentials { access_key, secret_key, session_token });
+    let roots = Roots { extra: settings.tls_ca.clone() };
+    let http = http::Options { roots, ..http::Options::default() };
+    let bucket = address.host().to_owned();
+    s3::Options { endpoint, region, bucket, style: None, credentials, http }
 }
 
 /// Opens a bucket as a backend.
 fn bucket(
     address: &Address,
-    _keys: Keys,
-    _settings: &RemoteSettings,
-    _purpose: Purpose,
+    keys: Keys,
+    settings: &RemoteSettings,
+    purpose: Purpose,
 ) -> Result<Arc<dyn Backend>> {
-    Err(not_reached(address))
+    let options = S3Options {
+        bucket: bucket_options(address, keys, settings),
+        prefix: String::from_utf8_lossy(address.path()).into_owned(),
+        atomic_create: None,
+    };
+    let (clock, sleeper) = (Arc::new(SystemClock), Arc::new(SystemSleeper::new(Cancel::new())));
+    let opened = match purpose {
+        Purpose::Open => S3Backend::open(&options, clock, sleeper),
+        Purpose::Create => S3Backend::create(&options, clock, sleeper),
+    };
+    Ok(Arc::new(opened?))
 }
 
 /// Opens a bucket as a source.
 fn bucket_source(
     address: &Address,
-    _keys: Keys,
-    _settings: &RemoteSettings,
-    _filter: Filter,
+    keys: Keys,
+    settings: &RemoteSettings,
+    filter: Filter,
 ) -> Result<Box<dyn Source>> {
-    Err(not_reached(address))
+    let options = bucket_options(address, keys, settings);
+    let sleeper = SystemSleeper::new(Cancel::new());
+    let wait = Arc::new(move |time| sleeper.sleep(time));
+    let client = Client::new(&options, Arc::new(SystemClock), wait)?;
+    let prefix = String::from_utf8_lossy(address.path());
+    Ok(Box::new(BucketSource::new(client, &prefix).filtered(filter)))
 }
 
 /// Makes the error of a scheme that this version does not reach.

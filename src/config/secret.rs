@@ -9,7 +9,11 @@ use crate::base::error::Result;
 use crate::base::path::display;
 use crate::base::secret::Secret;
 use crate::config::places;
+use std::io::BufRead;
+use std::io::BufReader;
 use std::io::IsTerminal;
+use std::io::Read;
+use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::ffi::OsStringExt;
 use std::path::Path;
@@ -21,6 +25,9 @@ use std::process::Stdio;
 pub const PASSWORD_VARIABLE: &str = "ICECORE_PASSWORD";
 /// The variable that holds a new password, for `key add` and `key passwd`.
 pub const NEW_PASSWORD_VARIABLE: &str = "ICECORE_NEW_PASSWORD";
+
+/// An answer to a question of yes or no is not read further than this.
+const ANSWER_BYTES_MAX: u64 = 100;
 
 /// Where a password may come from; the first that is there counts, the flags before the
 /// environment before the config file.
@@ -169,6 +176,18 @@ pub fn ask(question: &str) -> Result<Secret> {
     let answer = rpassword::prompt_password(format!("{question}: "))
         .map_err(|e| failed("cannot ask for the password".to_owned()).caused_by(e))?;
     Ok(Secret::new(answer.into_bytes()))
+}
+
+/// Asks a person at the terminal something that only `yes` agrees to. Nobody there is a no.
+pub fn confirm(question: &str) -> bool {
+    let terminal = std::fs::OpenOptions::new().read(true).write(true).open("/dev/tty");
+    let answer = terminal.and_then(|mut terminal| {
+        write!(terminal, "{question} (yes/no) ")?;
+        let mut answer = String::new();
+        BufReader::new(terminal).take(ANSWER_BYTES_MAX).read_line(&mut answer)?;
+        Ok(answer)
+    });
+    answer.is_ok_and(|answer| answer.trim() == "yes")
 }
 
 /// Asks a person for a new password, twice.

@@ -34,6 +34,7 @@ mod history;
 mod hostile;
 mod kill;
 mod model;
+mod s3;
 mod source;
 mod streams;
 mod support;

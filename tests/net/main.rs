@@ -1,8 +1,13 @@
-//! Tests against real servers on this machine, and against one that plays tricks. Each starts what
-//! it needs, and fails where that cannot be started.
+//! Tests against real servers on this machine, and against some that play tricks: a program of
+//! its own, as they take longer and install what they need. Each starts the servers it needs, and
+//! one that cannot be started is a failure, never a test left out.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests as well")]
 
+mod bucket;
+#[path = "../it/backend/contract.rs"]
+mod contract;
 mod files_contract;
+mod s3;
 mod sftp;
 mod sftp_fake;
 mod sftp_hostile;

@@ -34,7 +34,7 @@ impl Server {
                 is_ready = true;
                 break;
             }
-            let (key, value) = line.split_once(' ').unwrap_or((&line, ""));
+            let (key, value) = line.split_once(['=', ' ']).unwrap_or((&line, ""));
             said.insert(key.to_owned(), value.to_owned());
         }
         assert!(is_ready, "{script} {arguments:?} has no server ready; what it says is above");

@@ -50,6 +50,8 @@ mod read;
 mod space;
 pub mod way;
 
+/// Packs on their way at a time: each waits for some round trips, and takes its own memory.
+const UPLOADS: usize = 4;
 /// Where objects are written before they are moved to their places.
 const TEMPORARY: &str = "tmp";
 /// The file that a local backend sets aside; it is no object here either.
@@ -316,7 +318,8 @@ impl Backend for FilesBackend {
 
     fn capabilities(&self) -> Capabilities {
         let atomic_create = self.way != Way::Nothing;
-        Capabilities { atomic_create, parallel: self.pool.sessions_max() }
+        let parallel = self.pool.sessions_max();
+        Capabilities { atomic_create, parallel, uploads: UPLOADS.min(parallel) }
     }
 
     fn put(&self, key: &ObjectKey, bytes: &[u8]) -> Result<()> {

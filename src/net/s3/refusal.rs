@@ -1,0 +1,209 @@
+//! What a store that refuses means: its word and its number, as an error with a hint.
+
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::path::display;
+use crate::net::s3::xml;
+use crate::net::s3::xml::Refusal;
+
+/// Most bytes of what a store says that are shown.
+const SHOWN_BYTES_MAX: usize = 200;
+
+/// An answer that is no success.
+#[derive(Clone, Copy, Debug)]
+pub struct Refused<'a> {
+    /// Its number.
+    pub status: u16,
+    /// The region that the bucket is in, where the store says so beside the answer.
+    pub region: Option<&'a str>,
+    /// What came with it; a look at a head has nothing.
+    pub body: &'a [u8],
+}
+
+impl Refused<'_> {
+    /// Returns the error; `doing` is what could not be done, as `read s3://bucket/key`.
+    pub fn error(&self, doing: &str) -> Error {
+        let said = xml::refusal(self.body).unwrap_or_default();
+        let kind = kind(self.status, &said);
+        let mut message = format!("cannot {doing}: the store answers {}", self.status);
+        for part in [&said.code, &said.message] {
+            let part = part.trim().trim_end_matches('.');
+            if !part.is_empty() {
+                let most = part.len().min(SHOWN_BYTES_MAX);
+                message.push_str(&format!(", {}", display(&part.as_bytes()[..most])));
+            }
+        }
+        let error = Error::new(kind, message);
+        match self.hint(kind, &said) {
+            Some(hint) => error.hint(hint),
+            None => error,
+        }
+    }
+
+    fn hint(&self, kind: ErrorKind, said: &Refusal) -> Option<String> {
+        let is_elsewhere = is_elsewhere(self.status, &said.code);
+        if is_elsewhere && let Some(region) = said.region.as_deref().or(self.region) {
+            return Some(format!("the bucket is in the region {}", display(region.as_bytes())));
+        }
+        let hint = match said.code.as_str() {
+            _ if is_elsewhere => "another region, or another endpoint, has this bucket",
+            "NoSuchBucket" => "is its name right, and the endpoint? `icecore init` makes a bucket",
+            "AccessDenied" => {
+                "the key is known and lacks a permission: reading, writing, listing \
+                               and deleting are needed"
+            }
+            "SignatureDoesNotMatch" => "the secret does not fit the access key",
+            "InvalidAccessKeyId" => "the store does not know the access key",
+            "InvalidToken" | "ExpiredToken" | "TokenRefreshRequired" => {
+                "the session token is over: get another"
+            }
+            "RequestTimeTooSkewed" => "the clock of this machine is wrong",
+            _ if kind == ErrorKind::Denied => {
+                "are access key and secret right, and is the key \
+                                               allowed to do this?"
+            }
+            _ => return None,
+        };
+        Some(hint.to_owned())
+    }
+}
+
+fn is_elsewhere(status: u16, code: &str) -> bool {
+    let codes = [
+        "PermanentRedirect",
+        "TemporaryRedirect",
+        "AuthorizationHeaderMalformed",
+        "IllegalLocationConstraintException",
+    ];
+    matches!(status, 301 | 302 | 307 | 308) || codes.contains(&code)
+}
+
+/// Words come before numbers, as stores choose numbers freely.
+fn kind(status: u16, said: &Refusal) -> ErrorKind {
+    if is_elsewhere(status, &said.code) {
+        return ErrorKind::InvalidInput;
+    }
+    match said.code.as_str() {
+        "NoSuchBucket" => ErrorKind::NoRepository,
+        "NoSuchKey" | "NoSuchUpload" | "NoSuchVersion" | "NoSuchTagSet" => ErrorKind::NotFound,
+        "AccessDenied"
+        | "AllAccessDisabled"
+        | "AccountProblem"
+        | "SignatureDoesNotMatch"
+        | "InvalidAccessKeyId"
+        | "InvalidToken"
+        | "ExpiredToken"
+        | "TokenRefreshRequired"
+        | "RequestTimeTooSkewed" => ErrorKind::Denied,
+        // One store's words for an object under a lock.
+        "InvalidRequest" if said.message.contains("WORM protected") => ErrorKind::Denied,
+        // A store without space says so in the sentence at first, and by a word of its own later.
+        _ if said.message.contains("no space left on device") => ErrorKind::Full,
+        "QuotaExceeded"
+        | "EntityTooLarge"
+        | "InsufficientStorage"
+        | "XMinioStorageFull"
+        | "XMinioAdminBucketQuotaExceeded" => ErrorKind::Full,
+        "SlowDown"
+        | "SlowDownRead"
+        | "SlowDownWrite"
+        | "ServiceUnavailable"
+        | "Throttling"
+        | "ThrottlingException"
+        | "RequestLimitExceeded"
+        | "TooManyRequests" => ErrorKind::RateLimited,
+        // What arrived was cut or changed on the way.
+        "RequestTimeout"
+        | "IncompleteBody"
+        | "BadDigest"
+        | "XAmzContentSHA256Mismatch"
+        | "XAmzContentChecksumMismatch"
+        | "InternalError" => ErrorKind::Unreachable,
+        "PreconditionFailed" | "BucketAlreadyExists" | "BucketAlreadyOwnedByYou" => {
+            ErrorKind::AlreadyExists
+        }
+        "ConditionalRequestConflict" | "OperationAborted" => ErrorKind::Busy,
+        "InvalidRange" => ErrorKind::Corrupt,
+        "NotImplemented" | "MethodNotAllowed" => ErrorKind::Unsupported,
+        "KeyTooLongError"
+        | "InvalidBucketName"
+        | "InvalidObjectName"
+        | "XMinioInvalidObjectName" => ErrorKind::InvalidInput,
+        _ => kind_of_number(status),
+    }
+}
+
+fn kind_of_number(status: u16) -> ErrorKind {
+    match status {
+        401 | 403 => ErrorKind::Denied,
+        404 => ErrorKind::NotFound,
+        405 | 501 => ErrorKind::Unsupported,
+        408 | 500 | 502 | 504 => ErrorKind::Unreachable,
+        409 => ErrorKind::Busy,
+        412 => ErrorKind::AlreadyExists,
+        413 | 507 => ErrorKind::Full,
+        416 => ErrorKind::Corrupt,
+        429 | 503 => ErrorKind::RateLimited,
+        _ => ErrorKind::Io,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(status: u16, code: &str, more: &str) -> Error {
+        let body = format!("<Error><Code>{code}</Code><Message>No.</Message>{more}</Error>");
+        Refused { status, region: None, body: body.as_bytes() }.error("read s3://b/k")
+    }
+
+    #[test]
+    fn words_and_numbers_are_kinds() {
+        for (status, code, kind) in [
+            (404, "NoSuchKey", ErrorKind::NotFound),
+            (404, "NoSuchBucket", ErrorKind::NoRepository),
+            (403, "AccessDenied", ErrorKind::Denied),
+            (403, "SignatureDoesNotMatch", ErrorKind::Denied),
+            (403, "InvalidAccessKeyId", ErrorKind::Denied),
+            (403, "RequestTimeTooSkewed", ErrorKind::Denied),
+            (503, "SlowDown", ErrorKind::RateLimited),
+            (429, "", ErrorKind::RateLimited),
+            (503, "", ErrorKind::RateLimited),
+            (500, "InternalError", ErrorKind::Unreachable),
+            (412, "PreconditionFailed", ErrorKind::AlreadyExists),
+            (409, "ConditionalRequestConflict", ErrorKind::Busy),
+            (507, "XMinioStorageFull", ErrorKind::Full),
+            (400, "EntityTooLarge", ErrorKind::Full),
+            (403, "QuotaExceeded", ErrorKind::Full),
+            (400, "AuthorizationHeaderMalformed", ErrorKind::InvalidInput),
+            (301, "PermanentRedirect", ErrorKind::InvalidInput),
+            (416, "InvalidRange", ErrorKind::Corrupt),
+            (400, "Unheard", ErrorKind::Io),
+        ] {
+            assert_eq!(refused(status, code, "").kind(), kind, "{status} {code}");
+        }
+        let head = Refused { status: 403, region: None, body: b"" }.error("look at s3://b/k");
+        assert_eq!(head.kind(), ErrorKind::Denied);
+        assert_eq!(head.to_string(), "cannot look at s3://b/k: the store answers 403");
+    }
+
+    #[test]
+    fn a_wrong_region_names_the_right_one() {
+        let error = refused(400, "AuthorizationHeaderMalformed", "<Region>eu-west-1</Region>");
+        assert_eq!(error.hint_text(), Some("the bucket is in the region eu-west-1"));
+        let moved = Refused { status: 301, region: Some("eu-west-2"), body: b"" };
+        let hint = moved.error("list s3://b");
+        assert_eq!(hint.hint_text(), Some("the bucket is in the region eu-west-2"));
+    }
+
+    #[test]
+    fn what_a_store_says_is_shown_short_and_plain() {
+        let long = format!("\u{1b}[31m{}", "x".repeat(5000));
+        let body = format!("<Error><Code>Odd</Code><Message>{long}</Message></Error>");
+        let error = Refused { status: 400, region: None, body: body.as_bytes() }.error("put k");
+        assert!(error.to_string().len() < 300, "{error}");
+        assert!(!error.to_string().contains('\u{1b}'), "{error}");
+        let garbage = Refused { status: 500, region: None, body: b"<html>" }.error("put k");
+        assert_eq!(garbage.to_string(), "cannot put k: the store answers 500");
+    }
+}
