@@ -9,6 +9,7 @@ use crate::base::metadata::Metadata;
 use crate::base::path::EntryPath;
 
 pub mod file;
+pub mod files;
 pub mod local;
 pub mod memory;
 
@@ -137,7 +138,8 @@ pub trait TargetWriter {
     /// When content may not have been written.
     fn finish_file(&mut self, metadata: &Metadata, rules: MetadataRules) -> Result<Vec<String>>;
 
-    /// Closes the open file without touching its metadata.
+    /// Closes the open file without touching its metadata. Somewhere else its content may only be
+    /// seen once the file was finished, or with [`TargetWriter::sync`].
     ///
     /// # Errors
     /// When content may not have been written.

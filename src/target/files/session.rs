@@ -1,0 +1,96 @@
+//! What is done with one session, in one go, and may be done again on another.
+
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Result;
+use crate::base::metadata::Kind;
+use crate::net::files::Files;
+use crate::target::files::joined;
+use crate::target::files::spool::Spool;
+use std::path::Path;
+
+/// Bytes read at a time of a file that is fetched.
+const FETCH_BYTES: usize = 256 * 1024;
+
+/// Acts where the server can.
+pub(super) fn able(can: bool, act: impl FnOnce() -> Result<()>) -> Result<()> {
+    if can { act() } else { Err(Error::new(ErrorKind::Unsupported, "the server cannot")) }
+}
+
+/// Writes a file whole.
+pub(super) fn upload(files: &mut dyn Files, way: &[u8], spool: &Spool) -> Result<()> {
+    files.create(way)?;
+    spool.pieces(&mut |piece| files.write(piece))?;
+    files.finish()
+}
+
+/// Reads a file of the server whole.
+pub(super) fn fetch(
+    files: &mut dyn Files,
+    way: &[u8],
+    spool: &mut Spool,
+    scratch: &Path,
+) -> Result<()> {
+    files.open(way, 0)?;
+    let mut buffer = vec![0; FETCH_BYTES];
+    let mut at = 0;
+    loop {
+        let count = files.read_at(at, &mut buffer)?;
+        spool.write_at(at, &buffer[..count], scratch)?;
+        at += count as u64;
+        if count < buffer.len() {
+            return files.close();
+        }
+    }
+}
+
+/// Removes a folder with all below it; what the server tells as a link is not followed.
+pub(super) fn remove_below(files: &mut dyn Files, way: &[u8]) -> Result<()> {
+    let mut folders = vec![(way.to_vec(), false)];
+    while let Some((folder, is_empty)) = folders.pop() {
+        if is_empty {
+            files.remove_folder(&folder)?;
+            continue;
+        }
+        folders.push((folder.clone(), true));
+        let mut others = Vec::new();
+        let listed = files.list(&folder, &mut |found| {
+            let below = joined(&folder, &found.name);
+            match found.look.kind {
+                Kind::Directory => folders.push((below, false)),
+                _ => others.push(below),
+            }
+            Ok(())
+        });
+        match listed {
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            listed => listed?,
+        }
+        others.iter().try_for_each(|other| files.remove(other))?;
+    }
+    Ok(())
+}
+
+/// Makes a folder, and those above it that are missing.
+pub(super) fn make_with_parents(files: &mut dyn Files, way: &[u8]) -> Result<()> {
+    let slashes = way.iter().enumerate().filter(|(at, byte)| **byte == b'/' && *at > 0);
+    let ends: Vec<usize> = slashes.map(|(at, _)| at).chain([way.len()]).collect();
+    // From below upwards until one can be made: a server may show less of what is further up.
+    let mut first = ends.len();
+    while first > 0 {
+        first -= 1;
+        match files.make_folder(&way[..ends[first]]) {
+            Ok(()) => break,
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => break,
+            Err(e) if e.kind() == ErrorKind::NotFound && first > 0 => {}
+            Err(e) => return Err(e),
+        }
+    }
+    for end in &ends[first + 1..] {
+        match files.make_folder(&way[..*end]) {
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            other => other?,
+        }
+    }
+    Ok(())
+}
