@@ -124,7 +124,6 @@ pub const COMMIT_TRIES_MAX: usize = 8;
 pub const BLOCK_CACHE_BYTES: usize = 8 * MIB;
 /// Buffers of blocks kept for the next ones, in bytes: a few blocks, as they come and go.
 pub const SPARE_BYTES_MAX: usize = 8 * MIB;
-pub const SPARE_BYTES_MAX: usize = 16 * MIB;
 /// A file on its way to a server is gathered in memory up to this; longer ones go through a file.
 pub const SPOOL_MEMORY_BYTES: u64 = 4 * MIB as u64;
 /// Rows of newly stored blobs kept in memory before they go to a segment file: some 4 MB.

@@ -15,9 +15,9 @@ use icecore::base::error::Error;
 use icecore::base::error::Origin;
 use icecore::base::secret::Secret;
 use icecore::base::time::SystemClock;
-use icecore::net::http::Limits;
 use icecore::net::s3::client::Options;
 use icecore::net::s3::sign::Credentials;
+use icecore::net::tcp::Limits;
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -1,5 +1,9 @@
 //! The contract of targets, run over each kind, and what only a local folder can show.
 
+use crate::support::files;
+use crate::support::files::Door;
+use crate::support::files::Server;
+use crate::support::files::Ways;
 use crate::support::folder::Folder;
 use crate::support::folder::is_root;
 use crate::support::folder::skipped;
@@ -13,7 +17,10 @@ use icecore::base::metadata::Metadata;
 use icecore::base::metadata::Owner;
 use icecore::base::metadata::Xattr;
 use icecore::base::path::EntryPath;
+use icecore::base::time::SystemClock;
 use icecore::base::time::Timestamp;
+use icecore::net::pool::Pool;
+use icecore::net::pool::PoolOptions;
 use icecore::source::ScanItem;
 use icecore::source::Source;
 use icecore::source::SourceEntry;
@@ -24,6 +31,7 @@ use icecore::target::MetadataRules;
 use icecore::target::Node;
 use icecore::target::Target;
 use icecore::target::TargetWriter;
+use icecore::target::files::FilesTarget;
 use icecore::target::local::LocalTarget;
 use icecore::target::memory::MemoryTarget;
 use std::collections::BTreeMap;
@@ -38,6 +46,7 @@ pub(crate) struct Keeps {
     pub(crate) links: bool,
     pub(crate) modes: bool,
     pub(crate) times: bool,
+    pub(crate) symlinks: bool,
 }
 
 /// An empty target that was not prepared yet.
@@ -47,7 +56,7 @@ pub(crate) struct World {
     _folder: Option<Folder>,
 }
 
-const ALL: Keeps = Keeps { links: true, modes: true, times: true };
+const ALL: Keeps = Keeps { links: true, modes: true, times: true, symlinks: true };
 
 fn local() -> World {
     let folder = Folder::new();
@@ -57,6 +66,26 @@ fn local() -> World {
 
 fn memory() -> World {
     World { target: Box::new(MemoryTarget::new()), keeps: ALL, _folder: None }
+}
+
+/// A server with the ways of others; it tells times in whole seconds.
+fn served(ways: Ways, keeps: Keeps) -> World {
+    let folder = Folder::new();
+    let server = Server::new(folder.path(), ways);
+    let clock = Arc::new(SystemClock);
+    let pool = Pool::new(Arc::new(Door(server)), clock, PoolOptions::default());
+    let scratch = folder.path().join("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    let target = FilesTarget::new(pool, b"not/there/yet", "sftp://h/x".to_owned(), scratch);
+    World { target: Box::new(target), keeps, _folder: Some(folder) }
+}
+
+fn sftp() -> World {
+    served(files::SFTP, Keeps { times: false, ..ALL })
+}
+
+fn ftp() -> World {
+    served(files::FTP, Keeps { links: false, modes: true, times: false, symlinks: false })
 }
 
 /// Makes a module of tests out of a way to make a [`World`].
@@ -84,6 +113,21 @@ contract!(local, memory; [
     metadata_is_kept,
     a_link_is_a_second_name,
     nodes_are_made_with_their_metadata,
+    a_list_is_sorted_bytewise,
+    removing_takes_all_below_and_what_is_missing_is_success,
+    a_folder_removed_by_one_writer_is_made_again_for_another,
+    what_lies_in_something_that_is_no_folder_is_refused,
+]);
+
+contract!(sftp, ftp; [
+    preparing_makes_the_root_once,
+    a_file_holds_what_was_written_in_any_order,
+    holes_read_as_zeros,
+    what_is_there_is_not_replaced,
+    a_folder_is_kept_and_made_writable,
+    opening_what_is_no_file_is_refused,
+    metadata_is_kept,
+    a_link_is_a_second_name,
     a_list_is_sorted_bytewise,
     removing_takes_all_below_and_what_is_missing_is_success,
     a_folder_removed_by_one_writer_is_made_again_for_another,
@@ -214,11 +258,13 @@ fn a_folder_is_kept_and_made_writable(world: &World) {
 fn opening_what_is_no_file_is_refused(world: &World) {
     let mut writer = writer(world);
     writer.create_directory(&path("d")).unwrap();
-    let link = Node::Symlink(b"d".to_vec());
-    writer.create_node(&path("l"), &link, &metadata(0o777, 1), RULES).unwrap();
+    if world.keeps.symlinks {
+        let link = Node::Symlink(b"d".to_vec());
+        writer.create_node(&path("l"), &link, &metadata(0o777, 1), RULES).unwrap();
+        refused(writer.open_file(&path("l")), ErrorKind::InvalidInput);
+    }
 
     refused(writer.open_file(&path("d")), ErrorKind::InvalidInput);
-    refused(writer.open_file(&path("l")), ErrorKind::InvalidInput);
     refused(writer.open_file(&path("missing")), ErrorKind::NotFound);
     refused(writer.write_at(0, b"x"), ErrorKind::Bug);
 }
@@ -304,8 +350,10 @@ fn removing_takes_all_below_and_what_is_missing_is_success(world: &World) {
     put(&mut *writer, "keep/a", b"kept");
     put(&mut *writer, "d/e/f/a", b"");
     put(&mut *writer, "d/b", b"");
-    let link = Node::Symlink(b"../keep".to_vec());
-    writer.create_node(&path("d/link"), &link, &metadata(0o777, 1), RULES).unwrap();
+    if world.keeps.symlinks {
+        let link = Node::Symlink(b"../keep".to_vec());
+        writer.create_node(&path("d/link"), &link, &metadata(0o777, 1), RULES).unwrap();
+    }
     writer.set_metadata(&path("d/e"), &metadata(0o000, 1), RULES).unwrap();
 
     writer.remove(&path("d")).unwrap();
@@ -340,10 +388,12 @@ fn what_lies_in_something_that_is_no_folder_is_refused(world: &World) {
     let mut writer = writer(world);
     writer.create_directory(&path("d")).unwrap();
     put(&mut *writer, "a", b"");
-    let link = Node::Symlink(b"d".to_vec());
-    writer.create_node(&path("l"), &link, &metadata(0o777, 1), RULES).unwrap();
+    if world.keeps.symlinks {
+        let link = Node::Symlink(b"d".to_vec());
+        writer.create_node(&path("l"), &link, &metadata(0o777, 1), RULES).unwrap();
+    }
 
-    for text in ["a/x", "l/x"] {
+    for text in if world.keeps.symlinks { &["a/x", "l/x"][..] } else { &["a/x"] } {
         assert_eq!(writer.stat(&path(text)).unwrap(), None);
         refused(writer.create_file(&path(text)), ErrorKind::AlreadyExists);
         refused(writer.create_directory(&path(text)), ErrorKind::AlreadyExists);

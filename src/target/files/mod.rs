@@ -35,6 +35,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 mod known;
+mod place;
 mod session;
 mod spool;
 mod writer;
@@ -60,6 +61,7 @@ struct State {
     begun: BTreeMap<EntryPath, Arc<Mutex<Spool>>>,
     /// What was told already that the server cannot keep.
     told: BTreeSet<&'static str>,
+    is_prepared: bool,
 }
 
 impl FilesTarget {
@@ -81,6 +83,14 @@ impl FilesTarget {
     fn way(&self, path: &EntryPath) -> Vec<u8> {
         joined(&self.root, path.as_bytes())
     }
+}
+
+fn lock(spool: &Mutex<Spool>) -> MutexGuard<'_, Spool> {
+    spool.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn new_look(kind: Kind) -> Look {
+    Look { kind, size: None, modified: None, mode: None, owner: None, unique: Vec::new() }
 }
 
 /// Joins a folder and what is below it; either may be empty.
@@ -123,6 +133,7 @@ impl Target for FilesTarget {
 
     fn prepare(&self) -> Result<bool> {
         if self.root.is_empty() || self.root == b"/" {
+            self.state().is_prepared = true;
             return Ok(true);
         }
         let prepared = self.pool.repeatable(|files| {
@@ -138,10 +149,15 @@ impl Target for FilesTarget {
             session::make_with_parents(files, &self.root)?;
             Ok(false)
         });
+        self.state().is_prepared = prepared.is_ok();
         prepared.map_err(|e| e.context(format!("cannot restore to {}", self.location)).at(ORIGIN))
     }
 
     fn writer(&self) -> Result<Box<dyn TargetWriter + Send + '_>> {
+        if !self.state().is_prepared {
+            let message = format!("cannot restore to {}: it was not prepared", self.location);
+            return Err(Error::new(ErrorKind::NotFound, message).at(ORIGIN));
+        }
         Ok(Box::new(FilesWriter::new(self)))
     }
 }
