@@ -167,7 +167,7 @@ impl Wallet<'_> {
         let named = self.text(&format!("{start}_USER"))?;
         take(&mut user, &mut password, named, || Ok(self.secret(&format!("{start}_PASSWORD"))))?;
         if user.is_none() || password.is_none() {
-            let (login, found) = self.from_netrc(address.host(), user.as_deref())?;
+            let (login, found) = self.netrc_of(address.host(), user.as_deref())?;
             take(&mut user, &mut password, login, || Ok(found))?;
         }
         let key = configured
@@ -189,11 +189,7 @@ impl Wallet<'_> {
         Ok(login)
     }
 
-    fn from_netrc(
-        &self,
-        host: &str,
-        user: Option<&str>,
-    ) -> Result<(Option<String>, Option<Secret>)> {
+    fn netrc_of(&self, host: &str, user: Option<&str>) -> Result<(Option<String>, Option<Secret>)> {
         let path = match ((self.look)("NETRC"), &self.home) {
             (Some(path), _) => PathBuf::from(path),
             (None, Some(home)) => home.join(".netrc"),
