@@ -73,7 +73,9 @@ impl AwsFile {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use proptest::prelude::any;
+    use proptest::prelude::prop;
+    use proptest::proptest;
 
     #[test]
     fn profiles_are_found_in_both_spellings() {

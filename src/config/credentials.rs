@@ -69,12 +69,12 @@ pub struct Login {
     pub user: String,
     /// With which password, if any.
     pub password: Option<Secret>,
-    /// SFTP: a file with the private key to use, when one was named.
-    pub key: Option<PathBuf>,
+    /// SFTP: files with private keys: the one that was named, else the usual ones that are there.
+    pub keys: Vec<PathBuf>,
     /// SFTP: the socket of an ssh agent.
     pub agent: Option<PathBuf>,
-    /// SFTP: where known hosts and usual keys are.
-    pub ssh_folder: Option<PathBuf>,
+    /// SFTP: the file of known hosts, which need not be there.
+    pub known_hosts: Option<PathBuf>,
 }
 
 /// How to reach a bucket.
@@ -167,7 +167,7 @@ impl Wallet<'_> {
         let named = self.text(&format!("{start}_USER"))?;
         take(&mut user, &mut password, named, || Ok(self.secret(&format!("{start}_PASSWORD"))))?;
         if user.is_none() || password.is_none() {
-            let (login, found) = self.from_netrc(address.host(), user.as_deref())?;
+            let (login, found) = self.netrc_of(address.host(), user.as_deref())?;
             take(&mut user, &mut password, login, || Ok(found))?;
         }
         let key = configured
@@ -177,9 +177,9 @@ impl Wallet<'_> {
         let mut login = Login {
             user: user.unwrap_or_default(),
             password,
-            key,
+            keys: key.into_iter().collect(),
             agent: (self.look)("SSH_AUTH_SOCK").map(PathBuf::from).filter(|_| is_sftp),
-            ssh_folder: self.home.as_ref().map(|home| home.join(".ssh")).filter(|_| is_sftp),
+            known_hosts: None,
         };
         if is_sftp {
             self.complete_sftp(address, &mut login)?
@@ -189,11 +189,7 @@ impl Wallet<'_> {
         Ok(login)
     }
 
-    fn from_netrc(
-        &self,
-        host: &str,
-        user: Option<&str>,
-    ) -> Result<(Option<String>, Option<Secret>)> {
+    fn netrc_of(&self, host: &str, user: Option<&str>) -> Result<(Option<String>, Option<Secret>)> {
         let path = match ((self.look)("NETRC"), &self.home) {
             (Some(path), _) => PathBuf::from(path),
             (None, Some(home)) => home.join(".netrc"),
@@ -231,12 +227,15 @@ impl Wallet<'_> {
                     .hint("write it into the address: sftp://USER@HOST/PATH")
             })?;
         }
-        let has_usual = login
-            .ssh_folder
-            .as_ref()
-            .is_some_and(|folder| USUAL_KEYS.iter().any(|name| folder.join(name).exists()));
-        let has_way = login.password.is_some() || login.key.is_some();
-        if !has_way && login.agent.is_none() && !has_usual {
+        if let Some(home) = &self.home {
+            let folder = home.join(".ssh");
+            if login.keys.is_empty() {
+                let usual = USUAL_KEYS.iter().map(|name| folder.join(name));
+                login.keys = usual.filter(|path| path.exists()).collect();
+            }
+            login.known_hosts = Some(folder.join("known_hosts"));
+        }
+        if login.password.is_none() && login.keys.is_empty() && login.agent.is_none() {
             login.password = Some(self.ask(address, &login.user)?);
         }
         Ok(())
@@ -466,10 +465,13 @@ mod tests {
         let agent = desk(&[("SSH_AUTH_SOCK", "/run/agent")]);
         assert_eq!(login(&agent).expect("agent").agent, Some("/run/agent".into()));
         let key = desk(&[("ICECORE_SFTP_KEY", "/keys/a")]);
-        assert_eq!(login(&key).expect("key").key, Some("/keys/a".into()));
+        let key = key.write(".ssh/id_rsa", "x");
+        assert_eq!(login(&key).expect("key").keys, [PathBuf::from("/keys/a")]);
         let usual = desk(&[]).write(".ssh/id_ed25519", "x");
-        let folder = login(&usual).expect("usual").ssh_folder;
-        assert_eq!(folder, Some(usual.home.path().join(".ssh")));
+        let found = login(&usual).expect("usual");
+        let folder = usual.home.path().join(".ssh");
+        assert_eq!(found.keys, [folder.join("id_ed25519")]);
+        assert_eq!(found.known_hosts, Some(folder.join("known_hosts")));
         assert_eq!(login(&desk(&[])).expect_err("nothing").kind(), ErrorKind::Denied);
         assert!(desk(&[]).with(|wallet| wallet.login(&address("sftp://h/"))).is_err());
     }

@@ -178,7 +178,9 @@ impl Netrc {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use proptest::prelude::any;
+    use proptest::prelude::prop;
+    use proptest::proptest;
 
     fn found(text: &str, host: &str, user: Option<&str>) -> Option<(String, String)> {
         let netrc = Netrc::parse(text.as_bytes()).expect(text);

@@ -35,6 +35,9 @@ const FIRST_BYTES: usize = 64 * KIB;
 /// First room for a stretch: no more, as whoever asks may be wrong about the size.
 const STRETCH_BYTES: usize = 16 * MIB;
 
+/// Reads an object at a place.
+type Read<'a, T> = dyn Fn(&mut dyn Files, &[u8]) -> Result<T> + 'a;
+
 /// Appends what follows of the open file to `bytes`, up to `wanted` in all. Returns whether that
 /// much came.
 fn fill(
@@ -86,7 +89,7 @@ impl FilesBackend {
         &self,
         files: &mut dyn Files,
         key: &ObjectKey,
-        read: &dyn Fn(&mut dyn Files, &[u8]) -> Result<T>,
+        read: &Read<'_, T>,
     ) -> Result<T> {
         for place in self.forms(key)? {
             match read(files, &place) {
@@ -264,7 +267,7 @@ impl FilesBackend {
         for _ in 0..2 {
             match files.rename(&folder, &gone) {
                 // What stays of it is garbage, where garbage may lie.
-                Ok(()) => return way::discard(files, &gone).or_else(|e| forgive(e)),
+                Ok(()) => return way::discard(files, &gone).or_else(forgive),
                 Err(e) if is_lost(&e) => return Err(e),
                 Err(e) => {
                     let content = self.content_place(key.as_str())?;
