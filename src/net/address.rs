@@ -323,7 +323,9 @@ fn encoded(bytes: &[u8], also: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::base::error::ErrorKind;
-    use proptest::prelude::*;
+    use proptest::prelude::any;
+    use proptest::prop_assert_eq;
+    use proptest::proptest;
 
     fn address(text: &str) -> Address {
         Address::parse(text.as_bytes()).expect(text).expect(text)

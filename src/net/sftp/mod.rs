@@ -7,7 +7,7 @@
 //! | `session` | many requests under way, answers in any order |
 //! | `read` `write` `list` | a file that is read, one that is written, a folder |
 //! | `look` | what a server tells of a name |
-//! | `tree` | [`crate::net::files::Files`], and what a server means that says no more than that it failed |
+//! | `tree` | [`crate::net::files::Files`], and why a server fails that says no more than that |
 //! | [`process`] | a server behind the pipes of a program |
 //!
 //! Version 3 is what OpenSSH speaks and every other server does too. A session is for one thread

@@ -437,7 +437,9 @@ pub(super) fn read_numbers(bytes: &[u8]) -> Vec<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use proptest::prelude::any;
+    use proptest::prop_assert_eq;
+    use proptest::proptest;
 
     fn packet(request: &Request<'_>) -> Vec<u8> {
         let mut out = Vec::new();

@@ -232,14 +232,15 @@ impl Tree {
         self.why_no_room(above(to), 1)
     }
 
-    /// Says whether links are told as they are. mod_sftp, which lets one choose among versions,
-    /// shows where a link leads to in its own view, and not what is written in it.
-    fn tells_links(&self) -> bool {
+    /// Says whether links are told as they are, and a name that is taken refuses a rename even when
+    /// others do the same at that time. mod_sftp, which lets one choose among versions, shows where
+    /// a link leads to in its own view, and not what is written in it.
+    fn is_exact(&self) -> bool {
         !self.session.has(EXTENSION_VERSIONS)
     }
 
     fn needs_links(&self) -> Result<()> {
-        if self.tells_links() {
+        if self.is_exact() {
             return Ok(());
         }
         let message = format!("{} does not tell links as they are", self.session.place());
@@ -258,18 +259,19 @@ impl Tree {
 impl Files for Tree {
     fn abilities(&self) -> Abilities {
         let replace = self.session.has(EXTENSION_RENAME);
-        let symlinks = self.tells_links();
+        let is_exact = self.is_exact();
         Abilities {
             replace,
             link: self.session.has(EXTENSION_LINK),
-            // The draft says so; a server that offers the other kind, too, means it.
-            rename_refuses: replace,
+            // The draft says so; a server that offers the other kind, too, means it. mod_sftp looks
+            // first and renames then: of six sessions at once, two got through in 4 of 60 rounds.
+            rename_refuses: replace && is_exact,
             rename_folder_refuses: replace,
             sync: self.session.has(EXTENSION_SYNC),
             set_time: true,
             set_mode: true,
             set_owner: true,
-            symlinks,
+            symlinks: is_exact,
         }
     }
 

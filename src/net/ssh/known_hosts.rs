@@ -72,7 +72,7 @@ impl KnownHosts {
                 Err(e) => return Err(Error::io(format!("cannot read {}", path.display()), e)),
             };
             for (at, line) in bytes.split(|&byte| byte == b'\n').enumerate() {
-                let line = std::str::from_utf8(line).ok().and_then(|it| read_line(it));
+                let line = std::str::from_utf8(line).ok().and_then(read_line);
                 let Some((is_revoked, hosts, algorithm, key)) = line else { continue };
                 let file = path.clone();
                 lines.push(Line { file, number: at + 1, is_revoked, hosts, algorithm, key });
@@ -256,7 +256,9 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use proptest::prelude::any;
+    use proptest::prop_assert_eq;
+    use proptest::proptest;
 
     const KEY: &str = "AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ";
     const OTHER: &str = "AAAAC3NzaC1lZDI1NTE5AAAAIA6rWI3G1sz07DnfFlrouTcysQlj2P+jpNSOEWD9OJ3X";

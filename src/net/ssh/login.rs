@@ -42,7 +42,7 @@ pub(super) enum Outcome {
 }
 
 enum Proof<'a> {
-    Agent(AgentIdentity),
+    Agent(Box<AgentIdentity>),
     File(&'a KeyFile),
     Password(&'a Secret),
     Keyboard(&'a Secret),
@@ -108,7 +108,7 @@ pub(super) async fn log_in(
         match agent_keys(handle, path).await {
             Ok((client, identities)) => {
                 agent = Some(client);
-                all.extend(identities.into_iter().map(Proof::Agent));
+                all.extend(identities.into_iter().map(|it| Proof::Agent(Box::new(it))));
             }
             Err(reason) if from == 0 => tried.push(reason),
             Err(_) => {}
@@ -169,7 +169,7 @@ async fn show(
     match proof {
         Proof::Agent(identity) => {
             let Some(agent) = agent else { return Err("the agent is gone".to_owned()) };
-            let shown = match identity {
+            let shown = match &**identity {
                 AgentIdentity::PublicKey { key, .. } => {
                     handle.authenticate_publickey_with(user, key.clone(), hash, agent).await
                 }
