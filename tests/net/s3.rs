@@ -192,7 +192,7 @@ fn many_objects_are_all_listed(store: &Store, count: usize) {
                         return;
                     }
                     backend.put(&key(&format!("many/{number:05}")), b"1").unwrap();
-                    if number % 1000 == 0 {
+                    if number.is_multiple_of(1000) {
                         backend.put(&key(&format!("many/{number:05}-below/x")), b"1").unwrap();
                     }
                 }
