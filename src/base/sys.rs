@@ -36,6 +36,14 @@ pub fn unlinked_file(folder: &Path, length: u64) -> std::io::Result<File> {
     Ok(file)
 }
 
+/// Has the system ask now and then whether the other end of a connection is still there.
+///
+/// # Errors
+/// As the system says.
+pub fn keep_alive(socket: &std::net::TcpStream) -> std::io::Result<()> {
+    Ok(rustix::net::sockopt::set_socket_keepalive(socket, true)?)
+}
+
 /// Returns `N` random bytes.
 ///
 /// # Errors

@@ -11,7 +11,7 @@ use icecore::net::files::Found;
 use icecore::net::files::Precision;
 
 /// Where a check works: a folder of its own.
-pub struct Place<'a> {
+pub(crate) struct Place<'a> {
     server: &'a dyn Connect,
     folder: Vec<u8>,
 }
@@ -37,7 +37,7 @@ const CHECKS: &[Check] = &[
 ];
 
 /// Runs all checks in folders below `folder`, each with a session of its own.
-pub fn holds(server: &dyn Connect, folder: &[u8]) {
+pub(crate) fn holds(server: &dyn Connect, folder: &[u8]) {
     for (number, (name, check)) in CHECKS.iter().enumerate() {
         eprintln!("{}: {name}", server.shown());
         let mut session = server.connect().expect("a session");
@@ -59,7 +59,7 @@ fn bytes(length: usize) -> Vec<u8> {
 }
 
 /// Writes a file in pieces.
-pub fn put(session: &mut dyn Files, path: &[u8], content: &[u8]) -> Result<(), Error> {
+pub(crate) fn put(session: &mut dyn Files, path: &[u8], content: &[u8]) -> Result<(), Error> {
     session.create(path)?;
     for piece in content.chunks(100_000) {
         session.write(piece)?;
@@ -68,7 +68,7 @@ pub fn put(session: &mut dyn Files, path: &[u8], content: &[u8]) -> Result<(), E
 }
 
 /// Reads a file to its end, in pieces.
-pub fn get(session: &mut dyn Files, path: &[u8]) -> Result<Vec<u8>, Error> {
+pub(crate) fn get(session: &mut dyn Files, path: &[u8]) -> Result<Vec<u8>, Error> {
     session.open(path, 0)?;
     let mut content = Vec::new();
     let mut piece = vec![0; 70_000];
@@ -84,7 +84,7 @@ pub fn get(session: &mut dyn Files, path: &[u8]) -> Result<Vec<u8>, Error> {
 }
 
 /// Lists a folder, by name.
-pub fn list(session: &mut dyn Files, folder: &[u8]) -> Result<Vec<Found>, Error> {
+pub(crate) fn list(session: &mut dyn Files, folder: &[u8]) -> Result<Vec<Found>, Error> {
     let mut all = Vec::new();
     session.list(folder, &mut |found| {
         all.push(found);
@@ -195,12 +195,24 @@ fn folders_are_made(place: &Place<'_>, session: &mut dyn Files) {
 }
 
 fn listing_tells_all(place: &Place<'_>, session: &mut dyn Files) {
-    let folder = place.at("star*[x] {a,b}");
+    let folder = place.at("st[x] {a,b}");
     session.make_folder(&folder).expect("made");
     let mut names: Vec<Vec<u8>> = (0..60).map(|at| format!("n{at}").into_bytes()).collect();
     for odd in [
-        "-dash", "~tilde", ".hidden", "..two", "...", "a; b=c", "q\"uote", "sp  ace", "%41",
-        "a -> b", "star*?", "{a,b}", "\u{fc}\u{1f600}", " lead",
+        "-dash",
+        "~tilde",
+        ".hidden",
+        "..two",
+        "...",
+        "a; b=c",
+        "q\"uote",
+        "sp  ace",
+        "%41",
+        "a -> b",
+        "star*?",
+        "{a,b}",
+        "\u{fc}\u{1f600}",
+        " lead",
     ] {
         names.push(odd.as_bytes().to_vec());
     }
@@ -366,8 +378,20 @@ fn links(place: &Place<'_>, session: &mut dyn Files) {
 /// A server may refuse a name. It may not keep another one in its place unnoticed.
 fn names_are_kept(place: &Place<'_>, session: &mut dyn Files) {
     let names: &[&[u8]] = &[
-        b"\xff", b"a\xffb", b"\xff\xff", b"a\xff\xfeb", b"\xff\xf4x", b"bad\xc3", b"tab\tx", b"trail ",
-        b"trail.", b"back\\slash", b"\x01", b"\x7f", b"cr\rx", b"new\nline",
+        b"\xff",
+        b"a\xffb",
+        b"\xff\xff",
+        b"a\xff\xfeb",
+        b"\xff\xf4x",
+        b"bad\xc3",
+        b"tab\tx",
+        b"trail ",
+        b"trail.",
+        b"back\\slash",
+        b"\x01",
+        b"\x7f",
+        b"cr\rx",
+        b"new\nline",
     ];
     for (number, name) in names.iter().enumerate() {
         let shown = String::from_utf8_lossy(name).escape_debug().to_string();

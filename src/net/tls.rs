@@ -1,0 +1,238 @@
+//! TLS: the one home of the library that does it.
+//!
+//! Certificates are checked always, against those the system trusts and, where one is named, those
+//! of a file. There is no way to switch that off.
+
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Result;
+use crate::base::limits::TLS_REST_BYTES_MAX;
+use crate::net::tcp::unreachable;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject;
+use std::fmt;
+use std::io::Read;
+use std::io::Write;
+use std::net::Shutdown;
+use std::net::TcpStream;
+use std::path::Path;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Whom to trust.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Roots {
+    /// A file with certificates of authorities (PEM), trusted beside those of the system.
+    pub extra: Option<PathBuf>,
+}
+
+/// Returns what a client needs, with a cache of sessions of its own.
+///
+/// # Errors
+/// As [`Client::new`].
+pub fn config(roots: &Roots) -> Result<Arc<rustls::ClientConfig>> {
+    Ok(Client::new(roots)?.session().0)
+}
+
+/// What all connections with one server have in common. The certificates are read once.
+#[derive(Clone)]
+pub struct Client {
+    newest: rustls::ClientConfig,
+    lasting: rustls::ClientConfig,
+}
+
+/// What connections have in common that belong together: whoever shows a server the session of
+/// another one of them is known to it.
+#[derive(Clone)]
+pub struct Session(Arc<rustls::ClientConfig>);
+
+impl Client {
+    /// Reads the certificates to trust.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the file that was named has none, or there are none at all.
+    pub fn new(roots: &Roots) -> Result<Self> {
+        let store = Arc::new(store(roots)?);
+        let newest = built(&store, rustls::DEFAULT_VERSIONS)?;
+        Ok(Client { newest, lasting: built(&store, &[&rustls::version::TLS12])? })
+    }
+
+    /// Begins anew: nothing of earlier sessions is shown to the server.
+    pub fn session(&self) -> Session {
+        begun(&self.newest)
+    }
+
+    /// Begins anew, in a way that the session can be taken up any number of times: by TLS 1.2. In
+    /// TLS 1.3 each time uses up a ticket, and servers give few.
+    pub fn lasting_session(&self) -> Session {
+        begun(&self.lasting)
+    }
+}
+
+fn built(
+    store: &Arc<rustls::RootCertStore>,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> Result<rustls::ClientConfig> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = rustls::ClientConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
+        .map_err(|e| Error::bug("TLS has no versions").caused_by(e))?;
+    Ok(builder.with_root_certificates(store.clone()).with_no_client_auth())
+}
+
+fn begun(config: &rustls::ClientConfig) -> Session {
+    let mut config = config.clone();
+    config.resumption = rustls::client::Resumption::in_memory_sessions(SESSIONS);
+    Session(Arc::new(config))
+}
+
+/// Sessions that are remembered for one server.
+const SESSIONS: usize = 8;
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Client(..)")
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Session(..)")
+    }
+}
+
+fn store(roots: &Roots) -> Result<rustls::RootCertStore> {
+    let mut store = rustls::RootCertStore::empty();
+    // A certificate of the system that cannot be read is one authority less to trust.
+    store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = &roots.extra {
+        add_file(&mut store, path)?;
+    }
+    if store.is_empty() {
+        return Err(Error::invalid("there is no certificate of an authority to trust")
+            .hint("install the package ca-certificates, or name a file with --tls-ca"));
+    }
+    Ok(store)
+}
+
+fn add_file(store: &mut rustls::RootCertStore, path: &Path) -> Result<()> {
+    let bad = |why: String| {
+        Error::invalid(format!("cannot take the certificates of {}: {why}", path.display()))
+            .hint("it has to hold certificates of authorities as PEM")
+    };
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|e| bad(e.to_string()))?;
+    let mut count = 0;
+    for certificate in certificates {
+        let certificate = certificate.map_err(|e| bad(e.to_string()))?;
+        store.add(certificate).map_err(|e| bad(e.to_string()))?;
+        count += 1;
+    }
+    if count == 0 { Err(bad("it holds none".to_owned())) } else { Ok(()) }
+}
+
+/// A connection within TLS.
+pub struct TlsStream(rustls::StreamOwned<rustls::ClientConnection, TcpStream>);
+
+impl TlsStream {
+    /// Agrees with the server on keys, and makes sure that it is `host`.
+    ///
+    /// # Errors
+    /// `Denied` for a certificate that is not trusted; `Unsupported` where no version of TLS is
+    /// spoken by both; `Unreachable`.
+    pub fn connect(session: &Session, host: &str, mut socket: TcpStream) -> Result<Self> {
+        let name = ServerName::try_from(host.to_owned())
+            .map_err(|e| Error::invalid(format!("{host} is no name of a host")).caused_by(e))?;
+        let mut connection = rustls::ClientConnection::new(session.0.clone(), name)
+            .map_err(|e| Error::bug("TLS cannot begin").caused_by(e))?;
+        while connection.is_handshaking() {
+            connection.complete_io(&mut socket).map_err(|e| refused(host, e))?;
+        }
+        Ok(TlsStream(rustls::StreamOwned::new(connection, socket)))
+    }
+
+    /// Returns the connection below.
+    pub fn socket(&self) -> &TcpStream {
+        &self.0.sock
+    }
+
+    /// Says that nothing more comes, and waits until the other end has closed: a connection closed
+    /// with something unread in it is reset, and what was written may be lost. What is read
+    /// meanwhile are tickets to resume the session with.
+    ///
+    /// # Errors
+    /// As the connection says.
+    pub fn finish(mut self) -> std::io::Result<()> {
+        self.0.conn.send_close_notify();
+        self.0.flush()?;
+        self.0.sock.shutdown(Shutdown::Write)?;
+        let mut rest = [0; 4096];
+        for _ in 0..TLS_REST_BYTES_MAX / rest.len() {
+            // However it ends: the reply on the other connection is what counts.
+            if !matches!(self.0.read(&mut rest), Ok(count) if count > 0) {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for TlsStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TlsStream(..)")
+    }
+}
+
+impl Read for TlsStream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(buffer)
+    }
+}
+
+impl Write for TlsStream {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+fn refused(host: &str, cause: std::io::Error) -> Error {
+    let inner = cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            let message = format!("the certificate of {host} is not trusted");
+            let hint = "name the certificate of its authority with --tls-ca FILE, if it is yours";
+            Error::new(ErrorKind::Denied, message).caused_by(cause).hint(hint)
+        }
+        Some(
+            rustls::Error::PeerIncompatible(_)
+            | rustls::Error::AlertReceived(rustls::AlertDescription::ProtocolVersion),
+        ) => {
+            let message = format!("{host} speaks no version of TLS that is spoken here");
+            Error::new(ErrorKind::Unsupported, message).caused_by(cause)
+        }
+        _ => unreachable(format!("cannot begin TLS with {host}"), cause),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_certificates_is_refused() {
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        for text in ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----"]
+        {
+            std::fs::write(file.path(), text).expect("it is ours");
+            let roots = Roots { extra: Some(file.path().to_owned()) };
+            let error = Client::new(&roots).expect_err(text);
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{text}");
+        }
+        let roots = Roots { extra: Some(PathBuf::from("/nowhere/at/all")) };
+        assert!(config(&roots).is_err());
+    }
+}
