@@ -150,7 +150,8 @@ pub(crate) fn time_text(time: Timestamp) -> Option<String> {
 mod tests {
     use super::*;
     use crate::base::error::ErrorKind;
-    use proptest::prelude::*;
+    use proptest::prelude::any;
+    use proptest::proptest;
 
     fn read(text: &str) -> Line<'_> {
         line(text.as_bytes()).expect(text)

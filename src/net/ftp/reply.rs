@@ -181,7 +181,8 @@ pub(crate) fn passive_port(reply: &Reply) -> Option<u16> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use proptest::prelude::any;
+    use proptest::proptest;
 
     fn reply(code: u16, text: &str) -> Reply {
         Reply { code, lines: text.lines().map(|line| line.as_bytes().to_vec()).collect() }

@@ -234,7 +234,8 @@ fn trimmed(bytes: &[u8]) -> &[u8] {
 mod tests {
     use super::*;
     use crate::base::error::ErrorKind;
-    use proptest::prelude::*;
+    use proptest::prelude::any;
+    use proptest::proptest;
 
     /// 2026-11-20 08:00.
     const NOW: Timestamp = Timestamp::new(1_795_161_600, 0);
