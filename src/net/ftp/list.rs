@@ -219,6 +219,17 @@ impl Session {
         if refused.cause() == Some(Cause::Missing) {
             return Ok(None);
         }
+        if self.features.has("ESTP") {
+            // pure-ftpd, which answers each CWD that fails later than the one before. Without a
+            // data connection it opens a file and says how that went.
+            let opened = self.ask("RETR", path)?;
+            match opened.cause() {
+                Some(Cause::Missing | Cause::NotFolder) => return Ok(None),
+                Some(Cause::Denied) => return Err(opened.refusal()),
+                _ if opened.is_preliminary() => return Err(broken("the server is out of step")),
+                _ => {}
+            }
+        }
         let commands = [Command::new("SIZE", path), Command::new("CWD", path)];
         let replies = self.control.ask_all(&commands)?;
         let [sized, gone] = replies.as_slice() else {
