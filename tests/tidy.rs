@@ -61,7 +61,6 @@ const HOMES: &[(&str, &[&str])] = &[
     ("serde", &[""]),
     ("serde_json", &["cli/"]),
     ("signal_hook", &["cli/"]),
-    ("suppaftp", &["net/ftp.rs", "net/ftp/"]),
     ("tokio", &["net/ssh.rs", "net/ssh/"]),
     ("toml", &["config/file.rs"]),
     ("ureq", &["net/http.rs"]),

@@ -278,3 +278,25 @@ pub const S3_FOLDER_ROWS_MAX: usize = 2 * 1024 * 1024;
 pub const S3_OPENS_MAX: usize = 5;
 /// How often a conditional put is begun again when the store says that another is under way.
 pub const S3_CONFLICTS_MAX: usize = 8;
+/// Longest line that an FTP server may send: a path and what there is to say about it.
+pub const FTP_LINE_BYTES_MAX: usize = PATH_BYTES_MAX + 16 * KIB;
+/// Longest reply of an FTP server, all of its lines: greetings are the longest.
+pub const FTP_REPLY_BYTES_MAX: usize = 512 * KIB;
+/// Most names in one folder that is listed by FTP: they are held in memory until the end of the
+/// listing shows that it is whole.
+pub const FTP_LISTING_NAMES_MAX: usize = 4_000_000;
+/// Most bytes of one listing, so that names of 64 KiB cannot fill the memory.
+pub const FTP_LISTING_BYTES_MAX: usize = 1024 * MIB;
+/// Bytes of a file that are read over rather than asked around: a new transfer costs three round
+/// trips.
+pub const FTP_SKIP_BYTES_MAX: u64 = 256 * KIB as u64;
+/// Bytes of a file that are read for nothing rather than broken off within TLS, where proftpd ends
+/// the session then, and pure-ftpd may hang: those of a pack.
+pub const FTP_DRAIN_BYTES_MAX: usize = PACK_BYTES_TARGET;
+/// Seconds that an FTP server may take to notice that a transfer was broken off: most do at once,
+/// and a new session is better than one that does not.
+pub const FTP_LEAVE_SECONDS: u64 = 5;
+/// Replies that an FTP server may be ahead by after a transfer that was broken off.
+pub const FTP_REPLIES_AHEAD_MAX: usize = 3;
+/// Bytes that the other end may still send over TLS after it was told that nothing more comes.
+pub const TLS_REST_BYTES_MAX: usize = 256 * KIB;

@@ -19,5 +19,14 @@ pub mod pool;
 pub mod s3;
 pub mod sftp;
 pub mod ssh;
+//! | [`ftp`] | files over FTP, in the clear and within TLS |
+//! | [`sftp`] | files over SSH |
+//! | [`tcp`] | connections with limits |
+//! | [`tls`] | the inside of a connection kept from others, and the other end checked |
+
+pub mod address;
+pub mod files;
+pub mod ftp;
+pub mod sftp;
 pub mod tcp;
 pub mod tls;

@@ -36,12 +36,11 @@ const CHECKS: &[Check] = &[
     ("sessions see each other's work", sessions),
 ];
 
-/// Runs all checks in folders below `folder`, each with a session of its own.
+/// Runs all checks, each with a session of its own in a folder of its name below `folder`.
 pub(crate) fn holds(server: &dyn Connect, folder: &[u8]) {
-    for (number, (name, check)) in CHECKS.iter().enumerate() {
-        eprintln!("{}: {name}", server.shown());
+    for (name, check) in CHECKS {
         let mut session = server.connect().expect("a session");
-        let folder = [folder, b"/", format!("check-{number}").as_bytes()].concat();
+        let folder = [folder, b"/", name.as_bytes()].concat();
         session.make_folder(&folder).expect("a folder for the check");
         check(&Place { server, folder }, &mut *session);
         session.keep_alive().expect("the session has come through");
@@ -195,7 +194,7 @@ fn folders_are_made(place: &Place<'_>, session: &mut dyn Files) {
 }
 
 fn listing_tells_all(place: &Place<'_>, session: &mut dyn Files) {
-    let folder = place.at("star*[x] {a,b}");
+    let folder = place.at("st[x] {a,b}");
     session.make_folder(&folder).expect("made");
     let mut names: Vec<Vec<u8>> = (0..60).map(|at| format!("n{at}").into_bytes()).collect();
     for odd in [
@@ -399,7 +398,6 @@ fn names_are_kept(place: &Place<'_>, session: &mut dyn Files) {
         session.make_folder(&folder).expect("made");
         let path = [&folder[..], b"/", name].concat();
         if let Err(e) = put(session, &path, b"content") {
-            eprintln!("  {shown} is refused: {e}");
             assert_ne!(e.kind(), ErrorKind::Unreachable, "{shown}: {e}");
             continue;
         }

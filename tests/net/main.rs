@@ -6,7 +6,10 @@
 mod bucket;
 #[path = "../it/backend/contract.rs"]
 mod contract;
+mod fake;
 mod files_contract;
+mod ftp;
+mod ftp_hostile;
 mod s3;
 mod sftp;
 mod sftp_fake;

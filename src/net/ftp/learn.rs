@@ -1,0 +1,197 @@
+//! What only trying tells of a server, remembered for the session.
+
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Result;
+use crate::base::metadata::Kind;
+use crate::base::time::Timestamp;
+use crate::net::files::Found;
+use crate::net::files::Precision;
+use crate::net::ftp::control::sayable;
+use crate::net::ftp::facts;
+use crate::net::ftp::login::Features;
+use crate::net::ftp::reply::Reply;
+use crate::net::ftp::session::Session;
+
+/// How folders are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ListBy {
+    Mlsd,
+    /// `LIST -a`, which names that begin with a dot want of most servers.
+    ListAll,
+    /// `LIST`, for servers that take `-a` for a name.
+    List,
+}
+
+/// How a time is set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TimeBy {
+    Mfmt,
+    Utime,
+    /// `MDTM time name`, which is a question to most servers.
+    Mdtm,
+}
+
+/// What was learned.
+#[derive(Debug)]
+pub(crate) struct Learned {
+    pub(crate) list_by: ListBy,
+    /// Whether `LIST -a` has shown a folder itself, so that it is no name.
+    pub(crate) all_works: bool,
+    /// Ways to set a time that may work, the best first.
+    pub(crate) time_by: Vec<TimeBy>,
+    /// Whether the first of them was seen to work.
+    pub(crate) time_is_proven: bool,
+    /// Whether permission bits can be set.
+    pub(crate) sets_mode: bool,
+    /// Whether EPSV is used.
+    pub(crate) extended: bool,
+    /// Whether times of LIST are UTC; None until it was seen.
+    is_utc: Option<bool>,
+    /// Whether it is known how 0xFF is said.
+    knows_doubling: bool,
+}
+
+impl Learned {
+    pub(crate) fn new(features: &Features) -> Self {
+        let may = |word: &str| !features.is_told || features.has(word);
+        // A server that offers MFMT means it; the others are tried.
+        let time_by = match features.has("MFMT") {
+            true => vec![TimeBy::Mfmt, TimeBy::Utime],
+            false if may("MDTM") => vec![TimeBy::Utime, TimeBy::Mdtm],
+            false => vec![TimeBy::Utime],
+        };
+        Learned {
+            list_by: if features.facts.is_some() { ListBy::Mlsd } else { ListBy::ListAll },
+            all_works: false,
+            time_is_proven: features.has("MFMT"),
+            time_by,
+            sets_mode: true,
+            extended: true,
+            is_utc: None,
+            knows_doubling: false,
+        }
+    }
+}
+
+/// Asked for the size of what has this name, a server that hears Telnet repeats it with one 0xFF.
+const DOUBLED: &[u8] = b"/icecore-\xFF\xFF-probe";
+
+impl Session {
+    /// Finds out how 0xFF is said, before it is for the first time: proftpd hears commands as
+    /// Telnet has them, where it stands twice for itself, and once for the beginning of something
+    /// else; vsftpd and pure-ftpd take it as it is.
+    pub(crate) fn learn_doubling(&mut self, path: &[u8]) -> Result<()> {
+        if self.learned.knows_doubling || !path.contains(&0xFF) {
+            return Ok(());
+        }
+        self.settle()?;
+        let reply = self.ask("SIZE", DOUBLED)?;
+        self.control.doubles = halves(&reply);
+        self.learned.knows_doubling = true;
+        Ok(())
+    }
+
+    /// Says how exact the times of a listing are: one of them is asked for by another command,
+    /// which tells it in UTC.
+    pub(crate) fn settle_times(&mut self, folder: &[u8], found: &mut [Found]) -> Result<()> {
+        let is_exact = |found: &Found| {
+            found.look.modified.is_some_and(|modified| modified.precision == Precision::Minute)
+        };
+        let sample = found.iter().find(|found| is_exact(found) && found.look.kind == Kind::File);
+        if let (None, Some(sample)) = (self.learned.is_utc, sample) {
+            let path = joined(folder, &sample.name);
+            let reply = match sayable(&path) {
+                Ok(()) => Some(self.ask("MDTM", &path)?),
+                Err(_) => None,
+            };
+            let shown = sample.look.modified.map(|modified| modified.time.seconds());
+            let told = reply.as_ref().and_then(time_of).map(|time| time.seconds());
+            if let (Some(shown), Some(told)) = (shown, told) {
+                self.learned.is_utc = Some(told.div_euclid(60) == shown.div_euclid(60));
+            }
+        }
+        if self.learned.is_utc != Some(true) {
+            let all = found.iter_mut().filter_map(|found| found.look.modified.as_mut());
+            all.for_each(|modified| modified.precision = Precision::Vague);
+        }
+        Ok(())
+    }
+
+    /// Makes sure that something has the name that it was given, where that is one of those that
+    /// some servers keep as another: pure-ftpd drops blanks at the end and makes `_` of a tab,
+    /// pyftpdlib another sign of what is not UTF-8.
+    pub(crate) fn confirm_name(&mut self, path: &[u8]) -> Result<()> {
+        let (folder, name) = split(path);
+        if !is_odd(name) {
+            return Ok(());
+        }
+        let found = match self.entries(folder)? {
+            Ok(found) => found,
+            Err(reply) => return Err(reply.refusal()),
+        };
+        match found.iter().any(|found| found.name == name) {
+            true => Ok(()),
+            false => Err(Error::new(
+                ErrorKind::Unsupported,
+                "the server keeps it under another name",
+            )
+            .hint(
+                "it cannot have blanks at the end, control characters, or bytes that are not UTF-8",
+            )),
+        }
+    }
+}
+
+/// Says whether a name was repeated with one 0xFF for the two that were sent.
+fn halves(reply: &Reply) -> bool {
+    let holds = |part: &[u8]| {
+        reply.lines.iter().any(|line| line.windows(part.len()).any(|window| window == part))
+    };
+    holds(b"icecore-\xFF-probe") && !holds(b"icecore-\xFF\xFF-probe")
+}
+
+/// Reads the reply to MDTM.
+pub(crate) fn time_of(reply: &Reply) -> Option<Timestamp> {
+    let line = reply.lines.last().filter(|_| reply.code == 213)?;
+    facts::time(line.trim_ascii())
+}
+
+/// Splits an absolute path into folder and name.
+pub(crate) fn split(path: &[u8]) -> (&[u8], &[u8]) {
+    let at = path.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+    let folder = if at == 0 { &b"/"[..] } else { &path[..at] };
+    (folder, path.get(at + 1..).unwrap_or_default())
+}
+
+pub(crate) fn joined(folder: &[u8], name: &[u8]) -> Vec<u8> {
+    if folder == b"/" { [folder, name].concat() } else { [folder, b"/", name].concat() }
+}
+
+fn is_odd(name: &[u8]) -> bool {
+    let is_control = |byte: &u8| byte.is_ascii_control();
+    let at_end = matches!(name.last(), Some(b' ' | b'.'));
+    at_end || name.iter().any(is_control) || std::str::from_utf8(name).is_err()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_split() {
+        assert_eq!(split(b"/a/b"), (&b"/a"[..], &b"b"[..]));
+        assert_eq!(split(b"/a"), (&b"/"[..], &b"a"[..]));
+        assert_eq!(split(b"/"), (&b"/"[..], &b""[..]));
+        assert_eq!(joined(b"/", b"a"), b"/a");
+        assert_eq!(joined(b"/a", b"b"), b"/a/b");
+    }
+
+    #[test]
+    fn telnet_is_heard_by_what_it_repeats() {
+        let reply = |text: &[u8]| Reply { code: 550, lines: vec![text.to_vec()] };
+        assert!(halves(&reply(b"/icecore-\xFF-probe: No such file or directory")));
+        assert!(!halves(&reply(b"/icecore-\xFF\xFF-probe: No such file or directory")));
+        assert!(!halves(&reply(b"Could not get file size.")));
+    }
+}

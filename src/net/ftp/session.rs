@@ -1,0 +1,447 @@
+//! A session: what is under way, and how a transfer begins and ends.
+
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Result;
+use crate::base::limits::FTP_DRAIN_BYTES_MAX;
+use crate::base::limits::FTP_LEAVE_SECONDS;
+use crate::base::limits::FTP_REPLIES_AHEAD_MAX;
+use crate::base::limits::FTP_SKIP_BYTES_MAX;
+use crate::base::limits::KIB;
+use crate::base::path::display;
+use crate::base::time::Clock;
+use crate::net::ftp::control::Command;
+use crate::net::ftp::control::Control;
+use crate::net::ftp::control::broken;
+use crate::net::ftp::control::sayable;
+use crate::net::ftp::data::Data;
+use crate::net::ftp::facts::number;
+use crate::net::ftp::learn::Learned;
+use crate::net::ftp::login::Features;
+use crate::net::ftp::reply::Cause;
+use crate::net::ftp::reply::Reply;
+use crate::net::ftp::reply::extended_port;
+use crate::net::ftp::reply::passive_port;
+use crate::net::tcp;
+use crate::net::tcp::unreachable;
+use crate::net::tls;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// One login, and one thing at a time.
+pub(crate) struct Session {
+    pub(crate) control: Control,
+    pub(crate) features: Features,
+    pub(crate) learned: Learned,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) transfer: Transfer,
+    place: String,
+    secure: Option<(tls::Session, String)>,
+    limits: tcp::Limits,
+    home: Vec<u8>,
+    /// What ended a transfer before it was over.
+    early: Option<Reply>,
+    is_lost: bool,
+}
+
+/// What is open.
+#[derive(Debug)]
+pub(crate) enum Transfer {
+    None,
+    Reading(Reading),
+    Writing(Writing),
+}
+
+/// A file that is read.
+#[derive(Debug)]
+pub(crate) struct Reading {
+    path: Vec<u8>,
+    size: Option<u64>,
+    /// Where the next byte comes from.
+    position: u64,
+    /// None once the end was seen and confirmed, which is at `position`.
+    data: Option<Data>,
+}
+
+/// A file that is written.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    path: Vec<u8>,
+    data: Data,
+    written: u64,
+}
+
+/// How the beginning of a transfer went.
+pub(crate) enum Begun {
+    Open(Data),
+    Refused(Reply),
+}
+
+impl Session {
+    pub(crate) fn new(
+        control: Control,
+        place: String,
+        secure: Option<(tls::Session, String)>,
+        limits: tcp::Limits,
+        features: Features,
+        home: Vec<u8>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let learned = Learned::new(&features);
+        Session {
+            control,
+            features,
+            learned,
+            clock,
+            transfer: Transfer::None,
+            place,
+            secure,
+            limits,
+            home,
+            early: None,
+            is_lost: false,
+        }
+    }
+
+    /// Does something about a path, which is made absolute. After a lost connection nothing can be
+    /// done any more.
+    pub(crate) fn about<T>(
+        &mut self,
+        doing: &str,
+        path: &[u8],
+        act: impl FnOnce(&mut Self, &[u8]) -> Result<T>,
+    ) -> Result<T> {
+        let path = self.absolute(path);
+        let done = match self.is_lost {
+            true => Err(broken("the session has ended before")),
+            false => sayable(&path)
+                .and_then(|()| self.learn_doubling(&path))
+                .and_then(|()| act(self, &path)),
+        };
+        done.map_err(|e| {
+            if e.kind() == ErrorKind::Unreachable {
+                self.lose();
+            }
+            e.context(format!("cannot {doing} {} on {}", display(&path), self.place))
+        })
+    }
+
+    pub(crate) fn is_secure(&self) -> bool {
+        self.secure.is_some()
+    }
+
+    pub(crate) fn lose(&mut self) {
+        self.is_lost = true;
+        self.transfer = Transfer::None;
+    }
+
+    pub(crate) fn absolute(&self, path: &[u8]) -> Vec<u8> {
+        let mut whole = match path.first() {
+            Some(b'/') => Vec::new(),
+            _ => [&self.home[..], b"/"].concat(),
+        };
+        whole.extend_from_slice(path);
+        let mut clean = Vec::with_capacity(whole.len());
+        for part in whole.split(|&byte| byte == b'/').filter(|part| !part.is_empty()) {
+            clean.push(b'/');
+            clean.extend_from_slice(part);
+        }
+        if clean.is_empty() { b"/".to_vec() } else { clean }
+    }
+
+    /// Sends a command about a path and reads its reply.
+    pub(crate) fn ask(&mut self, verb: &str, argument: &[u8]) -> Result<Reply> {
+        self.control.ask(verb, argument)
+    }
+
+    /// Begins a transfer: asks what is to be asked before, opens a data connection, and sends the
+    /// command. With `first_counts` a refusal of the first of `before` ends it there.
+    pub(crate) fn begin(
+        &mut self,
+        before: &[Command<'_>],
+        first_counts: bool,
+        command: Command<'_>,
+        offset: u64,
+    ) -> Result<(Vec<Reply>, Begun)> {
+        let rest = offset.to_string();
+        let restart = Command::new("REST", rest.as_bytes());
+        let restart = (offset > 0).then_some(restart);
+        let mut commands = before.to_vec();
+        commands.push(Command::bare(if self.learned.extended { "EPSV" } else { "PASV" }));
+        commands.extend(restart);
+        let mut replies = self.control.ask_all(&commands)?;
+        let mut restarted = restart.and_then(|_| replies.pop());
+        let mut passive = replies.pop().ok_or_else(|| Error::bug("a command has no reply"))?;
+        if let Some(refused) = replies.first().filter(|reply| first_counts && !reply.is_done()) {
+            let refused = refused.clone();
+            return Ok((replies, Begun::Refused(refused)));
+        }
+        let mut port = match self.learned.extended {
+            true => extended_port(&passive).filter(|_| passive.code == 229),
+            false => None,
+        };
+        if port.is_none() {
+            if self.learned.extended {
+                self.learned.extended = false;
+                let again: Vec<Command<'_>> =
+                    [Command::bare("PASV")].into_iter().chain(restart).collect();
+                let mut replies = self.control.ask_all(&again)?;
+                restarted = restart.and_then(|_| replies.pop());
+                passive = replies.pop().ok_or_else(|| Error::bug("a command has no reply"))?;
+            }
+            port = passive_port(&passive).filter(|_| passive.code == 227);
+        }
+        let Some(port) = port else { return Ok((replies, Begun::Refused(passive))) };
+        if let Some(refused) = restarted.filter(|reply| reply.code != 350) {
+            return Ok((replies, Begun::Refused(refused)));
+        }
+        let begun = self.open_data(port, command)?;
+        Ok((replies, begun))
+    }
+
+    fn open_data(&mut self, port: u16, command: Command<'_>) -> Result<Begun> {
+        // Always the host that was connected with: what a reply names may be behind a translating
+        // router, or somebody who has nothing to do with it.
+        let address = SocketAddr::new(self.control.peer()?, port);
+        let socket = tcp::connect_to(address, &self.limits)
+            .map_err(|e| unreachable(format!("no data connection with {address}"), e))?;
+        let reply = self.control.ask(command.verb, command.argument)?;
+        self.early = match reply.is_done() {
+            true => Some(reply),
+            false if reply.is_preliminary() => None,
+            false => return Ok(Begun::Refused(reply)),
+        };
+        let secure = self.secure.as_ref().map(|(session, host)| (session, host.as_str()));
+        match Data::new(socket, secure) {
+            Ok(data) => Ok(Begun::Open(data)),
+            Err(e) => {
+                // The server's word on it is still to come, and nobody waits for it.
+                self.lose();
+                Err(e)
+            }
+        }
+    }
+
+    /// Closes a data connection, and returns how the server says that the transfer went.
+    pub(crate) fn end(&mut self, data: Data) -> Result<Reply> {
+        drop(data);
+        match self.early.take() {
+            Some(reply) => Ok(reply),
+            None => self.control.reply(),
+        }
+    }
+
+    /// Closes a data connection that content comes from before its end, and gets in step with the
+    /// server again. Its word on that is a 426, or a 226 where it had sent all, and of pure-ftpd a
+    /// 150.
+    pub(crate) fn abandon(&mut self, mut data: Data) -> Result<()> {
+        if self.is_secure() && data.drain(FTP_DRAIN_BYTES_MAX)? {
+            self.end(data)?;
+            return Ok(());
+        }
+        drop(data);
+        self.find_step()
+    }
+
+    /// Hears how a transfer ended that is left, and makes sure that nothing else is still to come.
+    fn find_step(&mut self) -> Result<()> {
+        let silence = self.limits.silence;
+        self.control.wait_at_most(silence.min(Duration::from_secs(FTP_LEAVE_SECONDS)))?;
+        if self.early.take().is_none() {
+            self.control.reply()?;
+        }
+        let mut reply = self.control.ask("NOOP", b"")?;
+        for _ in 0..FTP_REPLIES_AHEAD_MAX {
+            if reply.code == 200 {
+                return self.control.wait_at_most(silence);
+            }
+            reply = self.control.reply()?;
+        }
+        Err(broken("the server is out of step"))
+    }
+
+    /// Ends whatever is open, before anything else is asked.
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        match std::mem::replace(&mut self.transfer, Transfer::None) {
+            Transfer::None => Ok(()),
+            Transfer::Reading(reading) => reading.data.map_or(Ok(()), |data| self.abandon(data)),
+            Transfer::Writing(writing) => {
+                // What came stays in the file, however it ends.
+                let _ = writing.data.finish();
+                self.find_step()
+            }
+        }
+    }
+
+    pub(crate) fn open_at(&mut self, path: &[u8], offset: u64) -> Result<()> {
+        self.settle()?;
+        let reading = self.start_reading(path, None, offset)?;
+        self.transfer = Transfer::Reading(reading);
+        Ok(())
+    }
+
+    /// Asks for a file from `offset` on, and for its size where that is not known yet.
+    fn start_reading(&mut self, path: &[u8], size: Option<u64>, offset: u64) -> Result<Reading> {
+        let at_end = |size: u64| Reading {
+            path: path.to_vec(),
+            size: Some(size),
+            position: offset,
+            data: None,
+        };
+        if let Some(size) = size.filter(|size| offset > 0 && offset >= *size) {
+            return Ok(at_end(size));
+        }
+        let ask_size = [Command::new("SIZE", path)];
+        let before = if size.is_some() { &[][..] } else { &ask_size[..] };
+        let (replies, begun) = self.begin(before, false, Command::new("RETR", path), offset)?;
+        let size = size.or(replies.first().and_then(size_of));
+        match begun {
+            Begun::Open(data) => {
+                Ok(Reading { path: path.to_vec(), size, position: offset, data: Some(data) })
+            }
+            Begun::Refused(reply) => match size.filter(|size| offset > 0 && offset >= *size) {
+                // To begin where the file ends is refused by some.
+                Some(size) => Ok(at_end(size)),
+                None => Err(self.refused_file(path, &reply)),
+            },
+        }
+    }
+
+    /// Makes the error of a file that cannot be had: nothing is there, or as the server says.
+    pub(crate) fn refused_file(&mut self, path: &[u8], reply: &Reply) -> Error {
+        let is_open = matches!(reply.code, 550 | 553 | 450);
+        if reply.cause().is_some_and(|cause| cause != Cause::NotFolder) || !is_open {
+            return reply.refusal();
+        }
+        match self.look(path) {
+            Ok(None) => Error::new(ErrorKind::NotFound, reply.said()),
+            Ok(Some(_)) => reply.refusal(),
+            Err(e) => e,
+        }
+    }
+
+    pub(crate) fn read_from(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+        let Transfer::Reading(mut reading) = std::mem::replace(&mut self.transfer, Transfer::None)
+        else {
+            return Err(Error::bug("no file is open to read"));
+        };
+        let gap = offset.checked_sub(reading.position);
+        let is_near = gap.is_some_and(|gap| gap <= FTP_SKIP_BYTES_MAX);
+        let is_past_end = reading.data.is_none() && gap.is_some();
+        if !is_near && !is_past_end {
+            if let Some(data) = reading.data.take() {
+                self.abandon(data)?;
+            }
+            reading = self.start_reading(&reading.path, reading.size, offset)?;
+        }
+        let mut scratch = [0; 16 * KIB];
+        while reading.data.is_some() && reading.position < offset {
+            let gap = usize::try_from(offset - reading.position).unwrap_or(usize::MAX);
+            let length = gap.min(scratch.len());
+            self.read_some(&mut reading, &mut scratch[..length])?;
+        }
+        let mut filled = 0;
+        while reading.data.is_some() && filled < buffer.len() {
+            filled += self.read_some(&mut reading, &mut buffer[filled..])?;
+        }
+        self.transfer = Transfer::Reading(reading);
+        Ok(filled)
+    }
+
+    /// Reads what comes. At the end it is made sure that it is the end.
+    fn read_some(&mut self, reading: &mut Reading, buffer: &mut [u8]) -> Result<usize> {
+        let Some(mut data) = reading.data.take() else { return Ok(0) };
+        let count = data.read(buffer)?;
+        reading.position += count as u64;
+        if count > 0 {
+            reading.data = Some(data);
+            return Ok(count);
+        }
+        let is_whole = data.is_whole || self.secure.is_none();
+        let reply = self.end(data)?;
+        if !reply.is_done() {
+            return Err(reply.refusal());
+        }
+        let is_short = reading.size.is_some_and(|size| reading.position < size);
+        let is_sure = is_whole || reading.size.is_some();
+        if is_short || !is_sure {
+            let said = format!("it ends after {} bytes, too early", reading.position);
+            return Err(broken(&said));
+        }
+        Ok(0)
+    }
+
+    pub(crate) fn create_at(&mut self, path: &[u8]) -> Result<()> {
+        self.settle()?;
+        match self.begin(&[], false, Command::new("STOR", path), 0)?.1 {
+            Begun::Open(data) => {
+                self.transfer =
+                    Transfer::Writing(Writing { path: path.to_vec(), data, written: 0 });
+                Ok(())
+            }
+            Begun::Refused(reply) => Err(self.refused_new(path, &reply)),
+        }
+    }
+
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let Transfer::Writing(writing) = &mut self.transfer else {
+            return Err(Error::bug("no file is open to write"));
+        };
+        writing.written += bytes.len() as u64;
+        let Err(failed) = writing.data.write_all(bytes) else { return Ok(()) };
+        // A server that takes no more, as its disk is full, says why.
+        if let Transfer::Writing(writing) = std::mem::replace(&mut self.transfer, Transfer::None)
+            && let Ok(reply) = self.end(writing.data)
+            && !reply.is_done()
+        {
+            return Err(reply.refusal());
+        }
+        Err(unreachable("the data connection is gone", failed))
+    }
+
+    pub(crate) fn finish_writing(&mut self) -> Result<()> {
+        let Transfer::Writing(writing) = std::mem::replace(&mut self.transfer, Transfer::None)
+        else {
+            return Err(Error::bug("no file is open to write"));
+        };
+        let finished = writing.data.finish();
+        let reply = match self.early.take() {
+            Some(reply) => reply,
+            None => self.control.reply()?,
+        };
+        if !reply.is_done() {
+            return Err(reply.refusal());
+        }
+        finished.map_err(|e| unreachable("the data connection is gone", e))?;
+        let size = self.ask("SIZE", &writing.path)?;
+        let size = match size_of(&size) {
+            Some(size) => Some(size),
+            None => self.look(&writing.path)?.and_then(|look| look.size),
+        };
+        match size {
+            Some(size) if size == writing.written => self.confirm_name(&writing.path),
+            Some(size) => Err(Error::new(
+                ErrorKind::Io,
+                format!("the server has {size} bytes of {} written", writing.written),
+            )),
+            None => Err(Error::new(ErrorKind::Io, "the server does not show what was written")
+                .hint("it may have put it elsewhere: some rename what is there already")),
+        }
+    }
+
+    /// Returns the path of the file that is open.
+    pub(crate) fn open_path(&self) -> Vec<u8> {
+        match &self.transfer {
+            Transfer::None => b"/".to_vec(),
+            Transfer::Reading(reading) => reading.path.clone(),
+            Transfer::Writing(writing) => writing.path.clone(),
+        }
+    }
+}
+
+/// Reads the reply to SIZE.
+pub(crate) fn size_of(reply: &Reply) -> Option<u64> {
+    let line = reply.lines.last().filter(|_| reply.code == 213)?;
+    number(line.trim_ascii(), 10)
+}
