@@ -68,6 +68,23 @@ impl Timestamp {
         Some([date.year(), month, day, hour, minute, second])
     }
 
+    /// Makes a timestamp of year, month, day, hour, minute and second in UTC; None for what no
+    /// calendar shows.
+    ///
+    /// ```
+    /// use icecore::base::time::Timestamp;
+    /// let time = Timestamp::from_calendar([2023, 11, 14, 22, 13, 57]).unwrap();
+    /// assert_eq!(time.to_rfc3339(), "2023-11-14T22:13:57Z");
+    /// assert_eq!(Timestamp::from_calendar([2023, 2, 29, 0, 0, 0]), None);
+    /// ```
+    pub fn from_calendar(parts: [i32; 6]) -> Option<Self> {
+        let [year, rest @ ..] = parts;
+        let [month, day, hour, minute, second] = rest.map(|part| u32::try_from(part).ok());
+        let date = NaiveDate::from_ymd_opt(year, month?, day?)?;
+        let time = date.and_hms_opt(hour?, minute?, second?)?;
+        Some(Timestamp::new(time.and_utc().timestamp(), 0))
+    }
+
     /// Returns seconds from `earlier` to this, with fractions; negative when it is later.
     pub fn seconds_since(self, earlier: Timestamp) -> f64 {
         let whole = self.seconds.saturating_sub(earlier.seconds) as f64;

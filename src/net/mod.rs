@@ -5,7 +5,9 @@
 //! | [`address`] | what a person types to name a place on another machine |
 //! | [`files`] | what FTP and SFTP have in common: a tree of files, and one session with it |
 //! | [`sftp`] | files over SSH |
+//! | [`tls`] | TLS |
 
 pub mod address;
 pub mod files;
 pub mod sftp;
+pub mod tls;

@@ -31,6 +31,7 @@ mod history;
 mod hostile;
 mod kill;
 mod model;
+mod serve;
 mod source;
 mod streams;
 mod support;
