@@ -105,6 +105,14 @@ pub fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
     }
 }
 
+/// Has a byte that was sent as urgent come in its place among the others, and not get lost.
+///
+/// # Errors
+/// Those of the system.
+pub fn take_urgent_inline(socket: impl AsFd) -> std::io::Result<()> {
+    Ok(rustix::net::sockopt::set_socket_oobinline(socket, true)?)
+}
+
 /// Waits until something can be taken from a socket, bytes or a connection, or until the time is
 /// over; says whether something can.
 ///

@@ -8,6 +8,7 @@ use crate::base::cancel::Cancel;
 use crate::base::limits::SERVE_LINE_BYTES_MAX;
 use crate::base::limits::SERVE_NOISE_BYTES_MAX;
 use crate::base::limits::SERVE_QUEUE_BYTES_MAX;
+use crate::base::sys;
 use crate::base::time::Clock;
 use crate::net::tls::server::ServerStream;
 use crate::serve::reply::Reply;
@@ -68,11 +69,15 @@ pub(super) struct Control {
     /// Bytes thrown away of a line that is too long; None within one that is not.
     noise: Option<usize>,
     is_ended: bool,
+    /// It broke, and did not merely end.
+    is_broken: bool,
 }
 
 impl Control {
     /// Takes a new connection over.
     pub(super) fn new(socket: TcpStream) -> io::Result<Self> {
+        // Clients send ABOR in haste, some its very end.
+        sys::take_urgent_inline(&socket)?;
         let stream = Stream::new(socket)?;
         Ok(Control {
             stream,
@@ -80,6 +85,7 @@ impl Control {
             telnet: Telnet::Text,
             noise: None,
             is_ended: false,
+            is_broken: false,
         })
     }
 
@@ -135,14 +141,16 @@ impl Control {
             let filled = looked.and_then(|()| self.fill());
             let waits = self.stream.socket().set_nonblocking(false);
             let is_sound = filled.as_ref().err().is_none_or(is_tick);
-            self.is_ended |= !is_sound || waits.is_err();
+            self.is_broken |= !is_sound || waits.is_err();
+            self.is_ended |= self.is_broken;
         }
         let line = self.queue.split(|&byte| byte == b'\n').next().unwrap_or_default();
         let is_whole = line.len() < self.queue.len() && self.noise.is_none();
         if is_whole && without_marks(line).trim_ascii().eq_ignore_ascii_case(b"ABOR") {
             return Sign::Abort;
         }
-        if self.is_ended && self.queue.is_empty() { Sign::Gone } else { Sign::None }
+        let is_gone = self.is_broken || (self.is_ended && self.queue.is_empty());
+        if is_gone { Sign::Gone } else { Sign::None }
     }
 
     /// Sends a reply; false when the client does not take it.

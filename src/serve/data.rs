@@ -3,7 +3,6 @@
 use crate::base::limits::SERVE_LIST_NAMES;
 use crate::base::metadata::Kind;
 use crate::base::time::Timestamp;
-use crate::net::tls::server::Kinship;
 use crate::net::tls::server::Speaker;
 use crate::serve::files::two;
 use crate::serve::listing;
@@ -28,6 +27,9 @@ use std::io::Seek;
 use std::io::SeekFrom;
 use std::io::Write;
 use std::net::IpAddr;
+
+/// What a client is told whose data connection may be somebody else's.
+const STRANGER: &str = "The data connection must resume the TLS session of the commands";
 
 impl From<Cut> for Trouble {
     fn from(cut: Cut) -> Self {
@@ -220,6 +222,9 @@ impl Session<'_> {
         if self.needs_tls() && !self.is_protected {
             return refuse(521, "Data goes within TLS here: say PBSZ 0 and PROT P first");
         }
+        if self.is_protected && self.family.is_none() {
+            return refuse(522, STRANGER);
+        }
         let Some(passive) = self.passive.take() else {
             return refuse(425, "Say EPSV or PASV first");
         };
@@ -239,8 +244,10 @@ impl Session<'_> {
         let Some(stream) = self.shake_hands(socket, speaker) else {
             return refuse(425, "No TLS on the data connection");
         };
-        if self.needs_resumption() && stream.kinship(&self.tag) != Kinship::Resumed {
-            return refuse(522, "The data connection must resume the TLS session of the commands");
+        if self.needs_resumption() && !stream.is_resumed() {
+            // Whoever it was may have been given sessions to resume: none is good from here on.
+            self.family = None;
+            return refuse(522, STRANGER);
         }
         Ok(Stream::Tls(Box::new(stream)))
     }

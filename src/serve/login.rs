@@ -12,6 +12,7 @@ use crate::serve::session::Session;
 use crate::serve::stream::TICK;
 use crate::serve::stream::is_tick;
 use crate::serve::users::Rights;
+use std::io;
 use std::net::TcpStream;
 use std::time::Duration;
 
@@ -75,9 +76,9 @@ impl Session<'_> {
     pub(super) fn secure_commands(&mut self, mechanism: &[u8]) -> Answer {
         let known = ["TLS", "TLS-C", "SSL"];
         let mechanism = mechanism.trim_ascii();
-        if self.shared.options.tls.is_none() {
+        let Some(tls) = &self.shared.options.tls else {
             return refuse(502, "There is no TLS here");
-        }
+        };
         if self.control.is_tls() {
             return refuse(503, "TLS is on already");
         }
@@ -88,6 +89,7 @@ impl Session<'_> {
             return refuse(421, "Commands behind AUTH, goodbye");
         }
         let socket = self.control.socket()?;
+        self.family = Some(tls.side.family().map_err(io::Error::other)?);
         if !self.control.say(&Reply::new(234, "Go on within TLS")) {
             return Err(Trouble::Over);
         }
@@ -104,8 +106,7 @@ impl Session<'_> {
     /// Does the server's part of a handshake.
     pub(super) fn shake_hands(&self, socket: TcpStream, speaker: Speaker) -> Option<ServerStream> {
         let shared = self.shared;
-        let side = &shared.options.tls.as_ref()?.side;
-        let mut stream = ServerStream::new(side, socket, &self.tag, speaker).ok()?;
+        let mut stream = ServerStream::new(self.family.as_ref()?, socket, speaker).ok()?;
         let since = shared.clock.now();
         while !shared.cancel.is_cancelled() {
             if shared.clock.now().seconds_since(since) > HANDSHAKE_LIMIT.as_secs_f64() {

@@ -3,10 +3,9 @@
 use crate::base::cancel::Cancel;
 use crate::base::limits::SERVE_COPY_BYTES;
 use crate::base::path::display;
-use crate::base::sys;
 use crate::base::time::Clock;
 use crate::base::time::Timestamp;
-use crate::net::tls::server::Tag;
+use crate::net::tls::server::Family;
 use crate::serve::Demand;
 use crate::serve::Options;
 use crate::serve::control::Control;
@@ -50,8 +49,8 @@ pub(super) struct Session<'a> {
     /// Where the client is, and the address that it came to.
     pub(super) peer: IpAddr,
     pub(super) local: IpAddr,
-    /// Ties data connections to this session.
-    pub(super) tag: Tag,
+    /// Ties data connections to this session, once it is within TLS.
+    pub(super) family: Option<Family>,
     pub(super) login: Login,
     pub(super) tries: u32,
     /// Whether data connections are within TLS, and whether that was prepared.
@@ -79,7 +78,7 @@ impl<'a> Session<'a> {
             local: socket.local_addr()?.ip().to_canonical(),
             peer: peer.ip().to_canonical(),
             control: Control::new(socket)?,
-            tag: sys::random().map_err(io::Error::other)?,
+            family: None,
             since: shared.clock.now(),
             shared,
             number,

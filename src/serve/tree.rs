@@ -34,6 +34,8 @@ use std::path::Path;
 /// The mode of new files and folders, before the umask of the program is taken off.
 const FILE_MODE: u32 = 0o666;
 const FOLDER_MODE: u32 = 0o777;
+/// How a folder is opened whose names are to be read, or made durable.
+const READABLE: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
 
 /// What stands at a place.
 #[derive(Clone, Copy, Debug)]
@@ -62,8 +64,7 @@ pub(super) struct Tree {
 impl Tree {
     /// Opens the folder; from here on its path does not matter.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-        let root = rustix::fs::open(path, flags, Mode::empty())?;
+        let root = rustix::fs::open(path, READABLE, Mode::empty())?;
         Ok(Tree { root, uploads: Uploads::default() })
     }
 
@@ -83,7 +84,7 @@ impl Tree {
     /// Opens a folder to go through its names.
     pub(super) fn list(&self, place: &Place) -> io::Result<Listing<'_>> {
         let folder = self.enter(place.names())?;
-        let names = Dir::read_from(&folder)?;
+        let names = Dir::new(rustix::fs::openat(&folder, ".", READABLE, Mode::empty())?)?;
         Ok(Listing { folder, names, uploads: &self.uploads })
     }
 
@@ -250,8 +251,7 @@ impl Listing<'_> {
 
 /// Makes the names of a folder durable. One that may not be read is left to the system.
 pub(super) fn sync_folder(folder: BorrowedFd<'_>) -> io::Result<()> {
-    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    match rustix::fs::openat(folder, ".", flags, Mode::empty()) {
+    match rustix::fs::openat(folder, ".", READABLE, Mode::empty()) {
         Ok(readable) => File::from(readable).sync_all(),
         Err(Errno::ACCESS) => Ok(()),
         Err(e) => Err(e.into()),

@@ -1,8 +1,8 @@
 //! A server's part of TLS.
 //!
-//! It shows one certificate and resumes the sessions it began, so that a data connection of
-//! FTP can prove that it belongs to the one that commands come from: each session carries a tag
-//! of the server's own, and a resumed one brings it back, sealed.
+//! It shows one certificate. With each client it has keys of its own for the sessions that may be
+//! resumed, so that a data connection of FTP can prove that it belongs to the one that commands come
+//! from.
 
 use crate::base::error::Error;
 use crate::base::error::Result;
@@ -15,6 +15,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::server::ServerSessionMemoryCache;
 use std::io::Read;
 use std::io::Write;
 use std::net::TcpStream;
@@ -25,9 +26,14 @@ use std::sync::Arc;
 /// Sessions that a client is given at once to resume: some use each only once.
 const TICKETS: usize = 8;
 
-/// What a server shows and remembers.
+/// What a server shows.
 #[derive(Clone, Debug)]
-pub struct Side {
+pub struct Side(ServerConfig);
+
+/// What connections of one client have in common: only among these is a session resumed, so one
+/// that resumes one is that client's.
+#[derive(Clone, Debug)]
+pub struct Family {
     /// Gives sessions to resume.
     giving: Arc<ServerConfig>,
     /// Gives none.
@@ -62,33 +68,32 @@ pub fn side(certificate: &Path, key: &Path) -> Result<Side> {
     let unfit = |e: rustls::Error| {
         Error::invalid("the TLS certificate and its key cannot be used").caused_by(e)
     };
-    let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(unfit)?
         .with_no_client_auth()
         .with_single_cert(certificates, key)
-        .map_err(unfit)?;
-    // Sealed tickets, as one client resumes the session of its commands for each file anew, and
-    // what a server keeps of a TLS 1.3 session it gives back once.
-    config.ticketer = aws_lc_rs::Ticketer::new().map_err(unfit)?;
-    config.send_tls13_tickets = 0;
-    let quiet = Arc::new(config.clone());
-    config.send_tls13_tickets = TICKETS;
-    Ok(Side { giving: Arc::new(config), quiet })
+        .map(Side)
+        .map_err(unfit)
 }
 
-/// What ties connections together: the tag of the session that another one resumes.
-pub type Tag = [u8; 16];
-
-/// How a connection's handshake went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kinship {
-    /// It resumed a session of this tag.
-    Resumed,
-    /// It resumed a session of another tag.
-    Foreign,
-    /// It began a session of its own.
-    New,
+impl Side {
+    /// Begins with a client: keys and a memory for its sessions alone.
+    ///
+    /// # Errors
+    /// `Bug` when the system has no random bytes.
+    pub fn family(&self) -> Result<Family> {
+        let mut config = self.0.clone();
+        // Sealed tickets, as a client resumes one session for each file anew, and what a server
+        // keeps of a session of TLS 1.3 it gives back once.
+        config.ticketer = aws_lc_rs::Ticketer::new()
+            .map_err(|e| Error::bug("TLS has no keys for tickets").caused_by(e))?;
+        config.session_storage = ServerSessionMemoryCache::new(TICKETS);
+        config.send_tls13_tickets = 0;
+        let quiet = Arc::new(config.clone());
+        config.send_tls13_tickets = TICKETS;
+        Ok(Family { giving: Arc::new(config), quiet })
+    }
 }
 
 /// The server's end of a connection within TLS.
@@ -96,16 +101,14 @@ pub enum Kinship {
 pub struct ServerStream(StreamOwned<ServerConnection, TcpStream>);
 
 impl ServerStream {
-    /// Prepares TLS on a connection whose next bytes are the client's greeting; `tag` is put into
-    /// what the client may resume.
+    /// Prepares TLS on a connection whose next bytes are the client's greeting.
     ///
     /// # Errors
     /// `Bug`: the configuration is of no use.
-    pub fn new(side: &Side, socket: TcpStream, tag: &Tag, speaker: Speaker) -> Result<Self> {
-        let config = if speaker == Speaker::Server { &side.giving } else { &side.quiet };
-        let mut connection = ServerConnection::new(Arc::clone(config))
+    pub fn new(family: &Family, socket: TcpStream, speaker: Speaker) -> Result<Self> {
+        let config = if speaker == Speaker::Server { &family.giving } else { &family.quiet };
+        let connection = ServerConnection::new(Arc::clone(config))
             .map_err(|e| Error::bug("TLS cannot begin").caused_by(e))?;
-        connection.set_resumption_data(tag);
         Ok(ServerStream(StreamOwned::new(connection, socket)))
     }
 
@@ -134,15 +137,9 @@ impl ServerStream {
         Ok(true)
     }
 
-    /// Says whether the handshake resumed a session of this tag.
-    pub fn kinship(&self, tag: &Tag) -> Kinship {
-        if self.0.conn.handshake_kind() != Some(HandshakeKind::Resumed) {
-            return Kinship::New;
-        }
-        match self.0.conn.received_resumption_data() {
-            Some(data) if data == tag => Kinship::Resumed,
-            _ => Kinship::Foreign,
-        }
+    /// Says whether the handshake resumed a session of the family.
+    pub fn is_resumed(&self) -> bool {
+        self.0.conn.handshake_kind() == Some(HandshakeKind::Resumed)
     }
 
     /// Returns the connection below.

@@ -152,8 +152,8 @@ fn it_does_not_start_in_doubt() {
     }
     let tls = ["serve-ftp", "data", "--tls-cert", "users", "--tls-key", "users"];
     home.run(&tls).says(2, "certificate");
-    home.set("ICECORE_SERVE_PASSWORD", "");
-    home.run(&["serve-ftp", "data"]).says(2, "empty");
+    home.write("empty", b"\n");
+    home.run(&["serve-ftp", "data", "--password-file", "empty"]).says(2, "is empty");
     home.unset("ICECORE_SERVE_PASSWORD");
     home.run(&["serve-ftp", "data"]).says(2, "ICECORE_SERVE_PASSWORD");
     assert_eq!(home.json(2, &["serve-ftp", "data"])["error"]["kind"], "invalid_input");

@@ -327,7 +327,9 @@ fn a_name_with_the_end_of_a_line_forges_nothing() {
 /// others.
 #[test]
 fn noise_does_no_harm() {
-    let served = Served::with(short());
+    let mut options = short();
+    options.limits.sessions_of_one = 100;
+    let served = Served::with(options);
     let words = [
         "USER ann",
         "PASS s3cret pw",

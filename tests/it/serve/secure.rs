@@ -165,20 +165,23 @@ fn a_data_connection_proves_whose_it_is() {
             client.put("STOR b", b"b");
         }
 
-        // A session of its own is not enough, and one of another client's neither.
+        // A session of its own is not enough, and one of another client's neither. What such a
+        // connection was given to resume is no good for the next one.
         let foreign = config(versions);
-        let _other = secured(&served, &foreign).asks(200, "NOOP");
-        for stranger in [config(versions), foreign] {
+        secured(&served, &foreign).asks(200, "NOOP");
+        for (stranger, command) in
+            [(config(versions), "RETR a"), (foreign, "RETR a"), (config(versions), "STOR b")]
+        {
+            let mut client = secured(&served, &config(versions));
             client.data_tls = Some(stranger);
-            let mut data = client.begin("RETR a");
+            let mut data = client.begin(command);
             let mut bytes = Vec::new();
+            let _ = data.write_all(b"forged");
             let _ = data.read_to_end(&mut bytes);
             assert_eq!(bytes, b"");
             client.hears(522);
-            let mut data = client.begin("STOR b");
-            let _ = data.write_all(b"forged");
-            let _ = data.flush();
-            client.hears(522);
+            client.passive();
+            client.asks(522, command);
         }
         assert_eq!(served.read("b"), b"b");
     }
