@@ -1,8 +1,8 @@
 //! A server's part of TLS.
 //!
 //! It shows one certificate. With each client it has keys of its own for the sessions that may be
-//! resumed, so that a data connection of FTP can prove that it belongs to the one that commands come
-//! from.
+//! resumed, so that a data connection of FTP can prove that it belongs to the one that commands
+//! come from.
 
 use crate::base::error::Error;
 use crate::base::error::Result;
@@ -11,7 +11,7 @@ use rustls::HandshakeKind;
 use rustls::ServerConfig;
 use rustls::ServerConnection;
 use rustls::StreamOwned;
-use rustls::crypto::aws_lc_rs;
+use rustls::crypto::aws_lc_rs as provider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
@@ -68,7 +68,7 @@ pub fn side(certificate: &Path, key: &Path) -> Result<Side> {
     let unfit = |e: rustls::Error| {
         Error::invalid("the TLS certificate and its key cannot be used").caused_by(e)
     };
-    ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    ServerConfig::builder_with_provider(Arc::new(provider::default_provider()))
         .with_safe_default_protocol_versions()
         .map_err(unfit)?
         .with_no_client_auth()
@@ -86,7 +86,7 @@ impl Side {
         let mut config = self.0.clone();
         // Sealed tickets, as a client resumes one session for each file anew, and what a server
         // keeps of a session of TLS 1.3 it gives back once.
-        config.ticketer = aws_lc_rs::Ticketer::new()
+        config.ticketer = provider::Ticketer::new()
             .map_err(|e| Error::bug("TLS has no keys for tickets").caused_by(e))?;
         config.session_storage = ServerSessionMemoryCache::new(TICKETS);
         config.send_tls13_tickets = 0;

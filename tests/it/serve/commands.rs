@@ -234,7 +234,10 @@ fn listings_for_people_and_scripts() {
 
 #[test]
 fn a_long_folder_is_listed_whole() {
-    let served = Served::new();
+    let folder = crate::support::folder::Folder::in_memory();
+    let root = folder.path().join("served");
+    fs::create_dir(&root).unwrap();
+    let served = Served::at(folder, &root, Options::default());
     let mut client = served.login();
     for number in 0..10_001 {
         served.write(&format!("f{number}"), b"");
