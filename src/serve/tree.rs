@@ -293,7 +293,7 @@ fn look_of(stat: &Stat) -> Look {
         modified: Timestamp::new(stat.st_mtime, u32::try_from(stat.st_mtime_nsec).unwrap_or(0)),
         mode: stat.st_mode & 0o7777,
         owner: (stat.st_uid, stat.st_gid),
-        links: u64::from(stat.st_nlink),
+        links: stat.st_nlink as u64,
         identity: (stat.st_dev, stat.st_ino),
     }
 }

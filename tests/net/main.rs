@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests as well")]
 
 mod serve;
+#[allow(dead_code, reason = "it is shared with tests of other protocols")]
 mod support;

@@ -10,14 +10,14 @@ use std::process::Stdio;
 
 /// A server that runs until this is dropped: its script stops it when its input closes, so none
 /// outlives a test that is killed.
-pub struct Server {
+pub(crate) struct Server {
     script: Child,
     said: BTreeMap<String, String>,
 }
 
 impl Server {
     /// Starts a script of `tests/servers` and waits until its server is ready.
-    pub fn start(script: &str, arguments: &[&str]) -> Self {
+    pub(crate) fn start(script: &str, arguments: &[&str]) -> Self {
         let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/servers").join(script);
         let mut child = Command::new(&path)
             .args(arguments)
@@ -42,12 +42,12 @@ impl Server {
     }
 
     /// Returns what the script has said of the server: `host`, `port`, `user`, ...
-    pub fn get(&self, key: &str) -> &str {
+    pub(crate) fn get(&self, key: &str) -> &str {
         self.said.get(key).unwrap_or_else(|| panic!("the script says no {key}"))
     }
 
     /// Returns the port.
-    pub fn port(&self) -> u16 {
+    pub(crate) fn port(&self) -> u16 {
         self.get("port").parse().expect("a number")
     }
 }
