@@ -9,6 +9,7 @@
 //!  8  cli         a person at a terminal
 //!  5  config      who is who: words to open repositories and sources
 //!  4  engine      what: backup restore check list find diff export stats
+//!     serve       a folder behind FTP, for other machines
 //!  3  repository  the content-addressed store: packs, index, datasets, history, leases
 //!  2  format      backend      source        target
 //!     records     where kept   where from    where to
@@ -64,6 +65,7 @@ pub mod engine;
 pub mod format;
 pub mod net;
 pub mod repository;
+pub mod serve;
 pub mod source;
 pub mod target;
 

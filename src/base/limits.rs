@@ -193,6 +193,20 @@ pub const PRUNE_ROUNDS_MAX: usize = 8;
 pub const CONFIG_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Longest list of files to back up, in bytes: it is held in memory.
 pub const LIST_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// Longest line of an FTP command that is heard: a path of `PATH_MAX` with every byte doubled, and
+/// room.
+pub const SERVE_LINE_BYTES_MAX: usize = 16 * KIB;
+/// Bytes without an end of line after which nobody listens to an FTP client any more.
+pub const SERVE_NOISE_BYTES_MAX: usize = MIB;
+/// Commands of an FTP client that wait until the one at work is done, in bytes.
+pub const SERVE_QUEUE_BYTES_MAX: usize = 64 * KIB;
+/// Bytes moved at a time between a file and a data connection.
+pub const SERVE_COPY_BYTES: usize = 256 * KIB;
+/// Names of a folder that are sorted and looked at together for an FTP listing; a longer folder is
+/// shown in several sorted stretches.
+pub const SERVE_LIST_NAMES: usize = 4096;
+/// Largest file of users that is read.
+pub const USERS_FILE_BYTES_MAX: u64 = MIB as u64;
 /// Made-up data that a bench goes through again and again: more than a processor's own caches
 /// of one core, so that memory counts.
 pub const BENCH_DATA_BYTES: usize = 4 * MIB;

@@ -5,7 +5,9 @@ use crate::base::error::Result;
 use serde::Deserialize;
 use serde::Serialize;
 use std::fs::File;
+use std::os::fd::AsFd;
 use std::path::Path;
+use std::time::Duration;
 
 /// Fills `out` with random bytes of the operating system.
 ///
@@ -108,6 +110,35 @@ pub fn rename_new(from: &Path, to: &Path) -> std::io::Result<()> {
             std::fs::rename(from, to)
         }
         done => Ok(done?),
+    }
+}
+
+/// Has a byte that was sent as urgent come in its place among the others, and not get lost.
+///
+/// # Errors
+/// Those of the system.
+pub fn take_urgent_inline(socket: impl AsFd) -> std::io::Result<()> {
+    Ok(rustix::net::sockopt::set_socket_oobinline(socket, true)?)
+}
+
+/// Waits until something can be taken from a socket, bytes or a connection, or until the time is
+/// over; says whether something can.
+///
+/// # Errors
+/// Those of the system.
+pub fn wait_readable(socket: impl AsFd, limit: Duration) -> std::io::Result<bool> {
+    use rustix::event::PollFd;
+    use rustix::event::PollFlags;
+    let mut sockets = [PollFd::new(&socket, PollFlags::IN)];
+    let limit = rustix::event::Timespec {
+        tv_sec: limit.as_secs().try_into().unwrap_or(i64::MAX),
+        tv_nsec: limit.subsec_nanos().into(),
+    };
+    match rustix::event::poll(&mut sockets, Some(&limit)) {
+        Ok(ready) => Ok(ready > 0),
+        // A signal: whoever waits looks at what it meant.
+        Err(rustix::io::Errno::INTR) => Ok(false),
+        Err(e) => Err(e.into()),
     }
 }
 

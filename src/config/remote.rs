@@ -26,6 +26,7 @@ use crate::config::secret;
 use crate::net::address::Address;
 use crate::net::address::Scheme;
 use crate::net::files::Connect;
+use crate::net::ftp;
 use crate::net::http;
 use crate::net::pool::Pool;
 use crate::net::pool::PoolOptions;
@@ -42,11 +43,10 @@ use crate::source::filter::Filter;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Keys that are tried when none was named, those of OpenSSH.
-const SSH_KEYS: [&str; 3] = ["id_ed25519", "id_ecdsa", "id_rsa"];
 /// Hosts that the whole machine knows.
 const SSH_KNOWN_HOSTS: &str = "/etc/ssh/ssh_known_hosts";
 const SSH_PORT: u16 = 22;
+const FTP_PORT: u16 = 21;
 
 /// What was said of other machines, in flags or in a file.
 #[derive(Clone, Debug, Default)]
@@ -72,28 +72,36 @@ pub enum Purpose {
 fn connect(address: &Address, login: Login, settings: &RemoteSettings) -> Result<Arc<dyn Connect>> {
     match address.scheme() {
         Scheme::Sftp => Ok(Arc::new(ssh_server(address, login, settings))),
-        Scheme::Ftp | Scheme::Ftps | Scheme::S3 => Err(not_reached(address)),
+        Scheme::Ftp | Scheme::Ftps => ftp_server(address, login, settings),
+        Scheme::S3 => Err(Error::bug("a bucket has no sessions")),
     }
 }
 
+fn ftp_server(
+    address: &Address,
+    login: Login,
+    settings: &RemoteSettings,
+) -> Result<Arc<dyn Connect>> {
+    let is_secure = address.scheme() == Scheme::Ftps;
+    let port = address.port().unwrap_or(FTP_PORT);
+    let mut options = ftp::Options::new(address.host(), port, is_secure);
+    options.user = Some(login.user).filter(|user| !user.is_empty());
+    options.password = login.password;
+    options.roots = Roots { extra: settings.tls_ca.clone() };
+    Ok(Arc::new(ftp::Server::new(options)?))
+}
+
 fn ssh_server(address: &Address, login: Login, settings: &RemoteSettings) -> ssh::Server {
-    let in_folder = |name: &str| login.ssh_folder.as_ref().map(|folder| folder.join(name));
-    let keys = match &login.key {
-        Some(key) => vec![key.clone()],
-        None => {
-            SSH_KEYS.iter().filter_map(|name| in_folder(name)).filter(|key| key.is_file()).collect()
-        }
-    };
-    let files = in_folder("known_hosts").into_iter().chain([PathBuf::from(SSH_KNOWN_HOSTS)]);
     let unknown = match settings.accept_new_host_key {
         true => ssh::Unknown::Accept,
         false if secret::can_ask() => ssh::Unknown::Ask(Box::new(takes_host)),
         false => ssh::Unknown::Refuse,
     };
-    let hosts = ssh::Hosts { files: files.collect(), unknown };
+    let Login { user, password, keys, agent, known_hosts } = login;
+    let files = known_hosts.into_iter().chain([PathBuf::from(SSH_KNOWN_HOSTS)]).collect();
+    let hosts = ssh::Hosts { files, unknown };
     // What somebody types for a key opens the key as well.
-    let passphrase = login.password.clone();
-    let Login { user, agent, password, .. } = login;
+    let passphrase = password.clone();
     let login = ssh::Login { user, agent, keys, passphrase, password };
     ssh::Server::new(address.host(), address.port().unwrap_or(SSH_PORT), login, hosts)
 }

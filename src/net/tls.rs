@@ -22,6 +22,8 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+pub mod server;
+
 /// Whom to trust.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Roots {

@@ -35,6 +35,7 @@ mod hostile;
 mod kill;
 mod model;
 mod s3;
+mod serve;
 mod source;
 mod streams;
 mod support;

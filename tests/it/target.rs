@@ -126,13 +126,29 @@ contract!(sftp, ftp; [
     what_is_there_is_not_replaced,
     a_folder_is_kept_and_made_writable,
     opening_what_is_no_file_is_refused,
-    metadata_is_kept,
-    a_link_is_a_second_name,
     a_list_is_sorted_bytewise,
     removing_takes_all_below_and_what_is_missing_is_success,
     a_folder_removed_by_one_writer_is_made_again_for_another,
     what_lies_in_something_that_is_no_folder_is_refused,
 ]);
+
+#[test]
+fn over_sftp_metadata_and_second_names_are_kept() {
+    metadata_is_kept(&sftp());
+    a_link_is_a_second_name(&sftp());
+}
+
+#[test]
+fn what_a_server_cannot_keep_is_told_once() {
+    let world = ftp();
+    let mut writer = writer(&world);
+    let mut told = Vec::new();
+    for text in ["a", "b"] {
+        writer.create_file(&path(text)).unwrap();
+        told.extend(writer.finish_file(&metadata(0o600, 1), RULES).unwrap());
+    }
+    assert_eq!(told, ["the server does not set owners; this is told once"]);
+}
 
 fn path(text: &str) -> EntryPath {
     EntryPath::new(text.as_bytes()).unwrap()

@@ -11,6 +11,7 @@ mod files_contract;
 mod ftp;
 mod ftp_hostile;
 mod s3;
+mod serve;
 mod sftp;
 mod sftp_fake;
 mod sftp_hostile;

@@ -25,6 +25,7 @@ mod prune;
 mod rename;
 mod repair;
 mod restore;
+mod serve_ftp;
 mod show;
 mod stats;
 mod tag;
@@ -53,14 +54,16 @@ pub(crate) enum Command {
     Cache(cache::CacheArgs),
     Config(config::ConfigArgs),
     Bench(bench::BenchArgs),
+    ServeFtp(Box<serve_ftp::ServeFtpArgs>),
     Completions(completions::CompletionsArgs),
     Man(man::ManArgs),
 }
 
 impl Command {
-    /// Says whether the command is about repositories, and not about the program itself.
+    /// Says whether the command is about repositories, and not about the program itself, or a
+    /// folder that is no repository.
     pub(crate) fn needs_config(&self) -> bool {
-        !matches!(self, Command::Completions(_) | Command::Man(_))
+        !matches!(self, Command::Completions(_) | Command::Man(_) | Command::ServeFtp(_))
     }
 }
 
@@ -88,6 +91,7 @@ pub(crate) fn run(command: &Command, session: &mut Session) -> Result<Exit> {
         Command::Cache(args) => cache::run(args, session),
         Command::Config(args) => config::run(args, session),
         Command::Bench(args) => bench::run(args, session),
+        Command::ServeFtp(args) => serve_ftp::run(args, session),
         Command::Completions(args) => completions::run(args, session),
         Command::Man(args) => man::run(args, session),
     }

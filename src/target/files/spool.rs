@@ -36,9 +36,9 @@ impl Spool {
     }
 
     /// Moves it to a file, where it takes no memory while it waits for more.
-    pub(super) fn to_disk(&mut self, scratch: &Path) -> Result<&File> {
+    pub(super) fn move_to_disk(&mut self, scratch: &Path) -> Result<&File> {
         if let Spool::Memory(bytes) = self {
-            let file = sys::unlinked_file(scratch, bytes.len() as u64).map_err(failed)?;
+            let file = sys::unlinked_file(scratch, (bytes.len() as u64).max(1)).map_err(failed)?;
             file.write_all_at(bytes, 0).map_err(failed)?;
             *self = Spool::Disk(file, bytes.len() as u64);
         }
@@ -62,7 +62,7 @@ impl Spool {
             held[start..end].copy_from_slice(bytes);
             return Ok(());
         }
-        self.to_disk(scratch)?.write_all_at(bytes, offset).map_err(failed)?;
+        self.move_to_disk(scratch)?.write_all_at(bytes, offset).map_err(failed)?;
         if let Spool::Disk(_, length) = self {
             *length = end.max(*length);
         }
@@ -92,7 +92,7 @@ impl Spool {
             held.resize(length as usize, 0);
             return Ok(());
         }
-        self.to_disk(scratch)?.set_len(length).map_err(failed)?;
+        self.move_to_disk(scratch)?.set_len(length).map_err(failed)?;
         if let Spool::Disk(_, now) = self {
             *now = length;
         }
@@ -172,7 +172,7 @@ mod tests {
             let (mut spool, mut plain) = (Spool::new(), Vec::new());
             for (number, (step, at, length)) in steps.into_iter().enumerate() {
                 if number == moves_at {
-                    spool.to_disk(scratch.path()).expect("moved");
+                    spool.move_to_disk(scratch.path()).expect("moved");
                 }
                 let start = at as usize;
                 match step {

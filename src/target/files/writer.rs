@@ -292,7 +292,7 @@ impl TargetWriter for FilesWriter<'_> {
         let open = self.take_open()?;
         // Others go on with it, and until then it is not to fill the memory.
         if let Some(spool) = &open.spool {
-            lock(spool).to_disk(&self.target.scratch).map_err(|e| e.at(ORIGIN))?;
+            lock(spool).move_to_disk(&self.target.scratch).map_err(|e| e.at(ORIGIN))?;
         }
         Ok(())
     }

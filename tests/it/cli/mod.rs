@@ -11,6 +11,7 @@ mod look;
 mod passwords;
 mod prune;
 mod repair;
+mod serve;
 mod streams;
 mod usage;
 

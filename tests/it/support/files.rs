@@ -22,6 +22,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -325,7 +326,7 @@ impl Files for Session {
             sync: ways.links,
             set_time: true,
             set_mode: true,
-            set_owner: false,
+            set_owner: ways.links,
             symlinks: ways.symlinks,
         }
     }
@@ -481,16 +482,28 @@ impl Files for Session {
         })
     }
 
-    fn set_time(&mut self, _: &[u8], _: Timestamp) -> Result<()> {
-        Err(Error::new(ErrorKind::Unsupported, "no test needs it"))
+    fn set_time(&mut self, path: &[u8], time: Timestamp) -> Result<()> {
+        self.call("set_time", path, |this| {
+            let seconds = u64::try_from(time.seconds().max(0)).unwrap_or(0);
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+            let file = File::open(this.server.place(path)).map_err(|e| failed(path, e))?;
+            file.set_modified(time).map_err(|e| failed(path, e))
+        })
     }
 
-    fn set_mode(&mut self, _: &[u8], _: u32) -> Result<()> {
-        Err(Error::new(ErrorKind::Unsupported, "no test needs it"))
+    fn set_mode(&mut self, path: &[u8], mode: u32) -> Result<()> {
+        self.call("set_mode", path, |this| {
+            let mode = std::fs::Permissions::from_mode(mode);
+            let place = this.server.place(path);
+            std::fs::set_permissions(place, mode).map_err(|e| failed(path, e))
+        })
     }
 
-    fn set_owner(&mut self, _: &[u8], _: (u32, u32)) -> Result<()> {
-        Err(Error::new(ErrorKind::Unsupported, "no test needs it"))
+    fn set_owner(&mut self, path: &[u8], (user, group): (u32, u32)) -> Result<()> {
+        self.call("set_owner", path, |this| {
+            let place = this.server.place(path);
+            std::os::unix::fs::chown(place, Some(user), Some(group)).map_err(|e| failed(path, e))
+        })
     }
 
     fn keep_alive(&mut self) -> Result<()> {

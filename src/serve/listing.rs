@@ -1,0 +1,211 @@
+//! What a folder and its files look like to a client: MLSD's facts, `ls -l`, bare names.
+//!
+//! A name with the end of a line in it would be two entries. It is shown with `?` instead, under a
+//! name that nothing else has: whoever then asks for it hears that there is no such file, which is
+//! better than a folder that cannot be listed, and than a file that is silently missing.
+
+use crate::base::metadata::Kind;
+use crate::base::time::Timestamp;
+use crate::serve::stamp;
+use crate::serve::tree::Look;
+use crate::serve::users::Rights;
+
+/// The facts there are, in their order.
+pub(super) const FACTS: [&str; 8] =
+    ["type", "size", "modify", "perm", "unique", "UNIX.mode", "UNIX.uid", "UNIX.gid"];
+
+/// Which facts a client wants.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted([bool; FACTS.len()]);
+
+impl Wanted {
+    /// Returns all.
+    pub(super) fn all() -> Self {
+        Wanted([true; FACTS.len()])
+    }
+
+    /// Reads what `OPTS MLST` says: `type;size;`. What is unknown is not wanted.
+    pub(super) fn parse(text: &str) -> Self {
+        let has = |fact: &str| text.split(';').any(|word| word.trim().eq_ignore_ascii_case(fact));
+        Wanted(FACTS.map(has))
+    }
+
+    /// Returns the facts, each behind it with `mark` where it is wanted and one is given, else
+    /// only those that are wanted.
+    pub(super) fn shown(self, mark: Option<char>) -> String {
+        let mut text = String::new();
+        for (fact, is_wanted) in FACTS.iter().zip(self.0) {
+            if mark.is_some() || is_wanted {
+                text.push_str(fact);
+                text.extend(mark.filter(|_| is_wanted));
+                text.push(';');
+            }
+        }
+        text
+    }
+}
+
+/// Returns a line of MLSD, or what MLST says, without a name.
+pub(super) fn facts(look: &Look, wanted: Wanted, rights: Rights) -> String {
+    let is_file = look.kind == Kind::File;
+    let values = [
+        Some(type_of(look.kind).to_owned()),
+        is_file.then(|| look.size.to_string()),
+        stamp::write(look.modified),
+        Some(permitted(look.kind, rights).to_owned()),
+        Some(format!("{:x}-{:x}", look.identity.0, look.identity.1)),
+        Some(format!("0{:o}", look.mode)),
+        Some(look.owner.0.to_string()),
+        Some(look.owner.1.to_string()),
+    ];
+    let mut text = String::new();
+    for ((fact, value), is_wanted) in FACTS.iter().zip(values).zip(wanted.0) {
+        if let Some(value) = value.filter(|_| is_wanted) {
+            text.push_str(&format!("{fact}={value};"));
+        }
+    }
+    text
+}
+
+/// Returns a line of `ls -l`, without its end.
+pub(super) fn long(look: &Look, name: &[u8], link: Option<&[u8]>, now: Timestamp) -> Vec<u8> {
+    let mut line = format!(
+        "{}{} {:3} {:<8} {:<8} {:>12} {} ",
+        letter(look.kind),
+        mode_text(look.mode),
+        look.links,
+        look.owner.0,
+        look.owner.1,
+        look.size,
+        stamp::as_in_ls(look.modified, now),
+    )
+    .into_bytes();
+    line.extend_from_slice(name);
+    if let Some(link) = link {
+        line.extend(b" -> ");
+        line.extend(link.iter().map(|&byte| if ends_line(byte) { b'?' } else { byte }));
+    }
+    line
+}
+
+/// Returns a name that fits in a line, and that `is_taken` knows of nothing else.
+pub(super) fn in_line(name: &[u8], is_taken: impl Fn(&[u8]) -> bool) -> Vec<u8> {
+    if !name.iter().any(|&byte| ends_line(byte)) {
+        return name.to_vec();
+    }
+    let marked = |&byte: &u8| if ends_line(byte) { b'?' } else { byte };
+    let mut shown: Vec<u8> = name.iter().map(marked).collect();
+    while is_taken(&shown) {
+        shown.push(b'?');
+    }
+    shown
+}
+
+fn ends_line(byte: u8) -> bool {
+    matches!(byte, b'\r' | b'\n')
+}
+
+fn type_of(kind: Kind) -> &'static str {
+    match kind {
+        Kind::File => "file",
+        Kind::Directory => "dir",
+        Kind::Symlink => "OS.unix=symlink",
+        Kind::Fifo => "OS.unix=fifo",
+        Kind::CharDevice => "OS.unix=chr",
+        Kind::BlockDevice => "OS.unix=blk",
+        Kind::Socket => "OS.unix=socket",
+    }
+}
+
+fn permitted(kind: Kind, rights: Rights) -> &'static str {
+    match (kind, rights) {
+        (Kind::Directory, Rights::Read) => "el",
+        (Kind::Directory, Rights::Write) => "cdeflmp",
+        (Kind::File, Rights::Read) => "r",
+        (Kind::File, Rights::Write) => "adfrw",
+        (_, Rights::Read) => "",
+        (_, Rights::Write) => "df",
+    }
+}
+
+fn letter(kind: Kind) -> char {
+    match kind {
+        Kind::File => '-',
+        Kind::Directory => 'd',
+        Kind::Symlink => 'l',
+        Kind::Fifo => 'p',
+        Kind::CharDevice => 'c',
+        Kind::BlockDevice => 'b',
+        Kind::Socket => 's',
+    }
+}
+
+fn mode_text(mode: u32) -> String {
+    let special = [(0o4000, 's', 'S'), (0o2000, 's', 'S'), (0o1000, 't', 'T')];
+    let mut text = String::with_capacity(9);
+    for (index, (bit, with, without)) in special.into_iter().enumerate() {
+        let bits = (mode >> (6 - 3 * index)) & 0o7;
+        text.push(if bits & 4 != 0 { 'r' } else { '-' });
+        text.push(if bits & 2 != 0 { 'w' } else { '-' });
+        text.push(match (mode & bit != 0, bits & 1 != 0) {
+            (true, true) => with,
+            (true, false) => without,
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: Look = Look {
+        kind: Kind::File,
+        size: 1234,
+        modified: Timestamp::new(1_795_274_460, 250_000_000),
+        mode: 0o640,
+        owner: (1000, 100),
+        links: 1,
+        identity: (0xfd00, 0x1a2b),
+    };
+
+    #[test]
+    fn facts_are_those_that_are_wanted() {
+        assert_eq!(
+            facts(&FILE, Wanted::all(), Rights::Read),
+            "type=file;size=1234;modify=20261121152100.25;perm=r;unique=fd00-1a2b;UNIX.mode=0640;\
+             UNIX.uid=1000;UNIX.gid=100;"
+        );
+        let wanted = Wanted::parse("Size;nonsense;unix.mode;");
+        assert_eq!(facts(&FILE, wanted, Rights::Write), "size=1234;UNIX.mode=0640;");
+        assert_eq!(wanted.shown(None), "size;UNIX.mode;");
+        assert!(wanted.shown(Some('*')).starts_with("type;size*;modify;"));
+        let link = Look { kind: Kind::Symlink, ..FILE };
+        assert!(facts(&link, Wanted::all(), Rights::Write).starts_with("type=OS.unix=symlink;mod"));
+    }
+
+    #[test]
+    fn a_long_line_is_that_of_ls() {
+        let line = |look: &Look, link| {
+            let now = Timestamp::new(1_795_274_500, 0);
+            String::from_utf8(long(look, b"a b", link, now)).unwrap()
+        };
+        let wanted = "-rw-r-----   1 1000     100              1234 Nov 21 15:21 a b";
+        assert_eq!(line(&FILE, None), wanted);
+        let link = Look { kind: Kind::Symlink, mode: 0o777, ..FILE };
+        assert!(line(&link, Some(b"x\ny")).ends_with("a b -> x?y"));
+        assert_eq!(mode_text(0o7777), "rwsrwsrwt");
+        assert_eq!(mode_text(0o6640), "rwSr-S---");
+        assert_eq!(mode_text(0o1001), "--------t");
+    }
+
+    #[test]
+    fn a_name_that_breaks_a_line_gets_one_that_nothing_has() {
+        let taken = |name: &[u8]| name == b"a?b" || name == b"a?b?";
+        assert_eq!(in_line(b"a\nb", taken), b"a?b??");
+        assert_eq!(in_line(b"a\rc", taken), b"a?c");
+        assert_eq!(in_line(b"a?b", taken), b"a?b");
+    }
+}

@@ -1,0 +1,167 @@
+//! `serve-ftp` as a command: who is let in, what it says, how it ends.
+
+use crate::cli::Home;
+use crate::cli::Ran;
+use serde_json::Value;
+use std::fs;
+use std::io::BufRead;
+use std::io::BufReader;
+use std::io::Read;
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Child;
+use std::process::ChildStdout;
+use std::process::Command;
+use std::process::Stdio;
+
+/// A server that is ended with the test.
+struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    /// The line that says that it is ready.
+    line: String,
+}
+
+impl Running {
+    fn new(home: &Home, arguments: &[&str]) -> Self {
+        let mut command = home.command(arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        Running { child, stdout, line }
+    }
+
+    /// Logs in over a socket and returns the code of the answer to the password.
+    fn login(&self, port: u16, user: &str, password: &str) -> String {
+        let mut socket = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        socket.write_all(format!("USER {user}\r\nPASS {password}\r\nQUIT\r\n").as_bytes()).unwrap();
+        let mut text = String::new();
+        socket.read_to_string(&mut text).unwrap();
+        text.lines().nth(2).unwrap_or_default()[..3].to_owned()
+    }
+
+    fn stop(mut self, signal: &str) -> Ran {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        let mut stdout = self.line.clone();
+        self.stdout.read_to_string(&mut stdout).unwrap();
+        let mut ran = Ran::of(self.child.wait_with_output().unwrap());
+        ran.stdout = stdout;
+        ran
+    }
+}
+
+fn home() -> Home {
+    let mut home = Home::new();
+    fs::create_dir(home.path("data")).unwrap();
+    home.set("ICECORE_SERVE_PASSWORD", "s3cret pw");
+    home
+}
+
+#[test]
+fn it_says_where_it_is_and_ends_when_asked_to() {
+    let home = home();
+    for signal in ["-TERM", "-INT"] {
+        let running = Running::new(&home, &["-v", "serve-ftp", "data", "--listen", "127.0.0.1:0"]);
+        let line = running.line.clone();
+        let address = "serving data at ftp://icecore@127.0.0.1:";
+        let port = line.strip_prefix(address).unwrap_or_else(|| panic!("{line}"));
+        let port = port.strip_suffix(", TLS off\n").unwrap().parse().unwrap();
+        assert_eq!(running.login(port, "icecore", "s3cret pw"), "230");
+        // Somebody is in when it ends.
+        let _inside = TcpStream::connect(("127.0.0.1", port)).unwrap();
+
+        let ran = running.stop(signal);
+
+        assert_eq!(ran.code, 0, "{ran:?}");
+        assert!(ran.stderr.contains("PASS .. -> 230") && !ran.stderr.contains("s3cret"), "{ran:?}");
+    }
+    let quiet = Running::new(&home, &["serve-ftp", "data", "--listen", "127.0.0.1:0"]);
+    assert_eq!(quiet.stop("-TERM").stderr, "");
+}
+
+#[test]
+fn json_says_the_same() {
+    let home = home();
+    let words = ["--json", "serve-ftp", "data", "--listen", "127.0.0.1:0", "--read-only"];
+    let running = Running::new(&home, &words);
+    let document: Value = serde_json::from_str(&running.line).unwrap();
+    let port = document["port"].as_u64().unwrap();
+    assert_eq!(document["address"], format!("ftp://icecore@127.0.0.1:{port}"));
+    assert_eq!((&document["tls"], &document["rights"]), (&"off".into(), &"read".into()));
+    assert_eq!(document["folder"], "data");
+    assert_eq!(running.stop("-TERM").code, 0);
+}
+
+#[test]
+fn users_come_from_where_they_are_named() {
+    let mut home = home();
+    home.write("users", b"ann:one\nbob:two\n");
+    fs::set_permissions(home.path("users"), PermissionsExt::from_mode(0o600)).unwrap();
+    home.write("password", b"three\n");
+    let port = |running: &Running| -> u16 {
+        let port = running.line.split("127.0.0.1:").nth(1).unwrap();
+        port.split(',').next().unwrap().parse().unwrap()
+    };
+    let base = ["serve-ftp", "data", "--listen", "127.0.0.1:0"];
+    let start = |home: &Home, more: &[&str]| Running::new(home, &[&base, more].concat());
+
+    let running = start(&home, &["--users-file", "users"]);
+    assert!(running.line.contains("at ftp://127.0.0.1:"), "{}", running.line);
+    for (user, password, code) in [
+        ("ann", "one", "230"),
+        ("bob", "two", "230"),
+        ("ann", "two", "530"),
+        ("icecore", "s3cret pw", "530"),
+    ] {
+        assert_eq!(running.login(port(&running), user, password), code, "{user}");
+    }
+    running.stop("-TERM");
+    let running = start(&home, &["--user", "cat", "--password-file", "password"]);
+    assert_eq!(running.login(port(&running), "cat", "three"), "230");
+    assert_eq!(running.login(port(&running), "anonymous", "x"), "530");
+    running.stop("-TERM");
+    home.unset("ICECORE_SERVE_PASSWORD");
+    let running = start(&home, &["--anonymous"]);
+    assert_eq!(running.login(port(&running), "anonymous", "x"), "230");
+    running.stop("-TERM");
+}
+
+#[test]
+fn it_does_not_start_in_doubt() {
+    let mut home = home();
+    home.write("users", b"ann:one\n");
+    fs::set_permissions(home.path("users"), PermissionsExt::from_mode(0o644)).unwrap();
+    home.run(&["serve-ftp", "data", "--users-file", "users"]).says(2, "hint: `chmod 600 users`");
+    home.run(&["serve-ftp", "nothing"]).says(1, "cannot open the folder nothing");
+    home.run(&["serve-ftp", "users"]).says(1, "cannot open the folder users");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    home.run(&["serve-ftp", "data", "--listen", &address]).says(1, "cannot listen at 127.0.0.1:");
+    for bad in [
+        &["--listen", "nowhere"][..],
+        &["--tls-cert", "users"],
+        &["--tls-key", "users"],
+        &["--require-tls"],
+        &["--passive-ports", "9-1"],
+        &["--passive-host", "localhost"],
+    ] {
+        assert_eq!(home.run(&[&["serve-ftp", "data"], bad].concat()).code, 2, "{bad:?}");
+    }
+    let tls = ["serve-ftp", "data", "--tls-cert", "users", "--tls-key", "users"];
+    home.run(&tls).says(2, "certificate");
+    home.write("empty", b"\n");
+    home.run(&["serve-ftp", "data", "--password-file", "empty"]).says(2, "is empty");
+    home.unset("ICECORE_SERVE_PASSWORD");
+    home.run(&["serve-ftp", "data"]).says(2, "ICECORE_SERVE_PASSWORD");
+    assert_eq!(home.json(2, &["serve-ftp", "data"])["error"]["kind"], "invalid_input");
+}
+
+#[test]
+fn in_the_clear_on_a_network_is_warned_of() {
+    let home = home();
+    let running = Running::new(&home, &["serve-ftp", "data", "--listen", "0.0.0.0:0"]);
+    assert!(running.stop("-TERM").stderr.contains("in the clear"));
+}
