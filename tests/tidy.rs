@@ -39,8 +39,7 @@ const FLOORS: &[(&str, u8)] = &[
 /// Where each dependency may be named: beginnings of paths below `src`; "" is everywhere.
 const HOMES: &[(&str, &[&str])] = &[
     ("argon2", &["codec/key.rs"]),
-    ("aws_lc_rs", &["codec/crypt.rs", "net/ssh/"]),
-    ("aws_lc_rs", &["codec/crypt.rs", "net/s3/sign.rs", "net/tls.rs"]),
+    ("aws_lc_rs", &["codec/crypt.rs", "net/s3/sign.rs", "net/ssh/", "net/tls"]),
     ("bincode", &["codec/serial.rs"]),
     ("blake3", &["base/hash.rs"]),
     ("chrono", &["base/time.rs"]),

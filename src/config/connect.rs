@@ -14,6 +14,7 @@ use crate::base::error::Result;
 use crate::base::id::RepositoryId;
 use crate::base::path::display;
 use crate::base::secret::Secret;
+use crate::base::sys;
 use crate::base::time::SystemClock;
 use crate::base::time::Timestamp;
 use crate::config::places;
@@ -34,6 +35,8 @@ use crate::source::Source;
 use crate::source::filter::Filter;
 use crate::source::local::LocalOptions;
 use crate::source::local::LocalSource;
+use crate::target::Target;
+use crate::target::local::LocalTarget;
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::ffi::OsString;
@@ -155,7 +158,10 @@ pub fn without_password(location: &str) -> Cow<'_, str> {
 pub fn local_path(location: &OsStr) -> Result<PathBuf> {
     match Location::parse(location)? {
         Location::Folder(path) => Ok(path),
-        Location::Remote(address) => Err(remote::not_reached(&address)),
+        Location::Remote(address) => {
+            let message = format!("a folder of this machine is wanted, and {address} is none");
+            Err(Error::new(ErrorKind::Unsupported, message))
+        }
     }
 }
 
@@ -197,6 +203,21 @@ impl Settings {
     fn cache_place(&self) -> Result<CachePlace> {
         let folder = self.cache_folder()?;
         Ok(if self.no_cache { CachePlace::Scratch(folder) } else { CachePlace::Kept(folder) })
+    }
+
+    /// Names a place to restore to: a folder, or one on another machine.
+    ///
+    /// # Errors
+    /// `InvalidInput` for what is no place; those of credentials; `Unsupported` for a bucket.
+    pub fn target(&self, location: &OsStr) -> Result<Box<dyn Target>> {
+        match Location::parse(location)? {
+            Location::Folder(path) => Ok(Box::new(LocalTarget::new(&path))),
+            Location::Remote(address) => {
+                let scratch = self.cache_folder()?;
+                sys::make_private_folder(&scratch)?;
+                self.remote.target(&address, scratch)
+            }
+        }
     }
 
     /// Opens the repository, asking for a password when one is needed and a person is there.

@@ -40,6 +40,8 @@ use crate::source::bucket::BucketSource;
 use crate::source::files::FilesOptions;
 use crate::source::files::FilesSource;
 use crate::source::filter::Filter;
+use crate::target::Target;
+use crate::target::files::FilesTarget;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -158,11 +160,10 @@ fn bucket_source(
     Ok(Box::new(BucketSource::new(client, &prefix).filtered(filter)))
 }
 
-/// Makes the error of a scheme that this version does not reach.
-pub(crate) fn not_reached(address: &Address) -> Error {
-    let message = format!("{}:// is not reached by this version", address.scheme().as_str());
+fn no_target(address: &Address) -> Error {
+    let message = format!("this version does not restore to {address}");
     Error::new(ErrorKind::Unsupported, message)
-        .hint("this version has folders of this machine, mounted ones included")
+        .hint("restore to a folder, or to an FTP or SFTP server, and copy it from there")
 }
 
 impl RemoteSettings {
@@ -227,6 +228,20 @@ impl RemoteSettings {
         let options = FilesOptions { filter: Some(filter), excluded, ..FilesOptions::default() };
         let source = FilesSource::open(pool, address.path(), address.to_string(), options)?;
         Ok(Box::new(source))
+    }
+
+    /// Names a place to restore to; long files are gathered in the folder `scratch` on their way.
+    ///
+    /// # Errors
+    /// Those of credentials; `Unsupported` for a bucket.
+    pub fn target(&self, address: &Address, scratch: PathBuf) -> Result<Box<dyn Target>> {
+        let at_target = |e: Error| e.at(Origin::Target);
+        if address.scheme() == Scheme::S3 {
+            return Err(at_target(no_target(address)));
+        }
+        let pool = self.pool(address).map_err(at_target)?;
+        let target = FilesTarget::new(pool, address.path(), address.to_string(), scratch);
+        Ok(Box::new(target))
     }
 }
 

@@ -3,11 +3,11 @@
 
 use crate::backend::fulfils_the_contract;
 use crate::support::files::Door;
-use crate::support::files::FTP;
-use crate::support::files::SFTP;
 use crate::support::files::Server;
-use crate::support::files::Ways;
 use crate::support::folder::Folder;
+use crate::support::ways::FTP;
+use crate::support::ways::SFTP;
+use crate::support::ways::Ways;
 use icecore::backend::Backend;
 use icecore::backend::Listed;
 use icecore::backend::files::FilesBackend;

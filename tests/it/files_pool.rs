@@ -2,10 +2,10 @@
 
 use crate::support::files::Cut;
 use crate::support::files::Door;
-use crate::support::files::FTP;
 use crate::support::files::Server;
-use crate::support::files::Ways;
 use crate::support::folder::Folder;
+use crate::support::ways::FTP;
+use crate::support::ways::Ways;
 use icecore::base::error::ErrorKind;
 use icecore::base::time::Clock;
 use icecore::base::time::FixedClock;

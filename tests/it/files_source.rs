@@ -3,12 +3,12 @@
 
 use crate::support::files::Cut;
 use crate::support::files::Door;
-use crate::support::files::FTP;
-use crate::support::files::SFTP;
 use crate::support::files::Server;
-use crate::support::files::Ways;
 use crate::support::folder::Folder;
 use crate::support::tree::noise;
+use crate::support::ways::FTP;
+use crate::support::ways::SFTP;
+use crate::support::ways::Ways;
 use crate::support::world::World as Repository;
 use icecore::base::cancel::Cancel;
 use icecore::base::error::ErrorKind;

@@ -1,14 +1,14 @@
 //! The contract of sources, run over each kind, and what only a local folder can show.
 
 use crate::support::files::Door;
-use crate::support::files::FTP;
-use crate::support::files::SFTP;
 use crate::support::files::Server;
-use crate::support::files::Ways;
 use crate::support::folder::Folder;
 use crate::support::folder::is_root;
 use crate::support::folder::skipped;
 use crate::support::tree;
+use crate::support::ways::FTP;
+use crate::support::ways::SFTP;
+use crate::support::ways::Ways;
 use icecore::base::cancel::Cancel;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Origin;

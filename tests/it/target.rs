@@ -1,13 +1,13 @@
 //! The contract of targets, run over each kind, and what only a local folder can show.
 
-use crate::support::files;
 use crate::support::files::Door;
 use crate::support::files::Server;
-use crate::support::files::Ways;
 use crate::support::folder::Folder;
 use crate::support::folder::is_root;
 use crate::support::folder::skipped;
 use crate::support::tree;
+use crate::support::ways;
+use crate::support::ways::Ways;
 use icecore::base::cancel::Cancel;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Origin;
@@ -81,11 +81,11 @@ fn served(ways: Ways, keeps: Keeps) -> World {
 }
 
 fn sftp() -> World {
-    served(files::SFTP, Keeps { times: false, ..ALL })
+    served(ways::SFTP, Keeps { times: false, ..ALL })
 }
 
 fn ftp() -> World {
-    served(files::FTP, Keeps { links: false, modes: true, times: false, symlinks: false })
+    served(ways::FTP, Keeps { links: false, modes: true, times: false, symlinks: false })
 }
 
 /// Makes a module of tests out of a way to make a [`World`].

@@ -12,7 +12,6 @@ use crate::cli::output;
 use crate::cli::session::Found;
 use crate::cli::session::Session;
 use crate::cli::text;
-use crate::config::connect;
 use crate::engine::address;
 use crate::engine::address::Version;
 use crate::engine::restore;
@@ -21,7 +20,6 @@ use crate::engine::restore::RestoreOptions;
 use crate::engine::restore::RestoreReport;
 use crate::source::filter::Filter;
 use crate::source::filter::FilterOptions;
-use crate::target::local::LocalTarget;
 use clap::Args;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -44,7 +42,7 @@ pub(crate) struct RestoreArgs {
     #[arg(value_name = "BACKUP")]
     backup: OsString,
 
-    /// Folder to write to; it is made when it is missing
+    /// Folder to write to, made when it is missing; or ftp://, ftps:// or sftp://
     #[arg(value_name = "TARGET")]
     target: OsString,
 
@@ -125,11 +123,11 @@ pub(crate) fn run(args: &RestoreArgs, session: &mut Session) -> Result<Exit> {
         at.version = Version::At(parse_until(before, session.now())?);
     }
     let options = args.options(at.path.clone())?;
-    let target = LocalTarget::new(&connect::local_path(&args.target)?);
+    let target = session.settings().target(&args.target)?;
     let repository = session.open()?;
     let found = session.find(&repository, &at)?;
     let snapshot = found.snapshot()?;
-    let report = session.work(|context| restore::run(&snapshot, &target, &options, context))?;
+    let report = session.work(|context| restore::run(&snapshot, &*target, &options, context))?;
     if session.output.is_json() {
         session.output.document(&document(&found, &report, args.dry_run))?;
     } else {

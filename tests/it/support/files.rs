@@ -1,6 +1,7 @@
 //! A server of files that is a local folder, with the ways of real servers as switches, and with
 //! connections that can be cut at any call.
 
+use crate::support::ways::Ways;
 use icecore::base::error::Error;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Result;
@@ -28,55 +29,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
-
-/// How a server behaves.
-#[derive(Clone, Debug)]
-pub(crate) struct Ways {
-    /// Renaming a file over another one replaces it; else it is refused.
-    pub(crate) rename_replaces: bool,
-    /// There is a rename that replaces by wish.
-    pub(crate) rename_over: bool,
-    /// There are hard links.
-    pub(crate) links: bool,
-    /// Renaming a folder over one that is not empty is refused; else it replaces.
-    pub(crate) folders_refuse: bool,
-    /// Renaming a folder over one that is empty is refused, too.
-    pub(crate) empty_folders_refuse: bool,
-    /// Symbolic links are told; else they are shown as what they lead to.
-    pub(crate) symlinks: bool,
-    /// How exactly a listing tells times; a look at one file is to the second.
-    pub(crate) listed: Precision,
-    /// Files have a tag that stays with them.
-    pub(crate) unique: bool,
-    /// Most sessions at a time.
-    pub(crate) sessions_max: usize,
-}
-
-/// As OpenSSH does.
-pub(crate) const SFTP: Ways = Ways {
-    rename_replaces: false,
-    rename_over: true,
-    links: true,
-    folders_refuse: true,
-    empty_folders_refuse: false,
-    symlinks: true,
-    listed: Precision::Second,
-    unique: false,
-    sessions_max: 16,
-};
-
-/// As an FTP server with MLSD does.
-pub(crate) const FTP: Ways = Ways {
-    rename_replaces: true,
-    rename_over: false,
-    links: false,
-    folders_refuse: true,
-    empty_folders_refuse: false,
-    symlinks: false,
-    listed: Precision::Second,
-    unique: true,
-    sessions_max: 16,
-};
 
 /// Where the connection breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,4 +9,5 @@ pub(crate) mod pruning;
 pub(crate) mod random;
 pub(crate) mod restored;
 pub(crate) mod tree;
+pub(crate) mod ways;
 pub(crate) mod world;

@@ -1,0 +1,52 @@
+//! How a server of files behaves, for [`crate::support::files`].
+
+use icecore::net::files::Precision;
+
+/// How a server behaves.
+#[derive(Clone, Debug)]
+pub(crate) struct Ways {
+    /// Renaming a file over another one replaces it; else it is refused.
+    pub(crate) rename_replaces: bool,
+    /// There is a rename that replaces by wish.
+    pub(crate) rename_over: bool,
+    /// There are hard links.
+    pub(crate) links: bool,
+    /// Renaming a folder over one that is not empty is refused; else it replaces.
+    pub(crate) folders_refuse: bool,
+    /// Renaming a folder over one that is empty is refused, too.
+    pub(crate) empty_folders_refuse: bool,
+    /// Symbolic links are told; else they are shown as what they lead to.
+    pub(crate) symlinks: bool,
+    /// How exactly a listing tells times; a look at one file is to the second.
+    pub(crate) listed: Precision,
+    /// Files have a tag that stays with them.
+    pub(crate) unique: bool,
+    /// Most sessions at a time.
+    pub(crate) sessions_max: usize,
+}
+
+/// As OpenSSH does.
+pub(crate) const SFTP: Ways = Ways {
+    rename_replaces: false,
+    rename_over: true,
+    links: true,
+    folders_refuse: true,
+    empty_folders_refuse: false,
+    symlinks: true,
+    listed: Precision::Second,
+    unique: false,
+    sessions_max: 16,
+};
+
+/// As an FTP server with MLSD does.
+pub(crate) const FTP: Ways = Ways {
+    rename_replaces: true,
+    rename_over: false,
+    links: false,
+    folders_refuse: true,
+    empty_folders_refuse: false,
+    symlinks: false,
+    listed: Precision::Second,
+    unique: true,
+    sessions_max: 16,
+};
