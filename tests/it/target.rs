@@ -145,9 +145,11 @@ fn what_a_server_cannot_keep_is_told_once() {
     let mut told = Vec::new();
     for text in ["a", "b"] {
         writer.create_file(&path(text)).unwrap();
-        told.extend(writer.finish_file(&metadata(0o600, 1), RULES).unwrap());
+        let xattrs = vec![Xattr { name: b"user.x".to_vec(), value: b"1".to_vec() }];
+        let wanted = Metadata { xattrs, ..metadata(0o600, 1) };
+        told.extend(writer.finish_file(&wanted, RULES).unwrap());
     }
-    assert_eq!(told, ["the server does not set owners; this is told once"]);
+    assert_eq!(told, ["extended attributes are not kept on a server; this is told once"]);
 }
 
 fn path(text: &str) -> EntryPath {

@@ -168,9 +168,9 @@ impl FilesTarget {
         self.ask(|files| {
             let can = files.abilities();
             // The time comes last, as the others may move it.
-            if sets_owner {
-                let done = able(can.set_owner, || files.set_owner(way, owner));
-                note(OWNERS, done)?;
+            // Where a protocol has no owners at all (FTP), none were stored from there either.
+            if sets_owner && can.set_owner {
+                note(OWNERS, files.set_owner(way, owner))?;
             }
             if !is_link {
                 let done = able(can.set_mode, || files.set_mode(way, metadata.mode));

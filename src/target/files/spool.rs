@@ -49,6 +49,9 @@ impl Spool {
     }
 
     pub(super) fn write_at(&mut self, offset: u64, bytes: &[u8], scratch: &Path) -> Result<()> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
         let end = offset.checked_add(bytes.len() as u64);
         let end = end.ok_or_else(|| Error::invalid("content reaches beyond what a file can be"))?;
         if let Spool::Memory(held) = self
@@ -177,10 +180,11 @@ mod tests {
                 let start = at as usize;
                 match step {
                     0 | 1 => {
-                        if plain.len() < start + length {
+                        if length > 0 && plain.len() < start + length {
                             plain.resize(start + length, 0);
                         }
-                        plain[start..start + length].fill(number as u8 + 1);
+                        let written = plain.get_mut(start..start + length);
+                        written.unwrap_or_default().fill(number as u8 + 1);
                         let bytes = vec![number as u8 + 1; length];
                         spool.write_at(at, &bytes, scratch.path()).expect("written");
                     }
