@@ -1,6 +1,6 @@
 //! Places on other machines: from an address to sessions, backends and sources.
 //!
-//! [`connect`] and [`bucket`] are the one spot where the clients are named.
+//! `connect` and `bucket` are the one spot where the clients are named.
 
 use crate::backend::Backend;
 use crate::backend::files::FilesBackend;
