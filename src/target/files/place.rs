@@ -24,6 +24,7 @@ use crate::target::files::session::able;
 use crate::target::files::session::upload;
 use crate::target::files::spool::Spool;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 /// Told once.
 const OWNERS: &str = "the server does not set owners";
@@ -36,7 +37,7 @@ impl FilesTarget {
 
     /// Returns what stands at a path, from what is known of its folder, which is listed once.
     /// `NotFound` where there is no such folder, `AlreadyExists` where something else stands there.
-    pub(super) fn look(&self, path: &EntryPath) -> Result<Option<Look>> {
+    pub(super) fn look_there(&self, path: &EntryPath) -> Result<Option<Look>> {
         if path.is_root() {
             let way = self.way(path);
             let way: &[u8] = if way.is_empty() { b"." } else { &way };
@@ -75,6 +76,17 @@ impl FilesTarget {
         }
     }
 
+    /// As [`Self::look_there`], and files that were begun and not sent stand there as well.
+    pub(super) fn look(&self, path: &EntryPath) -> Result<Option<Look>> {
+        let begun = self.state().begun.get(path).map(Arc::clone);
+        match begun {
+            Some(spool) => {
+                Ok(Some(Look { size: Some(lock(&spool).len()), ..new_look(Kind::File) }))
+            }
+            None => self.look_there(path),
+        }
+    }
+
     /// As [`Self::look`], where nothing can stand in what is no folder.
     pub(super) fn look_or_nothing(&self, path: &EntryPath) -> Result<Option<Look>> {
         match self.look(path) {
@@ -88,7 +100,7 @@ impl FilesTarget {
     /// Looks whether a path is free for something new.
     pub(super) fn make_room(&self, path: &EntryPath) -> Result<()> {
         let look = self.look(path).map_err(|e| failed("cannot make", path, e))?;
-        if look.is_none() && !self.state().begun.contains_key(path) {
+        if look.is_none() {
             return Ok(());
         }
         let message = format!("cannot make {path}: something stands there");
@@ -98,7 +110,7 @@ impl FilesTarget {
     /// Sends a file that was closed and not finished.
     pub(super) fn send_begun(&self, path: &EntryPath) -> Result<()> {
         let Some(spool) = self.state().begun.remove(path) else { return Ok(()) };
-        let there = self.look(path).map_err(|e| failed("cannot look at", path, e))?;
+        let there = self.look_there(path).map_err(|e| failed("cannot look at", path, e))?;
         let spool = lock(&spool);
         let sent = self.send(path, &spool, there.is_some());
         sent.map_err(|e| failed("cannot write", path, e))?;

@@ -121,18 +121,14 @@ fn entry_of(look: &Look) -> TargetEntry {
 
 impl TargetWriter for FilesWriter<'_> {
     fn stat(&mut self, path: &EntryPath) -> Result<Option<TargetEntry>> {
-        let begun = self.target.state().begun.get(path).map(Arc::clone);
-        if let Some(spool) = begun {
-            let size = Some(lock(&spool).len());
-            return Ok(Some(entry_of(&Look { size, ..new_look(Kind::File) })));
-        }
         let look = self.target.look_or_nothing(path);
         let mut look = look.map_err(|e| failed("cannot look at", path, e))?;
         let is_vague = |look: &Look| {
             let is_good = |modified: &Modified| modified.precision == Precision::Second;
             look.kind == Kind::File && !look.modified.as_ref().is_some_and(is_good)
         };
-        if look.as_ref().is_some_and(is_vague) {
+        let is_begun = self.target.state().begun.contains_key(path);
+        if !is_begun && look.as_ref().is_some_and(is_vague) {
             let way = self.target.way(path);
             let better = self.target.ask(|files| files.look_at(&way));
             look = better.map_err(|e| failed("cannot look at", path, e))?;
@@ -206,7 +202,7 @@ impl TargetWriter for FilesWriter<'_> {
     fn open_file(&mut self, path: &EntryPath) -> Result<()> {
         self.open = None;
         let spool = self.target.state().begun.get(path).map(Arc::clone);
-        let look = self.target.look(path).map_err(|e| failed("cannot open", path, e))?;
+        let look = self.target.look_there(path).map_err(|e| failed("cannot open", path, e))?;
         let replaces = match &look {
             None if spool.is_some() => false,
             None => {
