@@ -15,6 +15,7 @@ use crate::base::metadata::Metadata;
 use crate::base::metadata::Xattr;
 use crate::base::path::EntryPath;
 
+mod ahead;
 pub mod bucket;
 pub mod files;
 pub mod filter;

@@ -1,6 +1,5 @@
 //! The list of one folder's entries, sorted and filtered.
 
-use crate::base::cancel::Cancel;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
@@ -10,6 +9,8 @@ use crate::base::path::EntryPath;
 use crate::net::files::Found as Listed;
 use crate::net::files::Look;
 use crate::source::ScanItem;
+use crate::source::ahead;
+use crate::source::ahead::Stop;
 use crate::source::files::Inner;
 use crate::source::files::ORIGIN;
 use crate::source::files::failed;
@@ -20,21 +21,6 @@ use crate::source::filter::GITIGNORE_BYTES_MAX;
 use crate::source::filter::GITIGNORE_NAME;
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
-
-/// Whether to give up: the walk was dropped, or somebody cancelled.
-#[derive(Debug, Default)]
-pub(super) struct Stop {
-    pub(super) ended: AtomicBool,
-    pub(super) cancel: Cancel,
-}
-
-impl Stop {
-    pub(super) fn is_set(&self) -> bool {
-        self.ended.load(Ordering::Relaxed) || self.cancel.is_cancelled()
-    }
-}
 
 /// A folder still to be listed.
 #[derive(Clone, Debug)]
@@ -79,16 +65,35 @@ impl Listing {
         let (folder, rules) = (folder.item.path().clone(), self.rules.clone());
         Task { folder, rules, above: Arc::new(above) }
     }
+}
 
-    /// Returns the folders to go into.
-    pub(super) fn tasks(&self) -> impl Iterator<Item = Task> {
-        let entered = self.found.iter().filter(|found| found.enter);
-        entered.map(|found| self.task(found))
+/// Lists folders over the sessions of a pool.
+pub(super) struct Lister(pub(super) Arc<Inner>);
+
+impl ahead::Lister for Lister {
+    type Task = Task;
+    type Listing = Listing;
+
+    fn list(&mut self, task: &Task, stop: &Stop) -> Result<Listing> {
+        list(&self.0, task, stop)
+    }
+
+    fn folder(task: &Task) -> &EntryPath {
+        &task.folder
+    }
+
+    fn tasks(listing: &Listing) -> impl Iterator<Item = Task> {
+        let entered = listing.found.iter().filter(|found| found.enter);
+        entered.map(|found| listing.task(found))
+    }
+
+    fn entries(listing: &Listing) -> usize {
+        listing.found.len()
     }
 }
 
 /// Lists a folder. One that vanished is empty, but the root must be there.
-pub(super) fn list(inner: &Inner, task: &Task, stop: &Stop) -> Result<Listing> {
+fn list(inner: &Inner, task: &Task, stop: &Stop) -> Result<Listing> {
     let (rules, above) = (task.rules.clone(), Arc::clone(&task.above));
     let (mut all, tells_links) = match all_in(inner, &task.folder, stop) {
         Err(e) if e.kind() == ErrorKind::NotFound && !task.folder.is_root() => (Vec::new(), false),

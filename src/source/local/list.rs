@@ -3,12 +3,12 @@
 //! Names are read whole, since they are sorted; `stat` is called for at most
 //! [`STAT_BATCH`] of them at a time, so that a folder of a million files costs its names.
 
-use crate::base::cancel::Cancel;
-use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::metadata::Kind;
 use crate::base::path::EntryPath;
 use crate::source::ScanItem;
+use crate::source::ahead;
+use crate::source::ahead::Stop;
 use crate::source::filter::CACHE_TAG_NAME;
 use crate::source::filter::CACHE_TAG_SIGNATURE;
 use crate::source::filter::FolderRules;
@@ -33,26 +33,11 @@ use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::sync::atomic::Ordering;
 
 /// Bytes of one `getdents`: as much as the C library asks for.
 const GETDENTS_BYTES: usize = 32 * 1024;
 /// Entries looked at before the first is handed out; few folders hold more.
 const STAT_BATCH: usize = 2048;
-
-/// Whether to give up: the walk was dropped, or somebody cancelled.
-#[derive(Debug, Default)]
-pub(super) struct Stop {
-    pub(super) ended: AtomicBool,
-    pub(super) cancel: Cancel,
-}
-
-impl Stop {
-    pub(super) fn is_set(&self) -> bool {
-        self.ended.load(Ordering::Relaxed) || self.cancel.is_cancelled()
-    }
-}
 
 /// A folder still to be listed.
 #[derive(Clone, Debug)]
@@ -86,17 +71,6 @@ impl Listing {
     /// Says whether there are names that nobody looked at yet.
     pub(super) fn has_more(&self) -> bool {
         self.names.next < self.names.spans.len()
-    }
-
-    /// Returns how many items are ready.
-    pub(super) fn len(&self) -> usize {
-        self.found.len()
-    }
-
-    /// Returns the folders to go into among the items that are ready.
-    pub(super) fn tasks(&self) -> impl Iterator<Item = Task> {
-        let entered = self.found.iter().filter(|found| found.enter);
-        entered.map(|found| self.task(found.item.path().clone()))
     }
 
     /// Returns the task of listing one of this folder's folders.
@@ -168,28 +142,6 @@ impl Lister {
             buffer: vec![MaybeUninit::uninit(); GETDENTS_BYTES],
             inner,
         }
-    }
-
-    /// Lists a folder and looks at its first entries. A folder that vanished is empty.
-    pub(super) fn list(&mut self, task: &Task, stop: &Stop) -> Result<Listing> {
-        let mut listing = Listing {
-            folder: task.folder.clone(),
-            rules: task.rules.clone(),
-            names: Names::default(),
-            found: VecDeque::new(),
-        };
-        let folder = match self.open(&task.folder) {
-            Ok(folder) => folder,
-            Err(cause) if is_gone(&cause) => return Ok(listing),
-            Err(cause) => return Err(failed("cannot list", &task.folder, cause)),
-        };
-        listing.names = read_names(folder.as_fd(), &mut self.buffer, stop)
-            .map_err(|cause| failed("cannot list", &task.folder, cause))?;
-        listing.names.check_lengths(&task.folder)?;
-        listing.names.sort();
-        self.apply_marks(&mut listing, folder.as_fd());
-        self.look(&mut listing, folder.as_fd(), stop);
-        Ok(listing)
     }
 
     /// Looks at the next entries of a listing.
@@ -289,6 +241,46 @@ impl Lister {
     }
 }
 
+impl ahead::Lister for Lister {
+    type Task = Task;
+    type Listing = Listing;
+
+    /// Lists a folder and looks at its first entries. A folder that vanished is empty.
+    fn list(&mut self, task: &Task, stop: &Stop) -> Result<Listing> {
+        let mut listing = Listing {
+            folder: task.folder.clone(),
+            rules: task.rules.clone(),
+            names: Names::default(),
+            found: VecDeque::new(),
+        };
+        let folder = match self.open(&task.folder) {
+            Ok(folder) => folder,
+            Err(cause) if is_gone(&cause) => return Ok(listing),
+            Err(cause) => return Err(failed("cannot list", &task.folder, cause)),
+        };
+        listing.names = read_names(folder.as_fd(), &mut self.buffer, stop)
+            .map_err(|cause| failed("cannot list", &task.folder, cause))?;
+        listing.names.check_lengths(&task.folder)?;
+        listing.names.sort();
+        self.apply_marks(&mut listing, folder.as_fd());
+        self.look(&mut listing, folder.as_fd(), stop);
+        Ok(listing)
+    }
+
+    fn folder(task: &Task) -> &EntryPath {
+        &task.folder
+    }
+
+    fn tasks(listing: &Listing) -> impl Iterator<Item = Task> {
+        let entered = listing.found.iter().filter(|found| found.enter);
+        entered.map(|found| listing.task(found.item.path().clone()))
+    }
+
+    fn entries(listing: &Listing) -> usize {
+        listing.found.len()
+    }
+}
+
 fn skipped(path: EntryPath, why: &str) -> Found {
     Found { item: ScanItem::Skipped(path, why.to_owned()), enter: false }
 }
@@ -343,9 +335,4 @@ fn read_start(folder: BorrowedFd<'_>, name: &[u8], bytes_max: usize) -> io::Resu
     let mut bytes = Vec::new();
     file.take(bytes_max as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
-}
-
-/// Makes the error of a folder whose list never came.
-pub(super) fn bug(folder: &EntryPath) -> Error {
-    Error::bug(format!("cannot list {folder}: the thread that did it panicked")).at(ORIGIN)
 }
