@@ -33,8 +33,18 @@ use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::RwLock;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+mod view;
+
+pub use view::IndexView;
 
 type Segment = IndexTable<Slice>;
+type Segments = BTreeMap<IndexId, Arc<Segment>>;
+
+/// So many segments are always asked one after the other.
+const SEGMENTS_FEW: usize = 8;
 
 /// The plain bytes of one index object.
 #[derive(Debug)]
@@ -59,10 +69,41 @@ pub struct Location {
     pub row: BlockRow,
 }
 
+/// The objects in use.
+#[derive(Default)]
+struct Loaded {
+    segments: Segments,
+    rows: usize,
+    /// How many blocks were looked for in all segments, one after the other.
+    looks: AtomicUsize,
+    /// All rows in one order, made when the looks have cost as much as making it.
+    view: OnceLock<IndexView>,
+}
+
+impl Loaded {
+    fn new(segments: Segments) -> Self {
+        let rows = segments.values().map(|segment| segment.len()).sum();
+        Loaded { segments, rows, ..Loaded::default() }
+    }
+
+    /// Returns copies of a block.
+    fn find(&self, block: &BlockId) -> Vec<Location> {
+        let looks = self.looks.fetch_add(1, Ordering::Relaxed);
+        if self.segments.len() > SEGMENTS_FEW
+            && looks.saturating_mul(self.segments.len()) >= self.rows
+        {
+            let view = self.view.get_or_init(|| IndexView::of(&self.segments));
+            return view.copies_up_to(block, BLOCK_COPIES_MAX);
+        }
+        let segments = self.segments.values();
+        distinct(segments.flat_map(|segment| segment.find(block)), BLOCK_COPIES_MAX)
+    }
+}
+
 /// All index objects of a repository.
 #[derive(Default)]
 pub struct PackIndex {
-    segments: RwLock<Option<BTreeMap<IndexId, Arc<Segment>>>>,
+    loaded: RwLock<Option<Loaded>>,
     /// Packs that this process has put and no index object names yet.
     pending: RwLock<BTreeMap<PackId, Arc<Segment>>>,
     /// Objects that cannot be read, by the beginning of their ids.
@@ -96,7 +137,7 @@ impl PackIndex {
         let names = store.names_below(&layout::folder("index")?)?;
         // In the order of the listing, so that runs over equal listings make equal calls.
         let ids: Vec<IndexId> = names.iter().filter_map(|key| key.name().parse().ok()).collect();
-        let loaded = self.loaded();
+        let loaded = self.segments();
         let mut segments = BTreeMap::new();
         let mut damaged = Vec::new();
         for id in &ids {
@@ -124,7 +165,7 @@ impl PackIndex {
                 cache.remove(&format!("index/{stale}"));
             }
         }
-        *self.segments.write().unwrap_or_else(PoisonError::into_inner) = Some(segments);
+        self.use_only(segments);
         Ok(true)
     }
 
@@ -174,13 +215,23 @@ impl PackIndex {
                 Err(e) => damaged.push((*id, e)),
             }
         }
-        *self.segments.write().unwrap_or_else(PoisonError::into_inner) = Some(segments);
+        self.use_only(segments);
         (bytes, damaged)
     }
 
-    fn loaded(&self) -> BTreeMap<IndexId, Arc<Segment>> {
-        let guard = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-        guard.clone().unwrap_or_default()
+    fn segments(&self) -> Segments {
+        let guard = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
+        guard.as_ref().map(|loaded| loaded.segments.clone()).unwrap_or_default()
+    }
+
+    fn segment(&self, id: &IndexId) -> Option<Arc<Segment>> {
+        let guard = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
+        guard.as_ref().and_then(|loaded| loaded.segments.get(id).cloned())
+    }
+
+    fn use_only(&self, segments: Segments) {
+        let loaded = Loaded::new(segments);
+        *self.loaded.write().unwrap_or_else(PoisonError::into_inner) = Some(loaded);
     }
 
     /// Loads the index unless it was loaded before.
@@ -188,7 +239,7 @@ impl PackIndex {
     /// # Errors
     /// Those of [`PackIndex::refresh`].
     pub fn ensure(&self, store: &Store, cache: &Cache) -> Result<()> {
-        let is_loaded = self.segments.read().unwrap_or_else(PoisonError::into_inner).is_some();
+        let is_loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner).is_some();
         if is_loaded { Ok(()) } else { self.refresh(store, cache) }
     }
 
@@ -205,26 +256,13 @@ impl PackIndex {
 
     /// Returns the copies of a block that an index object names: what another writer may lean on.
     pub fn find_named(&self, block: &BlockId) -> Vec<Location> {
-        let guard = self.segments.read().unwrap_or_else(PoisonError::into_inner);
-        let mut found: Vec<Location> = Vec::new();
-        for segment in guard.iter().flat_map(BTreeMap::values) {
-            for (pack, row) in segment.find(block) {
-                let is_known =
-                    found.iter().any(|l| l.pack.pack == pack.pack && l.row.offset == row.offset);
-                if !is_known {
-                    found.push(Location { pack, row });
-                }
-                if found.len() == BLOCK_COPIES_MAX {
-                    return found;
-                }
-            }
-        }
-        found
+        let guard = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
+        guard.as_ref().map(|loaded| loaded.find(block)).unwrap_or_default()
     }
 
     /// Returns the ids of the loaded objects.
     pub fn ids(&self) -> Vec<IndexId> {
-        self.loaded().into_keys().collect()
+        self.segments().into_keys().collect()
     }
 
     /// Goes through all rows of one loaded object.
@@ -232,7 +270,7 @@ impl PackIndex {
     /// # Errors
     /// Those of `visit`.
     pub fn visit(&self, id: &IndexId, visit: &mut dyn FnMut(Location) -> Result<()>) -> Result<()> {
-        let Some(segment) = self.loaded().get(id).cloned() else { return Ok(()) };
+        let Some(segment) = self.segment(id) else { return Ok(()) };
         for n in 0..segment.len() {
             if let Some((pack, row)) = segment.row(n) {
                 visit(Location { pack, row })?;
@@ -243,7 +281,7 @@ impl PackIndex {
 
     /// Returns the packs covered by one loaded object.
     pub fn packs_of(&self, id: &IndexId) -> Vec<IndexedPack> {
-        self.loaded().get(id).map(|segment| segment.packs().collect()).unwrap_or_default()
+        self.segment(id).map(|segment| segment.packs().collect()).unwrap_or_default()
     }
 
     /// Takes a pack into use that this process has put, before an index object names it.
@@ -282,14 +320,7 @@ impl PackIndex {
 
     /// Returns the loaded objects as they are now, in the order of their ids.
     pub fn view(&self) -> IndexView {
-        let segments: Vec<_> = self.loaded().into_iter().collect();
-        let mut starts = Vec::with_capacity(segments.len());
-        let mut rows = 0;
-        for (_, segment) in &segments {
-            starts.push(rows);
-            rows += segment.len();
-        }
-        IndexView { segments, starts, rows, order: OnceLock::new() }
+        IndexView::of(&self.segments())
     }
 
     /// Puts an index object for packs that are durable, and takes it into use.
@@ -312,9 +343,11 @@ impl PackIndex {
             e.context(format!("cannot write pack index {key}")).at(Origin::Repository)
         })?;
         let segment = Arc::new(keep(&id, plain, Some(cache))?);
-        let mut guard = self.segments.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(segments) = guard.as_mut() {
+        let mut guard = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(loaded) = guard.as_mut() {
+            let mut segments = std::mem::take(&mut loaded.segments);
             segments.insert(id, segment);
+            *loaded = Loaded::new(segments);
             drop(guard);
             let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
             packs.iter().for_each(|pack| drop(pending.remove(&pack.pack)));
@@ -323,97 +356,19 @@ impl PackIndex {
     }
 }
 
-/// The index objects of one moment, which stay what they are while it is held.
-pub struct IndexView {
-    segments: Vec<(IndexId, Arc<Segment>)>,
-    starts: Vec<usize>,
-    rows: usize,
-    /// The numbers of all rows by their blocks, made when first asked for: to ask each of
-    /// hundreds of objects takes a hundred times as long.
-    order: OnceLock<Vec<u32>>,
-}
-
-impl IndexView {
-    /// Returns how many rows there are in all.
-    pub fn rows(&self) -> usize {
-        self.rows
-    }
-
-    /// Returns the number of the first row of a block: one for each block, whatever copies it
-    /// has.
-    pub fn rank(&self, block: &BlockId) -> Option<usize> {
-        self.numbers_of(block).next()
-    }
-
-    /// Returns all copies of a block; one that several objects name comes once.
-    pub fn copies(&self, block: &BlockId) -> Vec<Location> {
-        let mut found: Vec<Location> = Vec::new();
-        for (segment, n) in self.numbers_of(block).filter_map(|number| self.segment_of(number)) {
-            let Some((pack, row)) = segment.row(n) else { continue };
-            let is_known =
-                found.iter().any(|l| l.pack.pack == pack.pack && l.row.offset == row.offset);
-            if !is_known {
-                found.push(Location { pack, row });
-            }
+/// Takes so many copies at most, each once whatever objects name it.
+fn distinct(copies: impl Iterator<Item = (IndexedPack, BlockRow)>, most: usize) -> Vec<Location> {
+    let mut found: Vec<Location> = Vec::new();
+    for (pack, row) in copies {
+        let is_known = found.iter().any(|l| l.pack.pack == pack.pack && l.row.offset == row.offset);
+        if !is_known {
+            found.push(Location { pack, row });
         }
-        found
+        if found.len() == most {
+            break;
+        }
     }
-
-    /// Goes through the numbers of the rows of a block, the least first.
-    fn numbers_of<'a>(&'a self, block: &'a BlockId) -> impl Iterator<Item = usize> + 'a {
-        let order = self.order.get_or_init(|| self.in_order());
-        let start = order.partition_point(|number| self.prefix(*number) < prefix_of(block));
-        let alike = order[start..].iter().take_while(|n| self.prefix(**n) == prefix_of(block));
-        let numbers = alike.map(|number| *number as usize);
-        numbers.filter(move |number| self.block(*number) == Some(*block))
-    }
-
-    fn in_order(&self) -> Vec<u32> {
-        let prefixes = (0..self.rows as u32).map(|number| (self.prefix(number), number));
-        let mut prefixes: Vec<(u64, u32)> = prefixes.collect();
-        prefixes.sort_unstable();
-        prefixes.into_iter().map(|(_, number)| number).collect()
-    }
-
-    fn segment_of(&self, number: usize) -> Option<(&Segment, usize)> {
-        let after = self.starts.partition_point(|start| *start <= number);
-        let at = after.checked_sub(1)?;
-        Some((&self.segments[at].1, number - self.starts[at]))
-    }
-
-    fn block(&self, number: usize) -> Option<BlockId> {
-        self.segment_of(number).and_then(|(segment, n)| segment.block(n))
-    }
-
-    fn prefix(&self, number: u32) -> u64 {
-        self.block(number as usize).map_or(0, |block| prefix_of(&block))
-    }
-
-    /// Goes through the objects: id, lease they were put under, number of rows.
-    pub fn objects(&self) -> impl Iterator<Item = (IndexId, LeaseId, usize)> + '_ {
-        self.segments.iter().map(|(id, segment)| (*id, segment.lease(), segment.len()))
-    }
-
-    /// Goes through the packs of one object.
-    pub fn packs_of(&self, id: &IndexId) -> impl Iterator<Item = IndexedPack> + '_ {
-        let found = self.segments.binary_search_by_key(id, |(other, _)| *other).ok();
-        found.into_iter().flat_map(|n| self.segments[n].1.packs())
-    }
-
-    /// Goes through the rows of one object.
-    pub fn rows_of(&self, id: &IndexId) -> impl Iterator<Item = Location> + '_ {
-        let found = self.segments.binary_search_by_key(id, |(other, _)| *other).ok();
-        found.into_iter().flat_map(|n| segment_rows(&self.segments[n].1))
-    }
-
-    /// Goes through all rows with their numbers.
-    pub fn all_rows(&self) -> impl Iterator<Item = (usize, Location)> + '_ {
-        self.segments.iter().flat_map(|(_, segment)| segment_rows(segment)).enumerate()
-    }
-}
-
-fn prefix_of(block: &BlockId) -> u64 {
-    block.as_bytes().first_chunk::<8>().map_or(0, |first| u64::from_be_bytes(*first))
+    found
 }
 
 fn segment_rows(segment: &Segment) -> impl Iterator<Item = Location> + '_ {
@@ -461,5 +416,65 @@ fn keep(id: &IndexId, plain: Vec<u8>, cache: Option<&Cache>) -> Result<Segment> 
             IndexTable::new(Slice { bytes: Mapped::Memory(plain), length })
                 .map_err(|e: Error| e.at(Origin::Repository))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::hash;
+
+    fn block(n: u8) -> BlockId {
+        // Some begin alike.
+        let mut bytes = hash::hash(&[n / 3]);
+        bytes[31] = n % 3;
+        BlockId::new(bytes)
+    }
+
+    fn segment(n: u8, blocks: &[u8]) -> (IndexId, Arc<Segment>) {
+        let row = |&number: &u8| BlockRow {
+            block: block(number),
+            offset: 100 + u32::from(number),
+            length: 5,
+            plain_length: 50,
+            table_offset: 1000,
+            table_length: 40,
+            places: 20,
+            number: number.into(),
+            class: 0,
+            present: Vec::new(),
+            hooks: Vec::new(),
+        };
+        let rows: Vec<BlockRow> = blocks.iter().map(row).collect();
+        let rows: Vec<(u32, &BlockRow)> = rows.iter().map(|row| (0, row)).collect();
+        let pack = IndexedPack { pack: PackId::new([n / 2; 32]), size: 5000, salt: [7; 32] };
+        let plain = pack_index::encode(LeaseId::new([1; 16]), &[pack], &rows).expect("encodes");
+        let length = plain.len();
+        let table = IndexTable::new(Slice { bytes: Mapped::Memory(plain), length });
+        (IndexId::new([n; 16]), Arc::new(table.expect("sound")))
+    }
+
+    /// Segments by twos name the same pack, so that half of the copies come twice.
+    #[test]
+    fn many_segments_are_asked_at_once_with_the_same_answer() {
+        let segments: Segments = (0..40).map(|n| segment(n, &[n / 4, 100 + n / 2, 200])).collect();
+        let loaded = Loaded::new(segments);
+        let all: Vec<BlockId> = (0..=255).map(block).collect();
+        let asked = |loaded: &Loaded| all.iter().map(|id| loaded.find(id)).collect::<Vec<_>>();
+        loaded.looks.store(0, Ordering::Relaxed);
+        let one_by_one: Vec<Vec<Location>> = all
+            .iter()
+            .map(|id| distinct(loaded.segments.values().flat_map(|it| it.find(id)), usize::MAX))
+            .map(|mut found| {
+                found.truncate(BLOCK_COPIES_MAX);
+                found
+            })
+            .collect();
+        assert_eq!(one_by_one.iter().filter(|found| !found.is_empty()).count(), 10 + 20 + 1);
+        assert!(one_by_one.iter().all(|found| found.len() <= 20));
+        assert!(loaded.view.get().is_none());
+        assert_eq!(asked(&loaded), one_by_one);
+        assert!(loaded.view.get().is_some(), "they were asked often enough");
+        assert_eq!(asked(&loaded), one_by_one);
     }
 }
