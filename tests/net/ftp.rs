@@ -24,12 +24,12 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::path::PathBuf;
 
-const ALL: [&str; 4] = ["vsftpd", "proftpd", "pure-ftpd", "pyftpdlib"];
+pub(crate) const ALL: [&str; 4] = ["vsftpd", "proftpd", "pure-ftpd", "pyftpdlib"];
 
 /// The user that the servers' files belong to.
 const OWNER: Option<u32> = Some(1);
 
-fn start(name: &str, arguments: &[&str]) -> support::Server {
+pub(crate) fn start(name: &str, arguments: &[&str]) -> support::Server {
     support::Server::start("ftp.py", &[&[name], arguments].concat())
 }
 
@@ -43,7 +43,7 @@ fn options(server: &support::Server, security: Security) -> Options {
     options
 }
 
-fn client(server: &support::Server, security: Security) -> Server {
+pub(crate) fn client(server: &support::Server, security: Security) -> Server {
     Server::new(options(server, security)).expect("good options")
 }
 

@@ -16,4 +16,5 @@ mod sftp;
 mod sftp_fake;
 mod sftp_hostile;
 mod ssh;
+mod suppaftp;
 mod support;
