@@ -29,7 +29,7 @@ const ALL: [&str; 4] = ["vsftpd", "proftpd", "pure-ftpd", "pyftpdlib"];
 /// The user that the servers' files belong to.
 const OWNER: Option<u32> = Some(1);
 
-fn start(name: &str, arguments: &[&str]) -> support::Server {
+pub(crate) fn start(name: &str, arguments: &[&str]) -> support::Server {
     support::Server::start("ftp.py", &[&[name], arguments].concat())
 }
 

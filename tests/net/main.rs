@@ -10,6 +10,9 @@ mod fake;
 mod files_contract;
 mod ftp;
 mod ftp_hostile;
+mod many;
+#[path = "../it/support/random.rs"]
+mod random;
 mod s3;
 mod serve;
 mod sftp;
@@ -17,3 +20,4 @@ mod sftp_fake;
 mod sftp_hostile;
 mod ssh;
 mod support;
+mod table;

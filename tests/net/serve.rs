@@ -14,17 +14,17 @@ use std::process::Command;
 use std::process::Stdio;
 use tempfile::TempDir;
 
-const PASSWORD: &str = "s3cret pw";
+pub(crate) const PASSWORD: &str = "s3cret pw";
 
 /// The program at work for one folder.
-struct Served {
+pub(crate) struct Served {
     place: TempDir,
     program: Child,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Served {
-    fn new(flags: &[&str]) -> Self {
+    pub(crate) fn new(flags: &[&str]) -> Self {
         let place = tempfile::tempdir().unwrap();
         fs::create_dir(place.path().join("served")).unwrap();
         let mut program = Command::new(env!("CARGO_BIN_EXE_icecore"))
@@ -43,13 +43,13 @@ impl Served {
         Served { place, program, port }
     }
 
-    fn with_tls(flags: &[&str]) -> Self {
+    pub(crate) fn with_tls(flags: &[&str]) -> Self {
         let (cert, key) = (pem("cert.pem"), pem("key.pem"));
         let tls = ["--tls-cert", cert.to_str().unwrap(), "--tls-key", key.to_str().unwrap()];
         Served::new(&[&tls, flags].concat())
     }
 
-    fn path(&self, below: &str) -> PathBuf {
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.place.path().join(below)
     }
 }
@@ -64,7 +64,7 @@ impl Drop for Served {
     }
 }
 
-fn pem(name: &str) -> PathBuf {
+pub(crate) fn pem(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/serve").join(name)
 }
 
