@@ -8,6 +8,7 @@ use crate::backend::s3::S3Backend;
 use crate::backend::s3::S3Options;
 use crate::backend::wrap::retry::RetryBackend;
 use crate::backend::wrap::retry::RetryPolicy;
+use crate::backend::wrap::retry::while_busy;
 use crate::backend::wrap::sleeper::Sleeper;
 use crate::backend::wrap::sleeper::SystemSleeper;
 use crate::base::cancel::Cancel;
@@ -192,10 +193,16 @@ impl RemoteSettings {
             bucket(address, keys, self, purpose)
         } else {
             let (pool, shown) = (self.pool(address)?, address.to_string());
-            let backend = match purpose {
-                Purpose::Open => FilesBackend::open(pool, address.path(), shown, None),
-                Purpose::Create => FilesBackend::create(pool, address.path(), shown),
-            };
+            // Others at work may have taken all the sessions that the server gives.
+            let sleeper = SystemSleeper::new(Cancel::new());
+            let backend = while_busy(RetryPolicy::default(), &sleeper, || match purpose {
+                Purpose::Open => {
+                    FilesBackend::open(Arc::clone(&pool), address.path(), shown.clone(), None)
+                }
+                Purpose::Create => {
+                    FilesBackend::create(Arc::clone(&pool), address.path(), shown.clone())
+                }
+            });
             backend.map(|backend| Arc::new(backend) as Arc<dyn Backend>)
         };
         opened.map_err(|e| match e.kind() {

@@ -80,6 +80,15 @@ pub struct Abilities {
     pub symlinks: bool,
 }
 
+/// How a server is spoken with. It is told to whoever wants to know; nothing is decided by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// The word by which folders are listed, as far as is known yet.
+    pub lists_by: &'static str,
+    /// What the line is encrypted by; empty in the clear.
+    pub security: &'static str,
+}
+
 /// One session with a server.
 ///
 /// Contract:
@@ -94,6 +103,11 @@ pub struct Abilities {
 pub trait Files: Send {
     /// Says what the server can do.
     fn abilities(&self) -> Abilities;
+
+    /// Says how the server is spoken with.
+    fn manner(&self) -> Manner {
+        Manner::default()
+    }
 
     /// Shows what is directly in a folder, in any order.
     ///

@@ -183,6 +183,15 @@ impl TlsStream {
         &self.0.sock
     }
 
+    /// Returns the version that was agreed on.
+    pub fn version(&self) -> &'static str {
+        match self.0.conn.protocol_version() {
+            Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
+            Some(rustls::ProtocolVersion::TLSv1_2) => "TLS 1.2",
+            _ => "TLS",
+        }
+    }
+
     /// Says that nothing more comes, and waits until the other end has closed: a connection closed
     /// with something unread in it is reset, and what was written may be lost. What is read
     /// meanwhile are tickets to resume the session with.

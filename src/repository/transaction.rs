@@ -434,9 +434,10 @@ fn refuse_busy(dataset: &Dataset, own: &Lease, now: Timestamp) -> Result<()> {
     for other in writers {
         // Without an atomic create two could commit one number, so there anybody counts who is not
         // over; of two who look at once both may go, never none. One that is dead is ended first:
-        // it may live after all, and only a mark keeps its header from counting.
+        // it may live after all, and only a mark keeps its header from counting. With one, who is
+        // over has left a lease behind: killed on a machine that has gone on with its number since.
         let counts = if store.is_class_a() {
-            other.is_fresh(store_now)
+            other.is_fresh(store_now) && !dataset.repository().is_over(other)?
         } else if planted::keeps(Rule::EndsRivals) {
             !dataset.repository().end_lease(other, &observer)?
         } else {

@@ -258,6 +258,38 @@ fn of_two_writers_of_one_dataset_the_second_is_refused() {
     assert!(world.backup(&source).is_ok());
 }
 
+/// A writer was killed, started again on its machine, and committed the number that both leases
+/// name. Others took the lease it had left for a writer at work until its last sign was old.
+#[test]
+fn a_lease_whose_number_is_there_keeps_nobody_away() {
+    let world = World::memory();
+    let source = source();
+    world.backup(&source).expect("a backup");
+    let dataset = world.repository.dataset(&world.name()).unwrap();
+    let leave = |number| {
+        let lease = LeaseId::new([7; 16]);
+        let record = LeaseRecord {
+            lease,
+            dataset: dataset.id(),
+            number: Some(BackupId(number)),
+            parent: None,
+            process: ProcessIdentity::current(),
+            taken: Timestamp::new(1, 0),
+            purpose: String::new(),
+        };
+        let key = layout::lease(&lease).unwrap();
+        world.repository.store().delete(&key).unwrap();
+        world.repository.store().put(ObjectKind::Lease, &key, &record).unwrap();
+    };
+    source.put_file("a", b"changed");
+    world.clock.advance(10);
+
+    leave(1);
+    assert_eq!(world.backup(&source).expect_err("busy").kind(), ErrorKind::Busy);
+    leave(0);
+    assert_eq!(world.backup(&source).expect("it is over").backup, BackupId(1));
+}
+
 #[test]
 fn without_an_atomic_create_any_other_writer_that_is_not_over_counts() {
     let world = World::class_b();

@@ -10,6 +10,9 @@ mod fake;
 mod files_contract;
 mod ftp;
 mod ftp_hostile;
+mod many;
+#[path = "../it/support/random.rs"]
+mod random;
 mod s3;
 mod serve;
 mod sftp;
@@ -18,3 +21,4 @@ mod sftp_hostile;
 mod ssh;
 mod suppaftp;
 mod support;
+mod table;

@@ -14,7 +14,7 @@ use std::process::Command;
 use std::process::Stdio;
 use tempfile::TempDir;
 
-const PASSWORD: &str = "s3cret pw";
+pub(crate) const PASSWORD: &str = "s3cret pw";
 
 /// The program at work for one folder.
 pub(crate) struct Served {

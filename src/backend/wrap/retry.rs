@@ -59,16 +59,39 @@ impl Wrapper<Retry> {
 
 impl Around for Retry {
     fn run<T: Outcome>(&self, _: Call<'_>, work: &dyn Fn() -> Result<T>) -> Result<T> {
-        let mut wait = self.policy.first_wait;
-        for _ in 1..self.policy.tries_max {
-            match work() {
-                Err(e) if is_worth_a_try(&e) => self.sleeper.sleep(wait)?,
-                other => return other,
-            }
-            wait = wait.saturating_mul(2).min(self.policy.longest_wait);
-        }
-        work()
+        again(self.policy, &*self.sleeper, is_worth_a_try, work)
     }
+}
+
+/// Does work again while a server asks to come back later: for what is done before there is a
+/// backend to put retries around. Other failures are told at once, as they may be those of a name
+/// or a port that is wrong.
+///
+/// # Errors
+/// Those of the work and of the sleeper.
+pub fn while_busy<T>(
+    policy: RetryPolicy,
+    sleeper: &dyn Sleeper,
+    work: impl Fn() -> Result<T>,
+) -> Result<T> {
+    again(policy, sleeper, |e| e.kind() == ErrorKind::RateLimited, work)
+}
+
+fn again<T>(
+    policy: RetryPolicy,
+    sleeper: &dyn Sleeper,
+    is_worth_a_try: impl Fn(&Error) -> bool,
+    work: impl Fn() -> Result<T>,
+) -> Result<T> {
+    let mut wait = policy.first_wait;
+    for _ in 1..policy.tries_max {
+        match work() {
+            Err(e) if is_worth_a_try(&e) => sleeper.sleep(wait)?,
+            other => return other,
+        }
+        wait = wait.saturating_mul(2).min(policy.longest_wait);
+    }
+    work()
 }
 
 fn is_worth_a_try(error: &Error) -> bool {
@@ -144,6 +167,22 @@ mod tests {
             let (backend, _, faulty) = retrying(vec![Fault::Call { call: 1, kind }]);
             assert_eq!(backend.stat(&key()).expect_err("fails").kind(), kind);
             assert_eq!(faulty.calls(), 1);
+        }
+    }
+
+    #[test]
+    fn a_server_that_is_full_is_asked_again_and_one_that_is_not_there_is_not() {
+        for (kind, tries) in [(ErrorKind::RateLimited, 3), (ErrorKind::Unreachable, 1)] {
+            let sleeper = NotingSleeper::default();
+            let tried = std::cell::Cell::new(0);
+
+            let opened = while_busy(RetryPolicy::default(), &sleeper, || {
+                tried.set(tried.get() + 1);
+                if tried.get() < 3 { Err(Error::new(kind, "not now")) } else { Ok(()) }
+            });
+
+            assert_eq!((tried.get(), opened.is_ok()), (tries, tries == 3));
+            assert_eq!(sleeper.waits().len(), tries - 1);
         }
     }
 

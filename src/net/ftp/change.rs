@@ -9,9 +9,11 @@ use crate::net::files::Abilities;
 use crate::net::files::Files;
 use crate::net::files::Found;
 use crate::net::files::Look;
+use crate::net::files::Manner;
 use crate::net::ftp::control::Command;
 use crate::net::ftp::control::sayable;
 use crate::net::ftp::facts::time_text;
+use crate::net::ftp::learn::ListBy;
 use crate::net::ftp::learn::TimeBy;
 use crate::net::ftp::learn::split;
 use crate::net::ftp::learn::time_of;
@@ -184,6 +186,15 @@ impl Files for Session {
             set_owner: false,
             symlinks: false,
         }
+    }
+
+    fn manner(&self) -> Manner {
+        let lists_by = match self.learned.list_by {
+            ListBy::Mlsd => "MLSD",
+            ListBy::ListAll => "LIST -a",
+            ListBy::List => "LIST",
+        };
+        Manner { lists_by, security: self.control.security() }
     }
 
     fn list(&mut self, folder: &[u8], visit: &mut dyn FnMut(Found) -> Result<()>) -> Result<()> {

@@ -103,6 +103,14 @@ impl Control {
         Ok(address.map_err(|e| unreachable("the connection is gone", e))?.ip())
     }
 
+    /// Returns what the connection is encrypted by.
+    pub(crate) fn security(&self) -> &'static str {
+        match &self.wire {
+            Wire::Plain(_) => "",
+            Wire::Secure(stream) => stream.version(),
+        }
+    }
+
     /// Sets how long a reply may take.
     pub(crate) fn wait_at_most(&mut self, silence: Duration) -> Result<()> {
         let set = self.wire.socket().set_read_timeout(Some(silence));

@@ -14,6 +14,7 @@ use crate::net::files::Abilities;
 use crate::net::files::Files;
 use crate::net::files::Found;
 use crate::net::files::Look;
+use crate::net::files::Manner;
 use crate::net::sftp::list;
 use crate::net::sftp::look::kind_of;
 use crate::net::sftp::look::look;
@@ -273,6 +274,11 @@ impl Files for Tree {
             set_owner: true,
             symlinks: is_exact,
         }
+    }
+
+    fn manner(&self) -> Manner {
+        // Whether the wire is one of SSH, or of pipes, is not known here.
+        Manner { lists_by: "READDIR", security: "" }
     }
 
     fn list(&mut self, folder: &[u8], visit: &mut dyn FnMut(Found) -> Result<()>) -> Result<()> {

@@ -11,8 +11,12 @@ use crate::s3::options;
 use crate::s3::page;
 use crate::s3::refused;
 use icecore::backend::Backend;
+use icecore::backend::s3::S3Backend;
+use icecore::backend::wrap::sleeper::NotingSleeper;
 use icecore::base::error::ErrorKind;
+use icecore::base::time::SystemClock;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::Mutex;
 
 #[test]
@@ -96,11 +100,18 @@ fn a_lost_answer_is_looked_up() {
 
 /// A store of a few lines that knows the condition, ignores it or refuses it.
 fn store(condition: &'static str) -> Fake {
-    let objects: Mutex<BTreeMap<String, Vec<u8>>> = Mutex::default();
+    store_that_changes(&Arc::new(Mutex::new(condition)), &Arc::default())
+}
+
+type Objects = Mutex<BTreeMap<String, Vec<u8>>>;
+
+/// The same, whose mind and objects can be changed from outside.
+fn store_that_changes(condition: &Arc<Mutex<&'static str>>, objects: &Arc<Objects>) -> Fake {
+    let (condition, objects) = (Arc::clone(condition), Arc::clone(objects));
     Fake::start(move |_, asked: &Asked| {
         let mut objects = objects.lock().unwrap();
         let is_conditional = asked.header("if-none-match").is_some();
-        match (asked.method.as_str(), condition) {
+        match (asked.method.as_str(), *condition.lock().unwrap()) {
             ("HEAD", "no bucket") => Reply::error(404, ""),
             ("HEAD", _) if asked.target == "/b" => Reply::ok(b""),
             ("PUT", "forbidden") => Reply::error(403, "AccessDenied"),
@@ -117,6 +128,10 @@ fn store(condition: &'static str) -> Fake {
                 objects.remove(&asked.target);
                 Reply::Whole(204, Vec::new(), Vec::new())
             }
+            ("GET", _) => match objects.get(&asked.target) {
+                Some(bytes) => Reply::ok(bytes.clone()),
+                None => Reply::error(404, "NoSuchKey"),
+            },
             _ => Reply::error(404, "NoSuchKey"),
         }
     })
@@ -132,9 +147,9 @@ fn the_class_of_a_store_is_tried_when_it_is_opened() {
 
         assert_eq!(backend.capabilities().atomic_create, atomic_create, "{condition}");
         let asked = fake.asked();
-        assert!(asked.len() <= 5, "{condition}: {}", asked.len());
+        assert!(asked.len() <= 6, "{condition}: {}", asked.len());
         assert_eq!(asked.last().unwrap().method, "DELETE", "nothing is left");
-        assert!(asked[1].target.starts_with("/b/p/tmp/probe-"));
+        assert!(asked[2].target.starts_with("/b/p/tmp/probe-"));
         if !atomic_create {
             let error = refused(backend.put_new(&key("a"), b"1"));
             assert_eq!(error.kind(), ErrorKind::Unsupported);
@@ -145,13 +160,109 @@ fn the_class_of_a_store_is_tried_when_it_is_opened() {
     assert!(known.asked().is_empty(), "what is known is not tried");
 }
 
+fn created(fake: &Fake) -> S3Backend {
+    let sleeper = Arc::new(NotingSleeper::default());
+    S3Backend::create(&options(fake.port, None), Arc::new(SystemClock), sleeper).unwrap()
+}
+
+/// Returns what was asked since, shortly: method and the last parts of the place.
+fn asked_since(fake: &Fake, before: usize) -> Vec<String> {
+    let asked = fake.asked();
+    let shown = asked[before..].iter().map(|asked| {
+        let condition = if asked.header("if-none-match").is_some() { "?" } else { "" };
+        format!("{}{condition} {}", asked.method, asked.target.trim_start_matches("/b/p/"))
+    });
+    shown.collect()
+}
+
+#[test]
+fn what_was_found_when_a_repository_was_made_is_kept() {
+    for (condition, atomic_create) in [("known", true), ("ignored", false)] {
+        let fake = store(condition);
+        let made = created(&fake);
+        assert_eq!(made.capabilities().atomic_create, atomic_create, "{condition}");
+
+        let before = fake.asked().len();
+        let backend = opened(&options(fake.port, None)).0.unwrap();
+        assert_eq!(backend.capabilities().atomic_create, atomic_create, "{condition}");
+        assert_eq!(asked_since(&fake, before), ["GET tmp/class"]);
+
+        if atomic_create {
+            made.put_new(&key("a"), b"1").unwrap();
+            assert_eq!(asked_since(&fake, before + 1), ["PUT? a"], "it was tried just now");
+            backend.put_new(&key("b"), b"1").unwrap();
+            backend.put_new(&key("c"), b"1").unwrap();
+            assert_eq!(asked_since(&fake, before + 2), ["PUT? tmp/class", "PUT? b", "PUT? c"]);
+        }
+    }
+}
+
+#[test]
+fn a_mark_stays_when_the_store_learns_the_condition() {
+    let (condition, objects) = (Arc::new(Mutex::new("ignored")), Arc::default());
+    let fake = store_that_changes(&condition, &objects);
+    created(&fake);
+    *condition.lock().unwrap() = "known";
+
+    for backend in [opened(&options(fake.port, None)).0.unwrap(), created(&fake)] {
+        assert!(!backend.capabilities().atomic_create, "others write by the other rules");
+    }
+}
+
+/// A bucket that was copied to a store of another class: nothing is ever put over something there.
+#[test]
+fn a_bucket_that_was_moved_to_another_store_is_noticed_before_anything_is_created() {
+    for there in ["ignored", "refused", "odd"] {
+        let (condition, objects) = (Arc::new(Mutex::new("known")), Arc::<Objects>::default());
+        let fake = store_that_changes(&condition, &objects);
+        created(&fake).put_new(&key("a"), b"first").unwrap();
+        *condition.lock().unwrap() = there;
+
+        let backend = opened(&options(fake.port, None)).0.unwrap();
+        let error = refused(backend.put_new(&key("a"), b"second"));
+
+        assert_eq!(error.kind(), ErrorKind::Unsupported, "{there}");
+        assert_eq!(backend.get(&key("a"), 9).unwrap(), b"first");
+        assert_eq!(objects.lock().unwrap().len(), 1, "the mark is gone");
+        let again = opened(&options(fake.port, None)).0.unwrap();
+        assert!(!again.capabilities().atomic_create);
+    }
+}
+
+#[test]
+fn a_mark_that_somebody_took_away_is_put_again() {
+    let objects = Arc::<Objects>::default();
+    let fake = store_that_changes(&Arc::new(Mutex::new("known")), &objects);
+    created(&fake);
+    let backend = opened(&options(fake.port, None)).0.unwrap();
+    objects.lock().unwrap().clear();
+    let before = fake.asked().len();
+
+    backend.put_new(&key("a"), b"1").unwrap();
+
+    let asked = asked_since(&fake, before);
+    assert_eq!(asked, ["PUT? tmp/class", "PUT? tmp/class", "PUT? a"]);
+}
+
+#[test]
+fn a_mark_of_a_later_version_is_not_guessed_at() {
+    let objects = Arc::<Objects>::default();
+    let fake = store_that_changes(&Arc::new(Mutex::new("known")), &objects);
+    objects.lock().unwrap().insert("/b/p/tmp/class".to_owned(), b"quantum\n".to_vec());
+
+    let error = refused(opened(&options(fake.port, None)).0);
+
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.hint_text().unwrap().contains("newer version"), "{error:?}");
+}
+
 #[test]
 fn a_missing_bucket_is_said_and_not_made() {
     let fake = store("no bucket");
     let error = refused(opened(&options(fake.port, None)).0);
     assert_eq!(error.kind(), ErrorKind::NoRepository);
     assert!(error.to_string().contains("there is no bucket b"), "{error}");
-    assert_eq!(fake.asked().len(), 1);
+    assert!(fake.asked().iter().all(|asked| asked.method != "PUT"), "{:?}", fake.asked());
 }
 
 #[test]
@@ -186,15 +297,17 @@ fn a_large_object_is_put_in_parts() {
     let (store, _) = backend(&fake);
 
     store.put(&key("a"), &large).unwrap();
+    // Several at once may win where it comes in parts.
     store.put_new(&key("a"), &large).unwrap();
 
     let asked = fake.asked();
-    assert_eq!(asked.len(), 2 * 7);
+    assert_eq!(asked.len(), 7 + 1);
     let parts: Vec<_> = asked[1..6].iter().map(|part| part.body.len()).collect();
     assert_eq!(parts, [16 << 20, 16 << 20, 16 << 20, 16 << 20, 1]);
     assert!(asked[5].has("partNumber=5&uploadId=u%2F1"));
     assert_eq!(asked[6].header("if-none-match"), None);
-    assert_eq!(asked[13].header("if-none-match"), Some("*"));
+    assert_eq!(asked[7].header("if-none-match"), Some("*"));
+    assert_eq!(asked[7].body.len(), large.len());
 }
 
 #[test]

@@ -2,14 +2,12 @@
 //!
 //! ```text
 //!   <prefix>/<key>                  objects
+//!   <prefix>/tmp/class              what was found out of the store when the repository was made
 //!   <prefix>/tmp/probe-<random>     what a probe left that died; swept after a day
 //! ```
 //!
-//! Whether the store knows an atomic create cannot be asked, it is tried when the bucket is
-//! opened: an object is put twice under the condition that nothing is there. A store that ignores
-//! the condition (Garage, `rclone serve s3`) takes the second one too, and is of class B. Three
-//! requests, and one to see that the bucket is there; whoever knows the answer passes it on, and
-//! nothing is asked.
+//! Whether the store knows an atomic create is found out when a repository is made, and kept: see
+//! [`class`].
 //!
 //! A bucket shows what it has stored, so there is nothing to settle. No key is the folder of
 //! another one, as one store (MinIO) hides what lies below an object from its listings.
@@ -20,15 +18,14 @@ use crate::backend::Listed;
 use crate::backend::ObjectInfo;
 use crate::backend::key::FolderKey;
 use crate::backend::key::ObjectKey;
+use crate::backend::s3::class::Class;
 use crate::backend::wrap::sleeper::Sleeper;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
-use crate::base::id::to_hex;
 use crate::base::limits::S3_CONFLICTS_MAX;
 use crate::base::limits::S3_PUT_BYTES_MAX;
-use crate::base::sys;
 use crate::base::time::Clock;
 use crate::net::s3::client::Client;
 use crate::net::s3::client::Counts;
@@ -40,7 +37,10 @@ use crate::net::s3::objects::Beside;
 use crate::net::s3::upload::Taken;
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
+
+mod class;
 
 /// Requests at a time that a store makes use of.
 const PARALLEL: usize = 16;
@@ -71,17 +71,8 @@ pub struct S3Backend {
     /// Empty, or with a slash at its end.
     prefix: String,
     class: Class,
-}
-
-/// What the store can do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Class {
-    /// Atomic create.
-    Atomic,
-    /// None.
-    Plain,
-    /// Unknown, as the probe was refused: nothing is written then, as it might be written wrong.
-    ReadOnly,
+    /// Whether the store was seen to do what its class says.
+    is_proven: AtomicBool,
 }
 
 impl S3Backend {
@@ -100,18 +91,26 @@ impl S3Backend {
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
         let known = options.atomic_create;
         let class = if known == Some(true) { Class::Atomic } else { Class::Plain };
-        let mut backend = S3Backend { client, prefix, class };
-        if known.is_none() {
-            // A store may make a bucket for whoever puts something there.
-            if !backend.client.has_bucket().map_err(at_repository)? {
-                return Err(backend.no_bucket());
-            }
-            backend.class = backend.probe().map_err(at_repository)?;
+        let is_proven = AtomicBool::new(known.is_some());
+        let mut backend = S3Backend { client, prefix, class, is_proven };
+        if known.is_some() {
+            return Ok(backend);
         }
+        if let Some(class) = backend.marked().map_err(at_repository)? {
+            backend.class = class;
+            return Ok(backend);
+        }
+        // A store may make a bucket for whoever puts something there.
+        if !backend.client.has_bucket().map_err(at_repository)? {
+            return Err(backend.no_bucket());
+        }
+        backend.class = backend.probe().map_err(at_repository)?;
+        backend.is_proven = AtomicBool::new(true);
         Ok(backend)
     }
 
-    /// Makes the bucket where it is missing, and opens it.
+    /// Makes the bucket where it is missing, opens it, and leaves a mark there of what its store
+    /// can do.
     ///
     /// # Errors
     /// Those of [`S3Backend::open`]; `Denied` where the key may not make buckets.
@@ -125,7 +124,11 @@ impl S3Backend {
         if !bucket.client.has_bucket().map_err(at_repository)? {
             bucket.client.create_bucket().map_err(at_repository)?;
         }
-        S3Backend::open(options, clock, sleeper)
+        let backend = S3Backend::open(options, clock, sleeper)?;
+        if options.atomic_create.is_none() {
+            backend.leave_mark().map_err(at_repository)?;
+        }
+        Ok(backend)
     }
 
     fn no_bucket(&self) -> Error {
@@ -138,39 +141,6 @@ impl S3Backend {
     /// Returns what was asked of the store so far.
     pub fn counts(&self) -> Counts {
         self.client.counts()
-    }
-
-    /// Finds out whether a second conditional put is refused.
-    fn probe(&self) -> Result<Class> {
-        let key = format!("{}{TEMPORARY}/probe-{}", self.prefix, to_hex(&sys::random::<16>()?));
-        match self.client.put_new(&key, b"first") {
-            Ok(()) => {}
-            Err(Refused { error, is_doubtful: true })
-                if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(Refused { error, .. }) => match error.kind() {
-                ErrorKind::Denied => return Ok(Class::ReadOnly),
-                // Some stores refuse the condition, each with words of its own: what is refused
-                // without it, too, was refused for another reason.
-                ErrorKind::Unsupported | ErrorKind::Io | ErrorKind::InvalidInput => {
-                    let is_plain = self.client.put(&key, b"first", &Beside::default()).is_ok();
-                    if !is_plain {
-                        return Err(error);
-                    }
-                }
-                _ => return Err(error),
-            },
-        }
-        let class = match self.client.put_new(&key, b"second") {
-            Err(Refused { error, .. }) => match error.kind() {
-                ErrorKind::AlreadyExists => Class::Atomic,
-                ErrorKind::Unsupported | ErrorKind::Io | ErrorKind::InvalidInput => Class::Plain,
-                _ => return Err(error),
-            },
-            Ok(()) => Class::Plain,
-        };
-        // One that stays is swept.
-        let _ = self.client.delete(&key);
-        Ok(class)
     }
 
     fn place(&self, key: &ObjectKey) -> Result<String> {
@@ -204,11 +174,8 @@ impl S3Backend {
     fn store_new(&self, place: &str, bytes: &[u8]) -> Result<()> {
         let mut tries = 1;
         loop {
-            let outcome = if bytes.len() <= S3_PUT_BYTES_MAX {
-                self.client.put_new(place, bytes)
-            } else {
-                self.client.put_in_parts(place, bytes, Taken::Refuse)
-            };
+            // However large, by one request: of uploads in parts SeaweedFS lets several win.
+            let outcome = self.client.put_new(place, bytes);
             let Err(Refused { error, is_doubtful }) = outcome else { return Ok(()) };
             let is_conflict = error.kind() == ErrorKind::Busy;
             if !is_conflict && !is_doubtful {
@@ -356,7 +323,7 @@ impl Backend for S3Backend {
             let message = format!("cannot store {key} once: {} cannot do it", self.location());
             return Err(at_repository(Error::new(ErrorKind::Unsupported, message)));
         }
-        self.store_new(&place, bytes).map_err(at_repository)
+        self.prove().and_then(|()| self.store_new(&place, bytes)).map_err(at_repository)
     }
 
     fn get(&self, key: &ObjectKey, bytes_max: usize) -> Result<Vec<u8>> {
