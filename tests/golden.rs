@@ -236,7 +236,10 @@ fn another_decoder_reads_the_same_of_config_keys_and_headers() {
     assert_eq!((list.blocks.len(), list.ranges[1].first.as_slice()), (64, &b"m/n"[..]));
     assert_eq!(list.ranges[1].companion, mirror::Place { block: 1, place: 252 });
     assert_eq!(header.body, mirror::Body::Ranges(list));
+    assert_eq!(header.original, None);
     let header = mirrored!(Header, body(ObjectKind::Backup, "header-lists"));
+    let original = header.original.as_ref().expect("it is a copy");
+    assert_eq!((original.number, original.lease), (300, [0x34; 16]));
     let mirror::Body::Lists(lists) = header.body else { panic!("lists") };
     assert_eq!(lists.places[2], mirror::Place { block: 0, place: 300 });
 }

@@ -156,6 +156,20 @@ pub const EXPORT_AHEAD_ITEMS: usize = 1024;
 /// ... and for one file; one that has more is begun before all of it was verified.
 pub const EXPORT_ITEM_BYTES: u64 = 8 * MIB as u64;
 
+/// Runs of files that a copy into another repository looks at together; their blocks are read
+/// pack by pack, so more of them are fewer round trips.
+pub const COPY_RUNS_MAX: usize = 32 * KIB;
+/// Places of blocks that these runs name together: where each went is kept while they are copied.
+pub const COPY_PLACES_MAX: u64 = 128 * KIB as u64;
+/// Entries that wait for them at most.
+pub const COPY_ENTRIES_MAX: usize = 16 * KIB;
+/// Blocks of which a copy remembers where they went, some 100 bytes each.
+pub const COPY_BLOCKS_KEPT_MAX: usize = 64 * KIB;
+/// Runs of one file's former version that a copy compares on both sides.
+pub const COPY_HINTS_MAX: usize = 64 * KIB;
+/// Threads that read packs for a copy where each waits for a round trip.
+pub const COPY_READERS_MAX: usize = 8;
+
 /// Bytes of a hole that are compared at a time with what a folder has there.
 pub const COMPARE_BYTES: u64 = 256 * KIB as u64;
 

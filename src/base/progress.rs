@@ -19,6 +19,8 @@ pub enum Phase {
     Prune,
     /// An export writes an archive.
     Export,
+    /// A copy reads from one repository and writes to another.
+    Copy,
 }
 
 impl Phase {
@@ -31,6 +33,7 @@ impl Phase {
             Phase::Check => "check",
             Phase::Prune => "prune",
             Phase::Export => "export",
+            Phase::Copy => "copy",
         }
     }
 }

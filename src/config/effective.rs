@@ -16,8 +16,10 @@ use crate::config::remote::RemoteSettings;
 use crate::config::secret::ConfiguredPassword;
 use crate::config::secret::PASSWORD_VARIABLE;
 use crate::config::secret::PasswordPlaces;
+use crate::config::secret::TO_PASSWORD_VARIABLE;
 use crate::config::tables::BackupTable;
 use crate::config::tables::CredentialsTable;
+use crate::config::tables::RepositoryTable;
 use crate::config::tables::RetentionTable;
 use crate::config::tables::Tables;
 use crate::config::values::DatasetKey;
@@ -54,6 +56,19 @@ pub struct Flags {
     pub tls_ca: Option<PathBuf>,
     /// `--accept-new-host-key`
     pub accept_new_host_key: bool,
+}
+
+/// What was typed of the second repository of a command.
+#[derive(Clone, Debug, Default)]
+pub struct OtherFlags {
+    /// `--to`
+    pub location: Option<OsString>,
+    /// `--to-profile`
+    pub profile: Option<String>,
+    /// `--to-password-file`
+    pub password_file: Option<PathBuf>,
+    /// `--to-password-command`
+    pub password_command: Option<String>,
 }
 
 /// Where a value comes from.
@@ -208,11 +223,7 @@ impl Config {
         let cache = cache.map(|it| Ok((self.path_of(it)?, self.line(it)))).transpose()?;
         let up = table.limit_upload.as_ref().map(|it| (it.value.0, self.line(it)));
         let down = table.limit_download.as_ref().map(|it| (it.value.0, self.line(it)));
-        let password = match (&table.password_file, &table.password_command) {
-            (Some(file), _) => Some(ConfiguredPassword::File(self.path_of(file)?)),
-            (None, Some(command)) => Some(ConfiguredPassword::Command(command.value.clone())),
-            (None, None) => None,
-        };
+        let password = self.password_of(table)?;
         let flags = &self.flags;
         let named = places::variable(places::REPOSITORY_VARIABLE);
         let flag_location = flags.location.clone().map(|it| (it, "--repository"));
@@ -230,6 +241,14 @@ impl Config {
             .map(|(address, table)| Ok((address.parsed()?, self.credentials_of(table)?)))
             .collect::<Result<_>>()?;
         Ok(())
+    }
+
+    fn password_of(&self, table: &RepositoryTable) -> Result<Option<ConfiguredPassword>> {
+        Ok(match (&table.password_file, &table.password_command) {
+            (Some(file), _) => Some(ConfiguredPassword::File(self.path_of(file)?)),
+            (None, Some(command)) => Some(ConfiguredPassword::Command(command.value.clone())),
+            (None, None) => None,
+        })
     }
 
     fn credentials_of(&self, table: &CredentialsTable) -> Result<Configured> {
@@ -277,6 +296,38 @@ impl Config {
             },
             cancel: cancel.clone(),
         }
+    }
+
+    /// Returns how the second repository of a command is reached: what a profile says counts after
+    /// what was typed, as with `--profile`. Without one, nothing that was said of the first one's
+    /// place or password counts.
+    ///
+    /// # Errors
+    /// `InvalidInput` when nothing says where it is, or when there is no such profile.
+    pub fn settings_of_other(&self, other: &OtherFlags, cancel: &Cancel) -> Result<Settings> {
+        let table = match (&other.profile, &self.file) {
+            (None, _) => RepositoryTable::default(),
+            (Some(profile), Some(file)) => file.tables(Some(profile))?.repository,
+            (Some(profile), None) => {
+                let message =
+                    format!("there is no config file that could have a profile {profile:?}");
+                return Err(Error::invalid(message));
+            }
+        };
+        let configured = table.location.as_ref().map(|it| self.location_of(it)).transpose()?;
+        let Some(location) = other.location.clone().or(configured) else {
+            return Err(Error::invalid("nothing says where the other repository is")
+                .hint("`--to LOCATION` names it"));
+        };
+        let mut settings = self.settings(cancel);
+        settings.location = Some(location);
+        settings.password = PasswordPlaces {
+            file: other.password_file.clone(),
+            command: other.password_command.clone(),
+            variable: TO_PASSWORD_VARIABLE,
+            configured: self.password_of(&table)?,
+        };
+        Ok(settings)
     }
 
     /// Returns what a person should know of the file, if there is anything.

@@ -25,6 +25,8 @@ use std::process::Stdio;
 pub const PASSWORD_VARIABLE: &str = "ICECORE_PASSWORD";
 /// The variable that holds a new password, for `key add` and `key passwd`.
 pub const NEW_PASSWORD_VARIABLE: &str = "ICECORE_NEW_PASSWORD";
+/// The variable that holds the password of the repository that `copy` writes to.
+pub const TO_PASSWORD_VARIABLE: &str = "ICECORE_TO_PASSWORD";
 /// The variable that holds the password of who may come in at `serve-ftp`.
 pub const SERVE_PASSWORD_VARIABLE: &str = "ICECORE_SERVE_PASSWORD";
 

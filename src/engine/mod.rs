@@ -6,6 +6,7 @@
 //! | [`restore`] | what is written was verified against its name; nothing outside the target |
 //! | [`prune`] | what a visible backup needs is never deleted |
 //! | [`check`] | changes nothing, and names what suffers |
+//! | [`mod@copy`] | nothing is copied that was not verified, and nothing twice |
 //! | [`forget`] | markers only, never for all backups; [`retention`] decides what stays |
 //! | [`tag`] | no change of somebody else's is lost |
 //! | [`repair`] | puts copies first and dooms what is bad; never makes things worse |
@@ -36,6 +37,7 @@ mod chains;
 pub mod check;
 pub mod compare;
 pub(crate) mod content;
+pub mod copy;
 pub mod diff;
 pub mod export;
 pub mod find;

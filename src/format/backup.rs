@@ -8,6 +8,7 @@ use crate::base::id::BackupId;
 use crate::base::id::BlockId;
 use crate::base::id::DatasetId;
 use crate::base::id::LeaseId;
+use crate::base::id::RepositoryId;
 use crate::base::id::SnapshotHash;
 use crate::base::limits::CHAIN_MANIFESTS_MAX;
 use crate::base::path::EntryPath;
@@ -74,6 +75,27 @@ pub enum Body {
     Lists(Vec<BlobPlace>),
 }
 
+/// Which backup it was when it was made, wherever it was copied to since. The lease tells apart
+/// what two copies of one repository's files have put at the same number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Original {
+    /// The repository.
+    pub repository: RepositoryId,
+    /// The dataset there.
+    pub dataset: DatasetId,
+    /// The number there.
+    pub number: BackupId,
+    /// The lease it was written under.
+    pub lease: LeaseId,
+}
+
+impl Original {
+    /// Says whether two are of one line of backups.
+    pub fn is_beside(&self, other: &Original) -> bool {
+        (self.repository, self.dataset) == (other.repository, other.dataset)
+    }
+}
+
 /// The header of one backup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
@@ -106,6 +128,8 @@ pub struct Header {
     pub tags: Vec<String>,
     /// Description given when it was made.
     pub description: String,
+    /// Which backup it is a copy of, if it is one.
+    pub original: Option<Original>,
     /// Where its ranges are.
     pub body: Body,
 }
@@ -114,6 +138,12 @@ impl Header {
     /// Says whether it holds a full index.
     pub fn is_full(&self) -> bool {
         self.chain.is_empty()
+    }
+
+    /// Returns which backup it is, of a repository or of one it was copied from.
+    pub fn origin(&self, repository: RepositoryId) -> Original {
+        let Header { dataset, number, lease, .. } = *self;
+        self.original.unwrap_or(Original { repository, dataset, number, lease })
     }
 }
 
@@ -133,7 +163,16 @@ struct HeaderV1 {
     snapshot: SnapshotHash,
     tags: Vec<String>,
     description: String,
+    original: Option<OriginalV1>,
     body: BodyV1,
+}
+
+#[derive(Serialize, Deserialize)]
+struct OriginalV1 {
+    repository: RepositoryId,
+    dataset: DatasetId,
+    number: u64,
+    lease: LeaseId,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -281,6 +320,10 @@ pub fn encode(header: &Header) -> Result<Vec<u8>> {
         snapshot: header.snapshot,
         tags: header.tags.clone(),
         description: header.description.clone(),
+        original: header.original.map(|original| {
+            let Original { repository, dataset, number: BackupId(number), lease } = original;
+            OriginalV1 { repository, dataset, number, lease }
+        }),
         body,
     })
 }
@@ -324,6 +367,10 @@ pub fn decode(bytes: &[u8], object: &str) -> Result<Header> {
         snapshot: stored.snapshot,
         tags: stored.tags,
         description: stored.description,
+        original: stored.original.map(|original| {
+            let OriginalV1 { repository, dataset, number, lease } = original;
+            Original { repository, dataset, number: BackupId(number), lease }
+        }),
         body,
     })
 }
@@ -348,6 +395,7 @@ mod tests {
             snapshot: SnapshotHash::new([8; 32]),
             tags: vec!["t".into()],
             description: String::new(),
+            original: None,
             body,
         }
     }
@@ -372,6 +420,19 @@ mod tests {
             let bytes = encode(&header).expect("encodes");
             assert_eq!(decode(&bytes, "x").expect("decodes"), header);
         }
+    }
+
+    #[test]
+    fn a_copy_says_which_backup_it_is_and_a_copy_of_it_too() {
+        let plain = header(Body::Inline(vec![]));
+        let origin = plain.origin(RepositoryId::new([1; 16]));
+        assert_eq!((origin.number, origin.lease), (BackupId(7), LeaseId::new([3; 16])));
+        let copy = Header { original: Some(origin), number: BackupId(8), ..plain };
+        let back = decode(&encode(&copy).expect("encodes"), "x").expect("decodes");
+        assert_eq!(back, copy);
+        assert_eq!(back.origin(RepositoryId::new([2; 16])), origin);
+        let other = Original { dataset: DatasetId::new([5; 16]), ..origin };
+        assert!(!origin.is_beside(&other));
     }
 
     #[test]

@@ -224,8 +224,29 @@ impl Repository {
         sealed: &mut [u8],
         plain: Vec<u8>,
     ) -> Result<Block> {
-        let cipher = self.pack_cipher(location)?;
-        let stored = cipher.open(Part::Block, location.row.number, sealed)?;
+        let stored = self.open_copy(location, sealed)?;
+        self.decode_opened(location, table, stored, plain)
+    }
+
+    /// Opens the stored bytes of a copy in place, and returns what they were compressed to.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn open_copy<'s>(&self, location: &Location, sealed: &'s mut [u8]) -> Result<&'s [u8]> {
+        self.pack_cipher(location)?.open(Part::Block, location.row.number, sealed)
+    }
+
+    /// Decodes a copy that was opened. The blobs are not verified yet.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn decode_opened(
+        &self,
+        location: &Location,
+        table: Arc<Table>,
+        stored: &[u8],
+        plain: Vec<u8>,
+    ) -> Result<Block> {
         decode_stored(location, table, stored, plain)
     }
 
@@ -246,8 +267,7 @@ impl Repository {
     pub fn read_copy_as_stored(&self, location: &Location) -> Result<(Block, Vec<u8>)> {
         let table = self.read_table(location)?;
         let mut sealed = self.read_sealed(location)?;
-        let cipher = self.pack_cipher(location)?;
-        let stored = cipher.open(Part::Block, location.row.number, &mut sealed)?;
+        let stored = self.open_copy(location, &mut sealed)?;
         let block = decode_stored(location, table, stored, Vec::new())?;
         let mut kept = self.spare().take();
         kept.extend_from_slice(stored);

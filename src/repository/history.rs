@@ -603,6 +603,7 @@ mod tests {
             snapshot: SnapshotHash::new([0; 32]),
             tags: Vec::new(),
             description: String::new(),
+            original: None,
             body,
         };
         assert!(matches!(transaction.commit(&header).expect("commits"), Committed::Yes(_)));

@@ -48,8 +48,10 @@ records! {
     Header {
         dataset: Id16, number: u64, parent: Option<u64>, lease: Id16, chain: Vec<u64>, host: String,
         source: String, started: Time, read_from: Time, ended: Time, counts: Counts,
-        snapshot: Id32, tags: Vec<String>, description: String, body: Body,
+        snapshot: Id32, tags: Vec<String>, description: String, original: Option<Original>,
+        body: Body,
     }
+    Original { repository: Id16, dataset: Id16, number: u64, lease: Id16, }
     Inline { range: Vec<u8>, companion: Vec<u8>, }
     Place { block: u32, place: u32, }
     Places { blocks: Vec<u8>, places: Vec<Place>, }

@@ -38,6 +38,7 @@ use icecore::format::backup::BlobPlace;
 use icecore::format::backup::Body;
 use icecore::format::backup::Counts;
 use icecore::format::backup::Header;
+use icecore::format::backup::Original;
 use icecore::format::backup::RangeRef;
 use icecore::format::block::Row;
 use icecore::format::block::Table;
@@ -248,6 +249,11 @@ pub(crate) fn range_list() -> Vec<RangeRef> {
     vec![range("", 0), range("m/n", 2)]
 }
 
+pub(crate) fn original() -> Original {
+    let (repository, lease) = (RepositoryId::new([0x12; 16]), LeaseId::new([0x34; 16]));
+    Original { repository, dataset: DatasetId::new([0x23; 16]), number: BackupId(300), lease }
+}
+
 pub(crate) fn header(body: Body) -> Header {
     Header {
         dataset: DATASET,
@@ -275,6 +281,7 @@ pub(crate) fn header(body: Body) -> Header {
         snapshot: SnapshotHash::new([0xdd; 32]),
         tags: vec!["best".into()],
         description: "before the move".into(),
+        original: matches!(body, Body::Lists(_)).then(original),
         body,
     }
 }

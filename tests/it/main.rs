@@ -13,6 +13,7 @@ mod engine_backup;
 mod engine_backup_spread;
 mod engine_backup_trouble;
 mod engine_check;
+mod engine_copy;
 mod engine_diff;
 mod engine_export;
 mod engine_find;

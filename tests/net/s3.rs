@@ -106,6 +106,11 @@ impl Store {
         bucket
     }
 
+    /// Returns what its script says of it: `port`, `access`, `secret`.
+    pub(crate) fn said(&self, key: &str) -> String {
+        self.server.get(key).to_owned()
+    }
+
     /// Returns the bucket with a fresh prefix.
     pub(crate) fn options(&self) -> S3Options {
         let prefix = format!("p/{}", self.prefixes.fetch_add(1, Ordering::Relaxed));

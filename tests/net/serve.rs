@@ -24,8 +24,6 @@ pub(crate) struct Served {
 }
 
 impl Served {
-    pub(crate) const PASSWORD: &str = PASSWORD;
-
     pub(crate) fn new(flags: &[&str]) -> Self {
         let place = tempfile::tempdir().unwrap();
         fs::create_dir(place.path().join("served")).unwrap();

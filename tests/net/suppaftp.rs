@@ -5,6 +5,7 @@ use crate::files_contract::get;
 use crate::files_contract::list;
 use crate::files_contract::put;
 use crate::ftp;
+use crate::serve::PASSWORD;
 use crate::serve::Served;
 use crate::serve::pem;
 use icecore::base::error::Error;
@@ -112,7 +113,7 @@ fn it_works_with_our_server() {
     let served = Served::new(&[]);
     let mut ftp = FtpStream::connect(("127.0.0.1", served.port)).expect("connected");
     assert!(ftp.login("icecore", "wrong").is_err());
-    ftp.login("icecore", Served::PASSWORD).expect("logged in");
+    ftp.login("icecore", PASSWORD).expect("logged in");
     works(&mut ftp);
     assert_eq!(fs::read_dir(served.path("served")).expect("a folder").count(), 0);
 }
@@ -124,7 +125,7 @@ fn it_works_with_our_server_within_tls() {
     let connector = RustlsConnector::from(tls::config(&roots).expect("the certificate"));
     let ftp = RustlsFtpStream::connect(("127.0.0.1", served.port)).expect("connected");
     let mut ftp = ftp.into_secure(connector, "localhost").expect("the certificate holds");
-    ftp.login("icecore", Served::PASSWORD).expect("logged in");
+    ftp.login("icecore", PASSWORD).expect("logged in");
     works(&mut ftp);
 }
 

@@ -12,6 +12,7 @@ mod cat;
 mod check;
 mod completions;
 mod config;
+mod copy;
 mod diff;
 mod export;
 mod find;
@@ -49,6 +50,7 @@ pub(crate) enum Command {
     Check(check::CheckArgs),
     Prune(prune::PruneArgs),
     Repair(repair::RepairArgs),
+    Copy(copy::CopyArgs),
     Stats(stats::StatsArgs),
     Key(key::KeyArgs),
     Cache(cache::CacheArgs),
@@ -86,6 +88,7 @@ pub(crate) fn run(command: &Command, session: &mut Session) -> Result<Exit> {
         Command::Check(args) => check::run(args, session),
         Command::Prune(args) => prune::run(args, session),
         Command::Repair(args) => repair::run(args, session),
+        Command::Copy(args) => copy::run(args, session),
         Command::Stats(args) => stats::run(args, session),
         Command::Key(args) => key::run(args, session),
         Command::Cache(args) => cache::run(args, session),

@@ -42,6 +42,15 @@ struct Document<'a> {
     ended: String,
     entries: u64,
     snapshot: String,
+    copy_of: Option<CopyOf>,
+}
+
+/// Which backup a copy is.
+#[derive(Serialize)]
+struct CopyOf {
+    repository: String,
+    dataset_id: String,
+    backup: u64,
 }
 
 #[derive(Serialize)]
@@ -89,6 +98,11 @@ fn document(found: &Found) -> Document<'_> {
         ended: header.ended.to_rfc3339(),
         entries: header.counts.entries,
         snapshot: header.snapshot.to_string(),
+        copy_of: header.original.map(|original| CopyOf {
+            repository: original.repository.to_string(),
+            dataset_id: original.dataset.to_string(),
+            backup: original.number.0,
+        }),
     }
 }
 
@@ -135,6 +149,10 @@ fn print_header(found: &Found, session: &mut Session) -> Result<()> {
     }
     if !backup.description.is_empty() {
         rows.push(("description", backup.description.clone()));
+    }
+    if let Some(original) = header.original {
+        let repository = original.repository.short();
+        rows.push(("copy of", format!("{} in repository {repository}", original.number)));
     }
     rows.push(("snapshot", header.snapshot.to_string()));
     for (name, value) in rows {

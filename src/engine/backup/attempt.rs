@@ -17,20 +17,13 @@ use crate::engine::backup::BackupOptions;
 use crate::engine::backup::BackupReport;
 use crate::engine::backup::parent::is_unreadable;
 use crate::engine::backup::parent::readable_parent;
-use crate::engine::backup::read::Worker;
-use crate::engine::backup::scan::Journal;
-use crate::engine::backup::scan::Producer;
 use crate::engine::backup::store::Committer;
 use crate::engine::backup::store::Gathered;
 use crate::engine::backup::store::WrittenRows;
-use crate::engine::backup::unit::Item;
-use crate::engine::backup::unit::Unit;
-use crate::engine::backup::unit::UnitResult;
-use crate::engine::backup::unit::kept;
-use crate::engine::compare::Comparison;
 use crate::engine::compare::Rules;
-use crate::engine::pool;
+use crate::format::backup::Counts;
 use crate::format::backup::Header;
+use crate::format::backup::Original;
 use crate::format::entry::TrackedEntry;
 use crate::repository::datasets::Dataset;
 use crate::repository::history::Snapshot;
@@ -43,16 +36,22 @@ use crate::repository::transaction::LeanOn;
 use crate::repository::transaction::Transaction;
 use crate::source::Scan;
 use crate::source::Source;
-use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
-use std::sync::mpsc;
 
-/// Units under way for each worker: one being worked on, one waiting to be committed.
-const UNITS_PER_WORKER: usize = 2;
+/// What a copy of a backup takes over from it.
+#[derive(Clone, Copy, Debug)]
+pub struct CopyOf {
+    /// Which one it is.
+    pub original: Original,
+    /// When it ended.
+    pub ended: Timestamp,
+    /// What it counted.
+    pub counts: Counts,
+}
 
 /// What one attempt has in hand.
 pub struct Attempt<'a> {
@@ -68,9 +67,12 @@ pub struct Attempt<'a> {
     pub context: &'a Context<'a>,
     /// Failures so far.
     pub failures: &'a Failures<'a>,
-    /// When the run began.
+    /// When the run began; of a copy, when reading what it is a copy of began.
     pub started: Timestamp,
-    lost: LostPlaces,
+    /// What it is a copy of, if it is one.
+    pub copy_of: Option<CopyOf>,
+    /// Places that were declared lost.
+    pub lost: LostPlaces,
     lean_on: LeanOn,
     transaction: OnceLock<Transaction>,
     beginning: Mutex<()>,
@@ -116,6 +118,7 @@ impl<'a> Attempt<'a> {
             context,
             failures,
             started,
+            copy_of: None,
             lost,
             lean_on,
             transaction: OnceLock::new(),
@@ -152,7 +155,8 @@ impl<'a> Attempt<'a> {
         Ok(self.transaction.get_or_init(|| transaction))
     }
 
-    fn parent_number(&self) -> Option<BackupId> {
+    /// Returns the number of the parent.
+    pub fn parent_number(&self) -> Option<BackupId> {
         self.parent.as_ref().map(Snapshot::number)
     }
 
@@ -161,7 +165,8 @@ impl<'a> Attempt<'a> {
         self.parent.as_ref().map_or([0; 32], |parent| parent.backup().digest)
     }
 
-    fn saved(&self, kind: SavedKind) -> Option<SavedReader> {
+    /// Opens what the cache has saved for the parent.
+    pub(super) fn saved(&self, kind: SavedKind) -> Option<SavedReader> {
         let cache = self.dataset.repository().cache();
         SavedReader::open(cache, kind, &self.dataset.id(), &self.digest())
     }
@@ -190,13 +195,15 @@ impl<'a> Attempt<'a> {
         })))
     }
 
-    fn checked(&self) -> Timestamp {
+    /// Returns when the entries of the parent were last found to be as they are.
+    pub(super) fn checked(&self) -> Timestamp {
         let started = self.parent.as_ref().map(|parent| parent.backup().header.read_from);
         let saved = self.saved(SavedKind::Snapshot).map(|saved| saved.checked());
         started.max(saved).unwrap_or(self.started)
     }
 
-    fn rules(&self, checked: Timestamp) -> Rules {
+    /// Returns how entries are compared with what was so at a time.
+    pub(super) fn rules(&self, checked: Timestamp) -> Rules {
         let read_all = self.options.read_all || !self.source.detects_changes();
         Rules { read_all, checked, lost: self.lost.clone() }
     }
@@ -206,11 +213,26 @@ impl<'a> Attempt<'a> {
     /// # Errors
     /// Those of the repository; `Busy`; `Cancelled`.
     pub fn run(self, scan: Scan<'_>) -> Result<Ended> {
+        self.run_on(|attempt, committer| attempt.pump(scan, committer))
+    }
+
+    /// Runs the attempt on what `feed` hands to the committer: every entry, in order.
+    ///
+    /// # Errors
+    /// Those of `feed` and of the repository; `Busy`; `Cancelled`.
+    pub fn run_on(
+        self,
+        feed: impl FnOnce(&Self, &mut Committer<'_>) -> Result<()>,
+    ) -> Result<Ended> {
         // What there was last time is the best guess of what there is.
         let counts = self.parent.as_ref().map(|parent| parent.backup().header.counts);
+        let (phase, counts) = match self.copy_of {
+            Some(copy_of) => (Phase::Copy, Some(copy_of.counts)),
+            None => (Phase::Backup, counts),
+        };
         let totals = counts.map(|c| Totals { files: Some(c.files), bytes: Some(c.bytes) });
-        self.context.progress.start(Phase::Backup, totals.unwrap_or_default());
-        let gathered = self.gather(scan);
+        self.context.progress.start(phase, totals.unwrap_or_default());
+        let gathered = self.gather(feed);
         self.context.progress.finish();
         let moved = self.parent_moved.load(Ordering::Acquire);
         let is_damaged = self.saved_is_damaged.load(Ordering::Acquire);
@@ -235,9 +257,12 @@ impl<'a> Attempt<'a> {
     }
 
     /// Reads everything, ends the rows and makes all of it durable.
-    fn gather(&self, scan: Scan<'_>) -> Result<(Gathered, Option<Finished>)> {
+    fn gather(
+        &self,
+        feed: impl FnOnce(&Self, &mut Committer<'_>) -> Result<()>,
+    ) -> Result<(Gathered, Option<Finished>)> {
         let mut committer = Committer::new(self);
-        if let Err(e) = self.pump(scan, &mut committer) {
+        if let Err(e) = feed(self, &mut committer) {
             // What was read is kept for the next backup: packs are put and named by an index.
             if let Some(metadata) = committer.leave()
                 && e.origin() != crate::base::error::Origin::Repository
@@ -312,12 +337,7 @@ impl<'a> Attempt<'a> {
         Ok(if still_stands { Ended::Done(report) } else { Ended::Again })
     }
 
-    fn report(
-        &self,
-        backup: BackupId,
-        kind: BackupKind,
-        counts: &crate::format::backup::Counts,
-    ) -> BackupReport {
+    fn report(&self, backup: BackupId, kind: BackupKind, counts: &Counts) -> BackupReport {
         BackupReport {
             dataset: self.dataset.name().clone(),
             backup,
@@ -339,7 +359,8 @@ impl<'a> Attempt<'a> {
             let transaction = self.transaction()?;
             (transaction.number(), transaction.lease_id())
         };
-        gathered.counts.errors = self.failures.count();
+        let errors = self.copy_of.map(|copy_of| copy_of.counts.errors);
+        gathered.counts.errors = errors.unwrap_or_else(|| self.failures.count());
         let parent = self.parent.as_ref().map(|parent| &parent.backup().header);
         let chain = match parent {
             Some(parent) if !finished.is_full => {
@@ -357,7 +378,7 @@ impl<'a> Attempt<'a> {
             source: self.source.location(),
             started: self.options.time.unwrap_or(self.started),
             read_from: self.started,
-            ended: self.context.clock.now(),
+            ended: self.copy_of.map_or_else(|| self.context.clock.now(), |of| of.ended),
             counts: gathered.counts,
             snapshot: match (&gathered.saved, parent) {
                 (None, Some(parent)) => parent.snapshot,
@@ -365,6 +386,7 @@ impl<'a> Attempt<'a> {
             },
             tags: self.options.tags.clone(),
             description: self.options.description.clone(),
+            original: self.copy_of.map(|copy_of| copy_of.original),
             body: finished.body,
         };
         let kind = if finished.is_full { BackupKind::Full } else { BackupKind::Partial };
@@ -395,106 +417,9 @@ impl<'a> Attempt<'a> {
             }
         })
     }
-
-    /// Drives producer, workers and committer until all units are in.
-    fn pump(&self, scan: Scan<'_>, committer: &mut Committer<'_>) -> Result<()> {
-        let threads = self.context.threads.max(1);
-        let checked = self.checked();
-        let journal = self.saved(SavedKind::Journal);
-        let journal_rules = self.rules(journal.as_ref().map_or(checked, SavedReader::checked));
-        let journal = Journal::new(journal, journal_rules);
-        let comparison = Comparison::new(scan, self.previous_entries()?, self.rules(checked));
-        let (to_workers, units) = mpsc::channel::<Unit>();
-        let units = Mutex::new(units);
-        let (to_committer, results) = mpsc::channel::<Result<UnitResult>>();
-        let (permit, permits) = mpsc::channel::<()>();
-        for _ in 0..threads * UNITS_PER_WORKER + 1 {
-            // The receiver is right here.
-            let _ = permit.send(());
-        }
-        let producer = Producer::new(self, journal, to_workers, permits);
-        // Each worker takes one sender and drops it when it ends, so that the committer sees the
-        // end of all of them.
-        let senders = Mutex::new(vec![to_committer; threads]);
-        std::thread::scope(|scope| {
-            let producing = scope.spawn(|| producer.run(comparison));
-            let work = |_| {
-                let sender = senders.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                if let Some(sender) = sender {
-                    self.work(&units, &sender);
-                }
-            };
-            let collected = pool::beside(threads, work, || collect(results, permit, committer));
-            let produced = producing.join().unwrap_or_else(|_| Err(Error::bug("scan panicked")));
-            collected?.and_then(|units| match produced {
-                Ok(made) if made == units => Ok(()),
-                Ok(_) => Err(Error::bug("units were lost on the way")),
-                Err(e) => Err(e),
-            })
-        })
-    }
-
-    fn work(
-        &self,
-        units: &Mutex<mpsc::Receiver<Unit>>,
-        results: &mpsc::Sender<Result<UnitResult>>,
-    ) {
-        let mut worker = None;
-        loop {
-            let next = units.lock().unwrap_or_else(PoisonError::into_inner).recv();
-            let Ok(unit) = next else { return };
-            let result = self.process(unit, &mut worker);
-            let failed = result.is_err();
-            if results.send(result).is_err() || failed {
-                return;
-            }
-        }
-    }
-
-    fn process<'s>(&'s self, unit: Unit, worker: &mut Option<Worker<'s>>) -> Result<UnitResult> {
-        if unit.items.iter().all(|item| matches!(item, Item::Keep(_))) {
-            return Ok(kept(unit));
-        }
-        let worker = match worker {
-            Some(worker) => worker,
-            slot => slot.insert(Worker::new(
-                self.transaction()?,
-                &self.lost,
-                self.source.reader()?,
-                self.failures,
-                self.context,
-            )?),
-        };
-        worker.process(unit)
-    }
 }
 
 struct Finished {
     body: crate::format::backup::Body,
     is_full: bool,
-}
-
-/// Takes results as they come and hands them on in order; each lets the producer make one more
-/// unit. Returns how many there were.
-fn collect(
-    results: mpsc::Receiver<Result<UnitResult>>,
-    permit: mpsc::Sender<()>,
-    committer: &mut Committer<'_>,
-) -> Result<u64> {
-    let mut early: BTreeMap<u64, UnitResult> = BTreeMap::new();
-    let mut next = 0;
-    while let Ok(result) = results.recv() {
-        let result = result?;
-        early.insert(result.number, result);
-        while let Some(result) = early.remove(&next) {
-            committer.take(result)?;
-            next += 1;
-            // The producer may have made its last unit.
-            let _ = permit.send(());
-        }
-    }
-    if early.is_empty() {
-        return Ok(next);
-    }
-    Err(Error::bug("a unit was lost on the way"))
 }

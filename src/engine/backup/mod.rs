@@ -17,6 +17,7 @@
 pub mod attempt;
 mod old;
 mod parent;
+mod pump;
 pub mod read;
 pub mod scan;
 pub mod store;

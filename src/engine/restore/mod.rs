@@ -49,7 +49,7 @@ mod flush;
 mod folders;
 mod layout;
 pub(crate) mod links;
-mod plan;
+pub(crate) mod plan;
 pub(crate) mod select;
 mod verify;
 mod walk;

@@ -10,10 +10,10 @@ const READS_PER_THREAD: u64 = 4;
 
 /// Where the stored bytes of a wanted block stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Spot {
-    pub(super) pack: PackId,
-    pub(super) start: u64,
-    pub(super) end: u64,
+pub(crate) struct Spot {
+    pub(crate) pack: PackId,
+    pub(crate) start: u64,
+    pub(crate) end: u64,
 }
 
 /// Sorts uses by block, file and offset, and returns the stretch of each block.
@@ -39,7 +39,7 @@ pub(super) fn by_file(uses: &[Use], within: Range<usize>) -> impl Iterator<Item 
 }
 
 /// Returns how long a read should be: as long as allowed, unless threads would have none.
-pub(super) fn read_bytes(spots: &[Spot], threads: usize, bytes_max: u64) -> u64 {
+pub(crate) fn read_bytes(spots: &[Spot], threads: usize, bytes_max: u64) -> u64 {
     let total: u64 = spots.iter().map(|spot| spot.end - spot.start).sum();
     let share = total / (threads.max(1) as u64 * READS_PER_THREAD);
     share.clamp(1, bytes_max)
@@ -47,7 +47,7 @@ pub(super) fn read_bytes(spots: &[Spot], threads: usize, bytes_max: u64) -> u64 
 
 /// Joins neighbours, of spots sorted by pack and start, into reads of up to `bytes_max`; a
 /// block that is longer is a read of its own.
-pub(super) fn joined(spots: &[Spot], bytes_max: u64) -> Vec<Range<usize>> {
+pub(crate) fn joined(spots: &[Spot], bytes_max: u64) -> Vec<Range<usize>> {
     let mut reads: Vec<Range<usize>> = Vec::new();
     for (number, spot) in spots.iter().enumerate() {
         if let Some(read) = reads.last_mut() {

@@ -5,6 +5,7 @@ mod addresses;
 mod bench;
 mod choices;
 mod config;
+mod copy;
 mod forget;
 mod history;
 mod look;

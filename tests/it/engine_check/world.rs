@@ -284,6 +284,7 @@ pub(crate) fn header_of(
         snapshot,
         tags: Vec::new(),
         description: String::new(),
+        original: None,
         body,
     }
 }

@@ -105,6 +105,7 @@ pub(crate) fn back_up_edited(
         snapshot: icecore::base::id::SnapshotHash::new(hasher.finish()),
         tags: Vec::new(),
         description: String::new(),
+        original: None,
         body: Body::Inline(range.into_iter().map(|r| (r.range, r.companion)).collect()),
     };
     edit(&mut header);

@@ -131,7 +131,7 @@ impl World {
         }
     }
 
-    fn with(atomic_create: bool, options: CreateOptions) -> Self {
+    pub(crate) fn with(atomic_create: bool, options: CreateOptions) -> Self {
         let backend = Arc::new(MemoryBackend::with_atomic_create(atomic_create));
         let cache = cache_folder();
         let clock = FixedClock::new(Timestamp::new(1_800_000_000, 0));
@@ -351,6 +351,10 @@ impl World {
             at += length;
         }
         content
+    }
+
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.password.is_some()
     }
 
     pub(crate) fn object_count(&self) -> usize {

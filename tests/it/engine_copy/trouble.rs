@@ -1,0 +1,261 @@
+//! Copies that die, meet each other, or read what is damaged.
+
+use crate::engine_copy::all;
+use crate::engine_copy::assert_same;
+use crate::engine_copy::copy_all;
+use crate::engine_copy::five_versions;
+use crate::engine_copy::numbers;
+use crate::engine_copy::try_copy;
+use crate::support::pruning::all_rows;
+use crate::support::pruning::assert_sound;
+use crate::support::tree::noise;
+use crate::support::world::World;
+use icecore::backend::Backend;
+use icecore::backend::wrap::fault::Fault;
+use icecore::backend::wrap::fault::FaultBackend;
+use icecore::base::error::ErrorKind;
+use icecore::base::id::BackupId;
+use icecore::base::progress::Silent;
+use icecore::engine::Context;
+use icecore::engine::check;
+use icecore::engine::check::CheckOptions;
+use icecore::engine::copy;
+use icecore::engine::copy::CopyOptions;
+use icecore::engine::repair;
+use icecore::engine::repair::RepairOptions;
+use icecore::repository::layout;
+use icecore::source::memory::MemorySource;
+use std::sync::Arc;
+
+fn faulty(world: &mut World) -> Arc<FaultBackend> {
+    let backend = Arc::clone(&world.backend) as Arc<dyn Backend>;
+    let faulty = Arc::new(FaultBackend::new(backend, Vec::new()));
+    let shared = Arc::clone(&faulty) as Arc<dyn Backend>;
+    world.wrap(|_| shared);
+    faulty
+}
+
+/// Three small backups, so that a sweep over all calls is short.
+fn three_versions(world: &World) {
+    let source = MemorySource::new("s").file("a", noise(40_000, 1)).file("b", noise(9000, 2));
+    world.backup(&source).unwrap();
+    source.put_file("c", noise(30_000, 3));
+    world.backup(&source).unwrap();
+    source.put_file("a", noise(40_001, 4));
+    source.remove("b");
+    world.backup(&source).unwrap();
+}
+
+/// What a copy leaves that is killed, or gets no answer, at any call of either side, is gone on
+/// with by the next one: nothing is there twice, nothing is missing.
+#[test]
+fn a_copy_killed_at_any_call_is_gone_on_with() {
+    for (make, make_other) in [
+        (World::memory as fn() -> World, World::encrypted as fn() -> World),
+        (World::encrypted, World::class_b),
+    ] {
+        let mut from = make();
+        three_versions(&from);
+        for at_source in [false, true] {
+            let mut call = 0;
+            loop {
+                // Neighbours are much the same; the first calls open and list.
+                call += if at_source { 5 } else { 3 };
+                let mut to = make_other();
+                let fault_to = faulty(&mut to);
+                let fault_from = faulty(&mut from);
+                let fault = if at_source { &fault_from } else { &fault_to };
+                fault.set_faults(vec![match call % 2 {
+                    0 => Fault::DeadFrom { call },
+                    _ => Fault::LostReply { call },
+                }]);
+                let done = try_copy(&from, &to, all(&from.repository));
+                let calls = fault.calls();
+                fault.set_faults(Vec::new());
+                let what = format!("call {call} of {calls}, at the source: {at_source}");
+                if let Err(e) = &done {
+                    assert_eq!(e.kind(), ErrorKind::Unreachable, "{what}: {e:?}");
+                }
+                to.drop_leases();
+                to.forget_caches();
+
+                let one = copy_all(&from, &to);
+
+                assert_eq!(one.present + one.copied.len() as u64, 3, "{what}: {one:?}");
+                let dataset = to.repository.dataset(&to.name()).unwrap();
+                let copied = dataset.backups().unwrap();
+                assert_eq!(copied.len(), 3, "{what}");
+                for (number, backup) in copied.iter().enumerate() {
+                    let original = backup.header.original.unwrap();
+                    assert_eq!(original.number, BackupId(number as u64), "{what}");
+                    assert_same(&from, number as u64, &to, backup.header.number.0);
+                }
+                let options = CheckOptions { read_data: Some(100.0), ..CheckOptions::default() };
+                let checked = check::run(&to.repository, &options, &to.context()).unwrap();
+                assert!(checked.is_ok(), "{what}: {:?}", checked.findings);
+                if calls < call {
+                    assert!(done.is_ok(), "{what}: {done:?}");
+                    break;
+                }
+            }
+            assert!(call > 30, "{call}");
+        }
+    }
+}
+
+#[test]
+fn two_copies_at_once_double_nothing() {
+    for make in [World::memory as fn() -> World, World::class_b] {
+        for round in 0..4 {
+            let (from, to) = (World::encrypted(), make());
+            five_versions(&from);
+            let both = [to.elsewhere(), to.elsewhere()];
+            std::thread::scope(|scope| {
+                for one in &both {
+                    let from = from.elsewhere();
+                    let to_world = &to;
+                    scope.spawn(move || {
+                        let context = Context { progress: &Silent, ..to_world.context() };
+                        let wanted = [all(&from.repository)];
+                        let options = CopyOptions::default();
+                        let to = &one.repository;
+                        let done = copy::run(&from.repository, to, &wanted, &options, &context);
+                        let report = done.unwrap();
+                        let error = report.datasets[0].error.as_ref();
+                        let kind = error.map(icecore::base::error::Error::kind);
+                        assert!(matches!(kind, None | Some(ErrorKind::Busy)), "{error:?}");
+                    });
+                }
+            });
+
+            let one = copy_all(&from, &to);
+
+            assert_eq!(one.present + one.copied.len() as u64, 5, "round {round}: {one:?}");
+            let dataset = to.repository.dataset(&to.name()).unwrap();
+            let copied = dataset.backups().unwrap();
+            assert_eq!(copied.len(), 5, "round {round}");
+            let originals = copied.iter().map(|it| it.header.original.unwrap().number.0);
+            assert_eq!(originals.collect::<Vec<_>>(), [0, 1, 2, 3, 4]);
+            for (number, backup) in copied.iter().enumerate() {
+                assert_same(&from, number as u64, &to, backup.header.number.0);
+            }
+            assert_sound(&to);
+        }
+    }
+}
+
+/// Flips a byte in the middle of the content of the first block that a file lies in.
+fn spoil(world: &World, number: u64, path: &str) {
+    let path = icecore::base::path::EntryPath::new(path.as_bytes()).unwrap();
+    let tracked = world.snapshot(number).entry(&path).unwrap().unwrap();
+    let run = tracked.entry.file().unwrap().content.direct()[0];
+    let rows = all_rows(&world.repository);
+    for location in rows.iter().filter(|location| location.row.block == run.block) {
+        let key = layout::pack(&location.pack.pack).unwrap();
+        let mut bytes = world.backend.objects()[&key].clone();
+        let at = location.row.offset + location.row.length / 2;
+        bytes[at as usize] ^= 1;
+        world.backend.remove_raw(&key);
+        world.backend.insert_raw(&key, bytes);
+    }
+}
+
+#[test]
+fn damage_is_reported_and_never_copied() {
+    for make in [World::memory as fn() -> World, World::encrypted] {
+        for make_other in [World::memory as fn() -> World, World::other] {
+            let (mut from, to) = (make(), make_other());
+            let source = MemorySource::new("s").file("a", noise(90_000, 1));
+            from.backup(&source).unwrap();
+            source.put_file("hurt", noise(80_000, 2));
+            from.backup(&source).unwrap();
+            source.put_file("b", noise(70_000, 3));
+            from.backup(&source).unwrap();
+            source.remove("hurt");
+            source.put_file("c", b"after");
+            from.backup(&source).unwrap();
+            spoil(&from, 1, "hurt");
+            from.forget_caches();
+
+            let report = try_copy(&from, &to, all(&from.repository)).unwrap();
+
+            let one = &report.datasets[0];
+            assert!(one.error.is_none(), "{one:?}");
+            assert_eq!(numbers(one), [(0, 0), (3, 1)]);
+            let failed: Vec<_> = one.failures.iter().map(|it| it.backup.unwrap().0).collect();
+            assert_eq!(failed, [1, 2]);
+            assert!(one.failures[0].message.contains("cannot read hurt"), "{one:?}");
+            assert_same(&from, 0, &to, 0);
+            assert_same(&from, 3, &to, 1);
+            assert_sound(&to);
+        }
+    }
+}
+
+#[test]
+fn a_header_or_a_manifest_that_is_damaged_hides_no_other_backup() {
+    let (mut from, to) = (World::memory(), World::memory());
+    five_versions(&from);
+    let dataset = from.repository.dataset(&from.name()).unwrap();
+    let key = layout::header(&dataset.id(), BackupId(1)).unwrap();
+    let mut bytes = from.backend.objects()[&key].clone();
+    bytes[40] ^= 1;
+    from.backend.remove_raw(&key);
+    from.backend.insert_raw(&key, bytes);
+    from.forget_caches();
+
+    let report = try_copy(&from, &to, all(&from.repository)).unwrap();
+
+    let one = &report.datasets[0];
+    // Version 2 is a full one, and what comes after goes out from it.
+    assert_eq!(numbers(one), [(0, 0), (2, 1), (3, 2), (4, 3)], "{one:?}");
+    assert_eq!(one.failures.len(), 1);
+    assert_eq!(one.failures[0].backup, Some(BackupId(1)));
+    for (number, copied) in [(0, 0), (2, 1), (3, 2), (4, 3)] {
+        assert_same(&from, number, &to, copied);
+    }
+}
+
+#[test]
+fn another_copy_of_a_block_serves_where_one_is_damaged() {
+    let (mut from, to) = (World::memory(), World::encrypted());
+    let source = MemorySource::new("s").file("a", noise(90_000, 1));
+    from.backup(&source).unwrap();
+    let rows = all_rows(&from.repository);
+    let bad = rows.iter().filter(|location| location.row.class == 0).cloned();
+    let bad: Vec<_> = bad.collect();
+    crate::support::pruning::thin(&from.repository, &bad, &|_, _| true);
+    let key = layout::pack(&bad[0].pack.pack).unwrap();
+    let mut bytes = from.backend.objects()[&key].clone();
+    bytes[bad[0].row.offset as usize + 500] ^= 1;
+    from.backend.remove_raw(&key);
+    from.backend.insert_raw(&key, bytes);
+    from.forget_caches();
+
+    assert_eq!(numbers(&copy_all(&from, &to)), [(0, 0)]);
+
+    assert_same(&from, 0, &to, 0);
+    assert_sound(&to);
+}
+
+/// What is lost in the target is stored again by a copy, as by a backup.
+#[test]
+fn a_target_that_lost_content_gets_it_again() {
+    for make in [World::memory as fn() -> World, World::encrypted] {
+        let (from, mut to) = (World::memory(), make());
+        let source = MemorySource::new("s").file("a", noise(90_000, 1));
+        from.backup(&source).unwrap();
+        copy_all(&from, &to);
+        spoil(&to, 0, "a");
+        to.forget_caches();
+        let options = RepairOptions { read_data: true, ..RepairOptions::default() };
+        let planned = repair::plan(&to.repository, &options, &to.context()).unwrap();
+        repair::execute(&to.repository, planned, &to.context()).unwrap();
+        source.put_file("b", b"beside");
+        from.backup(&source).unwrap();
+
+        assert_eq!(numbers(&copy_all(&from, &to)), [(1, 1)]);
+
+        assert_same(&from, 1, &to, 1);
+    }
+}
