@@ -6,10 +6,17 @@
 mod bucket;
 #[path = "../it/backend/contract.rs"]
 mod contract;
+mod cuts;
 mod fake;
 mod files_contract;
 mod ftp;
 mod ftp_hostile;
+mod pairs;
+mod pairs_home;
+mod pairs_places;
+mod pairs_refused;
+mod proxy;
+mod restore;
 mod s3;
 mod serve;
 mod sftp;

@@ -57,12 +57,12 @@ pub(crate) const BUCKET: &str = "icecore-test";
 
 /// A store with a bucket, for all tests of this program.
 pub(crate) struct Store {
-    server: Server,
+    pub(crate) server: Server,
     prefixes: AtomicUsize,
 }
 
 pub(crate) static SEAWEEDFS: LazyLock<Store> = LazyLock::new(|| Store::start("seaweedfs"));
-static RCLONE: LazyLock<Store> = LazyLock::new(|| Store::start("rclone"));
+pub(crate) static RCLONE: LazyLock<Store> = LazyLock::new(|| Store::start("rclone"));
 static MINIO: LazyLock<Store> = LazyLock::new(|| Store::start("minio"));
 
 fn wants_minio() -> bool {

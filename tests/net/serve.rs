@@ -14,17 +14,17 @@ use std::process::Command;
 use std::process::Stdio;
 use tempfile::TempDir;
 
-const PASSWORD: &str = "s3cret pw";
+pub(crate) const PASSWORD: &str = "s3cret pw";
 
 /// The program at work for one folder.
-struct Served {
+pub(crate) struct Served {
     place: TempDir,
     program: Child,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Served {
-    fn new(flags: &[&str]) -> Self {
+    pub(crate) fn new(flags: &[&str]) -> Self {
         let place = tempfile::tempdir().unwrap();
         fs::create_dir(place.path().join("served")).unwrap();
         let mut program = Command::new(env!("CARGO_BIN_EXE_icecore"))
@@ -49,7 +49,7 @@ impl Served {
         Served::new(&[&tls, flags].concat())
     }
 
-    fn path(&self, below: &str) -> PathBuf {
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.place.path().join(below)
     }
 }
