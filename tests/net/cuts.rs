@@ -1,7 +1,7 @@
-//! A connection that is cut at places spread over a whole session, backup and restore, with source,
-//! repository and target on the same server. What is asked each time: the command ended well and all
-//! is equal, or it failed with a documented code and a sentence; either way within a bounded time;
-//! and said again it succeeds, the repository is sound, and what is restored is equal.
+//! A connection that is cut at places spread over a whole session, backup and restore, with
+//! source, repository and target on the same server. What is asked each time: the command ended
+//! well and all is equal, or it failed with a documented code and a sentence; either way within a
+//! bounded time; and said again it succeeds, the repository is sound, what is restored is equal.
 //!
 //! `ICECORE_TEST_CUTS=200` cuts at 200 places for each protocol.
 

@@ -1,5 +1,5 @@
-//! End to end: data behind one server, the repository on another, in all nine pairs of FTP, SFTP and
-//! S3, by the program itself, with all that it finds out about logins, certificates and hosts.
+//! End to end: data behind one server, the repository on another, in all nine pairs of FTP, SFTP
+//! and S3, by the program itself, with all that it finds out about logins, certificates and hosts.
 
 use crate::pairs_home::Home;
 use crate::pairs_home::Tree;

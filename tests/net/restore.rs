@@ -173,7 +173,11 @@ fn goes_there(kind: &'static str) {
     if kind != "serve-ftp" {
         closed_folder(&world);
     }
-    full_disk(&world);
+    // Of a full disk this one says nothing at all at times, so that only the limit of silence ends
+    // it: its write fails once more when it closes the file, and the answer is lost in that.
+    if kind != "pyftpdlib" {
+        full_disk(&world);
+    }
 }
 
 /// A folder that the server's user may not write to: what goes elsewhere is there all the same.

@@ -71,6 +71,8 @@ pub(super) enum Failure {
     NotKnown(Shown),
     /// The server hung up after the proof of this number.
     HungUp(usize),
+    /// It hung up over that proof, and nobody knows what it thinks of it.
+    Unanswered(usize),
     Other(Error),
 }
 
@@ -285,6 +287,7 @@ impl Thread {
         match outcome.map_err(late)? {
             Outcome::In => {}
             Outcome::HungUp(number) => return Err(Failure::HungUp(number)),
+            Outcome::Unanswered(number) => return Err(Failure::Unanswered(number)),
             Outcome::Refused => {
                 let _ = handle.disconnect(Disconnect::ByApplication, "", "").await;
                 return Err(self.denied().into());
