@@ -356,6 +356,11 @@ impl SourcePlace {
         Ok(SourcePlace { location: Location::parse(location)? })
     }
 
+    /// Says whether it is on another machine.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.location, Location::Remote(_))
+    }
+
     /// Returns the name of its dataset when none is given: the last part of the path, as typed,
     /// so that a link keeps its own name. What ends in no name (`.`, `..`) is looked up. Of an
     /// address without a path it is the host or the bucket.

@@ -7,6 +7,8 @@ use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::net::tcp::Limits;
+use crate::net::tcp::NAME_HINT;
+use crate::net::tcp::PORT_HINT;
 use crate::net::tls;
 use crate::net::tls::Roots;
 use std::io;
@@ -214,14 +216,15 @@ fn failure(e: ureq::Error) -> Failure {
     };
     let error = match &e {
         ureq::Error::Io(cause) if cause.kind() == Io::InvalidData => untrusted(),
-        ureq::Error::Io(_) => unreachable("the connection failed"),
+        ureq::Error::Io(_) => unreachable("the connection failed").hint(PORT_HINT),
         ureq::Error::Rustls(_) | ureq::Error::Tls(_) => untrusted(),
         ureq::Error::Timeout(_) => unreachable("the server does not answer in time"),
         ureq::Error::HostNotFound => {
-            return Failure { error: unreachable("there is no host of this name"), broke_off };
+            let error = unreachable("there is no host of this name").hint(NAME_HINT);
+            return Failure { error, broke_off };
         }
         ureq::Error::ConnectionFailed | ureq::Error::BodyStalled => {
-            unreachable("the connection failed")
+            unreachable("the connection failed").hint(PORT_HINT)
         }
         ureq::Error::ConnectProxyFailed(_) => unreachable("the proxy lets nothing through"),
         ureq::Error::Protocol(_) | ureq::Error::LargeResponseHeader(_, _) => {

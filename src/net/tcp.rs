@@ -46,10 +46,15 @@ pub fn connect(host: &str, port: u16, limits: &Limits) -> Result<TcpStream> {
         }
     }
     let cause = failed.unwrap_or_else(|| Io::NotFound.into());
-    Err(unreachable(format!("cannot connect with {host}, port {port}"), cause))
+    let message = format!("cannot connect with {host}, port {port}");
+    Err(unreachable(message, cause).hint(PORT_HINT))
 }
 
-const NAME_HINT: &str = "check the name of the host, and that this machine is online";
+/// What to do about a host that is not found.
+pub(crate) const NAME_HINT: &str = "check the name of the host, and that this machine is online";
+
+/// What to do about a server that does not take a connection.
+pub(crate) const PORT_HINT: &str = "is the server running, and are host and port right?";
 
 /// Connects with one address. The connection sends what it is given at once, and each of its
 /// reads and writes has a limit.

@@ -98,6 +98,17 @@ pub trait TargetWriter {
     /// `AlreadyExists` when anything stands there.
     fn create_file(&mut self, path: &EntryPath) -> Result<()>;
 
+    /// Makes a new empty file in the place of what is there, and opens it for writing. Where a
+    /// file is only seen when it was finished, a file that stands there stays until then;
+    /// [`TargetWriter::remove`] before that leaves it.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn replace_file(&mut self, path: &EntryPath) -> Result<()> {
+        self.remove(path)?;
+        self.create_file(path)
+    }
+
     /// Opens a file that is there for reading and writing, never through a link; makes it
     /// writable if need be.
     ///

@@ -81,7 +81,7 @@ impl World {
         let door = Arc::new(Door(Arc::clone(&self.server)));
         let pool = PoolOptions { sessions_max: 4, ..PoolOptions::default() };
         let pool = Pool::new(door, Arc::new(FixedClock::default()), pool);
-        let options = FilesOptions { waits: [Duration::ZERO; 2], ..options };
+        let options = FilesOptions { waits: [Duration::ZERO; 3], ..options };
         FilesSource::open(pool, root, "fake://server".to_owned(), options)
     }
 

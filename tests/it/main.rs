@@ -31,6 +31,7 @@ mod engine_tag;
 mod files_backend;
 mod files_pool;
 mod files_source;
+mod files_target;
 mod history;
 mod hostile;
 mod kill;

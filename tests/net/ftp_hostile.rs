@@ -259,7 +259,12 @@ fn sizes_that_are_wrong_are_noticed() {
         b"/new" => say("213 6"),
         other => honest("SIZE", other, disk),
     });
-    assert_eq!(odd.expect_err("a byte is missing").kind(), ErrorKind::Io);
+    assert_eq!(odd.expect_err("a byte is missing").kind(), ErrorKind::Unreachable);
+    let long = with("SIZE", |argument, disk| match argument {
+        b"/new" => say("213 8000"),
+        other => honest("SIZE", other, disk),
+    });
+    assert_eq!(long.expect_err("there is more than was sent").kind(), ErrorKind::Io);
 }
 
 #[test]

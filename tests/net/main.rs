@@ -7,13 +7,20 @@ mod bucket;
 #[path = "../it/backend/contract.rs"]
 mod contract;
 mod copy;
+mod cuts;
 mod fake;
 mod files_contract;
 mod ftp;
 mod ftp_hostile;
 mod many;
+mod pairs;
+mod pairs_home;
+mod pairs_places;
+mod pairs_refused;
+mod proxy;
 #[path = "../it/support/random.rs"]
 mod random;
+mod restore;
 mod s3;
 mod serve;
 mod sftp;

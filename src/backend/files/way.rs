@@ -106,11 +106,16 @@ fn make_folders(files: &mut dyn Files, path: &[u8]) -> Result<()> {
     missing.into_iter().rev().try_for_each(|folder| make_folder(files, folder))
 }
 
-/// Writes a whole file, and makes sure that the server has all of it.
+/// Writes a whole file, and makes sure that the server has all of it. What came of one that is
+/// refused is taken away: it may be a full disk that it is on.
 pub(super) fn write(files: &mut dyn Files, path: &[u8], bytes: &[u8]) -> Result<()> {
     files.create(path)?;
-    files.write(bytes)?;
-    files.finish()
+    let written = files.write(bytes).and_then(|()| files.finish());
+    if written.as_ref().is_err_and(|e| !is_lost(e)) {
+        // What failed is the error to report; what stays is garbage where garbage may lie.
+        let _ = files.remove(path);
+    }
+    written
 }
 
 /// Makes a folder that holds an object's bytes.

@@ -24,22 +24,26 @@ use std::time::Duration;
 pub struct RetryPolicy {
     /// How often a call is made at most, the first time included.
     pub tries_max: u32,
-    /// The wait before the second try; each further one doubles ...
+    /// The wait before the second try; each further one is three times as long ...
     pub first_wait: Duration,
     /// ... up to this.
     pub longest_wait: Duration,
 }
 
 impl Default for RetryPolicy {
-    /// Some two minutes in all: a router that starts anew is back by then.
+    /// Some two minutes in all: a router that starts anew is back by then. The first try again
+    /// comes at once, as most broken connections are just that.
     fn default() -> Self {
         RetryPolicy {
             tries_max: 9,
-            first_wait: Duration::from_millis(500),
+            first_wait: Duration::from_millis(50),
             longest_wait: Duration::from_secs(60),
         }
     }
 }
+
+/// How many times as long each wait is as the one before.
+const WAITS_GROW: u32 = 3;
 
 /// The wrapper.
 pub type RetryBackend = Wrapper<Retry>;
@@ -89,7 +93,7 @@ fn again<T>(
             Err(e) if is_worth_a_try(&e) => sleeper.sleep(wait)?,
             other => return other,
         }
-        wait = wait.saturating_mul(2).min(policy.longest_wait);
+        wait = wait.saturating_mul(WAITS_GROW).min(policy.longest_wait);
     }
     work()
 }
@@ -128,7 +132,7 @@ mod tests {
         let policy = RetryPolicy {
             tries_max: 4,
             first_wait: Duration::from_secs(1),
-            longest_wait: Duration::from_secs(3),
+            longest_wait: Duration::from_secs(5),
         };
         let inner = Arc::clone(&faulty) as Arc<dyn Backend>;
         let clock = Arc::clone(&sleeper) as Arc<dyn Sleeper>;
@@ -146,7 +150,7 @@ mod tests {
 
         backend.put(&key(), b"1").expect("the third try");
 
-        assert_eq!(sleeper.waits(), [Duration::from_secs(1), Duration::from_secs(2)]);
+        assert_eq!(sleeper.waits(), [Duration::from_secs(1), Duration::from_secs(3)]);
     }
 
     #[test]
@@ -158,7 +162,23 @@ mod tests {
         assert_eq!(error.kind(), ErrorKind::Unreachable);
         assert_eq!(faulty.calls(), 4);
         let seconds: Vec<u64> = sleeper.waits().iter().map(Duration::as_secs).collect();
-        assert_eq!(seconds, [1, 2, 3]);
+        assert_eq!(seconds, [1, 3, 5]);
+    }
+
+    #[test]
+    fn the_usual_waits_begin_short_and_are_two_minutes_in_all() {
+        let sleeper = Arc::new(NotingSleeper::default());
+        let dead =
+            FaultBackend::new(Arc::new(MemoryBackend::new()), vec![Fault::DeadFrom { call: 1 }]);
+        let clock = Arc::clone(&sleeper) as Arc<dyn Sleeper>;
+        let backend = RetryBackend::new(Arc::new(dead), RetryPolicy::default(), clock);
+
+        backend.get(&key(), 9).expect_err("dead");
+
+        let waits = sleeper.waits();
+        assert!(waits[0] < Duration::from_millis(100), "{waits:?}");
+        let whole: Duration = waits.iter().sum();
+        assert!((100..130).contains(&whole.as_secs()), "{waits:?}");
     }
 
     #[test]

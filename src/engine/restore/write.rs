@@ -246,10 +246,10 @@ impl<'w, 'a> Worker<'w, 'a> {
             drop(progress);
             self.writer.open_file(&file.path)?;
         } else {
-            if matches!(file.how, How::Replace) {
-                self.writer.remove(&file.path)?;
+            match file.how {
+                How::Replace => self.writer.replace_file(&file.path)?,
+                How::Create | How::Compare(_) => self.writer.create_file(&file.path)?,
             }
-            self.writer.create_file(&file.path)?;
             progress.made = true;
         }
         self.is_open = true;

@@ -100,6 +100,15 @@ impl Reply {
         Error::new(self.kind(), self.said())
     }
 
+    /// Makes the error of an upload that was refused or broken off. Few servers say that a disk is
+    /// full; most say that something failed with them.
+    pub(crate) fn refused_upload(&self) -> Error {
+        match self.refusal() {
+            e if e.kind() == ErrorKind::Io => e.hint("its disk may be full, or a quota used up"),
+            e => e,
+        }
+    }
+
     /// Returns number and text for a message.
     pub(crate) fn said(&self) -> String {
         format!("the server answers {} {}", self.code, self.text())
@@ -107,6 +116,10 @@ impl Reply {
 
     fn kind(&self) -> ErrorKind {
         match (self.cause(), self.code) {
+            // Of pyftpdlib, for a write that failed; of a connection it says what broke it.
+            (_, 426) if self.lines.last().is_some_and(|it| it.starts_with(b"None;")) => {
+                ErrorKind::Io
+            }
             // Also a data connection that did not come about, or broke.
             (_, 421 | 425 | 426) => ErrorKind::Unreachable,
             (Some(Cause::Missing), _) => ErrorKind::NotFound,
@@ -186,6 +199,20 @@ mod tests {
 
     fn reply(code: u16, text: &str) -> Reply {
         Reply { code, lines: text.lines().map(|line| line.as_bytes().to_vec()).collect() }
+    }
+
+    #[test]
+    fn an_upload_that_failed_is_told_from_a_connection_that_broke() {
+        for (code, text, kind, hints) in [
+            (426, "None; transfer aborted.", ErrorKind::Io, true),
+            (426, "Connection reset by peer; transfer aborted.", ErrorKind::Unreachable, false),
+            (451, "Failure writing to local file.", ErrorKind::Io, true),
+            (451, "Transfer aborted. Input/output error", ErrorKind::Io, true),
+            (452, "No room", ErrorKind::Full, false),
+        ] {
+            let error = reply(code, text).refused_upload();
+            assert_eq!((error.kind(), error.hint_text().is_some()), (kind, hints), "{text}");
+        }
     }
 
     #[test]

@@ -395,7 +395,7 @@ impl Session {
             && let Ok(reply) = self.end(writing.data)
             && !reply.is_done()
         {
-            return Err(reply.refusal());
+            return Err(reply.refused_upload());
         }
         Err(unreachable("the data connection is gone", failed))
     }
@@ -411,7 +411,7 @@ impl Session {
             None => self.control.reply()?,
         };
         if !reply.is_done() {
-            return Err(reply.refusal());
+            return Err(reply.refused_upload());
         }
         finished.map_err(|e| unreachable("the data connection is gone", e))?;
         let size = self.ask("SIZE", &writing.path)?;
@@ -421,9 +421,13 @@ impl Session {
         };
         match size {
             Some(size) if size == writing.written => self.confirm_name(&writing.path),
+            // The connection ended too early for the server, which cannot tell that from its end.
+            Some(size) if size < writing.written => {
+                Err(broken(&format!("the server has {size} bytes of {} written", writing.written)))
+            }
             Some(size) => Err(Error::new(
                 ErrorKind::Io,
-                format!("the server has {size} bytes of {} written", writing.written),
+                format!("the server has {size} bytes, and {} were written", writing.written),
             )),
             None => Err(Error::new(ErrorKind::Io, "the server does not show what was written")
                 .hint("it may have put it elsewhere: some rename what is there already")),

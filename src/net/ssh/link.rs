@@ -71,6 +71,8 @@ pub(super) enum Failure {
     NotKnown(Shown),
     /// The server hung up after the proof of this number.
     HungUp(usize),
+    /// It hung up over that proof, and nobody knows what it thinks of it.
+    Unanswered(usize),
     Other(Error),
 }
 
@@ -285,13 +287,14 @@ impl Thread {
         match outcome.map_err(late)? {
             Outcome::In => {}
             Outcome::HungUp(number) => return Err(Failure::HungUp(number)),
+            Outcome::Unanswered(number) => return Err(Failure::Unanswered(number)),
             Outcome::Refused => {
                 let _ = handle.disconnect(Disconnect::ByApplication, "", "").await;
                 return Err(self.denied().into());
             }
         }
         let channel = timeout(silence, open_channel(&handle)).await.map_err(late)?;
-        let (reads, writes) = channel.map_err(|cause| self.no_channel(&cause))?;
+        let (reads, writes) = channel.map_err(|cause| self.no_channel(cause))?;
         Ok((handle, reads, writes))
     }
 
@@ -329,7 +332,13 @@ impl Thread {
         denied(&self.plan.place, &tried)
     }
 
-    fn no_channel(&self, cause: &russh::Error) -> Error {
+    fn no_channel(&self, cause: russh::Error) -> Error {
+        use russh::Error as Cause;
+        if !matches!(cause, Cause::RequestDenied | Cause::ChannelOpenFailure(_)) {
+            // It broke at this moment, which says nothing of what the server has.
+            let message = format!("cannot open a session with {}", self.plan.place);
+            return Error::new(ErrorKind::Unreachable, message).caused_by(cause);
+        }
         let message = format!("{} offers no SFTP: {cause}", self.plan.place);
         Error::new(ErrorKind::Unsupported, message)
             .hint("the server has to have the subsystem `sftp`, and let this user have it")
@@ -361,8 +370,10 @@ async fn open_channel(
     loop {
         match reads.wait().await {
             Some(ChannelMsg::Success) => return Ok((reads, writes)),
-            Some(ChannelMsg::Failure) => return Err(russh::Error::RequestDenied),
-            Some(ChannelMsg::Eof | ChannelMsg::Close) | None => return Err(russh::Error::HUP),
+            Some(ChannelMsg::Failure | ChannelMsg::Eof | ChannelMsg::Close) => {
+                return Err(russh::Error::RequestDenied);
+            }
+            None => return Err(russh::Error::HUP),
             Some(_) => {}
         }
     }

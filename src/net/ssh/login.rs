@@ -39,6 +39,9 @@ pub(super) enum Outcome {
     Refused,
     /// It hung up after the proof of this number: the next connection goes on behind it.
     HungUp(usize),
+    /// It hung up over the proof of this number without a word on it: one too many before it, or
+    /// the connection broke.
+    Unanswered(usize),
 }
 
 enum Proof<'a> {
@@ -134,6 +137,7 @@ pub(super) async fn log_in(
         }
         let hash = rsa_hash.filter(|_| proof.is_rsa());
         let result = show(handle, &proofs.user, proof, hash, agent.as_mut()).await;
+        let is_answered = result.is_ok();
         match result {
             Ok(AuthResult::Success) => return Outcome::In,
             Ok(AuthResult::Failure { partial_success: true, remaining_methods }) => {
@@ -146,8 +150,10 @@ pub(super) async fn log_in(
             }
             Err(reason) => tried.push(format!("{} ({reason})", proof.shown())),
         }
-        if handle.is_closed() {
-            return Outcome::HungUp(number);
+        match (handle.is_closed(), is_answered) {
+            (true, true) => return Outcome::HungUp(number),
+            (true, false) => return Outcome::Unanswered(number),
+            (false, _) => {}
         }
     }
     Outcome::Refused

@@ -139,9 +139,15 @@ impl Server {
         });
         let tried = Arc::new(Mutex::new(tried));
         let mut from = 0;
+        let mut unanswered = None;
         for _ in 0..SSH_LOGINS_MAX {
             match link::open(&plan, from, &tried) {
                 Err(Failure::HungUp(number)) => from = number + 1,
+                // A right password is not taken for a wrong one because a connection broke.
+                Err(Failure::Unanswered(number)) if unanswered != Some(number) => {
+                    (from, unanswered) = (number, Some(number));
+                }
+                Err(Failure::Unanswered(number)) => from = number + 1,
                 done => return done,
             }
         }
@@ -196,7 +202,9 @@ impl Server {
     fn failed(&self, failure: Failure) -> Error {
         let shown = match failure {
             Failure::Other(error) => return error,
-            Failure::HungUp(_) => return Error::bug("nobody connected again"),
+            Failure::HungUp(_) | Failure::Unanswered(_) => {
+                return Error::bug("nobody connected again");
+            }
             Failure::NotKnown(shown) => shown,
         };
         let (name, place) = (self.name(), self.shown());

@@ -67,13 +67,13 @@ pub struct FilesOptions {
     /// Folders to leave out, such as the repository's when it is on the same server.
     pub excluded: Vec<EntryPath>,
     /// The waits before something is asked again that a broken connection left without an answer.
-    pub waits: [Duration; 2],
+    pub waits: [Duration; 3],
 }
 
 impl Default for FilesOptions {
-    /// A server that starts anew is back by then.
+    /// Most broken connections are just that; a server that starts anew is back by the last.
     fn default() -> Self {
-        let waits = [Duration::from_millis(500), Duration::from_secs(10)];
+        let waits = [50, 1_000, 10_000].map(Duration::from_millis);
         FilesOptions { filter: None, excluded: Vec::new(), waits }
     }
 }
@@ -141,6 +141,8 @@ impl FilesSource {
             let message = format!("cannot back up {}: it is the repository", inner.location);
             return Err(Error::invalid(message).at(ORIGIN));
         }
+        // A server that was not met before is given no time: what is typed may be wrong.
+        inner.pool.take().map_err(|e| inner.failed(e))?.give_back();
         inner.look_at_root()?;
         Ok(FilesSource { inner: Arc::new(inner) })
     }
@@ -186,6 +188,10 @@ impl Inner {
         Ok(())
     }
 
+    fn failed(&self, error: Error) -> Error {
+        error.context(format!("cannot back up {}", self.location)).at(ORIGIN)
+    }
+
     fn look_at(&self, path: &EntryPath) -> Result<Look> {
         let place = self.place(path);
         self.ask(|files| files.look_at(&place))?.ok_or_else(|| gone(path))
@@ -194,7 +200,6 @@ impl Inner {
     /// Looks at the root. A link given as the root is followed; no other one ever is.
     /// The folder of the login is there, and nothing more is known of it.
     fn look_at_root(&self) -> Result<Look> {
-        let failed = |e: Error| e.context(format!("cannot back up {}", self.location)).at(ORIGIN);
         let unknown = Look {
             kind: Kind::Directory,
             size: None,
@@ -206,7 +211,7 @@ impl Inner {
         if self.root.is_empty() || self.root == b"/" {
             return Ok(unknown);
         }
-        match self.ask(|files| files.look_at(&self.root)).map_err(failed)? {
+        match self.ask(|files| files.look_at(&self.root)).map_err(|e| self.failed(e))? {
             None => {
                 let message = format!("cannot back up {}: no such folder", self.location);
                 Err(Error::new(ErrorKind::NotFound, message).at(ORIGIN))

@@ -7,7 +7,8 @@
 //! it, so that what stood there is not lost before the new one is whole.
 //!
 //! `spool` gathers, `known` remembers what stands in the folders at hand, `session` speaks to the
-//! server, `writer` does the rest.
+//! server, `send` brings whole files there, `writer` does the rest.
+//! A connection that breaks is made again, and what was asked is asked once more.
 //! A symlink is never written through: what the server tells as a link is replaced, not followed.
 //! What a protocol cannot keep (times, permissions, owners, extended attributes) is told once.
 
@@ -33,15 +34,21 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
+use std::time::Duration;
 
 mod known;
 mod place;
+mod send;
 mod session;
 mod spool;
 mod writer;
 
 /// Every error is one of the place a restore writes to.
 const ORIGIN: Origin = Origin::Target;
+
+/// Most broken connections are just that; a server that starts anew is back by the last.
+const WAITS: [Duration; 3] =
+    [Duration::from_millis(50), Duration::from_secs(1), Duration::from_secs(10)];
 
 /// A tree on another machine.
 pub struct FilesTarget {
@@ -50,6 +57,8 @@ pub struct FilesTarget {
     root: Vec<u8>,
     location: String,
     scratch: PathBuf,
+    /// The waits before something is asked again that a broken connection left without an answer.
+    waits: [Duration; 3],
     state: Mutex<State>,
 }
 
@@ -62,6 +71,10 @@ struct State {
     /// What was told already that the server cannot keep.
     told: BTreeSet<&'static str>,
     is_prepared: bool,
+    /// Whether the server was seen not to rename over what is there.
+    moves_aside: bool,
+    /// Whether it did not answer for so long that it is not asked any more.
+    is_given_up: bool,
 }
 
 impl FilesTarget {
@@ -72,7 +85,12 @@ impl FilesTarget {
         // Of the server's own root its slash stays.
         let trimmed = if trimmed == 0 { root.len().min(1) } else { trimmed };
         let root = root[..trimmed].to_vec();
-        FilesTarget { pool, root, location, scratch, state: Mutex::default() }
+        FilesTarget { pool, root, location, scratch, waits: WAITS, state: Mutex::default() }
+    }
+
+    /// Waits for other times before something is asked again that had no answer.
+    pub fn waiting(self, waits: [Duration; 3]) -> Self {
+        FilesTarget { waits, ..self }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

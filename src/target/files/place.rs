@@ -3,11 +3,9 @@
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
-use crate::base::id::to_hex;
 use crate::base::metadata::Kind;
 use crate::base::metadata::Metadata;
 use crate::base::path::EntryPath;
-use crate::base::sys;
 use crate::base::time::Timestamp;
 use crate::net::files::Files;
 use crate::net::files::Look;
@@ -21,8 +19,6 @@ use crate::target::files::joined;
 use crate::target::files::lock;
 use crate::target::files::new_look;
 use crate::target::files::session::able;
-use crate::target::files::session::upload;
-use crate::target::files::spool::Spool;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -30,9 +26,35 @@ use std::sync::Arc;
 const OWNERS: &str = "the server does not set owners";
 
 impl FilesTarget {
-    /// Does what may be done twice.
-    pub(super) fn ask<T>(&self, work: impl FnMut(&mut dyn Files) -> Result<T>) -> Result<T> {
-        self.pool.repeatable(work)
+    /// Does what may be done twice, and again while the connection breaks.
+    pub(super) fn ask<T>(&self, mut work: impl FnMut(&mut dyn Files) -> Result<T>) -> Result<T> {
+        self.patiently(|| self.pool.repeatable(&mut work))
+    }
+
+    /// Tries again what had no answer, after some time. A server that never answers is not asked
+    /// any more: what a restore leaves unfinished is removed file by file, and each would wait.
+    pub(super) fn patiently<T>(&self, mut work: impl FnMut() -> Result<T>) -> Result<T> {
+        for wait in self.waits {
+            self.check_given_up()?;
+            match work() {
+                Err(e) if e.kind() == ErrorKind::Unreachable => std::thread::sleep(wait),
+                other => return other,
+            }
+        }
+        self.check_given_up()?;
+        let last = work();
+        if last.as_ref().is_err_and(|e| e.kind() == ErrorKind::Unreachable) {
+            self.state().is_given_up = true;
+        }
+        last
+    }
+
+    fn check_given_up(&self) -> Result<()> {
+        if self.state().is_given_up {
+            let message = format!("{} does not answer any more", self.pool.shown());
+            return Err(Error::new(ErrorKind::Unreachable, message));
+        }
+        Ok(())
     }
 
     /// Returns what stands at a path, from what is known of its folder, which is listed once.
@@ -105,42 +127,6 @@ impl FilesTarget {
         }
         let message = format!("cannot make {path}: something stands there");
         Err(Error::new(ErrorKind::AlreadyExists, message).at(ORIGIN))
-    }
-
-    /// Sends a file that was closed and not finished.
-    pub(super) fn send_begun(&self, path: &EntryPath) -> Result<()> {
-        let Some(spool) = self.state().begun.remove(path) else { return Ok(()) };
-        let there = self.look_there(path).map_err(|e| failed("cannot look at", path, e))?;
-        let spool = lock(&spool);
-        let sent = self.send(path, &spool, there.is_some());
-        sent.map_err(|e| failed("cannot write", path, e))?;
-        let look = Look { size: Some(spool.len()), ..new_look(Kind::File) };
-        self.state().known.put(path, look);
-        Ok(())
-    }
-
-    /// Sends a file; one that replaces another is renamed over it once it is whole.
-    pub(super) fn send(&self, path: &EntryPath, spool: &Spool, replaces: bool) -> Result<()> {
-        let way = self.way(path);
-        if !replaces {
-            return self.ask(|files| upload(files, &way, spool));
-        }
-        let name = format!(".icecore-{}", to_hex(&sys::random::<8>()?));
-        let folder = joined(&self.root, path.parent_bytes());
-        let beside = joined(&folder, name.as_bytes());
-        let sent = self.ask(|files| {
-            upload(files, &beside, spool)?;
-            if files.abilities().replace {
-                return files.rename_over(&beside, &way);
-            }
-            files.remove(&way)?;
-            files.rename(&beside, &way)
-        });
-        if sent.is_err() {
-            // What failed is the error to report.
-            let _ = self.ask(|files| files.remove(&beside));
-        }
-        sent
     }
 
     /// Returns a word on what a server cannot keep, the first time.

@@ -7,6 +7,7 @@ use crate::base::metadata::Kind;
 use crate::base::metadata::Metadata;
 use crate::base::metadata::Owner;
 use crate::base::path::EntryPath;
+use crate::net::files::Files;
 use crate::net::files::Look;
 use crate::net::files::Modified;
 use crate::net::files::Precision;
@@ -199,6 +200,19 @@ impl TargetWriter for FilesWriter<'_> {
         Ok(())
     }
 
+    /// What stands there is replaced when the new one is whole.
+    fn replace_file(&mut self, path: &EntryPath) -> Result<()> {
+        let look = self.target.look(path).map_err(|e| failed("cannot look at", path, e))?;
+        if look.is_none_or(|look| look.kind != Kind::File) {
+            self.remove(path)?;
+            return self.create_file(path);
+        }
+        let spool = Arc::new(Mutex::new(Spool::new()));
+        self.target.state().begun.insert(path.clone(), Arc::clone(&spool));
+        self.open = Some(Open { path: path.clone(), spool: Some(spool), replaces: true });
+        Ok(())
+    }
+
     fn open_file(&mut self, path: &EntryPath) -> Result<()> {
         self.open = None;
         let spool = self.target.state().begun.get(path).map(Arc::clone);
@@ -232,31 +246,25 @@ impl TargetWriter for FilesWriter<'_> {
         }
         let path = open.path.clone();
         let way = target.way(&path);
-        let read = |session: &mut Taken, is_new: bool, buffer: &mut [u8]| {
+        let reading = &mut self.reading;
+        let read = target.patiently(|| {
+            let (mut session, is_new) = match reading.take() {
+                Some(session) => (session, false),
+                None => (target.pool.take()?, true),
+            };
+            let was_idle = session.was_idle();
             let files = session.files()?;
-            if is_new {
-                files.open(&way, offset)?;
+            let opened = if is_new { files.open(&way, offset) } else { Ok(()) };
+            let read = opened.and_then(|()| files.read_at(offset, buffer));
+            match &read {
+                Ok(_) => *reading = Some(session),
+                // A server that hung up on one has hung up on its neighbours.
+                Err(e) if was_idle && e.kind() == ErrorKind::Unreachable => target.pool.drop_idle(),
+                Err(_) => {}
             }
-            files.read_at(offset, buffer)
-        };
-        let is_new = self.reading.is_none();
-        let mut session = match self.reading.take() {
-            Some(session) => session,
-            None => target.pool.take().map_err(|e| failed("cannot read back", &path, e))?,
-        };
-        let mut got = read(&mut session, is_new, buffer);
-        if got.as_ref().is_err_and(|e| e.kind() == ErrorKind::Unreachable) && session.was_idle() {
-            target.pool.drop_idle();
-            session = target.pool.take().map_err(|e| failed("cannot read back", &path, e))?;
-            got = read(&mut session, true, buffer);
-        }
-        match got {
-            Ok(count) => {
-                self.reading = Some(session);
-                Ok(count)
-            }
-            Err(e) => Err(failed("cannot read back", &path, e)),
-        }
+            read
+        });
+        read.map_err(|e| failed("cannot read back", &path, e))
     }
 
     fn punch_hole(&mut self, offset: u64, length: u64) -> Result<()> {
@@ -306,9 +314,10 @@ impl TargetWriter for FilesWriter<'_> {
             return Err(Error::new(ErrorKind::Unsupported, message).at(ORIGIN));
         };
         let way = self.target.way(path);
-        let made = self
-            .target
-            .ask(|files| able(files.abilities().symlinks, || files.make_symlink(&way, to)));
+        let make = |files: &mut dyn Files| {
+            able(files.abilities().symlinks, || files.make_symlink(&way, to))
+        };
+        let made = self.target.make_once(&way, make);
         made.map_err(|e| failed("cannot make the link", path, e))?;
         self.target.state().known.put(path, new_look(Kind::Symlink));
         let set = self.target.set(path, Kind::Symlink, metadata, rules);
@@ -321,10 +330,12 @@ impl TargetWriter for FilesWriter<'_> {
         self.target.send_begun(existing)?;
         let (from, to) = (self.target.way(existing), self.target.way(path));
         let scratch = &self.target.scratch;
-        let linked = self.target.ask(|files| {
+        let mut is_copy = false;
+        let linked = self.target.make_once(&to, |files| {
             if files.abilities().link {
                 return files.link(&from, &to);
             }
+            is_copy = true;
             let mut spool = Spool::new();
             fetch(files, &from, &mut spool, scratch)?;
             upload(files, &to, &spool)
@@ -332,6 +343,12 @@ impl TargetWriter for FilesWriter<'_> {
         linked.map_err(|e| failed("cannot make", path, e))?;
         let look = self.target.look(existing).map_err(|e| failed("cannot look at", existing, e))?;
         self.target.state().known.put(path, look.unwrap_or_else(|| new_look(Kind::File)));
+        if is_copy && let Some(entry) = self.stat(existing)? {
+            // What cannot be set was told of the first one.
+            let rules = MetadataRules { owner: false };
+            let set = self.target.set(path, Kind::File, &entry.metadata, rules);
+            set.map_err(|e| failed("cannot set the metadata of", path, e))?;
+        }
         Ok(())
     }
 
@@ -351,7 +368,16 @@ impl TargetWriter for FilesWriter<'_> {
         if path.is_root() {
             return Err(Error::invalid("the root of a target is not removed").at(ORIGIN));
         }
-        self.target.state().begun.retain(|it, _| !it.is_within(path));
+        let was_begun = {
+            let mut state = self.target.state();
+            let was_begun = state.begun.contains_key(path);
+            state.begun.retain(|it, _| !it.is_within(path));
+            was_begun
+        };
+        if was_begun {
+            // Nothing of it was sent: what stands there, if anything, is what stood there before.
+            return Ok(());
+        }
         let look = self.target.look_or_nothing(path);
         let Some(look) = look.map_err(|e| failed("cannot look at", path, e))? else {
             return Ok(());

@@ -28,6 +28,16 @@ pub(super) enum JobSource<'a> {
     Command(&'a [OsString]),
 }
 
+impl JobSource<'_> {
+    /// Says whether it is on another machine.
+    pub(super) fn is_remote(&self) -> bool {
+        match self {
+            JobSource::Folder(place) => place.is_remote(),
+            JobSource::Stdin | JobSource::Command(_) => false,
+        }
+    }
+}
+
 /// Sorts out which sources go to which datasets.
 pub(super) fn jobs<'a>(args: &'a BackupArgs, config: &Config) -> Result<Vec<Job<'a>>> {
     let is_named = args.dataset.is_some();

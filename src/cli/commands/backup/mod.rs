@@ -18,6 +18,7 @@ use crate::cli::output;
 use crate::cli::session::Session;
 use crate::cli::signals;
 use crate::config::connect;
+use crate::config::connect::SourcePlace;
 use crate::engine::backup;
 use crate::engine::backup::BackupReport;
 use crate::repository::Repository;
@@ -40,22 +41,27 @@ pub(crate) fn run(args: &BackupArgs, session: &mut Session) -> Result<Exit> {
     for note in args.sources.iter().filter_map(|source| connect::note_on(source)) {
         session.output.note(&note);
     }
-    let mut chosen = Vec::with_capacity(jobs.len());
+    let selection = args.selection()?;
+    let (mut chosen, mut opened) = (Vec::with_capacity(jobs.len()), Vec::new());
     for job in &jobs {
         let below = session.config.backup(Some(&job.dataset))?;
         let mut how = args.choose(below, session.now())?;
         how.options.dataset_was_named = job.is_named;
         // A source that is not there must neither make a repository nor a person type a password.
-        if let JobSource::Folder(place) = &job.source {
-            place.open(how.filter.clone(), false, &session.settings())?;
-        }
+        let source = match &job.source {
+            JobSource::Folder(place) => Some(open(place, &how, selection.as_ref(), session)?),
+            JobSource::Stdin | JobSource::Command(_) => None,
+        };
+        // One on another machine stays open, as to log in again costs more than to hold it. One
+        // of this machine is opened again: a repository that is made now is not to be in it.
+        opened.push(source.filter(|_| job.source.is_remote()));
         chosen.push(how);
     }
-    let selection = args.selection()?;
     let repository = repository(args, session)?;
     let mut reports = Vec::with_capacity(jobs.len());
-    for (job, how) in jobs.iter().zip(&chosen) {
-        let done = back_up(job, how, selection.as_ref(), args, &repository, session);
+    for ((job, how), source) in jobs.iter().zip(&chosen).zip(opened) {
+        let source = source.map_or_else(|| supply(job, how, selection.as_ref(), args, session), Ok);
+        let done = source.and_then(|source| back_up(job, how, &*source, &repository, session));
         let stops = done.as_ref().is_err_and(|e| {
             e.kind() == ErrorKind::Cancelled
                 || (e.origin() == Origin::Repository && e.kind() != ErrorKind::Busy)
@@ -140,28 +146,34 @@ fn repository(args: &BackupArgs, session: &Session) -> Result<Repository> {
     Ok(repository)
 }
 
-fn back_up(
+/// Opens a folder, or what is named of it.
+fn open(
+    place: &SourcePlace,
+    how: &Chosen,
+    selection: Option<&Arc<Selection>>,
+    session: &Session,
+) -> Result<Box<dyn Source>> {
+    let (filter, settings) = (how.filter.clone(), session.settings());
+    let Some(only) = selection else {
+        return place.open(filter, how.one_file_system, &settings);
+    };
+    let filter = filter.only(Arc::clone(only));
+    let folder = place.open(filter, how.one_file_system, &settings)?;
+    Ok(Box::new(ListedSource::new(folder, Arc::clone(only))))
+}
+
+/// Opens what a job reads.
+fn supply(
     job: &Job<'_>,
     how: &Chosen,
     selection: Option<&Arc<Selection>>,
     args: &BackupArgs,
-    repository: &Repository,
     session: &Session,
-) -> Result<BackupReport> {
+) -> Result<Box<dyn Source>> {
     let settings = session.settings();
     let name = args.stdin_name.as_deref().map_or(STREAM_NAME.as_bytes(), OsStrExt::as_bytes);
-    let source: Box<dyn Source> = match &job.source {
-        JobSource::Folder(place) => {
-            let filter = how.filter.clone();
-            match selection {
-                None => place.open(filter, how.one_file_system, &settings)?,
-                Some(only) => {
-                    let filter = filter.only(Arc::clone(only));
-                    let folder = place.open(filter, how.one_file_system, &settings)?;
-                    Box::new(ListedSource::new(folder, Arc::clone(only)))
-                }
-            }
-        }
+    Ok(match &job.source {
+        JobSource::Folder(place) => open(place, how, selection, session)?,
         JobSource::Stdin => {
             let (folder, mut stdin) = (settings.cache_folder()?, std::io::stdin().lock());
             Box::new(StreamSource::read(&mut stdin, name, &folder, &session.cancel)?)
@@ -170,6 +182,15 @@ fn back_up(
             let folder = settings.cache_folder()?;
             Box::new(StreamSource::run(words, name, &folder, &session.cancel)?)
         }
-    };
-    session.work(|context| backup::run(repository, &job.dataset, &*source, &how.options, context))
+    })
+}
+
+fn back_up(
+    job: &Job<'_>,
+    how: &Chosen,
+    source: &dyn Source,
+    repository: &Repository,
+    session: &Session,
+) -> Result<BackupReport> {
+    session.work(|context| backup::run(repository, &job.dataset, source, &how.options, context))
 }

@@ -1,0 +1,172 @@
+//! A target on a server whose connections break: at each call once, and for good. What stood there
+//! is replaced or stays, and nothing lies about where the server was there to the end.
+
+use crate::support::files::Cut;
+use crate::support::files::Door;
+use crate::support::files::Server;
+use crate::support::folder::Folder;
+use crate::support::ways;
+use crate::support::ways::Ways;
+use icecore::base::error::ErrorKind;
+use icecore::base::error::Origin;
+use icecore::base::error::Result;
+use icecore::base::metadata::Metadata;
+use icecore::base::path::EntryPath;
+use icecore::base::time::SystemClock;
+use icecore::net::pool::Pool;
+use icecore::net::pool::PoolOptions;
+use icecore::target::MetadataRules;
+use icecore::target::Node;
+use icecore::target::Target;
+use icecore::target::TargetWriter;
+use icecore::target::files::FilesTarget;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+const OLD: &[u8] = b"what stood there before";
+const NEW: &[u8] = b"what the backup has";
+
+struct World {
+    folder: Folder,
+    server: Arc<Server>,
+    has_links: bool,
+}
+
+fn world(ways: Ways) -> World {
+    let folder = Folder::new();
+    for below in ["served/d", "scratch"] {
+        fs::create_dir_all(folder.path().join(below)).unwrap();
+    }
+    for below in ["served/replaced", "served/d/replaced", "served/gone"] {
+        fs::write(folder.path().join(below), OLD).unwrap();
+    }
+    let has_links = ways.links;
+    let server = Server::new(&folder.path().join("served"), ways);
+    World { folder, server, has_links }
+}
+
+fn path(text: &str) -> EntryPath {
+    EntryPath::new(text.as_bytes()).unwrap()
+}
+
+impl World {
+    fn target(&self) -> FilesTarget {
+        let door = Arc::new(Door(Arc::clone(&self.server)));
+        let pool = Pool::new(door, Arc::new(SystemClock), PoolOptions::default());
+        let scratch = self.folder.path().join("scratch");
+        let target = FilesTarget::new(pool, b"", "fake://server".to_owned(), scratch);
+        target.waiting([Duration::ZERO; 3])
+    }
+
+    fn restore(&self) -> Result<()> {
+        let target = self.target();
+        target.prepare()?;
+        let mut writer = target.writer()?;
+        let (metadata, rules) = (Metadata::default(), MetadataRules { owner: false });
+        let finish = |writer: &mut dyn TargetWriter, content: &[u8]| {
+            writer.write_at(0, content)?;
+            writer.finish_file(&metadata, rules).map(drop)
+        };
+        for name in ["replaced", "d/replaced"] {
+            assert!(writer.stat(&path(name))?.is_some());
+            writer.replace_file(&path(name))?;
+            finish(&mut *writer, NEW)?;
+        }
+        writer.create_directory(&path("e"))?;
+        writer.create_file(&path("e/made"))?;
+        finish(&mut *writer, NEW)?;
+        writer.link(&path("e/again"), &path("e/made"))?;
+        if self.has_links {
+            writer.create_node(
+                &path("e/link"),
+                &Node::Symlink(b"made".into()),
+                &metadata,
+                rules,
+            )?;
+        }
+        writer.remove(&path("gone"))?;
+        writer.set_metadata(&path("e"), &metadata, rules)?;
+        // Compared and not changed.
+        writer.open_file(&path("replaced"))?;
+        let mut back = [0; 100];
+        let read = writer.read_at(0, &mut back)?;
+        assert_eq!(&back[..read], NEW);
+        writer.close_file()?;
+        writer.sync()
+    }
+
+    fn tree(&self) -> BTreeMap<String, Vec<u8>> {
+        let mut found = BTreeMap::new();
+        collect(&self.folder.path().join("served"), "", &mut found);
+        found
+    }
+}
+
+fn collect(folder: &Path, above: &str, found: &mut BTreeMap<String, Vec<u8>>) {
+    for entry in folder.read_dir().unwrap().map(|entry| entry.unwrap()) {
+        let name = format!("{above}{}", entry.file_name().to_str().unwrap());
+        match entry.file_type().unwrap().is_dir() {
+            true => collect(&entry.path(), &format!("{name}/"), found),
+            false => drop(found.insert(name, fs::read(entry.path()).unwrap())),
+        }
+    }
+}
+
+/// Returns what is there in the end, and how many calls that took.
+fn undisturbed(ways: &Ways) -> (BTreeMap<String, Vec<u8>>, u64) {
+    let world = world(ways.clone());
+    world.server.cut(None);
+    world.restore().unwrap();
+    let calls = world.server.calls().len() as u64;
+    let tree = world.tree();
+    let names: Vec<&str> = tree.keys().map(String::as_str).collect();
+    let wanted: &[&str] = match world.has_links {
+        true => &["d/replaced", "e/again", "e/link", "e/made", "replaced"],
+        false => &["d/replaced", "e/again", "e/made", "replaced"],
+    };
+    assert_eq!(names, wanted);
+    assert!(tree.values().all(|content| content == NEW));
+    (tree, calls)
+}
+
+#[test]
+fn a_connection_that_breaks_once_changes_nothing() {
+    for ways in [ways::SFTP, ways::FTP] {
+        let (tree, calls) = undisturbed(&ways);
+        assert!(calls > 20, "{calls}");
+        for cut in (1..=calls).flat_map(|call| [Cut::Before(call), Cut::After(call)]) {
+            let world = world(ways.clone());
+            world.server.cut(Some(cut));
+            world.restore().unwrap_or_else(|e| panic!("{cut:?}: {e:?} {:?}", world.server.calls()));
+            assert_eq!(world.tree(), tree, "{cut:?}: {:?}", world.server.calls());
+        }
+    }
+}
+
+#[test]
+fn a_server_that_dies_has_the_old_file_or_the_new_one() {
+    for ways in [ways::SFTP, ways::FTP] {
+        let (_, calls) = undisturbed(&ways);
+        for call in 1..=calls {
+            let world = world(ways.clone());
+            world.server.cut(None);
+            world.server.die_at(call);
+            let error = world.restore().expect_err("it is dead");
+            assert_eq!(error.kind(), ErrorKind::Unreachable, "{call}: {error:?}");
+            assert_eq!(error.origin(), Origin::Target, "{call}: {error:?}");
+            assert!(world.server.calls().len() < call as usize + 10, "{call}: it is asked on");
+
+            let left = world.tree();
+            for name in ["replaced", "d/replaced"] {
+                let (folder, _) = name.rsplit_once('/').unwrap_or_default();
+                let beside = |it: &String| it.starts_with(folder) && it.ends_with("-was");
+                let was = left.iter().find(|(it, _)| beside(it)).map(|(_, content)| content);
+                let there = left.get(name).or(was).unwrap_or_else(|| panic!("{call}: {left:?}"));
+                assert!(there == OLD || there == NEW, "{call}: {name}");
+            }
+        }
+    }
+}
