@@ -205,7 +205,8 @@ impl<'a> Attempt<'a> {
     /// Returns how entries are compared with what was so at a time.
     pub(super) fn rules(&self, checked: Timestamp) -> Rules {
         let read_all = self.options.read_all || !self.source.detects_changes();
-        Rules { read_all, checked, lost: self.lost.clone() }
+        let tells_metadata = self.source.tells_metadata();
+        Rules { read_all, tells_metadata, checked, lost: self.lost.clone() }
     }
 
     /// Runs the attempt on a scan.

@@ -20,6 +20,7 @@ use crate::engine::restore::window::Window;
 use crate::engine::restore::work::Work;
 use crate::engine::restore::work::stops;
 use crate::repository::blocks::Block;
+use crate::target::Expected;
 use crate::target::TargetWriter;
 use std::ops::Range;
 
@@ -253,6 +254,12 @@ impl<'w, 'a> Worker<'w, 'a> {
             progress.made = true;
         }
         self.is_open = true;
+        self.writer.expect(&Expected {
+            size: file.layout.size(),
+            mark: file.mark,
+            metadata: &file.metadata,
+            rules: self.work.rules(),
+        });
         Ok(())
     }
 

@@ -6,7 +6,7 @@
 //! finished, under its own name where nothing stood there, else beside it and then renamed over
 //! it, so that what stood there is not lost before the new one is whole.
 //!
-//! `spool` gathers, `known` remembers what stands in the folders at hand, `session` speaks to the
+//! The spool gathers, `known` remembers what stands in the folders at hand, `session` speaks to the
 //! server, `send` brings whole files there, `writer` does the rest.
 //! A connection that breaks is made again, and what was asked is asked once more.
 //! A symlink is never written through: what the server tells as a link is replaced, not followed.
@@ -25,8 +25,8 @@ use crate::net::pool::Pool;
 use crate::target::Target;
 use crate::target::TargetWriter;
 use crate::target::files::known::Known;
-use crate::target::files::spool::Spool;
 use crate::target::files::writer::FilesWriter;
+use crate::target::spool::Spool;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -40,7 +40,6 @@ mod known;
 mod place;
 mod send;
 mod session;
-mod spool;
 mod writer;
 
 /// Every error is one of the place a restore writes to.

@@ -17,7 +17,7 @@ use crate::target::files::lock;
 use crate::target::files::new_look;
 use crate::target::files::session::able;
 use crate::target::files::session::upload;
-use crate::target::files::spool::Spool;
+use crate::target::spool::Spool;
 use std::mem;
 
 impl FilesTarget {
