@@ -316,6 +316,8 @@ pub const S3_EMPTY_PAGES_MAX: usize = 1000;
 pub const S3_FOLDER_ROWS_MAX: usize = 2 * 1024 * 1024;
 /// How often an object that is read is opened again where the connection broke off.
 pub const S3_OPENS_MAX: usize = 5;
+/// How often a folder of a bucket is listed before a list that makes no sense is believed.
+pub const S3_LISTS_MAX: usize = 4;
 /// How often a conditional put is begun again when the store says that another is under way.
 pub const S3_CONFLICTS_MAX: usize = 8;
 /// Longest line that an FTP server may send: a path and what there is to say about it.

@@ -25,6 +25,9 @@ use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::limits::S3_CONFLICTS_MAX;
+use crate::base::limits::S3_EMPTY_PAGES_MAX;
+use crate::base::limits::S3_FOLDER_ROWS_MAX;
+use crate::base::limits::S3_LISTS_MAX;
 use crate::base::limits::S3_PUT_BYTES_MAX;
 use crate::base::time::Clock;
 use crate::net::s3::client::Client;
@@ -258,6 +261,31 @@ impl S3Backend {
         }
     }
 
+    /// Lists a folder; what makes no sense is asked for again, before it is believed: `rclone serve
+    /// s3` shows a key twice for a moment while two put it.
+    fn rows(&self, folder: &FolderKey, prefix: &str) -> Result<Vec<Listed>> {
+        let mut tries = 1;
+        loop {
+            let (mut rows, before) = (Vec::new(), self.client.counts().requests);
+            let listed = self.client.list(prefix, Depth::Folder, &mut |row| {
+                if rows.len() >= S3_FOLDER_ROWS_MAX {
+                    return Err(Error::corrupt(format!("the list of {folder} does not end")));
+                }
+                rows.extend(self.row(folder, prefix, row));
+                Ok(())
+            });
+            let Err(e) = listed else { return Ok(rows) };
+            // Not of one that goes in circles, or has no end.
+            let pages = self.client.counts().requests - before;
+            let is_short = rows.is_empty() && pages < S3_EMPTY_PAGES_MAX as u64;
+            if e.kind() != ErrorKind::Corrupt || !is_short || tries == S3_LISTS_MAX {
+                return Err(e);
+            }
+            tries += 1;
+            self.client.wait(CONFLICT_WAIT)?;
+        }
+    }
+
     fn sweep_uploads(&self) -> Result<u64> {
         let (uploads, now) = match self.client.list_uploads(&self.prefix) {
             Ok(found) => found,
@@ -348,19 +376,8 @@ impl Backend for S3Backend {
             "" => self.prefix.clone(),
             text => format!("{}{text}/", self.prefix),
         };
-        // What the visitor says is not the store's.
-        let mut said = None;
-        let listed = self.client.list(&prefix, Depth::Folder, &mut |row| {
-            let Some(row) = self.row(folder, &prefix, row) else { return Ok(()) };
-            visit(row).map_err(|e| {
-                said = Some(e);
-                Error::cancelled()
-            })
-        });
-        match (said, listed) {
-            (Some(e), _) => Err(e),
-            (None, listed) => listed.map(|_| ()).map_err(at_repository),
-        }
+        let rows = self.rows(folder, &prefix).map_err(at_repository)?;
+        rows.into_iter().try_for_each(visit)
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<()> {

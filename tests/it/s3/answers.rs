@@ -60,6 +60,22 @@ fn patience_ends_and_says_what_it_met() {
     }
 }
 
+/// A store that keeps folders showed a name twice while two processes put it, and the backups of
+/// both failed.
+#[test]
+fn a_key_that_is_shown_twice_for_a_moment_is_looked_at_again() {
+    let fake = Fake::start(|number, _| match number {
+        0 | 1 => page(&["p/a/x", "p/a/x", "p/a/y"], END),
+        _ => page(&["p/a/x", "p/a/y"], END),
+    });
+    assert_eq!(rows(&backend(&fake).0, "a").unwrap(), ["a/x", "a/y"]);
+
+    let fake = Fake::start(|_, _| page(&["p/a/x", "p/a/x"], END));
+    let error = refused(rows(&backend(&fake).0, "a"));
+    assert_eq!(error.kind(), ErrorKind::Corrupt);
+    assert_eq!(fake.asked().len(), 4);
+}
+
 #[test]
 fn a_wrong_region_is_named_at_once() {
     let fake = Fake::start(|_, _| {
