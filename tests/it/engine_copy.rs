@@ -19,6 +19,7 @@ use icecore::base::error::Error;
 use icecore::base::id::BackupId;
 use icecore::base::secret::Secret;
 use icecore::base::time::Timestamp;
+use icecore::engine::backup;
 use icecore::engine::backup::BackupKind;
 use icecore::engine::backup::BackupOptions;
 use icecore::engine::copy;
@@ -281,6 +282,30 @@ fn of_a_block_of_which_little_is_wanted_only_that_is_copied() {
             assert_sound(&to);
         }
     }
+}
+
+/// Without encryption a table tells the names that its blobs have there.
+#[test]
+fn what_is_there_in_other_blocks_is_not_read_again() {
+    let (mut from, to) = (World::memory(), World::memory());
+    let source = MemorySource::new("s");
+    for n in 0..200 {
+        source.put_file(format!("{n}"), noise(30_000, n));
+    }
+    from.backup(&source).unwrap();
+    (0..200).filter(|n| n % 70 != 0).for_each(|n| source.remove(format!("{n}")));
+    from.backup(&source).unwrap();
+    copy_some(&from, &to, some(&from.repository, &[1]));
+    let name = "other".parse().unwrap();
+    let options = BackupOptions::default();
+    backup::run(&from.repository, &name, &source, &options, &from.context()).unwrap();
+    from.forget_caches();
+
+    let dataset = from.repository.dataset(&name).unwrap();
+    let one = copy_some(&from, &to, Wanted { dataset, numbers: None });
+
+    assert_eq!((numbers(&one), one.copied[0].counts.new_bytes), (vec![(0, 0)], 0));
+    assert!((1000..50_000).contains(&one.read_bytes), "{one:?}");
 }
 
 #[test]

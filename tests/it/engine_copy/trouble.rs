@@ -11,11 +11,18 @@ use crate::support::pruning::assert_sound;
 use crate::support::tree::noise;
 use crate::support::world::World;
 use icecore::backend::Backend;
+use icecore::backend::wrap::Around;
+use icecore::backend::wrap::Call;
+use icecore::backend::wrap::Outcome;
+use icecore::backend::wrap::Wrapper;
 use icecore::backend::wrap::fault::Fault;
 use icecore::backend::wrap::fault::FaultBackend;
+use icecore::base::cancel::Cancel;
 use icecore::base::error::ErrorKind;
 use icecore::base::id::BackupId;
 use icecore::base::progress::Silent;
+use icecore::base::time::FixedClock;
+use icecore::base::time::Timestamp;
 use icecore::engine::Context;
 use icecore::engine::check;
 use icecore::engine::check::CheckOptions;
@@ -26,6 +33,7 @@ use icecore::engine::repair::RepairOptions;
 use icecore::repository::layout;
 use icecore::source::memory::MemorySource;
 use std::sync::Arc;
+use std::sync::Mutex;
 
 fn faulty(world: &mut World) -> Arc<FaultBackend> {
     let backend = Arc::clone(&world.backend) as Arc<dyn Backend>;
@@ -141,6 +149,55 @@ fn two_copies_at_once_double_nothing() {
             }
             assert_sound(&to);
         }
+    }
+}
+
+/// Lets something happen before the first lease that is put.
+struct AtLease(Mutex<Option<Box<dyn FnOnce() + Send>>>);
+
+impl Around for AtLease {
+    fn run<T: Outcome>(
+        &self,
+        call: Call<'_>,
+        work: &dyn Fn() -> icecore::base::error::Result<T>,
+    ) -> icecore::base::error::Result<T> {
+        if call.operation.is_write() && call.key.starts_with("leases/") {
+            let event = self.0.lock().unwrap().take();
+            event.into_iter().for_each(|event| event());
+        }
+        work()
+    }
+}
+
+/// Between a look at both sides and the first lease all may be copied by somebody else.
+#[test]
+fn a_copy_that_was_overtaken_looks_again() {
+    for make in [World::memory as fn() -> World, World::class_b] {
+        let (mut from, to) = (World::memory(), make());
+        five_versions(&from);
+        let (other_from, other_to) = (from.elsewhere(), to.elsewhere());
+        let event = move || {
+            let context = Context {
+                progress: &Silent,
+                cancel: &Cancel::new(),
+                clock: &FixedClock::new(Timestamp::new(1_800_000_100, 0)),
+                threads: 2,
+            };
+            let (from, to) = (&other_from.repository, &other_to.repository);
+            let wanted = [all(from)];
+            let done = copy::run(from, to, &wanted, &CopyOptions::default(), &context);
+            assert_eq!(done.unwrap().datasets[0].copied.len(), 5);
+        };
+        from.wrap(|inner| {
+            let event: Box<dyn FnOnce() + Send> = Box::new(event);
+            Arc::new(Wrapper::around(inner, AtLease(Mutex::new(Some(event)))))
+        });
+
+        let one = copy_all(&from, &to);
+
+        assert_eq!((one.copied.len(), one.present), (0, 5));
+        let dataset = to.repository.dataset(&to.name()).unwrap();
+        assert_eq!(dataset.backups().unwrap().len(), 5);
     }
 }
 
