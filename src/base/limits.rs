@@ -235,6 +235,9 @@ pub const REMOTE_SESSIONS_MAX: usize = 8;
 pub const SESSION_QUIET_SECONDS: i64 = 30;
 /// Longest wait for a session to come free: ten times the longest silence of one.
 pub const SESSION_WAIT_SECONDS: u64 = 600;
+/// A first connection that fails within so many seconds is tried once more: it broke. One that
+/// takes longer leads nowhere, and who typed it waits for the answer.
+pub const BROKE_AT_ONCE_SECONDS: f64 = 2.0;
 /// Names in one folder of another machine: its list is held in memory, and a hostile server's has
 /// no end.
 pub const REMOTE_NAMES_MAX: usize = 2 * 1024 * 1024;

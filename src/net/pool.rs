@@ -12,6 +12,7 @@
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
+use crate::base::limits::BROKE_AT_ONCE_SECONDS;
 use crate::base::limits::REMOTE_SESSIONS_MAX;
 use crate::base::limits::SESSION_QUIET_SECONDS;
 use crate::base::limits::SESSION_WAIT_SECONDS;
@@ -201,6 +202,24 @@ impl Pool {
                 self.take()?.run(&mut work)
             }
             other => other,
+        }
+    }
+
+    /// Does what may be done twice on a server that was not met before: once more when the
+    /// connection broke at once. What takes its time to fail may be a name that is wrong.
+    ///
+    /// # Errors
+    /// Those of [`Pool::repeatable`].
+    pub fn meet<T>(
+        self: &Arc<Self>,
+        mut work: impl FnMut(&mut dyn Files) -> Result<T>,
+    ) -> Result<T> {
+        let begun = self.clock.now();
+        let met = self.repeatable(&mut work);
+        let is_quick = self.clock.now().seconds_since(begun) < BROKE_AT_ONCE_SECONDS;
+        match met {
+            Err(e) if is_quick && e.kind() == ErrorKind::Unreachable => self.repeatable(work),
+            met => met,
         }
     }
 

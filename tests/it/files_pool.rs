@@ -195,3 +195,25 @@ fn a_refusal_keeps_the_session_and_a_panic_does_not() {
     world.pool.with(ask).expect("its room came free");
     assert_eq!(world.server.sessions(), (2, 1));
 }
+
+#[test]
+fn a_first_connection_that_breaks_at_once_is_made_once_more() {
+    let world = world(FTP, 4);
+    world.server.cut(Some(Cut::Before(1)));
+    world.pool.meet(ask).unwrap();
+    assert_eq!(world.server.sessions().0, 2);
+
+    let slow = self::world(FTP, 4);
+    slow.server.cut(Some(Cut::Before(1)));
+    let met = slow.pool.meet(|files| {
+        slow.clock.advance(5);
+        ask(files)
+    });
+    assert_eq!(met.unwrap_err().kind(), ErrorKind::Unreachable);
+    assert_eq!(slow.server.sessions().0, 1, "what takes its time is not waited for twice");
+
+    let dead = self::world(FTP, 4);
+    dead.server.die_at(1);
+    assert_eq!(dead.pool.meet(ask).unwrap_err().kind(), ErrorKind::Unreachable);
+    assert_eq!(dead.server.sessions().0, 2, "once more, and no more");
+}

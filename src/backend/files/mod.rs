@@ -122,7 +122,7 @@ impl FilesBackend {
         location: String,
         proven: Option<Way>,
     ) -> Result<Self> {
-        let way = pool.repeatable(|files| way::find(files, root, &location)).map_err(ours)?;
+        let way = pool.meet(|files| way::find(files, root, &location)).map_err(ours)?;
         Ok(FilesBackend::assemble(pool, root, location, way, proven == Some(way)))
     }
 
@@ -133,7 +133,7 @@ impl FilesBackend {
     /// `Denied`, `Full`, ...; those of the server.
     pub fn create(pool: Arc<Pool>, root: &[u8], location: String) -> Result<Self> {
         let (way, is_proven) =
-            pool.repeatable(|files| way::prepare(files, root, &location)).map_err(ours)?;
+            pool.meet(|files| way::prepare(files, root, &location)).map_err(ours)?;
         Ok(FilesBackend::assemble(pool, root, location, way, is_proven))
     }
 

@@ -141,8 +141,7 @@ impl FilesSource {
             let message = format!("cannot back up {}: it is the repository", inner.location);
             return Err(Error::invalid(message).at(ORIGIN));
         }
-        // A server that was not met before is given no time: what is typed may be wrong.
-        inner.pool.take().map_err(|e| inner.failed(e))?.give_back();
+        inner.pool.meet(|_| Ok(())).map_err(|e| inner.failed(e))?;
         inner.look_at_root()?;
         Ok(FilesSource { inner: Arc::new(inner) })
     }

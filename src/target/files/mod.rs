@@ -153,7 +153,7 @@ impl Target for FilesTarget {
             self.state().is_prepared = true;
             return Ok(true);
         }
-        let prepared = self.pool.repeatable(|files| {
+        let prepared = self.pool.meet(|files| {
             if let Some(look) = files.look_at(&self.root)? {
                 return match is_folder(files, &self.root, &look)? {
                     true => Ok(true),
