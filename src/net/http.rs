@@ -140,7 +140,13 @@ impl Agent {
     pub fn send(&self, request: Request<'_>) -> std::result::Result<Answer, Failure> {
         let mut builder = http::Request::builder().method(request.method.as_str()).uri(request.url);
         for (name, value) in request.headers {
-            builder = builder.header(name, value);
+            // Bytes beyond ASCII are taken, too, as stores have them in what people call things.
+            let value = http::HeaderValue::from_bytes(value.as_bytes());
+            let unfit = |_| Failure {
+                error: Error::invalid(format!("the header {name} cannot be written")),
+                broke_off: false,
+            };
+            builder = builder.header(name, value.map_err(unfit)?);
         }
         let has_body = matches!(request.method, Method::Put | Method::Post);
         let sent = if has_body {
