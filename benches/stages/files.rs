@@ -169,7 +169,7 @@ pub(crate) fn scan(settings: &Settings, folder: &Path) -> Done<()> {
 }
 
 fn rules() -> Rules {
-    Rules { read_all: false, checked: CHECKED, lost: LostPlaces::default() }
+    Rules { read_all: false, tells_metadata: true, checked: CHECKED, lost: LostPlaces::default() }
 }
 
 /// Goes through a comparison in which nothing has changed; returns how many entries it has.

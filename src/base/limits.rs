@@ -284,6 +284,18 @@ pub const S3_WAIT_SECONDS_MAX: u64 = 10;
 pub const S3_PUT_BYTES_MAX: usize = 64 * MIB;
 /// Bytes of one part: stores want 5 MiB at least.
 pub const S3_PART_BYTES: usize = 16 * MIB;
+/// Most bytes of a user's own words beside an object, names with them: S3 takes no more.
+pub const S3_OWN_BYTES_MAX: usize = 2048;
+/// Longest key of an object in bytes.
+pub const S3_KEY_BYTES_MAX: usize = 1024;
+/// Most parts of an object that is put in parts.
+pub const S3_PARTS_MAX: u64 = 10_000;
+/// An object up to this size is copied by the store in one request.
+pub const S3_COPY_BYTES_MAX: u64 = 5 * 1024 * MIB as u64;
+/// Requests of one kind that a restore into a bucket makes at a time: looks, deletions.
+pub const S3_AT_A_TIME: usize = 16;
+/// Names of a bucket's folders that a restore into it remembers.
+pub const S3_KNOWN_MAX: usize = 256 * 1024;
 /// Pages in a row that show nothing, after which a listing is taken for endless.
 pub const S3_EMPTY_PAGES_MAX: usize = 1000;
 /// Rows of one folder of a bucket that are held in memory to be sorted.

@@ -38,6 +38,13 @@ pub fn unlinked_file(folder: &Path, length: u64) -> std::io::Result<File> {
     Ok(file)
 }
 
+/// Gives the room of a stretch of a file back, where the file system can; it reads as zeros then.
+pub fn free_stretch(file: &File, offset: u64, length: u64) {
+    let flags = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+    // Where it cannot, the room is free with the file.
+    let _ = rustix::fs::fallocate(file, flags, offset, length);
+}
+
 /// Has the system ask now and then whether the other end of a connection is still there.
 ///
 /// # Errors

@@ -21,12 +21,14 @@ use crate::config::places;
 use crate::config::remote;
 use crate::config::remote::Purpose;
 use crate::config::remote::RemoteSettings;
+use crate::config::remote::Versions;
 use crate::config::secret;
 use crate::config::secret::PasswordPlaces;
 use crate::engine::address;
 use crate::format::config::Encryption;
 use crate::format::dataset::DatasetName;
 use crate::net::address::Address;
+use crate::net::address::Scheme;
 use crate::repository::Repository;
 use crate::repository::cache::CachePlace;
 use crate::repository::open;
@@ -208,7 +210,7 @@ impl Settings {
     /// Names a place to restore to: a folder, or one on another machine.
     ///
     /// # Errors
-    /// `InvalidInput` for what is no place; those of credentials; `Unsupported` for a bucket.
+    /// `InvalidInput` for what is no place; those of credentials.
     pub fn target(&self, location: &OsStr) -> Result<Box<dyn Target>> {
         match Location::parse(location)? {
             Location::Folder(path) => Ok(Box::new(LocalTarget::new(&path))),
@@ -345,6 +347,7 @@ pub fn imagined(now: Timestamp) -> Result<Repository> {
 #[derive(Clone, Debug)]
 pub struct SourcePlace {
     location: Location,
+    versions: Versions,
 }
 
 impl SourcePlace {
@@ -353,7 +356,21 @@ impl SourcePlace {
     /// # Errors
     /// Those of [`Location::parse`].
     pub fn parse(location: &OsStr) -> Result<Self> {
-        Ok(SourcePlace { location: Location::parse(location)? })
+        Ok(SourcePlace { location: Location::parse(location)?, versions: Versions::Newest })
+    }
+
+    /// Has older versions of a bucket's objects backed up, too.
+    ///
+    /// # Errors
+    /// `InvalidInput` for what is no bucket.
+    pub fn with_versions(mut self) -> Result<Self> {
+        match &self.location {
+            Location::Remote(address) if address.scheme() == Scheme::S3 => {
+                self.versions = Versions::All;
+                Ok(self)
+            }
+            _ => Err(Error::invalid("--versions goes with a bucket: s3://BUCKET/PREFIX")),
+        }
     }
 
     /// Returns the name of its dataset when none is given: the last part of the path, as typed,
@@ -398,7 +415,7 @@ impl SourcePlace {
                     Location::Remote(repository) => Some(repository),
                     Location::Folder(_) => None,
                 };
-                settings.remote.source(address, filter, repository.as_ref())
+                settings.remote.source(address, filter, repository.as_ref(), self.versions)
             }
         }
     }

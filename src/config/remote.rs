@@ -41,6 +41,7 @@ use crate::source::files::FilesOptions;
 use crate::source::files::FilesSource;
 use crate::source::filter::Filter;
 use crate::target::Target;
+use crate::target::bucket::BucketTarget;
 use crate::target::files::FilesTarget;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -68,6 +69,15 @@ pub enum Purpose {
     Open,
     /// It is made.
     Create,
+}
+
+/// Which versions of a bucket's objects are backed up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versions {
+    /// Those that a plain look shows.
+    Newest,
+    /// Older ones, too.
+    All,
 }
 
 /// Makes what opens sessions with an FTP or SFTP server.
@@ -145,25 +155,11 @@ fn bucket(
     Ok(Arc::new(opened?))
 }
 
-/// Opens a bucket as a source.
-fn bucket_source(
-    address: &Address,
-    keys: Keys,
-    settings: &RemoteSettings,
-    filter: Filter,
-) -> Result<Box<dyn Source>> {
+fn bucket_client(address: &Address, keys: Keys, settings: &RemoteSettings) -> Result<Client> {
     let options = bucket_options(address, keys, settings);
     let sleeper = SystemSleeper::new(Cancel::new());
     let wait = Arc::new(move |time| sleeper.sleep(time));
-    let client = Client::new(&options, Arc::new(SystemClock), wait)?;
-    let prefix = String::from_utf8_lossy(address.path());
-    Ok(Box::new(BucketSource::new(client, &prefix).filtered(filter)))
-}
-
-fn no_target(address: &Address) -> Error {
-    let message = format!("this version does not restore to {address}");
-    Error::new(ErrorKind::Unsupported, message)
-        .hint("restore to a folder, or to an FTP or SFTP server, and copy it from there")
+    Client::new(&options, Arc::new(SystemClock), wait)
 }
 
 impl RemoteSettings {
@@ -217,11 +213,18 @@ impl RemoteSettings {
         address: &Address,
         filter: Filter,
         repository: Option<&Address>,
+        versions: Versions,
     ) -> Result<Box<dyn Source>> {
         let at_source = |e: Error| e.at(Origin::Source);
         if address.scheme() == Scheme::S3 {
             let keys = self.wallet(|wallet| wallet.keys(address))?;
-            return bucket_source(address, keys, self, filter).map_err(at_source);
+            let client = bucket_client(address, keys, self).map_err(at_source)?;
+            let prefix = String::from_utf8_lossy(address.path());
+            let source = BucketSource::new(client, &prefix).filtered(filter);
+            return Ok(Box::new(match versions {
+                Versions::Newest => source,
+                Versions::All => source.with_versions(),
+            }));
         }
         let pool = self.pool(address).map_err(at_source)?;
         let excluded = repository.and_then(|other| within(address, other)).into_iter().collect();
@@ -233,11 +236,14 @@ impl RemoteSettings {
     /// Names a place to restore to; long files are gathered in the folder `scratch` on their way.
     ///
     /// # Errors
-    /// Those of credentials; `Unsupported` for a bucket.
+    /// Those of credentials.
     pub fn target(&self, address: &Address, scratch: PathBuf) -> Result<Box<dyn Target>> {
         let at_target = |e: Error| e.at(Origin::Target);
         if address.scheme() == Scheme::S3 {
-            return Err(at_target(no_target(address)));
+            let keys = self.wallet(|wallet| wallet.keys(address))?;
+            let client = bucket_client(address, keys, self).map_err(at_target)?;
+            let prefix = String::from_utf8_lossy(address.path());
+            return Ok(Box::new(BucketTarget::new(client, &prefix, scratch)));
         }
         let pool = self.pool(address).map_err(at_target)?;
         let target = FilesTarget::new(pool, address.path(), address.to_string(), scratch);

@@ -2,6 +2,7 @@
 
 use crate::base::error::Error;
 use crate::base::error::Result;
+use crate::base::metadata::Kind;
 use crate::base::path::EntryPath;
 use crate::base::time::Timestamp;
 use crate::format::entry::Entry;
@@ -63,6 +64,9 @@ pub enum Compared {
 pub struct Rules {
     /// Read everything.
     pub read_all: bool,
+    /// Whether the scan tells kinds, modes, owners and times; see
+    /// [`crate::source::Source::tells_metadata`].
+    pub tells_metadata: bool,
     /// When the previous entries were last found to be as they are.
     pub checked: Timestamp,
     /// Places whose content is lost.
@@ -72,19 +76,23 @@ pub struct Rules {
 /// Says why an entry has to be looked at, or None when all signs say that it is as before.
 pub fn reason(now: &SourceEntry, before: &TrackedEntry, rules: &Rules) -> Option<Reason> {
     let entry = &before.entry;
-    if now.kind != entry.kind() {
+    let tells = rules.tells_metadata;
+    // What is no file may be told as one, with the size of what it is kept as.
+    let may_differ = !tells && now.kind == Kind::File && entry.kind() != Kind::Directory;
+    let is_no_file = may_differ && entry.kind() != Kind::File;
+    if now.kind != entry.kind() && !is_no_file {
         return Some(Reason::Kind);
     }
-    if now.size != entry.size() {
+    if now.size != entry.size() && !is_no_file {
         return Some(Reason::Size);
     }
-    if now.metadata.mtime != entry.metadata.mtime {
+    if tells && now.metadata.mtime != entry.metadata.mtime {
         return Some(Reason::Time);
     }
     if now.detection != before.detection {
         return Some(Reason::Inode);
     }
-    if !same_metadata(now, entry) {
+    if tells && !same_metadata(now, entry) {
         return Some(Reason::Metadata);
     }
     if rules.read_all {
@@ -218,10 +226,13 @@ where
 mod tests {
     use super::*;
     use crate::base::metadata::Detection;
-    use crate::base::metadata::Kind;
     use crate::base::metadata::Metadata;
 
     const CHECKED: Timestamp = Timestamp::new(1_000, 0);
+
+    fn rules_at(checked: Timestamp) -> Rules {
+        Rules { read_all: false, tells_metadata: true, checked, lost: LostPlaces::default() }
+    }
 
     fn now(path: &str, seconds: i64) -> SourceEntry {
         SourceEntry {
@@ -242,7 +253,7 @@ mod tests {
     }
 
     fn compare(scan: Vec<ScanItem>, previous: Vec<TrackedEntry>) -> Vec<String> {
-        let rules = Rules { read_all: false, checked: CHECKED, lost: LostPlaces::default() };
+        let rules = rules_at(CHECKED);
         let previous = previous.into_iter().map(Ok);
         Comparison::new(scan.into_iter(), previous, rules)
             .map(|compared| match compared.expect("no error") {
@@ -288,8 +299,25 @@ mod tests {
         entry.kind = Kind::Fifo;
         let mut old = before("a", 999);
         old.entry.node = EntryNode::Fifo;
-        let rules = |checked| Rules { read_all: false, checked, lost: LostPlaces::default() };
+        let rules = rules_at;
         assert_eq!(reason(&entry, &old, &rules(CHECKED)), Some(Reason::Racy));
         assert_eq!(reason(&entry, &old, &rules(Timestamp::new(1_002, 0))), None);
+    }
+    /// A bucket's listing shows objects; what they are kept as is only seen when they are read.
+    #[test]
+    fn what_a_scan_does_not_tell_is_no_change() {
+        let rules = |tells_metadata| Rules { tells_metadata, ..rules_at(CHECKED) };
+        let mut entry = now("a", 5);
+        (entry.kind, entry.size) = (Kind::File, 3);
+        let mut old = before("a", 1);
+        old.entry.node = EntryNode::Symlink(b"abc".to_vec());
+        assert_eq!(reason(&entry, &old, &rules(false)), None);
+        assert_eq!(reason(&entry, &old, &rules(true)), Some(Reason::Kind));
+
+        let mut replaced = entry.clone();
+        replaced.detection.tag = b"other".to_vec();
+        assert_eq!(reason(&replaced, &old, &rules(false)), Some(Reason::Inode));
+        old.entry.node = EntryNode::Directory;
+        assert_eq!(reason(&entry, &old, &rules(false)), Some(Reason::Kind));
     }
 }

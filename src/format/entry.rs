@@ -63,6 +63,19 @@ impl FileNode {
         }
     }
 
+    /// Returns a mark of size, holes and content: equal marks are of equal content. The same one
+    /// may have others, where other backups stored it.
+    pub fn content_mark(&self) -> [u8; 16] {
+        let alone = FileNode { hard_link: None, ..self.clone() };
+        let mut bytes = Vec::new();
+        hash_file(&alone, &mut bytes);
+        let mut hasher = hash::Hasher::new_derive("icecore 2026-11-21 content mark v1");
+        hasher.update(&bytes);
+        let mut mark = [0; 16];
+        mark.copy_from_slice(&hasher.finish()[..16]);
+        mark
+    }
+
     /// Returns where the data is; one extent for a file without holes, none for an empty one.
     pub fn extents(&self) -> Vec<Extent> {
         match &self.extents {

@@ -126,6 +126,10 @@ impl<S: Source> Source for ListedSource<S> {
         self.inner.detects_changes()
     }
 
+    fn tells_metadata(&self) -> bool {
+        self.inner.tells_metadata()
+    }
+
     fn scan(&self, cancel: &Cancel) -> Result<Scan<'_>> {
         Ok(Box::new(ListedScan {
             items: self.inner.scan(cancel)?.peekable(),

@@ -84,6 +84,12 @@ pub trait Source: Send + Sync {
     /// everything each time.
     fn detects_changes(&self) -> bool;
 
+    /// Says whether a scan tells kinds but folders apart, and tells mode, owner and time; if not,
+    /// size and [`Detection`] alone tell a change.
+    fn tells_metadata(&self) -> bool {
+        true
+    }
+
     /// Starts a scan.
     ///
     /// # Errors
@@ -105,6 +111,10 @@ impl<S: Source + ?Sized> Source for Box<S> {
 
     fn detects_changes(&self) -> bool {
         (**self).detects_changes()
+    }
+
+    fn tells_metadata(&self) -> bool {
+        (**self).tells_metadata()
     }
 
     fn scan(&self, cancel: &Cancel) -> Result<Scan<'_>> {

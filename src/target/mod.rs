@@ -3,15 +3,18 @@
 //! A [`Target`] hands out a [`TargetWriter`] to every worker thread. All paths are relative to
 //! the target's root; nothing outside it is ever written, and no symlink below it is followed.
 
+use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::metadata::Kind;
 use crate::base::metadata::Metadata;
 use crate::base::path::EntryPath;
 
+pub mod bucket;
 pub mod file;
 pub mod files;
 pub mod local;
 pub mod memory;
+mod spool;
 
 /// What stands in the target already.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +55,28 @@ impl Default for MetadataRules {
     }
 }
 
+/// What will be written to a file before it is finished.
+#[derive(Clone, Copy, Debug)]
+pub struct Expected<'a> {
+    /// Its size, holes counted.
+    pub size: u64,
+    /// Equal marks are of equal content; the other way round that need not be.
+    pub mark: [u8; 16],
+    /// What will be set when it is finished.
+    pub metadata: &'a Metadata,
+    /// What of that is set.
+    pub rules: MetadataRules,
+}
+
+/// What came of the end of a restore.
+#[derive(Debug, Default)]
+pub struct Finished {
+    /// What a person should know that is no failure.
+    pub notes: Vec<String>,
+    /// Entries that failed only now.
+    pub failed: Vec<(EntryPath, Error)>,
+}
+
 /// A place to write a tree of files.
 pub trait Target: Send + Sync {
     /// Returns where it is, for people.
@@ -69,6 +94,15 @@ pub trait Target: Send + Sync {
     /// # Errors
     /// When the target cannot be reached.
     fn writer(&self) -> Result<Box<dyn TargetWriter + Send + '_>>;
+
+    /// Does what can be done only when all entries are there. To be called once, when no writer is
+    /// at work any more.
+    ///
+    /// # Errors
+    /// What concerns more than one entry.
+    fn finish(&self) -> Result<Finished> {
+        Ok(Finished::default())
+    }
 }
 
 /// Writes for one thread, one file open at a time.
@@ -97,6 +131,29 @@ pub trait TargetWriter {
     /// # Errors
     /// `AlreadyExists` when anything stands there.
     fn create_file(&mut self, path: &EntryPath) -> Result<()>;
+
+    /// Makes a new empty file in the place of what stands there, and opens it for writing. Where a
+    /// target can, what stood there stays until the new one is finished.
+    ///
+    /// # Errors
+    /// As [`TargetWriter::remove`] and [`TargetWriter::create_file`].
+    fn replace_file(&mut self, path: &EntryPath) -> Result<()> {
+        self.remove(path)?;
+        self.create_file(path)
+    }
+
+    /// Says what the file that was opened just now will hold when it is finished, for targets that
+    /// can make use of it.
+    fn expect(&mut self, _expected: &Expected<'_>) {}
+
+    /// Says whether the open file holds what was said by [`TargetWriter::expect`] already, by a
+    /// mark that this program left there. No is always a good answer.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn holds_expected(&mut self) -> Result<bool> {
+        Ok(false)
+    }
 
     /// Opens a file that is there for reading and writing, never through a link; makes it
     /// writable if need be.

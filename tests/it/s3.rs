@@ -25,6 +25,9 @@ mod answers;
 mod fake;
 mod puts;
 mod source;
+pub(crate) mod store;
+mod target;
+mod versions;
 
 const SECRET: &str = "wJalrXUtnFEMIK7MDENG";
 

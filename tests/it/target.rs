@@ -1,5 +1,6 @@
 //! The contract of targets, run over each kind, and what only a local folder can show.
 
+use crate::s3::store::Store;
 use crate::support::files::Door;
 use crate::support::files::Server;
 use crate::support::folder::Folder;
@@ -31,6 +32,7 @@ use icecore::target::MetadataRules;
 use icecore::target::Node;
 use icecore::target::Target;
 use icecore::target::TargetWriter;
+use icecore::target::bucket::BucketTarget;
 use icecore::target::files::FilesTarget;
 use icecore::target::local::LocalTarget;
 use icecore::target::memory::MemoryTarget;
@@ -84,6 +86,13 @@ fn sftp() -> World {
     served(ways::SFTP, Keeps { times: false, ..ALL })
 }
 
+fn bucket() -> World {
+    let folder = Folder::new();
+    let target = BucketTarget::new(Store::new().client(), "p", folder.path().to_path_buf());
+    let keeps = Keeps { links: false, modes: true, times: true, symlinks: true };
+    World { target: Box::new(target), keeps, _folder: Some(folder) }
+}
+
 fn ftp() -> World {
     served(ways::FTP, Keeps { links: false, modes: true, times: false, symlinks: false })
 }
@@ -119,7 +128,7 @@ contract!(local, memory; [
     what_lies_in_something_that_is_no_folder_is_refused,
 ]);
 
-contract!(sftp, ftp; [
+contract!(sftp, ftp, bucket; [
     preparing_makes_the_root_once,
     a_file_holds_what_was_written_in_any_order,
     holes_read_as_zeros,

@@ -37,6 +37,7 @@ fn a_bucket_is_backed_up_as_a_folder_is() {
         content_type: Some("text/x-test".into()),
         own: vec![pair("mtime", "123.5")],
         tags: vec![pair("k", "v")],
+        ..Beside::default()
     };
     let put = |key: &str, bytes: &[u8], beside: &Beside| {
         client.put(&format!("source/{key}"), bytes, beside).unwrap();

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "helpers of tests are tests as well")]
 
 mod bucket;
+mod bucket_target;
 #[path = "../it/backend/contract.rs"]
 mod contract;
 mod fake;

@@ -62,7 +62,7 @@ pub(crate) struct Store {
 }
 
 pub(crate) static SEAWEEDFS: LazyLock<Store> = LazyLock::new(|| Store::start("seaweedfs"));
-static RCLONE: LazyLock<Store> = LazyLock::new(|| Store::start("rclone"));
+pub(crate) static RCLONE: LazyLock<Store> = LazyLock::new(|| Store::start("rclone"));
 static MINIO: LazyLock<Store> = LazyLock::new(|| Store::start("minio"));
 
 fn wants_minio() -> bool {
@@ -417,6 +417,7 @@ fn what_stands_beside_an_object_is_kept(store: &Store) {
         content_type: Some("text/x-test".into()),
         own: vec![pair("mtime", "123.5"), pair("who", "a b")],
         tags: vec![pair("k", "v/+ 1")],
+        ..Beside::default()
     };
     for name in ["plain", "sp ace", "plus+x", "%41", "a&b<c>'\"", "\u{6f22}\u{e9}", "q?x=1"] {
         let place = format!("beside/{name}");

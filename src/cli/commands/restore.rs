@@ -42,7 +42,7 @@ pub(crate) struct RestoreArgs {
     #[arg(value_name = "BACKUP")]
     backup: OsString,
 
-    /// Folder to write to, made when it is missing; or ftp://, ftps:// or sftp://
+    /// Folder to write to, made when it is missing; or ftp://, ftps://, sftp:// or s3://
     #[arg(value_name = "TARGET")]
     target: OsString,
 

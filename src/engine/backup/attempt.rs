@@ -198,7 +198,8 @@ impl<'a> Attempt<'a> {
 
     fn rules(&self, checked: Timestamp) -> Rules {
         let read_all = self.options.read_all || !self.source.detects_changes();
-        Rules { read_all, checked, lost: self.lost.clone() }
+        let tells_metadata = self.source.tells_metadata();
+        Rules { read_all, tells_metadata, checked, lost: self.lost.clone() }
     }
 
     /// Runs the attempt on a scan.
@@ -413,8 +414,7 @@ impl<'a> Attempt<'a> {
             let _ = permit.send(());
         }
         let producer = Producer::new(self, journal, to_workers, permits);
-        // Each worker takes one sender and drops it when it ends, so that the committer sees the
-        // end of all of them.
+        // Each worker drops its sender when it ends, so that the committer sees the end of all.
         let senders = Mutex::new(vec![to_committer; threads]);
         std::thread::scope(|scope| {
             let producing = scope.spawn(|| producer.run(comparison));

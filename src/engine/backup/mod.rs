@@ -192,6 +192,7 @@ fn dry_run(
     };
     let rules = Rules {
         read_all: options.read_all || !source.detects_changes(),
+        tells_metadata: source.tells_metadata(),
         checked: parent.as_ref().map_or(started, |parent| parent.backup().header.read_from),
         lost: repository.lost_places()?,
     };

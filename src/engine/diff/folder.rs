@@ -86,6 +86,7 @@ fn compare(
     }
     let rules = Rules {
         read_all: options.read_all || !source.detects_changes(),
+        tells_metadata: source.tells_metadata(),
         checked: snapshot.backup().header.read_from,
         lost: LostPlaces::default(),
     };

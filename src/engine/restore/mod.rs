@@ -30,6 +30,7 @@ use crate::base::limits::RESTORE_WINDOW_ROWS;
 use crate::base::path::EntryPath;
 use crate::base::progress::Phase;
 use crate::base::progress::Totals;
+use crate::base::progress::Warning;
 use crate::engine::Context;
 use crate::engine::Failure;
 use crate::engine::restore::select::Selection;
@@ -215,6 +216,13 @@ fn restore(snapshot: &Snapshot, work: &Work<'_>) -> Result<Vec<PlannedAction>> {
     let walked = Walker::new(work, &selection, writer, was_there).run();
     context.progress.finish();
     let walked = walked?;
+    if !options.dry_run {
+        let finished = target.finish()?;
+        for (path, error) in finished.failed {
+            work.fail(&path, error)?;
+        }
+        finished.notes.iter().for_each(|note| context.progress.warn(&Warning::general(note)));
+    }
     if options.verify && !options.dry_run {
         target.writer()?.sync()?;
         context.progress.start(Phase::Verify, Totals::default());

@@ -54,6 +54,8 @@ pub(super) struct FileJob {
     pub(super) path: EntryPath,
     pub(super) metadata: Metadata,
     pub(super) layout: Layout,
+    /// Equal marks are of equal content.
+    pub(super) mark: [u8; 16],
     pub(super) how: How,
     /// The group of names that this one is the first of.
     pub(super) group: Option<u64>,
@@ -73,6 +75,7 @@ impl FileJob {
             path,
             metadata,
             layout: Layout::of(file),
+            mark: file.content_mark(),
             how,
             group: None,
             position: 0,

@@ -20,6 +20,7 @@ use crate::engine::restore::window::Window;
 use crate::engine::restore::work::Work;
 use crate::engine::restore::work::stops;
 use crate::repository::blocks::Block;
+use crate::target::Expected;
 use crate::target::TargetWriter;
 use std::ops::Range;
 
@@ -246,13 +247,19 @@ impl<'w, 'a> Worker<'w, 'a> {
             drop(progress);
             self.writer.open_file(&file.path)?;
         } else {
-            if matches!(file.how, How::Replace) {
-                self.writer.remove(&file.path)?;
+            match file.how {
+                How::Replace => self.writer.replace_file(&file.path)?,
+                _ => self.writer.create_file(&file.path)?,
             }
-            self.writer.create_file(&file.path)?;
             progress.made = true;
         }
         self.is_open = true;
+        self.writer.expect(&Expected {
+            size: file.layout.size(),
+            mark: file.mark,
+            metadata: &file.metadata,
+            rules: self.work.rules(),
+        });
         Ok(())
     }
 

@@ -7,6 +7,7 @@ use crate::net::s3::client::Call;
 use crate::net::s3::client::Client;
 use crate::net::s3::client::REGION;
 use crate::net::s3::client::Refused;
+use crate::net::s3::sign;
 use crate::net::s3::xml;
 
 impl Client {
@@ -34,6 +35,32 @@ impl Client {
             .value;
         let location = xml::location(&body)?;
         Ok(if location.is_empty() { REGION.to_owned() } else { location })
+    }
+
+    /// Says whether the bucket keeps versions of what is put into it from now on.
+    ///
+    /// # Errors
+    /// `Unsupported` where the store does not know the question; as it says.
+    pub fn keeps_versions(&self) -> Result<bool> {
+        let call = Call::new(Method::Get, "ask about the versions of", "");
+        let (_, body) = self
+            .ask(&Call { query: &[("versioning", "")], ..call })
+            .map_err(Refused::into_error)?
+            .value;
+        xml::keeps_versions(&body)
+    }
+
+    /// Has the bucket keep versions of what is put into it from now on.
+    ///
+    /// # Errors
+    /// `Unsupported` where the store keeps none; as it says.
+    pub fn keep_versions(&self) -> Result<()> {
+        let body = b"<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+        let call = Call::new(Method::Put, "keep the versions of", "")
+            .header("x-amz-checksum-sha256", sign::base64(&sign::sha256(body)));
+        self.ask(&Call { query: &[("versioning", "")], body, ..call })
+            .map_err(Refused::into_error)?;
+        Ok(())
     }
 
     /// Makes the bucket; one that is there and ours is success.

@@ -217,6 +217,11 @@ impl Client {
         &self.bucket
     }
 
+    /// Returns the name of the host that is asked.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// Returns the region that requests are signed for.
     pub fn region(&self) -> &str {
         &self.region

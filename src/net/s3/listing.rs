@@ -27,6 +27,15 @@ pub enum Row {
     Folder(String),
 }
 
+/// One row of a listing of versions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum VersionRow {
+    /// A version of an object, or a mark that it was deleted.
+    Version(Version),
+    /// What keys begin with up to the next slash, that slash with it.
+    Folder(String),
+}
+
 /// How far a listing goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
@@ -120,20 +129,24 @@ impl Client {
         }
     }
 
-    /// Shows all versions of the objects whose keys begin with `prefix`, in the order of keys,
-    /// those of one key newest first.
+    /// Shows all versions of the objects whose keys begin with `prefix`, those of one key newest
+    /// first; a folder may come again.
     ///
     /// # Errors
     /// As [`Client::list`]; `Unsupported` where the store has none.
     pub fn list_versions(
         &self,
         prefix: &str,
-        visit: &mut dyn FnMut(Version) -> Result<()>,
+        depth: Depth,
+        visit: &mut dyn FnMut(VersionRow) -> Result<()>,
     ) -> Result<()> {
         let mut course = Course::new(true);
         let mut next: Option<(String, String)> = None;
         loop {
             let mut query = vec![("versions", ""), ("encoding-type", "url"), ("prefix", prefix)];
+            if depth == Depth::Folder {
+                query.push(("delimiter", "/"));
+            }
             if let Some((key, version)) = &next {
                 query.push(("key-marker", key.as_str()));
                 query.push(("version-id-marker", version.as_str()));
@@ -142,7 +155,8 @@ impl Client {
             let call = Call { query: &query, ..Call::new(Method::Get, "list the versions in", "") };
             let (_, body) = self.ask(&call).map_err(Refused::into_error)?.value;
             let page = xml::version_page(&body).map_err(|e| self.listing(e))?;
-            let keys = || page.versions.iter().map(|version| version.object.key.as_str());
+            let versions = || page.versions.iter().map(|version| version.object.key.as_str());
+            let keys = || versions().chain(page.folders.iter().map(String::as_str));
             if keys().any(|key| !key.starts_with(prefix)) {
                 return Err(self.listing(xml::garbled("a key is of another place")));
             }
@@ -151,7 +165,10 @@ impl Client {
             }
             course.page(keys()).map_err(|e| self.listing(e))?;
             for version in page.versions {
-                visit(version)?;
+                visit(VersionRow::Version(version))?;
+            }
+            for folder in page.folders {
+                visit(VersionRow::Folder(folder))?;
             }
             if page.next.is_none() {
                 return Ok(());

@@ -10,6 +10,7 @@
 //! | [`listing`] | many: objects, versions, uploads |
 //! | [`upload`] | large objects in parts |
 //! | [`bucket`] | the bucket itself |
+//! | [`kept`] | what a file system knows of a file, as words beside an object |
 //!
 //! # What is sent again
 //! Every request that is made here may be made twice: objects are put whole, and a conditional put
@@ -28,6 +29,7 @@
 
 pub mod bucket;
 pub mod client;
+pub mod kept;
 pub mod listing;
 pub mod objects;
 pub mod refusal;

@@ -11,12 +11,16 @@ use crate::net::s3::client::Call;
 use crate::net::s3::client::Client;
 use crate::net::s3::client::Done;
 use crate::net::s3::client::Refused;
+use crate::net::s3::refusal;
 use crate::net::s3::sign;
 use crate::net::s3::xml;
 use std::ops::Range;
 
 /// What begins the names of headers that hold a user's own words.
 const OWN: &str = "x-amz-meta-";
+/// Headers that a store keeps with an object and says again to whoever reads it.
+pub const SAID: [&str; 5] =
+    ["cache-control", "content-disposition", "content-encoding", "content-language", "expires"];
 
 /// What a store tells of an object before its content.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,6 +37,8 @@ pub struct Head {
     pub content_type: Option<String>,
     /// A user's own words, names in small letters, sorted.
     pub own: Vec<(String, String)>,
+    /// Those of [`SAID`] that it has.
+    pub said: Vec<(String, String)>,
     /// How many tags it has.
     pub tags: usize,
 }
@@ -44,8 +50,31 @@ pub struct Beside {
     pub content_type: Option<String>,
     /// A user's own words, names in small letters.
     pub own: Vec<(String, String)>,
+    /// Some of [`SAID`].
+    pub said: Vec<(String, String)>,
     /// Tags.
     pub tags: Vec<(String, String)>,
+}
+
+impl Beside {
+    /// Adds all but the tags to a request.
+    pub(crate) fn described<'a>(&self, mut call: Call<'a>) -> Call<'a> {
+        if let Some(content_type) = &self.content_type {
+            call = call.header("content-type", content_type);
+        }
+        for (name, value) in &self.said {
+            call = call.header(name, value);
+        }
+        for (name, value) in &self.own {
+            call = call.header(&format!("{OWN}{name}"), value);
+        }
+        call
+    }
+
+    fn tagging(&self) -> String {
+        let tags: Vec<_> = self.tags.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        sign::query(&tags)
+    }
 }
 
 /// An object that is being read.
@@ -176,6 +205,15 @@ impl Client {
     /// # Errors
     /// As the store says.
     pub fn put(&self, key: &str, bytes: &[u8], beside: &Beside) -> Result<()> {
+        self.put_version(key, bytes, beside).map(|_| ())
+    }
+
+    /// Stores an object by one request, and returns its name among the versions of its key, where
+    /// the store tells one.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub fn put_version(&self, key: &str, bytes: &[u8], beside: &Beside) -> Result<Option<String>> {
         self.put_if(key, bytes, beside, None).map_err(Refused::into_error)
     }
 
@@ -186,7 +224,7 @@ impl Client {
     /// `AlreadyExists`; `Busy` when another is being stored there. See [`Refused`] for answers
     /// that were lost.
     pub fn put_new(&self, key: &str, bytes: &[u8]) -> std::result::Result<(), Refused> {
-        self.put_if(key, bytes, &Beside::default(), Some("*"))
+        self.put_if(key, bytes, &Beside::default(), Some("*")).map(|_| ())
     }
 
     fn put_if(
@@ -195,23 +233,42 @@ impl Client {
         bytes: &[u8],
         beside: &Beside,
         none_match: Option<&str>,
-    ) -> std::result::Result<(), Refused> {
+    ) -> std::result::Result<Option<String>, Refused> {
         let mut call = Call { body: bytes, ..Call::new(Method::Put, "store", key) };
         call = call.header("x-amz-checksum-sha256", sign::base64(&sign::sha256(bytes)));
         if let Some(none_match) = none_match {
             call = call.header("if-none-match", none_match);
         }
-        if let Some(content_type) = &beside.content_type {
-            call = call.header("content-type", content_type);
-        }
-        for (name, value) in &beside.own {
-            call = call.header(&format!("{OWN}{name}"), value);
-        }
+        call = beside.described(call);
         if !beside.tags.is_empty() {
-            let tags: Vec<_> = beside.tags.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-            call = call.header("x-amz-tagging", sign::query(&tags));
+            call = call.header("x-amz-tagging", beside.tagging());
         }
-        self.ask(&call).map(|_| ())
+        let done = self.ask(&call)?;
+        Ok(version_of(&done.value.0))
+    }
+
+    /// Makes an object of another one's content, or anew of its own, of up to
+    /// [`crate::base::limits::S3_COPY_BYTES_MAX`]; with what stood beside it, or with `beside`.
+    ///
+    /// # Errors
+    /// `NotFound`; `Unsupported` where the store cannot; as it says.
+    pub fn copy(&self, from: &str, to: &str, beside: Option<&Beside>) -> Result<()> {
+        let source = format!("/{}/{}", self.bucket(), sign::encoded(from, "/"));
+        let mut call = Call::new(Method::Put, "copy to", to).header("x-amz-copy-source", source);
+        if let Some(beside) = beside {
+            call = beside.described(call).header("x-amz-metadata-directive", "REPLACE");
+            call = call.header("x-amz-tagging-directive", "REPLACE");
+            if !beside.tags.is_empty() {
+                call = call.header("x-amz-tagging", beside.tagging());
+            }
+        }
+        let (answer, body) = self.ask(&call).map_err(Refused::into_error)?.value;
+        // A store may find out late, when it has begun to say yes.
+        if xml::refusal(&body).is_some() {
+            let refused = refusal::Refused { status: answer.status(), region: None, body: &body };
+            return Err(refused.error(&format!("copy to {}", self.shown(to))));
+        }
+        Ok(())
     }
 
     /// Deletes an object; a missing one is success.
@@ -219,7 +276,17 @@ impl Client {
     /// # Errors
     /// As the store says.
     pub fn delete(&self, key: &str) -> Result<()> {
-        match self.ask(&Call::new(Method::Delete, "delete", key)) {
+        self.delete_version(key, None)
+    }
+
+    /// Deletes one version for good, or without a name the object; a missing one is success.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub fn delete_version(&self, key: &str, version: Option<&str>) -> Result<()> {
+        let query: Vec<_> = version.map(|version| ("versionId", version)).into_iter().collect();
+        let call = Call::new(Method::Delete, "delete", key);
+        match self.ask(&Call { query: &query, ..call }) {
             Ok(_) => Ok(()),
             Err(refused) if refused.error.kind() == ErrorKind::NotFound => Ok(()),
             Err(refused) => Err(refused.error),
@@ -259,6 +326,12 @@ impl Client {
     }
 }
 
+/// Returns the name of a version, where the store tells one.
+pub(crate) fn version_of(answer: &Answer) -> Option<String> {
+    let version = answer.header("x-amz-version-id").filter(|version| !version.is_empty());
+    version.map(str::to_owned)
+}
+
 fn head(answer: &Answer) -> Head {
     let text = |name: &str| answer.header(name).map(str::to_owned);
     let own = answer.headers().iter();
@@ -270,10 +343,11 @@ fn head(answer: &Answer) -> Head {
     Head {
         size: 0,
         etag: xml::unquoted(answer.header("etag").unwrap_or_default()),
-        version: text("x-amz-version-id").filter(|version| !version.is_empty()),
+        version: version_of(answer),
         modified: answer.header("last-modified").and_then(Timestamp::from_http_date),
         content_type: text("content-type"),
         own,
+        said: SAID.iter().filter_map(|name| Some(((*name).to_owned(), text(name)?))).collect(),
         tags: answer.header("x-amz-tagging-count").and_then(|it| it.parse().ok()).unwrap_or(0),
     }
 }

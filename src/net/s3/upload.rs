@@ -8,6 +8,7 @@ use crate::net::s3::client::Call;
 use crate::net::s3::client::Client;
 use crate::net::s3::client::Refused;
 use crate::net::s3::objects::Beside;
+use crate::net::s3::objects::version_of;
 use crate::net::s3::refusal;
 use crate::net::s3::sign;
 use crate::net::s3::xml;
@@ -18,8 +19,17 @@ pub struct Parts<'a> {
     client: &'a Client,
     key: &'a str,
     upload: String,
-    /// ETag and SHA-256 in base 64 of each.
-    parts: Vec<(String, String)>,
+    parts: Vec<Part>,
+}
+
+/// A part that was stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its place, from 1.
+    pub number: u64,
+    etag: String,
+    /// SHA-256 in base 64.
+    checksum: String,
 }
 
 /// Whether what is there is replaced.
@@ -37,17 +47,8 @@ impl<'a> Parts<'a> {
     /// # Errors
     /// As the store says.
     pub fn begin(client: &'a Client, key: &'a str, beside: &Beside) -> Result<Self> {
-        let mut call =
-            Call { query: &[("uploads", "")], ..Call::new(Method::Post, "begin to store", key) };
-        call = call.header("x-amz-checksum-algorithm", "SHA256");
-        if let Some(content_type) = &beside.content_type {
-            call = call.header("content-type", content_type);
-        }
-        for (name, value) in &beside.own {
-            call = call.header(&format!("x-amz-meta-{name}"), value);
-        }
-        let (_, body) = client.ask(&call).map_err(Refused::into_error)?.value;
-        Ok(Parts { client, key, upload: xml::upload_id(&body)?, parts: Vec::new() })
+        let upload = client.begin_upload(key, beside)?;
+        Ok(Parts { client, key, upload, parts: Vec::new() })
     }
 
     /// Adds a part; each but the last has the same size, 5 MiB at least.
@@ -55,18 +56,8 @@ impl<'a> Parts<'a> {
     /// # Errors
     /// As the store says.
     pub fn add(&mut self, bytes: &[u8]) -> Result<()> {
-        let number = (self.parts.len() + 1).to_string();
-        let query = [("partNumber", number.as_str()), ("uploadId", self.upload.as_str())];
-        let checksum = sign::base64(&sign::sha256(bytes));
-        let call = Call::new(Method::Put, "store a part of", self.key)
-            .header("x-amz-checksum-sha256", &checksum);
-        let (answer, _) = self
-            .client
-            .ask(&Call { query: &query, body: bytes, ..call })
-            .map_err(Refused::into_error)?
-            .value;
-        let etag = answer.header("etag").map(xml::unquoted).filter(|etag| !etag.is_empty());
-        self.parts.push((etag.ok_or_else(|| xml::garbled("a part has no ETag"))?, checksum));
+        let number = self.parts.len() as u64 + 1;
+        self.parts.push(self.client.put_part(self.key, &self.upload, number, bytes)?);
         Ok(())
     }
 
@@ -76,33 +67,7 @@ impl<'a> Parts<'a> {
     /// `AlreadyExists` where that is refused; as the store says. See [`Refused`] for answers that
     /// were lost.
     pub fn complete(&self, taken: Taken) -> std::result::Result<(), Refused> {
-        let rows = self.parts.iter().zip(1..).map(|((etag, checksum), number)| {
-            let etag = xml::escaped(&format!("\"{etag}\""));
-            format!(
-                "<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag>\
-                 <ChecksumSHA256>{checksum}</ChecksumSHA256></Part>"
-            )
-        });
-        let rows: String = rows.collect();
-        let body = format!("<CompleteMultipartUpload>{rows}</CompleteMultipartUpload>");
-        let query = [("uploadId", self.upload.as_str())];
-        let mut call = Call {
-            query: &query,
-            body: body.as_bytes(),
-            ..Call::new(Method::Post, "store", self.key)
-        };
-        if taken == Taken::Refuse {
-            call = call.header("if-none-match", "*");
-        }
-        let done = self.client.ask(&call)?;
-        let (answer, body) = done.value;
-        // A store may find out late, when it has begun to say yes.
-        if xml::refusal(&body).is_some() {
-            let refused = refusal::Refused { status: answer.status(), region: None, body: &body };
-            let error = refused.error(&format!("store {}", self.client.shown(self.key)));
-            return Err(Refused { error, is_doubtful: true });
-        }
-        Ok(())
+        self.client.complete_upload(self.key, &self.upload, &self.parts, taken).map(|_| ())
     }
 
     /// Gives up what was stored.
@@ -115,6 +80,77 @@ impl<'a> Parts<'a> {
 }
 
 impl Client {
+    /// Begins an upload and returns its name; tags are not part of it.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub fn begin_upload(&self, key: &str, beside: &Beside) -> Result<String> {
+        let call = Call::new(Method::Post, "begin to store", key);
+        let call = Call { query: &[("uploads", "")], ..call };
+        let call = beside.described(call.header("x-amz-checksum-algorithm", "SHA256"));
+        let (_, body) = self.ask(&call).map_err(Refused::into_error)?.value;
+        xml::upload_id(&body)
+    }
+
+    /// Stores a part of an upload, in any order; each but the last has the same size, 5 MiB at
+    /// least.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub fn put_part(&self, key: &str, upload: &str, number: u64, bytes: &[u8]) -> Result<Part> {
+        let text = number.to_string();
+        let query = [("partNumber", text.as_str()), ("uploadId", upload)];
+        let checksum = sign::base64(&sign::sha256(bytes));
+        let call = Call::new(Method::Put, "store a part of", key)
+            .header("x-amz-checksum-sha256", &checksum);
+        let (answer, _) = self
+            .ask(&Call { query: &query, body: bytes, ..call })
+            .map_err(Refused::into_error)?
+            .value;
+        let etag = answer.header("etag").map(xml::unquoted).filter(|etag| !etag.is_empty());
+        let etag = etag.ok_or_else(|| xml::garbled("a part has no ETag"))?;
+        Ok(Part { number, etag, checksum })
+    }
+
+    /// Makes an object of parts, in the order of their numbers; returns its name among the versions
+    /// of its key, where the store tells one.
+    ///
+    /// # Errors
+    /// As [`Parts::complete`].
+    pub fn complete_upload(
+        &self,
+        key: &str,
+        upload: &str,
+        parts: &[Part],
+        taken: Taken,
+    ) -> std::result::Result<Option<String>, Refused> {
+        let rows = parts.iter().map(|part| {
+            let Part { number, etag, checksum } = part;
+            let etag = xml::escaped(&format!("\"{etag}\""));
+            format!(
+                "<Part><PartNumber>{number}</PartNumber><ETag>{etag}</ETag>\
+                 <ChecksumSHA256>{checksum}</ChecksumSHA256></Part>"
+            )
+        });
+        let rows: String = rows.collect();
+        let body = format!("<CompleteMultipartUpload>{rows}</CompleteMultipartUpload>");
+        let query = [("uploadId", upload)];
+        let call = Call::new(Method::Post, "store", key);
+        let mut call = Call { query: &query, body: body.as_bytes(), ..call };
+        if taken == Taken::Refuse {
+            call = call.header("if-none-match", "*");
+        }
+        let done = self.ask(&call)?;
+        let (answer, body) = done.value;
+        // A store may find out late, when it has begun to say yes.
+        if xml::refusal(&body).is_some() {
+            let refused = refusal::Refused { status: answer.status(), region: None, body: &body };
+            let error = refused.error(&format!("store {}", self.shown(key)));
+            return Err(Refused { error, is_doubtful: true });
+        }
+        Ok(version_of(&answer))
+    }
+
     /// Stores an object in parts.
     ///
     /// # Errors

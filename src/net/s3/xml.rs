@@ -4,6 +4,7 @@
 //! is not closed is an error. A listing that was cut is never a shorter listing.
 
 use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::limits::S3_DEPTH_MAX;
 use crate::base::limits::S3_ELEMENTS_MAX;
@@ -181,6 +182,8 @@ pub struct Version {
 pub struct VersionPage {
     /// Versions, those of a key newest first.
     pub versions: Vec<Version>,
+    /// What keys begin with up to the next slash, that slash with it.
+    pub folders: Vec<String>,
     /// Key and version that the next page is asked for with; None on the last.
     pub next: Option<(String, String)>,
 }
@@ -317,6 +320,9 @@ pub fn version_page(bytes: &[u8]) -> Result<VersionPage> {
             is_deletion,
         });
     }
+    for row in root.all("CommonPrefixes") {
+        page.folders.push(spelling.key(row, "Prefix")?);
+    }
     if is_truncated(&root)? {
         let version = root.text_of("NextVersionIdMarker").unwrap_or_default();
         page.next = Some((next_key(&root, spelling, "NextKeyMarker")?, version.to_owned()));
@@ -401,6 +407,18 @@ pub fn location(bytes: &[u8]) -> Result<String> {
     Ok(root.expect("LocationConstraint")?.text.trim().to_owned())
 }
 
+/// Returns whether a bucket keeps versions, as the store says.
+///
+/// # Errors
+/// `Unsupported` for what is no answer to that.
+pub fn keeps_versions(bytes: &[u8]) -> Result<bool> {
+    let root = Element::parse(bytes)?;
+    match root.name.as_str() {
+        "VersioningConfiguration" => Ok(root.text_of("Status") == Some("Enabled")),
+        _ => Err(Error::new(ErrorKind::Unsupported, "the store tells nothing of versions")),
+    }
+}
+
 /// What a store says that did not do what it was asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusal {
@@ -431,7 +449,6 @@ pub fn escaped(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::error::ErrorKind;
     use proptest::prelude::any;
     use proptest::prop_assert;
     use proptest::proptest;

@@ -6,7 +6,7 @@
 //! finished, under its own name where nothing stood there, else beside it and then renamed over
 //! it, so that what stood there is not lost before the new one is whole.
 //!
-//! `spool` gathers, `known` remembers what stands in the folders at hand, `session` speaks to the
+//! The spool gathers, `known` remembers what stands in the folders at hand, `session` speaks to the
 //! server, `writer` does the rest.
 //! A symlink is never written through: what the server tells as a link is replaced, not followed.
 //! What a protocol cannot keep (times, permissions, owners, extended attributes) is told once.
@@ -24,8 +24,8 @@ use crate::net::pool::Pool;
 use crate::target::Target;
 use crate::target::TargetWriter;
 use crate::target::files::known::Known;
-use crate::target::files::spool::Spool;
 use crate::target::files::writer::FilesWriter;
+use crate::target::spool::Spool;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -37,7 +37,6 @@ use std::sync::PoisonError;
 mod known;
 mod place;
 mod session;
-mod spool;
 mod writer;
 
 /// Every error is one of the place a restore writes to.

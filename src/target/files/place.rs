@@ -22,7 +22,7 @@ use crate::target::files::lock;
 use crate::target::files::new_look;
 use crate::target::files::session::able;
 use crate::target::files::session::upload;
-use crate::target::files::spool::Spool;
+use crate::target::spool::Spool;
 use std::collections::HashMap;
 use std::sync::Arc;
 

@@ -6,7 +6,7 @@ use crate::base::error::Result;
 use crate::base::metadata::Kind;
 use crate::net::files::Files;
 use crate::target::files::joined;
-use crate::target::files::spool::Spool;
+use crate::target::spool::Spool;
 use std::path::Path;
 
 /// Bytes read at a time of a file that is fetched.

@@ -24,7 +24,7 @@ use crate::target::files::session::able;
 use crate::target::files::session::fetch;
 use crate::target::files::session::remove_below;
 use crate::target::files::session::upload;
-use crate::target::files::spool::Spool;
+use crate::target::spool::Spool;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;

@@ -100,6 +100,14 @@ pub(crate) struct BackupArgs {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["files_from", "stdin_from_command"])]
     files_from0: Option<PathBuf>,
 
+    /// Back up older versions of a bucket's objects, too
+    ///
+    /// Those of NAME become files in a folder NAME@versions beside it, named by their times;
+    /// marks of deletion are kept as well. A restore into a bucket that keeps versions puts them
+    /// back in order.
+    #[arg(long, conflicts_with = "stdin_from_command")]
+    pub(super) versions: bool,
+
     /// Name the file that standard input or the command's output becomes [default: stdin]
     #[arg(long, value_name = "NAME")]
     pub(super) stdin_name: Option<OsString>,

@@ -71,12 +71,17 @@ fn typed<'a>(args: &BackupArgs, source: &OsStr) -> Result<Job<'a>> {
         let dataset = stream_dataset(args)?;
         return Ok(Job { source: JobSource::Stdin, dataset, is_named });
     }
-    let place = SourcePlace::parse(source)?;
+    let place = place(args, source)?;
     let dataset = match &args.dataset {
         Some(name) => name.clone(),
         None => place.default_dataset()?,
     };
     Ok(Job { source: JobSource::Folder(place), dataset, is_named })
+}
+
+fn place(args: &BackupArgs, source: &OsStr) -> Result<SourcePlace> {
+    let place = SourcePlace::parse(source)?;
+    if args.versions { place.with_versions() } else { Ok(place) }
 }
 
 /// Takes the sources of the config file: all, or that of the dataset that was named.
@@ -97,7 +102,7 @@ fn configured<'a>(args: &BackupArgs, config: &Config) -> Result<Vec<Job<'a>>> {
         )));
     }
     let job = |(dataset, source): (DatasetName, OsString)| {
-        let source = JobSource::Folder(SourcePlace::parse(&source)?);
+        let source = JobSource::Folder(place(args, &source)?);
         Ok(Job { source, dataset, is_named: true })
     };
     sources.into_iter().map(job).collect()

@@ -13,7 +13,7 @@ use std::path::Path;
 const PIECE_BYTES: usize = 1024 * 1024;
 
 /// Content that is gathered in any order.
-pub(super) enum Spool {
+pub(in crate::target) enum Spool {
     Memory(Vec<u8>),
     Disk(File, u64),
 }
@@ -24,11 +24,11 @@ fn failed(cause: std::io::Error) -> Error {
 }
 
 impl Spool {
-    pub(super) fn new() -> Self {
+    pub(in crate::target) fn new() -> Self {
         Spool::Memory(Vec::new())
     }
 
-    pub(super) fn len(&self) -> u64 {
+    pub(in crate::target) fn len(&self) -> u64 {
         match self {
             Spool::Memory(bytes) => bytes.len() as u64,
             Spool::Disk(_, length) => *length,
@@ -36,7 +36,7 @@ impl Spool {
     }
 
     /// Moves it to a file, where it takes no memory while it waits for more.
-    pub(super) fn move_to_disk(&mut self, scratch: &Path) -> Result<&File> {
+    pub(in crate::target) fn move_to_disk(&mut self, scratch: &Path) -> Result<&File> {
         if let Spool::Memory(bytes) = self {
             let file = sys::unlinked_file(scratch, (bytes.len() as u64).max(1)).map_err(failed)?;
             file.write_all_at(bytes, 0).map_err(failed)?;
@@ -48,7 +48,12 @@ impl Spool {
         }
     }
 
-    pub(super) fn write_at(&mut self, offset: u64, bytes: &[u8], scratch: &Path) -> Result<()> {
+    pub(in crate::target) fn write_at(
+        &mut self,
+        offset: u64,
+        bytes: &[u8],
+        scratch: &Path,
+    ) -> Result<()> {
         if bytes.is_empty() {
             return Ok(());
         }
@@ -72,7 +77,7 @@ impl Spool {
         Ok(())
     }
 
-    pub(super) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
+    pub(in crate::target) fn read_at(&self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let left = self.len().saturating_sub(offset);
         let length = left.min(buffer.len() as u64) as usize;
         match self {
@@ -88,7 +93,7 @@ impl Spool {
         Ok(length)
     }
 
-    pub(super) fn set_length(&mut self, length: u64, scratch: &Path) -> Result<()> {
+    pub(in crate::target) fn set_length(&mut self, length: u64, scratch: &Path) -> Result<()> {
         if let Spool::Memory(held) = self
             && length <= SPOOL_MEMORY_BYTES
         {
@@ -103,7 +108,12 @@ impl Spool {
     }
 
     /// Makes a stretch read as zeros, within the length.
-    pub(super) fn clear(&mut self, offset: u64, length: u64, scratch: &Path) -> Result<()> {
+    pub(in crate::target) fn clear(
+        &mut self,
+        offset: u64,
+        length: u64,
+        scratch: &Path,
+    ) -> Result<()> {
         let end = offset.saturating_add(length).min(self.len());
         let zeros = vec![0; PIECE_BYTES.min(end.saturating_sub(offset) as usize)];
         let mut at = offset;
@@ -115,8 +125,18 @@ impl Spool {
         Ok(())
     }
 
+    /// Gives the room of a stretch back that is not wanted any more, where the system can.
+    pub(in crate::target) fn free(&self, offset: u64, length: u64) {
+        if let Spool::Disk(file, _) = self {
+            sys::free_stretch(file, offset, length);
+        }
+    }
+
     /// Shows all of it, piece by piece.
-    pub(super) fn pieces(&self, visit: &mut dyn FnMut(&[u8]) -> Result<()>) -> Result<()> {
+    pub(in crate::target) fn pieces(
+        &self,
+        visit: &mut dyn FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
         let length = match self {
             Spool::Memory(held) if held.is_empty() => return Ok(()),
             Spool::Memory(held) => return visit(held),

@@ -1,0 +1,156 @@
+//! Versions of a bucket's objects: as entries of a backup, and back in a bucket.
+
+use crate::s3::fake::Reply;
+use crate::s3::store::Store;
+use crate::s3::target::Scratch;
+use crate::support::restored::options;
+use crate::support::restored::overwriting;
+use crate::support::restored::path;
+use crate::support::restored::restore;
+use crate::support::world::World;
+use icecore::base::cancel::Cancel;
+use icecore::base::error::ErrorKind;
+use icecore::base::error::Origin;
+use icecore::engine::backup::BackupKind;
+use icecore::engine::restore::Overwrite;
+use icecore::engine::restore::RestoreOptions;
+use icecore::source::Source;
+use icecore::source::bucket::BucketSource;
+use icecore::target::memory::MemoryTarget;
+
+fn source(store: &Store) -> BucketSource {
+    BucketSource::new(store.client(), "p").with_versions()
+}
+
+/// Objects with a past: one that came again, one that is gone, one with many, one without any.
+fn lived() -> Store {
+    let store = Store::with_versions();
+    for number in 0..25 {
+        store.put("p/many.txt", format!("{number}").as_bytes(), &[("x-amz-meta-n", "x")]);
+    }
+    store.put("p/d/a.jpg", b"one", &[("content-type", "image/x")]);
+    store.put("p/d/a.jpg", b"", &[]);
+    store.delete("p/d/a.jpg");
+    store.put("p/d/a.jpg", b"three", &[]);
+    store.put("p/gone", b"was here", &[]);
+    store.delete("p/gone");
+    store.put("p/new", b"new", &[]);
+    store
+}
+
+fn backed_up(store: &Store) -> World {
+    let world = World::memory();
+    assert_eq!(world.backup(&source(store)).unwrap().errors, []);
+    world
+}
+
+#[test]
+fn versions_are_files_beside_their_object() {
+    let store = lived();
+    let world = backed_up(&store);
+
+    let target = MemoryTarget::new();
+    restore(&world, 0, &target, &options());
+
+    let entries = target.entries();
+    let content = |text: &str| target.content(&path(text)).unwrap();
+    assert_eq!(content("d/a.jpg"), b"three");
+    assert_eq!(content("new"), b"new");
+    assert_eq!(content("many.txt"), b"24");
+    let below = |folder: &str| -> Vec<String> {
+        let within = |at: &&icecore::base::path::EntryPath| {
+            at.is_within(&path(folder)) && **at != path(folder)
+        };
+        entries.keys().filter(within).map(|at| at.to_string()).collect()
+    };
+    let of_a = below("d/a.jpg@versions");
+    assert_eq!(of_a.len(), 3, "{of_a:?}");
+    let contents: Vec<_> = of_a.iter().map(|at| content(at)).collect();
+    assert_eq!(contents, [&b"one"[..], b"", b""]);
+    assert!(of_a[0].ends_with(".jpg") && of_a[2].ends_with(".deleted"), "{of_a:?}");
+    let many = below("many.txt@versions");
+    let numbers: Vec<_> = many.iter().map(|at| String::from_utf8(content(at)).unwrap()).collect();
+    assert_eq!(numbers, (0..24).map(|number| number.to_string()).collect::<Vec<_>>());
+    let gone = below("gone@versions");
+    assert_eq!((gone.len(), content(&gone[0])), (2, b"was here".to_vec()));
+    assert!(!entries.contains_key(&path("gone")) && !entries.contains_key(&path("new@versions")));
+    let words: Vec<_> = entries[&path(&of_a[0])].metadata.xattrs.iter().collect();
+    let words: Vec<_> = words.iter().map(|it| String::from_utf8_lossy(&it.name)).collect();
+    assert_eq!(words, ["user.s3.content-type", "user.s3.version"]);
+}
+
+#[test]
+fn what_has_no_new_version_is_unchanged() {
+    let store = lived();
+    let world = backed_up(&store);
+    let again = world.backup(&source(&store)).unwrap();
+    assert_eq!(again.kind, BackupKind::Unchanged, "{:?}", again.counts);
+
+    // The same content once more is another version.
+    store.put("p/new", b"new", &[]);
+    let before = store.count("GET", "/b/p/");
+    let report = world.backup(&source(&store)).unwrap();
+
+    let counts = report.counts;
+    assert_eq!((counts.added, counts.modified, counts.deleted), (1, 1, 0), "{counts:?}");
+    assert_eq!(store.count("GET", "/b/p/") - before, 2, "the old one and the new one");
+}
+
+#[test]
+fn versions_go_back_in_order() {
+    let (one, other) = (lived(), Store::with_versions());
+    let world = backed_up(&one);
+    let wanted = RestoreOptions { verify: true, ..options() };
+
+    restore(&world, 0, &Scratch::new().target(&other), &wanted);
+
+    for key in ["p/many.txt", "p/d/a.jpg", "p/gone", "p/new"] {
+        assert_eq!(other.history(key), one.history(key), "{key}");
+    }
+    assert_eq!((other.keys(), other.uploads()), (one.keys(), 0));
+    assert_eq!(other.get("p/many.txt").unwrap().word("n"), Some("x"));
+
+    // Once they are there, they are not put again.
+    restore(&world, 0, &Scratch::new().target(&other), &overwriting(Overwrite::IfChanged));
+    for key in ["p/many.txt", "p/d/a.jpg", "p/gone", "p/new"] {
+        assert_eq!(other.history(key), one.history(key), "{key}");
+    }
+    assert_eq!((other.keys(), other.uploads()), (one.keys(), 0));
+    let notes = world.progress.warnings();
+    let is_it = |note: &String| note.contains("have versions there already");
+    assert!(notes.iter().any(is_it), "{notes:?}");
+}
+
+#[test]
+fn a_bucket_without_versions_gets_them_as_objects() {
+    let (one, other) = (lived(), Store::new());
+    let world = backed_up(&one);
+    let wanted = RestoreOptions { verify: true, ..options() };
+
+    restore(&world, 0, &Scratch::new().target(&other), &wanted);
+
+    assert_eq!(other.get("p/d/a.jpg").unwrap().bytes, b"three");
+    let keys = other.keys();
+    let versions: Vec<_> = keys.iter().filter(|key| key.starts_with("p/many.txt@")).collect();
+    assert_eq!(versions.len(), 24, "{keys:?}");
+    let notes = world.progress.warnings();
+    let is_it = |note: &String| note.contains("the bucket keeps no versions");
+    assert!(notes.iter().any(is_it), "{notes:?}");
+}
+
+#[test]
+fn a_store_that_lists_no_versions_is_named() {
+    for reply in [
+        Reply::error(501, "NotImplemented"),
+        Reply::ok("<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"),
+    ] {
+        let store = Store::new();
+        store.put("p/a", b"1", &[]);
+        store.trick(move |asked| asked.has("versions").then(|| reply.clone()));
+        let source = source(&store);
+        let error = source.scan(&Cancel::new()).map(|_| ()).unwrap_err();
+        assert_eq!((error.kind(), error.origin()), (ErrorKind::Unsupported, Origin::Source));
+        let host = format!("127.0.0.1:{}", store.fake.port);
+        assert!(error.to_string().contains(&host), "{error}");
+    }
+}
