@@ -63,7 +63,7 @@ impl FileNode {
         }
     }
 
-    /// Returns a mark of size, holes and content: equal marks are of equal content. The same content
+    /// Returns a mark of size, holes and content: equal marks are of equal content. The same one
     /// may have others, where other backups stored it.
     pub fn content_mark(&self) -> [u8; 16] {
         let alone = FileNode { hard_link: None, ..self.clone() };

@@ -141,6 +141,28 @@ contract!(sftp, ftp, bucket; [
     what_lies_in_something_that_is_no_folder_is_refused,
 ]);
 
+/// A dry run once told that all would be made anew, whatever was on the server.
+#[test]
+fn on_a_server_what_is_there_is_seen_without_preparing() {
+    let folder = Folder::new();
+    let server = Server::new(folder.path(), ways::FTP);
+    let scratch = folder.path().join("scratch");
+    std::fs::create_dir(&scratch).unwrap();
+    let target = |root: &[u8]| {
+        let (door, clock) = (Arc::new(Door(Arc::clone(&server))), Arc::new(SystemClock));
+        let pool = Pool::new(door, clock, PoolOptions::default());
+        FilesTarget::new(pool, root, "ftp://h/x".to_owned(), scratch.clone())
+    };
+    std::fs::create_dir(folder.path().join("there")).unwrap();
+    std::fs::write(folder.path().join("there/a"), b"content").unwrap();
+
+    let there = target(b"there");
+    let mut writer = there.writer().unwrap();
+
+    assert_eq!(writer.list(&EntryPath::root()).unwrap(), [b"a"]);
+    refused(target(b"missing").writer().map(drop), ErrorKind::NotFound);
+}
+
 #[test]
 fn over_sftp_metadata_and_second_names_are_kept() {
     metadata_is_kept(&sftp());

@@ -191,7 +191,8 @@ fn a_folder_goes_through_seaweedfs() {
     goes_through(&SEAWEEDFS, BUCKET);
 }
 
-/// A store that keeps objects as files takes no object for a folder that it has already.
+/// A store that keeps objects as files takes what stands for a folder for a file, and puts it in
+/// the place of all that is in the folder: so it gets none.
 #[test]
 fn content_goes_through_rclone() {
     let folder = folder();
@@ -202,6 +203,8 @@ fn content_goes_through_rclone() {
 
     let client = RCLONE.client(BUCKET);
     assert_eq!(client.get("through/a.html", 100).unwrap(), b"<p>");
+    let told = first.progress.warnings();
+    assert!(told.iter().any(|note| note.contains("keeps no empty folders")), "{told:?}");
     let source = BucketSource::new(RCLONE.client(BUCKET), "through").with_versions();
     let error = source.scan(&Cancel::new()).map(|_| ()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");

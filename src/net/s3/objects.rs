@@ -276,7 +276,17 @@ impl Client {
     /// # Errors
     /// As the store says.
     pub fn delete(&self, key: &str) -> Result<()> {
-        match self.ask(&Call::new(Method::Delete, "delete", key)) {
+        self.delete_version(key, None)
+    }
+
+    /// Deletes one version for good, or without a name the object; a missing one is success.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub fn delete_version(&self, key: &str, version: Option<&str>) -> Result<()> {
+        let query: Vec<_> = version.map(|version| ("versionId", version)).into_iter().collect();
+        let call = Call::new(Method::Delete, "delete", key);
+        match self.ask(&Call { query: &query, ..call }) {
             Ok(_) => Ok(()),
             Err(refused) if refused.error.kind() == ErrorKind::NotFound => Ok(()),
             Err(refused) => Err(refused.error),

@@ -31,7 +31,7 @@ use std::collections::BTreeMap;
 /// What a folder holds.
 #[derive(Debug)]
 pub(super) enum Child {
-    File(SourceEntry, Look),
+    File(Box<SourceEntry>, Look),
     Folder(EntryPath),
     /// The folder of an object's versions, with them.
     Versions(EntryPath, Vec<Child>),
@@ -110,7 +110,7 @@ impl Rows<'_> {
         if key == self.prefix && size == 0 {
             self.marker = Some(tells);
         } else if let Some(path) = self.path(key, false) {
-            self.add(key, Child::File(file(path, size, tells), Look::File { has_older }));
+            self.add(key, Child::File(Box::new(file(path, size, tells)), Look::File { has_older }));
         }
     }
 

@@ -242,7 +242,7 @@ impl Iterator for Walk<'_> {
                 }
                 Some(Child::File(entry, look)) => {
                     self.source.looks().put(&entry.path, look);
-                    return Some(ScanItem::Entry(entry));
+                    return Some(ScanItem::Entry(*entry));
                 }
                 Some(Child::Unfit(path, error)) => return Some(ScanItem::Failed(path, error)),
                 Some(Child::Versions(path, files)) => {

@@ -2,9 +2,9 @@
 //!
 //! All versions of an object but the one that a plain look at its key shows, and marks that it was
 //! deleted, are files in a folder `NAME@versions` beside it. Each is named by when it was put and,
-//! among those of one second, by its number from the oldest: `2026-11-21T10-00-00Z.0000.jpg`, a mark
-//! `2026-11-21T11-00-00Z.0000.deleted`, without content. So the names go in the order of time, stay
-//! as they are when there are new ones, and say to a person what they are. The attribute
+//! among those of one second, by its number from the oldest: `2026-11-21T10-00-00Z.0000.jpg`, a
+//! mark `2026-11-21T11-00-00Z.0000.deleted`, without content. So the names go in the order of
+//! time, stay as they are when there are new ones, and say to a person what they are. The attribute
 //! `user.s3.version` has the name that the store gave; `user.s3.version-deleted` says that it is
 //! a mark. The object itself has `user.s3.version` where it has older versions.
 
@@ -57,7 +57,8 @@ pub(super) fn files(folder: &EntryPath, versions: &[Version]) -> Result<Vec<Chil
         let object = &version.object;
         let tells = detection(object.modified, &object.etag, Some(&version.version));
         let named = Named { key: object.key.clone(), version: version.clone() };
-        files.push(Child::File(file(path, object.size, tells), Look::Version(named)));
+        let entry = Box::new(file(path, object.size, tells));
+        files.push(Child::File(entry, Look::Version(named)));
     }
     // Years beyond four digits are not in order as text.
     files.sort_by(|one, other| one.path().cmp(other.path()));

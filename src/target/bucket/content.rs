@@ -226,7 +226,9 @@ impl Ranges {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use proptest::prop_assert;
+    use proptest::prop_assert_eq;
+    use proptest::proptest;
 
     const PART: u64 = S3_PART_BYTES as u64;
 

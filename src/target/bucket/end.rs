@@ -4,9 +4,14 @@
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
+use crate::base::id::to_hex;
 use crate::base::metadata::Kind;
 use crate::base::metadata::Metadata;
 use crate::base::path::EntryPath;
+use crate::base::sys;
+use crate::net::s3::kept;
+use crate::net::s3::listing::Depth;
+use crate::net::s3::listing::Row;
 use crate::net::s3::objects::Beside;
 use crate::net::s3::objects::Head;
 use crate::target::MetadataRules;
@@ -14,12 +19,27 @@ use crate::target::bucket::Begun;
 use crate::target::bucket::BucketTarget;
 use crate::target::bucket::failed;
 use crate::target::bucket::place::at_a_time;
+use crate::target::bucket::place::is_passing;
 use crate::target::bucket::wanted::has_words;
 use crate::target::bucket::wanted::stands;
 use crate::target::bucket::wanted::wanted;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
+use std::time::Duration;
+
+/// The wait before a store that took no notice of a probe is asked again.
+const PROBE_WAIT: Duration = Duration::from_secs(2);
+
+/// What a store makes of objects whose keys end with a slash.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Folders {
+    /// Whether they stay what they are.
+    pub(super) are_kept: bool,
+    /// Whether they have words beside them.
+    pub(super) have_words: bool,
+}
 
 impl BucketTarget {
     /// Returns words on what cannot be kept, each the first time.
@@ -76,68 +96,71 @@ impl BucketTarget {
         let key = self.folder_key(path)?;
         let is_empty = made == Some(false);
         let mut untold = Vec::new();
-        let keeps_words = self.state().keeps_folder_words != Some(false);
-        if !key.is_empty() && (is_empty || keeps_words && has_words(metadata)) {
+        let wants_one = !key.is_empty() && (is_empty || has_words(metadata));
+        if wants_one {
             let of = wanted(path.name(), Kind::Directory, (0, 0), metadata, rules.owner);
             let head = match made {
                 Some(_) => None,
                 None => self.ask(|| self.client.head(&key, None))?,
             };
             if !head.is_some_and(|head| stands(&of.beside, &head)) {
-                self.put_folder(path, &key, &of.beside, is_empty)?;
+                let folders = self.folders()?;
+                if folders.are_kept && (is_empty || folders.have_words) {
+                    self.ask(|| self.client.put(&key, b"", &of.beside))?;
+                } else if is_empty {
+                    self.state().lost_folders += 1;
+                }
             }
             untold = of.untold;
         }
-        let mut state = self.state();
-        if let Some(parent) = path.parent()
-            && let Some(holds_something) = state.made.get_mut(&parent)
-        {
-            *holds_something = true;
-        }
-        drop(state);
+        self.show_folder_of(path);
         Ok(self.tell(untold))
     }
 
-    /// Puts the object that stands for a folder. Stores that keep folders of their own may refuse
-    /// it, or keep nothing beside it.
-    fn put_folder(
-        &self,
-        path: &EntryPath,
-        key: &str,
-        beside: &Beside,
-        is_empty: bool,
-    ) -> Result<()> {
-        let put = self.client.put(key, b"", beside);
-        let mut keeps_words = put.is_ok();
-        if let Err(e) = put {
-            // Where something is in it, it is shown without.
-            if is_empty || !self.is_refusal_of_folders(&e, path) {
-                self.ask(|| self.client.put(key, b"", beside))?;
-                keeps_words = true;
+    /// Says what the store makes of objects that stand for folders, which is tried once: one store
+    /// puts them as files in the place of the folder with all that is in it.
+    fn folders(&self) -> Result<Folders> {
+        if let Some(known) = self.state().folders {
+            return Ok(known);
+        }
+        let name = format!(".icecore-{}", to_hex(&sys::random::<8>()?));
+        let key = format!("{}{name}/", self.prefix);
+        let word = ("icecore-probe".to_owned(), "1".to_owned());
+        let beside = Beside {
+            content_type: Some(kept::FOLDER_TYPE.to_owned()),
+            own: vec![word],
+            ..Beside::default()
+        };
+        let found = match self.client.put_version(&key, b"", &beside) {
+            Err(e) if is_passing(&e) => {
+                self.client.wait(PROBE_WAIT)?;
+                self.client.put_version(&key, b"", &beside)
             }
-        }
-        if self.state().keeps_folder_words.is_some() && keeps_words {
-            return Ok(());
-        }
-        if keeps_words {
-            let head = self.ask(|| self.client.head(key, None))?;
-            keeps_words = head.is_some_and(|head| head.own == beside.own);
-        }
-        self.state().keeps_folder_words = Some(keeps_words);
-        Ok(())
-    }
-
-    /// Says whether a store that is well refused something for good.
-    fn is_refusal_of_folders(&self, e: &Error, folder: &EntryPath) -> bool {
-        let kinds = [
-            ErrorKind::Unreachable,
-            ErrorKind::Unsupported,
-            ErrorKind::InvalidInput,
-            ErrorKind::AlreadyExists,
-            ErrorKind::Busy,
-            ErrorKind::Io,
-        ];
-        kinds.contains(&e.kind()) && self.names(folder).is_ok_and(|names| !names.is_empty())
+            other => other,
+        };
+        let found = match found {
+            Err(e) if matches!(e.kind(), ErrorKind::Denied | ErrorKind::Full) => return Err(e),
+            Err(_) => Folders::default(),
+            Ok(version) => {
+                let is_shown = Cell::new(false);
+                self.ask(|| {
+                    self.client.list(&key, Depth::Folder, &mut |row| {
+                        is_shown.set(matches!(row, Row::Object(object) if object.key == key));
+                        Ok(())
+                    })
+                })?;
+                let head = self.ask(|| self.client.head(&key, None))?;
+                let words = head.is_some_and(|head| head.own == beside.own);
+                self.ask(|| self.client.delete_version(&key, version.as_deref()))?;
+                if !is_shown.get() {
+                    // What such a store makes of it has the name without the slash.
+                    self.ask(|| self.client.delete(key.trim_end_matches('/')))?;
+                }
+                Folders { are_kept: is_shown.get(), have_words: is_shown.get() && words }
+            }
+        };
+        self.state().folders = Some(found);
+        Ok(found)
     }
 
     /// Puts a file that was closed and not finished.

@@ -25,6 +25,7 @@ use crate::target::Finished;
 use crate::target::Target;
 use crate::target::TargetWriter;
 use crate::target::bucket::content::Content;
+use crate::target::bucket::end::Folders;
 use crate::target::bucket::known::Known;
 use crate::target::bucket::versions::History;
 use crate::target::bucket::versions::Place;
@@ -78,8 +79,10 @@ struct State {
     copies: u64,
     /// Keys that are no paths of files, and stay.
     unfit: BTreeSet<String>,
-    /// Whether the store keeps words beside what stands for a folder, once that was seen.
-    keeps_folder_words: Option<bool>,
+    /// What the store makes of objects that stand for folders, once that was tried.
+    folders: Option<Folders>,
+    /// Empty folders that the store does not keep.
+    lost_folders: u64,
     /// Whether the bucket keeps versions, once somebody asked.
     keeps_versions: Option<bool>,
     /// Versions by key that wait for the end.
@@ -223,8 +226,12 @@ impl Target for BucketTarget {
                     .to_owned(),
             );
         }
-        if state.keeps_folder_words == Some(false) {
+        if state.folders.is_some_and(|folders| !folders.have_words) {
             notes.push("the store keeps no times and modes of folders".to_owned());
+        }
+        if state.lost_folders > 0 {
+            let lost = state.lost_folders;
+            notes.push(format!("the store keeps no empty folders: {lost} were left out"));
         }
         if state.copies > 0 {
             let copies = state.copies;

@@ -68,10 +68,14 @@ impl BucketTarget {
 
     /// Notes an object that was put.
     pub(super) fn has_put(&self, path: &EntryPath, size: u64) {
-        let mut state = self.state();
-        state.known.put(path, Stand::file(size));
+        self.state().known.put(path, Stand::file(size));
+        self.show_folder_of(path);
+    }
+
+    /// Notes that the folder a path is in needs nothing more to be seen.
+    pub(super) fn show_folder_of(&self, path: &EntryPath) {
         if let Some(parent) = path.parent()
-            && let Some(holds_something) = state.made.get_mut(&parent)
+            && let Some(holds_something) = self.state().made.get_mut(&parent)
         {
             *holds_something = true;
         }

@@ -159,6 +159,7 @@ impl BucketTarget {
             if let Some(upload) = content.take_upload() {
                 self.client.abort_upload(key, &upload)?;
             }
+            self.show_folder_of(path);
             return Ok(());
         }
         let size = content.spool.len();
@@ -177,6 +178,7 @@ impl BucketTarget {
 
     /// Holds what is ready.
     pub(super) fn hold_ready(&self, path: &EntryPath, place: &Place, held: Held) {
+        self.show_folder_of(path);
         let mut state = self.state();
         match place {
             Place::Own => {}
@@ -187,11 +189,6 @@ impl BucketTarget {
             Place::Newest(key) => {
                 state.held.entry(key.clone()).or_default().newest = Some((path.clone(), held));
             }
-        }
-        if let Some(parent) = path.parent()
-            && let Some(holds_something) = state.made.get_mut(&parent)
-        {
-            *holds_something = true;
         }
     }
 

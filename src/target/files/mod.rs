@@ -96,6 +96,18 @@ impl FilesTarget {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Says whether the root is a folder that is there.
+    fn is_there(&self) -> Result<bool> {
+        if self.root.is_empty() || self.root == b"/" {
+            return Ok(true);
+        }
+        let looked = self.pool.repeatable(|files| match files.look_at(&self.root)? {
+            Some(look) => is_folder(files, &self.root, &look),
+            None => Ok(false),
+        });
+        looked.map_err(|e| e.context(format!("cannot look at {}", self.location)).at(ORIGIN))
+    }
+
     /// Returns a path as the server is to hear it.
     fn way(&self, path: &EntryPath) -> Vec<u8> {
         joined(&self.root, path.as_bytes())
@@ -171,9 +183,14 @@ impl Target for FilesTarget {
     }
 
     fn writer(&self) -> Result<Box<dyn TargetWriter + Send + '_>> {
-        if !self.state().is_prepared {
-            let message = format!("cannot restore to {}: it was not prepared", self.location);
-            return Err(Error::new(ErrorKind::NotFound, message).at(ORIGIN));
+        let is_prepared = self.state().is_prepared;
+        // A dry run prepares nothing, and looks at what is there.
+        if !is_prepared {
+            if !self.is_there()? {
+                let message = format!("cannot restore to {}: it is not there", self.location);
+                return Err(Error::new(ErrorKind::NotFound, message).at(ORIGIN));
+            }
+            self.state().is_prepared = true;
         }
         Ok(Box::new(FilesWriter::new(self)))
     }

@@ -13,6 +13,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
+mod rows;
+
 /// What stands under a key at one time.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Stored {
@@ -39,13 +41,22 @@ impl Stored {
 struct Content {
     /// Versions of each key, oldest first.
     objects: BTreeMap<String, Vec<Stored>>,
-    uploads: BTreeMap<String, (String, Stored, BTreeMap<u64, Vec<u8>>)>,
+    uploads: BTreeMap<String, Begun>,
     keeps_versions: bool,
+    /// A folder that is put takes the place of all that is in it, as a file.
+    folders_are_files: bool,
     number: i64,
 }
 
 /// Looks up a word of a query.
 type Word = dyn Fn(&str) -> Option<&'static str>;
+/// An upload in parts.
+struct Begun {
+    key: String,
+    stored: Stored,
+    parts: BTreeMap<u64, Vec<u8>>,
+}
+
 type Trick = Box<dyn Fn(&Asked) -> Option<Reply> + Send>;
 
 #[derive(Default)]
@@ -61,9 +72,6 @@ pub(crate) struct Store {
 
 /// What a trick answers so that the store does what it is asked, and nobody hears of it.
 pub(crate) const LOST: &[u8] = b"lost";
-/// Rows of a page: few, so that listings have several.
-const PAGE: usize = 7;
-
 impl Store {
     pub(crate) fn new() -> Self {
         let shared: Arc<Shared> = Arc::default();
@@ -86,6 +94,10 @@ impl Store {
         let store = Store::new();
         store.shared.content.lock().unwrap().keeps_versions = true;
         store
+    }
+
+    pub(crate) fn take_folders_for_files(&self) {
+        self.shared.content.lock().unwrap().folders_are_files = true;
     }
 
     /// Answers otherwise where a test says so.
@@ -168,15 +180,6 @@ fn text_of(xml: &str, name: &str) -> Option<String> {
     Some(xml[start..end].replace("&lt;", "<").replace("&amp;", "&"))
 }
 
-fn escaped(text: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/".contains(&byte);
-    let shown = |byte: u8| match plain(byte) {
-        true => char::from(byte).to_string(),
-        false => format!("%{byte:02X}"),
-    };
-    text.bytes().map(shown).collect()
-}
-
 impl Content {
     fn newest(&self) -> impl Iterator<Item = (&String, &Stored)> {
         let newest = self.objects.iter().filter_map(|(key, all)| Some((key, all.last()?)));
@@ -239,66 +242,77 @@ impl Content {
         };
         match asked.method.as_str() {
             "HEAD" if key.is_empty() => Reply::ok(b""),
-            "GET" if word("versioning").is_some() => Reply::ok(match self.keeps_versions {
-                true => {
-                    "<VersioningConfiguration><Status>Enabled</Status>\
-                         </VersioningConfiguration>"
-                }
-                false => "<VersioningConfiguration/>",
-            }),
-            "GET" if word("versions").is_some() => self.list_versions(&word),
-            "GET" if key.is_empty() => self.list(&word),
-            "GET" if word("tagging").is_some() => match self.find(&key, word("versionId")) {
-                None => Reply::error(404, "NoSuchKey"),
-                Some(stored) => {
-                    let tags = stored.tags.iter();
-                    let tags =
-                        tags.map(|(k, v)| format!("<Tag><Key>{k}</Key><Value>{v}</Value></Tag>"));
-                    let tags: String = tags.collect();
-                    Reply::ok(format!("<Tagging><TagSet>{tags}</TagSet></Tagging>"))
-                }
-            },
-            "GET" | "HEAD" => self.read(asked, &key, word("versionId")),
-            "DELETE" if word("uploadId").is_some() => {
-                self.uploads.remove(word("uploadId").unwrap());
-                Reply::Whole(204, Vec::new(), Vec::new())
-            }
+            "GET" | "HEAD" => self.tell(asked, &key, &word),
             "DELETE" => {
-                self.delete(&key);
+                if let Some(upload) = word("uploadId") {
+                    self.uploads.remove(upload);
+                } else {
+                    match (word("versionId"), self.objects.get_mut(&key)) {
+                        (Some(version), Some(all)) => all.retain(|it| it.version != version),
+                        _ => self.delete(&key),
+                    }
+                }
                 Reply::Whole(204, Vec::new(), Vec::new())
             }
             "POST" if word("uploads").is_some() => {
                 self.number += 1;
                 let upload = format!("u{}", self.number);
-                let new = (key, described(asked, Vec::new()), BTreeMap::new());
-                self.uploads.insert(upload.clone(), new);
+                let (stored, parts) = (described(asked, Vec::new()), BTreeMap::new());
+                self.uploads.insert(upload.clone(), Begun { key, stored, parts });
                 Reply::ok(format!("<R><UploadId>{upload}</UploadId></R>"))
             }
             "POST" => self.complete(asked, word("uploadId").unwrap_or_default()),
-            "PUT" if word("partNumber").is_some() => {
-                let Some(upload) = self.uploads.get_mut(word("uploadId").unwrap()) else {
-                    return Reply::error(404, "NoSuchUpload");
-                };
-                upload.2.insert(word("partNumber").unwrap().parse().unwrap(), asked.body.clone());
-                Reply::ok(b"").with("etag", format!("\"{}\"", word("partNumber").unwrap()))
-            }
-            "PUT" if word("tagging").is_some() => {
-                let body = String::from_utf8(asked.body.clone()).unwrap();
-                let tags = body.split("<Tag>").skip(1);
-                let tags =
-                    tags.map(|tag| (text_of(tag, "Key").unwrap(), text_of(tag, "Value").unwrap()));
-                let tags: Vec<_> = tags.collect();
-                match self.objects.get_mut(&key).and_then(|all| all.last_mut()) {
-                    None => Reply::error(404, "NoSuchKey"),
-                    Some(stored) => {
-                        stored.tags = tags;
-                        Reply::ok(b"")
-                    }
-                }
-            }
-            "PUT" => self.put(asked, &key),
+            "PUT" => self.take(asked, &key, &word),
             _ => Reply::error(405, "MethodNotAllowed"),
         }
+    }
+
+    fn tell(&self, asked: &Asked, key: &str, word: &Word) -> Reply {
+        if word("versioning").is_some() {
+            let status = if self.keeps_versions { "<Status>Enabled</Status>" } else { "" };
+            let name = "VersioningConfiguration";
+            return Reply::ok(format!("<{name}>{status}</{name}>"));
+        }
+        if word("versions").is_some() {
+            return self.list_versions(word);
+        }
+        if key.is_empty() {
+            return self.list(word);
+        }
+        if word("tagging").is_none() {
+            return self.read(asked, key, word("versionId"));
+        }
+        let Some(stored) = self.find(key, word("versionId")) else {
+            return Reply::error(404, "NoSuchKey");
+        };
+        let tag =
+            |(k, v): &(String, String)| format!("<Tag><Key>{k}</Key><Value>{v}</Value></Tag>");
+        let tags: String = stored.tags.iter().map(tag).collect();
+        Reply::ok(format!("<Tagging><TagSet>{tags}</TagSet></Tagging>"))
+    }
+
+    fn take(&mut self, asked: &Asked, key: &str, word: &Word) -> Reply {
+        if let (Some(number), Some(upload)) = (word("partNumber"), word("uploadId")) {
+            let Some(upload) = self.uploads.get_mut(upload) else {
+                return Reply::error(404, "NoSuchUpload");
+            };
+            upload.parts.insert(number.parse().unwrap(), asked.body.clone());
+            return Reply::ok(b"").with("etag", format!("\"{number}\""));
+        }
+        if word("tagging").is_some() {
+            let body = String::from_utf8(asked.body.clone()).unwrap();
+            let tag = |tag: &str| (text_of(tag, "Key").unwrap(), text_of(tag, "Value").unwrap());
+            let Some(stored) = self.objects.get_mut(key).and_then(|all| all.last_mut()) else {
+                return Reply::error(404, "NoSuchKey");
+            };
+            stored.tags = body.split("<Tag>").skip(1).map(tag).collect();
+            return Reply::ok(b"");
+        }
+        if self.folders_are_files && key.ends_with('/') {
+            self.objects.retain(|known, _| !known.starts_with(key));
+            return self.put(asked, key.trim_end_matches('/'));
+        }
+        self.put(asked, key)
     }
 
     fn put(&mut self, asked: &Asked, key: &str) -> Reply {
@@ -320,7 +334,7 @@ impl Content {
     }
 
     fn complete(&mut self, asked: &Asked, upload: &str) -> Reply {
-        let Some((key, mut stored, parts)) = self.uploads.remove(upload) else {
+        let Some(Begun { key, mut stored, parts }) = self.uploads.remove(upload) else {
             return Reply::error(404, "NoSuchUpload");
         };
         let body = String::from_utf8(asked.body.clone()).unwrap();
@@ -367,113 +381,6 @@ impl Content {
         }
         reply.with("etag", etag).with("last-modified", time)
     }
-
-    /// Returns what is at or below a prefix: keys, and folders where these are asked for.
-    fn rows(&self, word: &Word) -> BTreeMap<String, Option<&Vec<Stored>>> {
-        let prefix = word("prefix").unwrap_or_default();
-        let mut rows = BTreeMap::new();
-        for (key, all) in self.objects.iter().filter(|(key, _)| key.starts_with(prefix)) {
-            let rest = &key[prefix.len()..];
-            match rest.find('/').filter(|_| word("delimiter").is_some()) {
-                Some(end) => rows.insert(key[..prefix.len() + end + 1].to_owned(), None),
-                None => rows.insert(key.clone(), Some(all)),
-            };
-        }
-        rows
-    }
-
-    fn list(&self, word: &Word) -> Reply {
-        let after = word("continuation-token").unwrap_or_default();
-        let rows = self.rows(word);
-        let is_shown = |(key, all): &(&String, &Option<&Vec<Stored>>)| {
-            let below = || self.newest().any(|(known, _)| known.starts_with(key.as_str()));
-            let is_there = match all {
-                Some(all) => all.last().is_some_and(|it| !it.is_deletion),
-                None => below(),
-            };
-            is_there && key.as_str() > after
-        };
-        let rows: Vec<_> = rows.iter().filter(is_shown).collect();
-        let mut text = String::from("<ListBucketResult><EncodingType>url</EncodingType>");
-        for (key, all) in rows.iter().take(PAGE) {
-            let key = escaped(key);
-            match all.and_then(|all| all.last()) {
-                None => text
-                    .push_str(&format!("<CommonPrefixes><Prefix>{key}</Prefix></CommonPrefixes>")),
-                Some(stored) => {
-                    text.push_str(&format!("<Contents><Key>{key}</Key>{}</Contents>", row(stored)))
-                }
-            }
-        }
-        let is_cut = rows.len() > PAGE;
-        text.push_str(&format!("<IsTruncated>{is_cut}</IsTruncated>"));
-        if is_cut {
-            let last = rows[PAGE - 1].0;
-            text.push_str(&format!("<NextContinuationToken>{last}</NextContinuationToken>"));
-        }
-        Reply::ok(text + "</ListBucketResult>")
-    }
-
-    fn list_versions(&self, word: &Word) -> Reply {
-        let mut all: Vec<(String, Option<(&Stored, bool)>)> = Vec::new();
-        for (key, versions) in self.rows(word) {
-            match versions {
-                None => all.push((key, None)),
-                Some(versions) => {
-                    for (at, stored) in versions.iter().rev().enumerate() {
-                        all.push((key.clone(), Some((stored, at == 0))));
-                    }
-                }
-            }
-        }
-        let start = match word("key-marker") {
-            None => 0,
-            Some(marker) => {
-                let version = word("version-id-marker").unwrap_or_default();
-                let is_it = |(key, row): &(String, Option<(&Stored, bool)>)| {
-                    let id = row.map_or("", |(stored, _)| stored.version.as_str());
-                    key == marker && id == version
-                };
-                all.iter().position(is_it).unwrap() + 1
-            }
-        };
-        let mut text = String::from("<ListVersionsResult><EncodingType>url</EncodingType>");
-        let rows: Vec<_> = all[start..].iter().take(PAGE).collect();
-        for (key, row_of) in &rows {
-            let key = escaped(key);
-            match row_of {
-                None => text
-                    .push_str(&format!("<CommonPrefixes><Prefix>{key}</Prefix></CommonPrefixes>")),
-                Some((stored, is_latest)) => {
-                    let name = if stored.is_deletion { "DeleteMarker" } else { "Version" };
-                    text.push_str(&format!(
-                        "<{name}><Key>{key}</Key><VersionId>{}</VersionId>\
-                         <IsLatest>{is_latest}</IsLatest>{}</{name}>",
-                        stored.version,
-                        row(stored)
-                    ));
-                }
-            }
-        }
-        let is_cut = start + rows.len() < all.len();
-        text.push_str(&format!("<IsTruncated>{is_cut}</IsTruncated>"));
-        if is_cut {
-            let (key, row_of) = rows[rows.len() - 1];
-            let version = row_of.map_or("", |(stored, _)| stored.version.as_str());
-            text.push_str(&format!(
-                "<NextKeyMarker>{}</NextKeyMarker>\
-                 <NextVersionIdMarker>{version}</NextVersionIdMarker>",
-                escaped(key)
-            ));
-        }
-        Reply::ok(text + "</ListVersionsResult>")
-    }
-}
-
-fn row(stored: &Stored) -> String {
-    let time = Timestamp::new(stored.seconds, 0).to_rfc3339();
-    let (size, etag) = (stored.bytes.len(), stored.etag());
-    format!("<LastModified>{time}</LastModified><Size>{size}</Size><ETag>\"{etag}\"</ETag>")
 }
 
 fn described(asked: &Asked, bytes: Vec<u8>) -> Stored {

@@ -353,6 +353,23 @@ fn a_store_that_is_gone_ends_the_restore() {
     assert_eq!(store.uploads(), 0);
 }
 
+/// `rclone serve s3` does so: what stands for a folder would replace all that is in it.
+#[test]
+fn a_store_that_takes_folders_for_files_gets_none() {
+    let world = backed_up(&rich_source());
+    let store = Store::new();
+    store.take_folders_for_files();
+
+    put_into(&store, &world, &RestoreOptions { verify: true, ..options() });
+
+    assert_eq!(store.get("p/c/deep/er/file").unwrap().bytes, noise(70_000, 3));
+    assert!(store.keys().iter().all(|key| !key.ends_with('/') && !key.contains(".icecore")));
+    let notes = world.progress.warnings();
+    for word in ["keeps no empty folders: 1", "keeps no times and modes of folders"] {
+        assert!(notes.iter().any(|note| note.contains(word)), "{notes:?}");
+    }
+}
+
 #[test]
 fn a_missing_bucket_is_told_before_anything_is_done() {
     let world = backed_up(&small_source());

@@ -115,6 +115,7 @@ fn versions_go_back_in_order() {
     for key in ["p/many.txt", "p/d/a.jpg", "p/gone", "p/new"] {
         assert_eq!(other.history(key), one.history(key), "{key}");
     }
+    assert_eq!((other.keys(), other.uploads()), (one.keys(), 0));
     let notes = world.progress.warnings();
     let is_it = |note: &String| note.contains("have versions there already");
     assert!(notes.iter().any(is_it), "{notes:?}");
