@@ -234,12 +234,14 @@ impl Settings {
     /// Those of [`Settings::open`].
     pub fn open_keeping(&self) -> Result<(Repository, Option<Secret>)> {
         let backend = self.backend(Purpose::Open)?;
-        let is_encrypted = open::peek(&*backend)?.encryption == Encryption::Password;
+        let peeked = open::peek(&*backend)?;
+        let is_encrypted = peeked.config.encryption == Encryption::Password;
         let mut password = self.password.find()?;
         if is_encrypted && password.is_none() && secret::can_ask() {
             password = Some(secret::ask(&format!("password for {}", backend.location()))?);
         }
-        let repository = open::open(backend, password.as_ref(), &self.cache_place()?)?;
+        let repository =
+            open::open_peeked(backend, peeked, password.as_ref(), &self.cache_place()?)?;
         Ok((repository, password))
     }
 
@@ -275,7 +277,7 @@ impl Settings {
     /// # Errors
     /// `NoRepository`; `Unsupported`; `Corrupt`.
     pub fn repository_id(&self) -> Result<RepositoryId> {
-        Ok(open::peek(&*self.backend(Purpose::Open)?)?.id)
+        Ok(open::peek(&*self.backend(Purpose::Open)?)?.config.id)
     }
 
     /// Opens the place, or makes it.
@@ -354,6 +356,11 @@ impl SourcePlace {
     /// Those of [`Location::parse`].
     pub fn parse(location: &OsStr) -> Result<Self> {
         Ok(SourcePlace { location: Location::parse(location)? })
+    }
+
+    /// Says whether it is reached over a network.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.location, Location::Remote(_))
     }
 
     /// Returns the name of its dataset when none is given: the last part of the path, as typed,

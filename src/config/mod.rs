@@ -4,13 +4,14 @@
 //! the folders, [`secret`] the passwords, [`mod@file`] the config file; [`effective`] decides
 //! which of them counts, and [`connect`] puts the parts together. [`credentials`] finds who logs in
 //! on another machine ([`netrc`] and [`aws`] read the files of other programs), and [`remote`]
-//! reaches it.
+//! reaches it; [`memory`] is what was learned of it.
 
 pub mod aws;
 pub mod connect;
 pub mod credentials;
 pub mod effective;
 pub mod file;
+pub mod memory;
 pub mod netrc;
 pub mod places;
 pub mod program;

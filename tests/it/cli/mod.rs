@@ -7,6 +7,7 @@ mod choices;
 mod config;
 mod forget;
 mod history;
+mod limits;
 mod look;
 mod passwords;
 mod prune;

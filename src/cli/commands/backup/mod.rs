@@ -18,6 +18,7 @@ use crate::cli::output;
 use crate::cli::session::Session;
 use crate::cli::signals;
 use crate::config::connect;
+use crate::config::connect::SourcePlace;
 use crate::engine::backup;
 use crate::engine::backup::BackupReport;
 use crate::repository::Repository;
@@ -40,22 +41,34 @@ pub(crate) fn run(args: &BackupArgs, session: &mut Session) -> Result<Exit> {
     for note in args.sources.iter().filter_map(|source| connect::note_on(source)) {
         session.output.note(&note);
     }
+    let selection = args.selection()?;
     let mut chosen = Vec::with_capacity(jobs.len());
+    let mut opened = None;
     for job in &jobs {
         let below = session.config.backup(Some(&job.dataset))?;
         let mut how = args.choose(below, session.now())?;
         how.options.dataset_was_named = job.is_named;
         // A source that is not there must neither make a repository nor a person type a password.
         if let JobSource::Folder(place) = &job.source {
-            place.open(how.filter.clone(), false, &session.settings())?;
+            let source = open_folder(place, &how, selection.as_ref(), session)?;
+            // To log in once more takes many round trips. A folder of this machine is opened
+            // again once the repository is there, which may be in it.
+            opened = Some(source).filter(|_| jobs.len() == 1 && place.is_remote());
         }
         chosen.push(how);
     }
-    let selection = args.selection()?;
     let repository = repository(args, session)?;
     let mut reports = Vec::with_capacity(jobs.len());
     for (job, how) in jobs.iter().zip(&chosen) {
-        let done = back_up(job, how, selection.as_ref(), args, &repository, session);
+        let source = match opened.take() {
+            Some(source) => Ok(source),
+            None => open_source(job, how, selection.as_ref(), args, session),
+        };
+        let done = source.and_then(|source| {
+            session.work(|context| {
+                backup::run(&repository, &job.dataset, &*source, &how.options, context)
+            })
+        });
         let stops = done.as_ref().is_err_and(|e| {
             e.kind() == ErrorKind::Cancelled
                 || (e.origin() == Origin::Repository && e.kind() != ErrorKind::Busy)
@@ -140,36 +153,37 @@ fn repository(args: &BackupArgs, session: &Session) -> Result<Repository> {
     Ok(repository)
 }
 
-fn back_up(
+fn open_folder(
+    place: &SourcePlace,
+    how: &Chosen,
+    selection: Option<&Arc<Selection>>,
+    session: &Session,
+) -> Result<Box<dyn Source>> {
+    let (filter, settings) = (how.filter.clone(), session.settings());
+    let Some(only) = selection else {
+        return place.open(filter, how.one_file_system, &settings);
+    };
+    let folder = place.open(filter.only(Arc::clone(only)), how.one_file_system, &settings)?;
+    Ok(Box::new(ListedSource::new(folder, Arc::clone(only))))
+}
+
+fn open_source(
     job: &Job<'_>,
     how: &Chosen,
     selection: Option<&Arc<Selection>>,
     args: &BackupArgs,
-    repository: &Repository,
     session: &Session,
-) -> Result<BackupReport> {
-    let settings = session.settings();
+) -> Result<Box<dyn Source>> {
     let name = args.stdin_name.as_deref().map_or(STREAM_NAME.as_bytes(), OsStrExt::as_bytes);
-    let source: Box<dyn Source> = match &job.source {
-        JobSource::Folder(place) => {
-            let filter = how.filter.clone();
-            match selection {
-                None => place.open(filter, how.one_file_system, &settings)?,
-                Some(only) => {
-                    let filter = filter.only(Arc::clone(only));
-                    let folder = place.open(filter, how.one_file_system, &settings)?;
-                    Box::new(ListedSource::new(folder, Arc::clone(only)))
-                }
-            }
-        }
+    let cache = || session.settings().cache_folder();
+    match &job.source {
+        JobSource::Folder(place) => open_folder(place, how, selection, session),
         JobSource::Stdin => {
-            let (folder, mut stdin) = (settings.cache_folder()?, std::io::stdin().lock());
-            Box::new(StreamSource::read(&mut stdin, name, &folder, &session.cancel)?)
+            let mut stdin = std::io::stdin().lock();
+            Ok(Box::new(StreamSource::read(&mut stdin, name, &cache()?, &session.cancel)?))
         }
         JobSource::Command(words) => {
-            let folder = settings.cache_folder()?;
-            Box::new(StreamSource::run(words, name, &folder, &session.cancel)?)
+            Ok(Box::new(StreamSource::run(words, name, &cache()?, &session.cancel)?))
         }
-    };
-    session.work(|context| backup::run(repository, &job.dataset, &*source, &how.options, context))
+    }
 }
