@@ -27,6 +27,7 @@ use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::to_hex;
 use crate::base::limits::S3_CONFLICTS_MAX;
+use crate::base::limits::S3_FOLDER_ROWS_MAX;
 use crate::base::limits::S3_PUT_BYTES_MAX;
 use crate::base::sys;
 use crate::base::time::Clock;
@@ -394,6 +395,31 @@ impl Backend for S3Backend {
             (Some(e), _) => Err(e),
             (None, listed) => listed.map(|_| ()).map_err(at_repository),
         }
+    }
+
+    fn lists_deep(&self) -> bool {
+        true
+    }
+
+    /// By one request for a thousand objects, in whatever folders they are.
+    fn list_deep(&self, folder: &FolderKey) -> Result<Vec<ObjectInfo>> {
+        let mut objects = Vec::new();
+        let prefix = format!("{}{folder}/", self.prefix);
+        let listed = self.client.list(&prefix, Depth::All, &mut |row| {
+            let Row::Object(object) = row else { return Ok(()) };
+            if objects.len() >= S3_FOLDER_ROWS_MAX {
+                return Err(Error::corrupt(format!("the list of {folder} does not end")));
+            }
+            // What has no good key is nobody's object.
+            let key = object.key.strip_prefix(&self.prefix).map(ObjectKey::new);
+            if let Some(Ok(key)) = key {
+                let (size, modified) = (Some(object.size), object.modified);
+                objects.push(ObjectInfo { key, size, modified });
+            }
+            Ok(())
+        });
+        listed.map_err(at_repository)?;
+        Ok(objects)
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<()> {

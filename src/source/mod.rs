@@ -84,6 +84,12 @@ pub trait Source: Send + Sync {
     /// everything each time.
     fn detects_changes(&self) -> bool;
 
+    /// Says how many readers at a time are of use although they wait most of their time: more than
+    /// there are processors where each file costs round trips.
+    fn parallel(&self) -> usize {
+        1
+    }
+
     /// Starts a scan.
     ///
     /// # Errors
@@ -105,6 +111,10 @@ impl<S: Source + ?Sized> Source for Box<S> {
 
     fn detects_changes(&self) -> bool {
         (**self).detects_changes()
+    }
+
+    fn parallel(&self) -> usize {
+        (**self).parallel()
     }
 
     fn scan(&self, cancel: &Cancel) -> Result<Scan<'_>> {

@@ -6,6 +6,7 @@
 mod bucket;
 #[path = "../it/backend/contract.rs"]
 mod contract;
+mod distance;
 mod fake;
 mod files_contract;
 mod ftp;

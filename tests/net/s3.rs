@@ -116,6 +116,15 @@ impl Store {
         Arc::new(S3Backend::open(&self.options(), clock(), sleeper()).unwrap())
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.server.port()
+    }
+
+    /// Returns the access key and the secret that goes with it.
+    pub(crate) fn keys(&self) -> (String, String) {
+        (self.server.get("access").to_owned(), self.server.get("secret").to_owned())
+    }
+
     pub(crate) fn client(&self, bucket: &str) -> Client {
         let sleeper = sleeper();
         let wait = Arc::new(move |time| sleeper.sleep(time));

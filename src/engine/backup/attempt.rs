@@ -398,7 +398,7 @@ impl<'a> Attempt<'a> {
 
     /// Drives producer, workers and committer until all units are in.
     fn pump(&self, scan: Scan<'_>, committer: &mut Committer<'_>) -> Result<()> {
-        let threads = self.context.threads.max(1);
+        let threads = self.context.threads.max(self.source.parallel()).max(1);
         let checked = self.checked();
         let journal = self.saved(SavedKind::Journal);
         let journal_rules = self.rules(journal.as_ref().map_or(checked, SavedReader::checked));

@@ -153,6 +153,10 @@ impl Target for FilesTarget {
         prepared.map_err(|e| e.context(format!("cannot restore to {}", self.location)).at(ORIGIN))
     }
 
+    fn parallel(&self) -> usize {
+        self.pool.sessions_max()
+    }
+
     fn writer(&self) -> Result<Box<dyn TargetWriter + Send + '_>> {
         if !self.state().is_prepared {
             let message = format!("cannot restore to {}: it was not prepared", self.location);
