@@ -6,6 +6,8 @@
 
 use crate::backend::key::FolderKey;
 use crate::backend::key::ObjectKey;
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::time::Timestamp;
 use std::ops::Range;
@@ -28,6 +30,14 @@ pub struct Capabilities {
     /// How many packs it is worth to have on their way at a time: one where a put is as quick as
     /// the machine, more where each waits for a round trip. Each holds its pack in memory.
     pub uploads: usize,
+}
+
+impl Capabilities {
+    /// Returns how many requests it is worth to have under way for somebody who could make them
+    /// one after the other: one where an answer is as quick as the machine.
+    pub fn ahead(&self) -> usize {
+        if self.uploads > 1 { self.parallel.max(1) } else { 1 }
+    }
 }
 
 /// One row of a listing.
@@ -107,6 +117,21 @@ pub trait Backend: Send + Sync {
     /// As the store says, or as `visit` says, which ends the listing.
     fn list(&self, folder: &FolderKey, visit: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()>;
 
+    /// Whether [`Backend::list_deep`] is offered.
+    fn lists_deep(&self) -> bool {
+        false
+    }
+
+    /// Returns every object below a folder, at any depth, by fewer requests or at a time: where
+    /// each folder costs a round trip.
+    ///
+    /// # Errors
+    /// As [`Backend::list`]; `Unsupported` where it is not offered.
+    fn list_deep(&self, folder: &FolderKey) -> Result<Vec<ObjectInfo>> {
+        let message = format!("{} lists folder by folder", self.location());
+        Err(Error::new(ErrorKind::Unsupported, format!("cannot list {folder}: {message}")))
+    }
+
     /// Makes durable all that this backend has shown so far, whoever put it: on some stores an
     /// object is shown a moment before it is durable, and who put it may have died just then.
     /// To be called before anything is promised or deleted that leans on what was shown. Does
@@ -161,6 +186,23 @@ pub fn size_of(backend: &dyn Backend, object: &ObjectInfo) -> Result<Option<u64>
         Some(size) => Ok(Some(size)),
         None => backend.stat(&object.key),
     }
+}
+
+/// Returns every object below a folder, at any depth: for folders of which all is held in memory
+/// anyway.
+///
+/// # Errors
+/// Those of [`Backend::list`].
+pub fn all_below(backend: &dyn Backend, folder: &FolderKey) -> Result<Vec<ObjectInfo>> {
+    if backend.lists_deep() {
+        return backend.list_deep(folder);
+    }
+    let mut objects = Vec::new();
+    list_all(backend, folder, &mut |object| {
+        objects.push(object);
+        Ok(())
+    })?;
+    Ok(objects)
 }
 
 /// Shows every object below a folder, at any depth.

@@ -128,6 +128,8 @@ pub const SPARE_BYTES_MAX: usize = 8 * MIB;
 pub const SPOOL_MEMORY_BYTES: u64 = 4 * MIB as u64;
 /// Rows of newly stored blobs kept in memory before they go to a segment file: some 4 MB.
 pub const NAMES_MEMORY_ROWS: usize = 64 * KIB;
+/// Places of tables that are read at a time into the index of names, over a network: some 20 MB.
+pub const ABSORB_PLACES: usize = 512 * KIB;
 /// Rows under one part of a segment's filter: to make one takes some 24 bytes a row, 12 MB.
 pub const NAMES_FILTER_PART_ROWS: usize = 512 * KIB;
 /// A shorter segment has no filter: its rows fill no more than a few pages.
@@ -140,6 +142,10 @@ pub const TABLE_CACHE_ROWS: usize = 32 * KIB;
 pub const RESTORE_WINDOW_ROWS: usize = 64 * KIB;
 /// Bytes of one read from a pack during a restore: neighbouring blocks come together.
 pub const RESTORE_READ_BYTES: usize = 4 * MIB;
+/// Bytes of one read from a pack that is far away: all of a pack of the usual size, with its
+/// tables, as each read costs round trips, and over FTP one that ends before its file does makes
+/// the server send more in vain.
+pub const FAR_READ_BYTES: u64 = (PACK_BYTES_TARGET + 2 * MIB) as u64;
 /// Paths, attributes and extents held by a window of a restore, in bytes; it is written early
 /// when they weigh this much.
 pub const RESTORE_WINDOW_BYTES: usize = 16 * MIB;
@@ -247,6 +253,9 @@ pub const REMOTE_LOOKS_MAX: usize = 32 * KIB;
 pub const REMOTE_AHEAD_ENTRIES: usize = 16 * KIB;
 /// Sessions that list folders ahead; the others are left to those who read files.
 pub const REMOTE_LISTERS_MAX: usize = 4;
+/// Threads that read files of another machine, or a repository there: each waits for round trips
+/// most of its time, and holds a piece of a file and a block meanwhile.
+pub const REMOTE_READERS_MAX: usize = 4;
 /// By how much the clocks of two machines that are set over the network may differ, in seconds,
 /// and both count as right.
 pub const CLOCKS_APART_SECONDS: i64 = 10;
@@ -258,6 +267,10 @@ pub const CREDENTIALS_FILE_BYTES_MAX: u64 = 1024 * 1024;
 pub const CONNECT_SECONDS: u64 = 15;
 /// Seconds without a byte after which the other end of a connection is given up.
 pub const SILENCE_SECONDS: u64 = 60;
+
+/// Longest single wait for a line whose use is bounded, in seconds: bounds what a clock that was
+/// set back can do.
+pub const PACE_SECONDS_MAX: f64 = 600.0;
 
 /// Longest packet taken from an SFTP server: OpenSSH sends at most 256 KiB and a little more.
 pub const SFTP_PACKET_BYTES_MAX: usize = 320 * KIB;

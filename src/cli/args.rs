@@ -3,6 +3,7 @@
 use crate::base::size;
 use crate::cli::commands::Command;
 use crate::config::effective::Flags;
+use crate::config::values::parse_seconds;
 use clap::Args;
 use clap::Parser;
 use std::ffi::OsString;
@@ -88,13 +89,21 @@ pub(crate) struct GlobalArgs {
     #[arg(long, global = true)]
     pub(crate) no_cache: bool,
 
-    /// Write at most RATE bytes a second to the repository, as 500k or 10M
+    /// Write at most RATE bytes a second to the repository or another server, as 500k or 10M
     #[arg(long, global = true, value_name = "RATE", value_parser = size::parse_rate)]
     pub(crate) limit_upload: Option<u64>,
 
-    /// Read at most RATE bytes a second from the repository
+    /// Read at most RATE bytes a second from the repository or another server
     #[arg(long, global = true, value_name = "RATE", value_parser = size::parse_rate)]
     pub(crate) limit_download: Option<u64>,
+
+    /// Give a server up that is not connected with in SECONDS [default: 15]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub(crate) connect_timeout: Option<u64>,
+
+    /// Give a server up that is silent for SECONDS [default: 60]
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = parse_seconds)]
+    pub(crate) timeout: Option<u64>,
 
     /// Trust the certificates in FILE, too, when a server proves by TLS who it is
     #[arg(long, global = true, value_name = "FILE")]
@@ -118,6 +127,8 @@ impl GlobalArgs {
             no_cache: self.no_cache,
             limit_upload: self.limit_upload,
             limit_download: self.limit_download,
+            connect_timeout: self.connect_timeout,
+            timeout: self.timeout,
             tls_ca: self.tls_ca.clone(),
             accept_new_host_key: self.accept_new_host_key,
         }

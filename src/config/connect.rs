@@ -236,12 +236,14 @@ impl Settings {
     /// Those of [`Settings::open`].
     pub fn open_keeping(&self) -> Result<(Repository, Option<Secret>)> {
         let backend = self.backend(Purpose::Open)?;
-        let is_encrypted = open::peek(&*backend)?.encryption == Encryption::Password;
+        let peeked = open::peek(&*backend)?;
+        let is_encrypted = peeked.config.encryption == Encryption::Password;
         let mut password = self.password.find()?;
         if is_encrypted && password.is_none() && secret::can_ask() {
             password = Some(secret::ask(&format!("password for {}", backend.location()))?);
         }
-        let repository = open::open(backend, password.as_ref(), &self.cache_place()?)?;
+        let repository =
+            open::open_peeked(backend, peeked, password.as_ref(), &self.cache_place()?)?;
         Ok((repository, password))
     }
 
@@ -277,7 +279,7 @@ impl Settings {
     /// # Errors
     /// `NoRepository`; `Unsupported`; `Corrupt`.
     pub fn repository_id(&self) -> Result<RepositoryId> {
-        Ok(open::peek(&*self.backend(Purpose::Open)?)?.id)
+        Ok(open::peek(&*self.backend(Purpose::Open)?)?.config.id)
     }
 
     /// Opens the place, or makes it.
@@ -373,7 +375,7 @@ impl SourcePlace {
         }
     }
 
-    /// Says whether it is on another machine.
+    /// Says whether it is reached over a network.
     pub fn is_remote(&self) -> bool {
         matches!(self.location, Location::Remote(_))
     }

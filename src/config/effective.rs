@@ -22,14 +22,17 @@ use crate::config::tables::CredentialsTable;
 use crate::config::tables::RepositoryTable;
 use crate::config::tables::RetentionTable;
 use crate::config::tables::Tables;
+use crate::config::values;
 use crate::config::values::DatasetKey;
 use crate::config::values::Hidden;
 use crate::format::dataset::DatasetName;
 use crate::net::address::Address;
+use crate::net::tcp::Limits;
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::path::Path;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// What was typed.
 #[derive(Clone, Debug, Default)]
@@ -52,6 +55,10 @@ pub struct Flags {
     pub limit_upload: Option<u64>,
     /// `--limit-download`, in bytes a second.
     pub limit_download: Option<u64>,
+    /// `--connect-timeout`, in seconds.
+    pub connect_timeout: Option<u64>,
+    /// `--timeout`, in seconds.
+    pub timeout: Option<u64>,
     /// `--tls-ca`
     pub tls_ca: Option<PathBuf>,
     /// `--accept-new-host-key`
@@ -105,6 +112,8 @@ pub struct Config {
     pub(crate) cache_dir: Option<Given<PathBuf>>,
     pub(crate) limit_upload: Option<Given<u64>>,
     pub(crate) limit_download: Option<Given<u64>>,
+    pub(crate) connect_timeout: Option<Given<u64>>,
+    pub(crate) timeout: Option<Given<u64>>,
     configured_password: Option<ConfiguredPassword>,
     credentials: Vec<(Address, Configured)>,
 }
@@ -209,6 +218,8 @@ impl Config {
             cache_dir: None,
             limit_upload: None,
             limit_download: None,
+            connect_timeout: None,
+            timeout: None,
             configured_password: None,
             credentials: Vec::new(),
         }
@@ -224,12 +235,19 @@ impl Config {
         let up = table.limit_upload.as_ref().map(|it| (it.value.0, self.line(it)));
         let down = table.limit_download.as_ref().map(|it| (it.value.0, self.line(it)));
         let password = self.password_of(table)?;
+        let connect = table.connect_timeout.as_ref().map(|it| (it.value.0, self.line(it)));
+        let silence = table.timeout.as_ref().map(|it| (it.value.0, self.line(it)));
         let flags = &self.flags;
         let named = places::variable(places::REPOSITORY_VARIABLE);
         let flag_location = flags.location.clone().map(|it| (it, "--repository"));
         let flag_cache = flags.cache_dir.clone().map(|it| (it, "--cache-dir"));
         let flag_up = flags.limit_upload.map(|it| (it, "--limit-upload"));
         let flag_down = flags.limit_download.map(|it| (it, "--limit-download"));
+        let flag_connect = flags.connect_timeout.map(|it| (it, "--connect-timeout"));
+        let flag_silence = flags.timeout.map(|it| (it, "--timeout"));
+        let connect_variable = seconds_variable(places::CONNECT_TIMEOUT_VARIABLE)?;
+        self.connect_timeout = pick(flag_connect, connect_variable, connect);
+        self.timeout = pick(flag_silence, seconds_variable(places::TIMEOUT_VARIABLE)?, silence);
         self.location =
             pick(flag_location, named.map(|it| (it, places::REPOSITORY_VARIABLE)), location);
         self.cache_dir = pick(flag_cache, None, cache);
@@ -285,11 +303,11 @@ impl Config {
             },
             cache: self.cache_dir.as_ref().map(|given| given.value.clone()),
             no_cache: self.flags.no_cache,
-            bandwidth: Bandwidth {
-                bytes_up_per_second: self.limit_upload.as_ref().map(|given| given.value),
-                bytes_down_per_second: self.limit_download.as_ref().map(|given| given.value),
-            },
+            bandwidth: self.bandwidth(),
             remote: RemoteSettings {
+                limits: self.limits(),
+                bandwidth: self.bandwidth(),
+                cancel: cancel.clone(),
                 tls_ca: self.flags.tls_ca.clone(),
                 accept_new_host_key: self.flags.accept_new_host_key,
                 configured: self.credentials.clone(),
@@ -328,6 +346,24 @@ impl Config {
             configured: self.password_of(&table)?,
         };
         Ok(settings)
+    }
+
+    fn bandwidth(&self) -> Bandwidth {
+        Bandwidth {
+            bytes_up_per_second: self.limit_upload.as_ref().map(|given| given.value),
+            bytes_down_per_second: self.limit_download.as_ref().map(|given| given.value),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let usual = Limits::default();
+        let seconds = |given: &Option<Given<u64>>| {
+            given.as_ref().map(|given| Duration::from_secs(given.value))
+        };
+        Limits {
+            connect: seconds(&self.connect_timeout).unwrap_or(usual.connect),
+            silence: seconds(&self.timeout).unwrap_or(usual.silence),
+        }
     }
 
     /// Returns what a person should know of the file, if there is anything.
@@ -447,6 +483,17 @@ impl RetentionTable {
             keep_within_seconds: self.keep_within.as_ref().map(|it| it.value.0),
             keep_tags: value(&self.keep_tags).unwrap_or_default(),
         }
+    }
+}
+
+/// Reads a variable that holds seconds.
+fn seconds_variable(name: &'static str) -> Result<Option<(u64, &'static str)>> {
+    let Some(text) = places::variable(name) else { return Ok(None) };
+    let seconds = text.to_str().map(values::parse_seconds);
+    match seconds {
+        Some(Ok(seconds)) => Ok(Some((seconds, name))),
+        Some(Err(why)) => Err(Error::invalid(format!("{name}: {why}"))),
+        None => Err(Error::invalid(format!("{name} is not UTF-8"))),
     }
 }
 

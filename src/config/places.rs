@@ -14,6 +14,10 @@ pub const REPOSITORY_VARIABLE: &str = "ICECORE_REPOSITORY";
 pub const CONFIG_VARIABLE: &str = "ICECORE_CONFIG";
 /// The variable that names a profile of the config file.
 pub const PROFILE_VARIABLE: &str = "ICECORE_PROFILE";
+/// The variable for `--connect-timeout`.
+pub const CONNECT_TIMEOUT_VARIABLE: &str = "ICECORE_CONNECT_TIMEOUT";
+/// The variable for `--timeout`.
+pub const TIMEOUT_VARIABLE: &str = "ICECORE_TIMEOUT";
 /// The folder's name below the XDG folders.
 const FOLDER: &str = "icecore";
 

@@ -11,6 +11,7 @@ use crate::backend::wrap::retry::RetryPolicy;
 use crate::backend::wrap::retry::while_busy;
 use crate::backend::wrap::sleeper::Sleeper;
 use crate::backend::wrap::sleeper::SystemSleeper;
+use crate::backend::wrap::throttle::Bandwidth;
 use crate::base::cancel::Cancel;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
@@ -29,12 +30,15 @@ use crate::net::address::Scheme;
 use crate::net::files::Connect;
 use crate::net::ftp;
 use crate::net::http;
+use crate::net::pace::Pace;
+use crate::net::pace::PacedServer;
 use crate::net::pool::Pool;
 use crate::net::pool::PoolOptions;
 use crate::net::s3::client as s3;
 use crate::net::s3::client::Client;
 use crate::net::s3::sign::Credentials;
 use crate::net::ssh;
+use crate::net::tcp::Limits;
 use crate::net::tls::Roots;
 use crate::source::Source;
 use crate::source::bucket::BucketSource;
@@ -55,6 +59,13 @@ const FTP_PORT: u16 = 21;
 /// What was said of other machines, in flags or in a file.
 #[derive(Clone, Debug, Default)]
 pub struct RemoteSettings {
+    /// `--connect-timeout` and `--timeout`: how long a server may take.
+    pub limits: Limits,
+    /// `--limit-upload` and `--limit-download`, for sources and targets: each has them for itself.
+    /// Those of a repository are around its backend.
+    pub bandwidth: Bandwidth,
+    /// Wakes whoever waits for the line.
+    pub cancel: Cancel,
     /// `--tls-ca`: a file with certificates to trust besides those of the system.
     pub tls_ca: Option<PathBuf>,
     /// `--accept-new-host-key`: whether the key of an SSH server that was never met is taken.
@@ -101,6 +112,7 @@ fn ftp_server(
     options.user = Some(login.user).filter(|user| !user.is_empty());
     options.password = login.password;
     options.roots = Roots { extra: settings.tls_ca.clone() };
+    options.limits = settings.limits;
     Ok(Arc::new(ftp::Server::new(options)?))
 }
 
@@ -116,7 +128,8 @@ fn ssh_server(address: &Address, login: Login, settings: &RemoteSettings) -> ssh
     // What somebody types for a key opens the key as well.
     let passphrase = password.clone();
     let login = ssh::Login { user, agent, keys, passphrase, password };
-    ssh::Server::new(address.host(), address.port().unwrap_or(SSH_PORT), login, hosts)
+    let port = address.port().unwrap_or(SSH_PORT);
+    ssh::Server::new(address.host(), port, login, hosts).limits(settings.limits)
 }
 
 fn takes_host(host: &ssh::HostKey) -> bool {
@@ -131,7 +144,7 @@ fn bucket_options(address: &Address, keys: Keys, settings: &RemoteSettings) -> s
     let credentials =
         pair.map(|(access_key, secret_key)| Credentials { access_key, secret_key, session_token });
     let roots = Roots { extra: settings.tls_ca.clone() };
-    let http = http::Options { roots, ..http::Options::default() };
+    let http = http::Options { roots, limits: settings.limits, ..http::Options::default() };
     let bucket = address.host().to_owned();
     s3::Options { endpoint, region, bucket, style: None, credentials, http }
 }
@@ -150,14 +163,15 @@ fn bucket(
     };
     let (clock, sleeper) = (Arc::new(SystemClock), Arc::new(SystemSleeper::new(Cancel::new())));
     let opened = match purpose {
-        Purpose::Open => S3Backend::open(&options, clock, sleeper),
-        Purpose::Create => S3Backend::create(&options, clock, sleeper),
+        Purpose::Open => S3Backend::open(&options, clock, sleeper)?,
+        Purpose::Create => S3Backend::create(&options, clock, sleeper)?,
     };
-    Ok(Arc::new(opened?))
+    Ok(Arc::new(opened))
 }
 
 fn bucket_client(address: &Address, keys: Keys, settings: &RemoteSettings) -> Result<Client> {
-    let options = bucket_options(address, keys, settings);
+    let mut options = bucket_options(address, keys, settings);
+    options.http.pace = settings.pace();
     let sleeper = SystemSleeper::new(Cancel::new());
     let wait = Arc::new(move |time| sleeper.sleep(time));
     Client::new(&options, Arc::new(SystemClock), wait)
@@ -171,6 +185,23 @@ impl RemoteSettings {
             home: places::home(),
             may_ask: secret::can_ask(),
         })
+    }
+
+    /// Returns the bounds on the line to a source or a target, if there are any.
+    fn pace(&self) -> Option<Arc<Pace>> {
+        let sleeper = Arc::new(SystemSleeper::new(self.cancel.clone()));
+        let is_bound = self.bandwidth != Bandwidth::default();
+        is_bound.then(|| Arc::new(self.bandwidth.pace(Arc::new(SystemClock), sleeper)))
+    }
+
+    /// Makes the sessions with the server of a source or a target.
+    fn paced_pool(&self, address: &Address) -> Result<Arc<Pool>> {
+        let login = self.wallet(|wallet| wallet.login(address))?;
+        let mut connect = connect(address, login, self)?;
+        if let Some(pace) = self.pace() {
+            connect = Arc::new(PacedServer::new(connect, pace));
+        }
+        Ok(Pool::new(connect, Arc::new(SystemClock), PoolOptions::default()))
     }
 
     fn pool(&self, address: &Address) -> Result<Arc<Pool>> {
@@ -233,7 +264,7 @@ impl RemoteSettings {
                 Versions::All => source.with_versions(),
             }));
         }
-        let pool = self.pool(address).map_err(at_source)?;
+        let pool = self.paced_pool(address).map_err(at_source)?;
         let excluded = repository.and_then(|other| within(address, other)).into_iter().collect();
         let options = FilesOptions { filter: Some(filter), excluded, ..FilesOptions::default() };
         let source = FilesSource::open(pool, address.path(), address.to_string(), options)?;
@@ -252,7 +283,7 @@ impl RemoteSettings {
             let prefix = String::from_utf8_lossy(address.path());
             return Ok(Box::new(BucketTarget::new(client, &prefix, scratch)));
         }
-        let pool = self.pool(address).map_err(at_target)?;
+        let pool = self.paced_pool(address).map_err(at_target)?;
         let target = FilesTarget::new(pool, address.path(), address.to_string(), scratch);
         Ok(Box::new(target))
     }

@@ -1,6 +1,8 @@
 //! The effective configuration, value by value, for people: never a secret.
 
 use crate::base::error::Result;
+use crate::base::limits::CONNECT_SECONDS;
+use crate::base::limits::SILENCE_SECONDS;
 use crate::base::path::display;
 use crate::config::connect::without_password;
 use crate::config::effective::Config;
@@ -172,6 +174,11 @@ impl Rows<'_> {
             [("limit-upload", &config.limit_upload), ("limit-download", &config.limit_download)];
         for (name, limit) in limits {
             self.given(name, limit.as_ref(), |it| Value::Number(*it), Value::Unset);
+        }
+        let usual = [("connect-timeout", CONNECT_SECONDS), ("timeout", SILENCE_SECONDS)];
+        let given = [&config.connect_timeout, &config.timeout];
+        for ((name, usual), limit) in usual.into_iter().zip(given) {
+            self.given(name, limit.as_ref(), |it| Value::Number(*it), Value::Number(usual));
         }
     }
 

@@ -9,6 +9,7 @@ use crate::config::values::Age;
 use crate::config::values::DatasetKey;
 use crate::config::values::Hidden;
 use crate::config::values::Rate;
+use crate::config::values::Seconds;
 use crate::config::values::Size;
 use crate::config::values::Sources;
 use serde::Deserialize;
@@ -41,6 +42,10 @@ pub struct RepositoryTable {
     pub limit_upload: Option<Setting<Rate>>,
     /// As `--limit-download`.
     pub limit_download: Option<Setting<Rate>>,
+    /// As `--connect-timeout`.
+    pub connect_timeout: Option<Setting<Seconds>>,
+    /// As `--timeout`.
+    pub timeout: Option<Setting<Seconds>>,
 }
 
 /// `[backup]`, and `[backup.datasets.<name>]`: defaults of the flags of `backup`.
@@ -171,6 +176,8 @@ impl RepositoryTable {
             cache_dir: self.cache_dir.or(below.cache_dir),
             limit_upload: self.limit_upload.or(below.limit_upload),
             limit_download: self.limit_download.or(below.limit_download),
+            connect_timeout: self.connect_timeout.or(below.connect_timeout),
+            timeout: self.timeout.or(below.timeout),
         }
     }
 }

@@ -113,6 +113,29 @@ impl<'de> Deserialize<'de> for Rate {
     }
 }
 
+/// Seconds until a server is given up: a whole number from 1 on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Seconds(pub u64);
+
+/// Longest time limit, in seconds: a day is as good as none.
+const SECONDS_MAX: u64 = 24 * 3600;
+
+/// Reads a time limit.
+///
+/// # Errors
+/// A sentence for people.
+pub fn parse_seconds(text: &str) -> std::result::Result<u64, String> {
+    let seconds = text.parse().ok().filter(|seconds| (1..=SECONDS_MAX).contains(seconds));
+    seconds.ok_or_else(|| format!("{text:?} is no time limit: write seconds, 1 to {SECONDS_MAX}"))
+}
+
+impl<'de> Deserialize<'de> for Seconds {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        let number = u64::deserialize(from)?;
+        parse_seconds(&number.to_string()).map(Seconds).map_err(D::Error::custom)
+    }
+}
+
 /// An age in seconds, written `30d`, `12h`, `8w` or `1y`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Age(pub i64);

@@ -135,6 +135,10 @@ pub trait Files: Send {
     /// As the server says.
     fn open(&mut self, path: &[u8], offset: u64) -> Result<()>;
 
+    /// Says how large the file is that is opened next, as a listing has told: a session that would
+    /// ask for it need not, and asks when it turns out to be wrong.
+    fn expect_size(&mut self, _size: u64) {}
+
     /// Reads the open file at `offset` until `buffer` is full or the file ends; returns how many
     /// bytes that were, fewer than asked only at the end. Cheap where `offset` is where the last
     /// read ended.

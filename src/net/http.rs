@@ -6,6 +6,7 @@
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
+use crate::net::pace::Pace;
 use crate::net::tcp::Limits;
 use crate::net::tcp::NAME_HINT;
 use crate::net::tcp::PORT_HINT;
@@ -32,6 +33,8 @@ pub struct Options {
     pub proxy: Option<String>,
     /// How long to wait.
     pub limits: Limits,
+    /// How much may go over the line.
+    pub pace: Option<Arc<Pace>>,
 }
 
 /// What is asked.
@@ -80,6 +83,7 @@ pub struct Answer {
     status: u16,
     headers: Vec<(String, String)>,
     body: Box<dyn Read + Send>,
+    pace: Option<Arc<Pace>>,
 }
 
 /// Why there is no answer.
@@ -94,7 +98,10 @@ pub struct Failure {
 
 /// Sends requests.
 #[derive(Clone)]
-pub struct Agent(ureq::Agent);
+pub struct Agent {
+    agent: ureq::Agent,
+    pace: Option<Arc<Pace>>,
+}
 
 impl Agent {
     /// Makes an agent; certificates are only looked for where TLS is of use.
@@ -131,7 +138,8 @@ impl Agent {
                 .unversioned_rustls_crypto_provider(tls::provider());
             config = config.tls_config(tls.build());
         }
-        Ok(Agent(ureq::Agent::new_with_config(config.build())))
+        let agent = ureq::Agent::new_with_config(config.build());
+        Ok(Agent { agent, pace: options.pace.clone() })
     }
 
     /// Sends a request and waits for what stands in front of the content.
@@ -150,11 +158,15 @@ impl Agent {
             };
             builder = builder.header(name, value.map_err(unfit)?);
         }
+        if let Some(pace) = &self.pace {
+            let waited = pace.up(request.body.len() as u64);
+            waited.map_err(|error| Failure { error, broke_off: false })?;
+        }
         let has_body = matches!(request.method, Method::Put | Method::Post);
         let sent = if has_body {
-            builder.body(request.body).map_err(ureq::Error::from).and_then(|it| self.0.run(it))
+            builder.body(request.body).map_err(ureq::Error::from).and_then(|it| self.agent.run(it))
         } else {
-            builder.body(()).map_err(ureq::Error::from).and_then(|it| self.0.run(it))
+            builder.body(()).map_err(ureq::Error::from).and_then(|it| self.agent.run(it))
         };
         let (parts, body) = sent.map_err(failure)?.into_parts();
         let text = |value: &http::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into();
@@ -164,6 +176,7 @@ impl Agent {
             status: parts.status.as_u16(),
             headers: headers.collect(),
             body: Box::new(body.into_reader()),
+            pace: self.pace.clone(),
         })
     }
 }
@@ -197,6 +210,7 @@ impl Answer {
         let mut bytes = Vec::new();
         let most = (bytes_max as u64).saturating_add(1);
         (&mut self.body).take(most).read_to_end(&mut bytes).map_err(reading)?;
+        self.came(bytes.len())?;
         Ok((bytes.len() <= bytes_max).then_some(bytes))
     }
 
@@ -205,7 +219,14 @@ impl Answer {
     /// # Errors
     /// `Unreachable` when it breaks off.
     pub fn read(&mut self, buffer: &mut [u8]) -> std::result::Result<usize, Failure> {
-        self.body.read(buffer).map_err(reading)
+        let count = self.body.read(buffer).map_err(reading)?;
+        self.came(count)?;
+        Ok(count)
+    }
+
+    fn came(&self, bytes: usize) -> std::result::Result<(), Failure> {
+        let Some(pace) = &self.pace else { return Ok(()) };
+        pace.down(bytes as u64).map_err(|error| Failure { error, broke_off: false })
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`address`] | what a person types to name a place on another machine |
 //! | [`files`] | what FTP and SFTP have in common: a tree of files, and one session with it |
+//! | [`pace`] | bounds on how much goes over a line |
 //! | [`pool`] | sessions kept to be used again |
 //! | [`ftp`] | files over FTP, in the clear and within TLS |
 //! | [`sftp`] | files over SFTP, whatever carries its bytes |
@@ -17,6 +18,7 @@ pub mod address;
 pub mod files;
 pub mod ftp;
 pub mod http;
+pub mod pace;
 pub mod pool;
 pub mod s3;
 pub mod sftp;

@@ -14,6 +14,7 @@ use crate::base::id::BlockId;
 use crate::base::id::PackId;
 use crate::base::limits::BLOCK_CACHE_BYTES;
 use crate::base::limits::BLOCK_PLACES_MAX;
+use crate::base::limits::STORED_TABLE_BYTES_MAX;
 use crate::base::limits::TABLE_CACHE_ROWS;
 use crate::codec::compress;
 use crate::codec::crypt::Part;
@@ -197,6 +198,31 @@ impl Repository {
         let mut sealed = self.read_range(&key, row.table_offset, row.table_length)?;
         let plain = cipher.open(Part::Table, row.number, &mut sealed)?;
         Ok(Arc::new(Table::decode(plain, &row.block)?))
+    }
+
+    /// Reads the tables of copies that stand in one pack by one request, where they stand close
+    /// enough; None for one that is not what its row says.
+    ///
+    /// # Errors
+    /// Those of the backend; `Corrupt` for tables that are spread too far.
+    pub(crate) fn tables_of_pack(&self, copies: &[Location]) -> Result<Vec<Option<Arc<Table>>>> {
+        let Some(first) = copies.first() else { return Ok(Vec::new()) };
+        let ends = |copy: &Location| (copy.row.table_offset, copy.row.table_length);
+        let start = copies.iter().map(|copy| ends(copy).0).min().unwrap_or(0);
+        let end = copies.iter().map(|copy| u64::from(ends(copy).0) + u64::from(ends(copy).1)).max();
+        let length = u32::try_from(end.unwrap_or(0) - u64::from(start)).unwrap_or(u32::MAX);
+        if length as usize > STORED_TABLE_BYTES_MAX {
+            return Err(Error::corrupt("the tables of a pack are far apart"));
+        }
+        let mut bytes = self.read_range(&layout::pack(&first.pack.pack)?, start, length)?;
+        let cipher = self.pack_cipher(first)?;
+        let mut one = |copy: &Location| {
+            let from = (copy.row.table_offset - start) as usize;
+            let sealed = bytes.get_mut(from..from + copy.row.table_length as usize)?;
+            let plain = cipher.open(Part::Table, copy.row.number, sealed).ok()?;
+            Table::decode(plain, &copy.row.block).ok().map(Arc::new)
+        };
+        Ok(copies.iter().map(&mut one).collect())
     }
 
     fn read_range(&self, key: &ObjectKey, offset: u32, length: u32) -> Result<Vec<u8>> {

@@ -32,6 +32,8 @@ pub enum CachePlace {
 const FOLDERS: [&str; 5] = ["index", "snapshots", "names", "seen", "looks"];
 /// Files beside them.
 const FILES: [&str; 1] = [CHECK_FILE];
+/// Folder beside the caches: what was learned of servers.
+pub const SERVERS_FOLDER: &str = "servers";
 /// The file in which a check keeps which packs it has read.
 pub const CHECK_FILE: &str = "check-covered";
 /// The file that says who adds to the index of names. It is empty, and removing it would make
@@ -140,6 +142,9 @@ pub struct Cleared {
 /// Those of the system; a file or folder that is gone is none.
 pub fn clear(base: &Path, only: Option<&RepositoryId>) -> Result<Cleared> {
     let mut cleared = Cleared::default();
+    if only.is_none() {
+        clear_folder(&base.join(SERVERS_FOLDER), &mut cleared)?;
+    }
     for (name, is_folder) in look_into(base)? {
         let id = name.to_str().and_then(|name| name.parse::<RepositoryId>().ok());
         let is_meant = id.is_some_and(|id| only.is_none_or(|only| *only == id));

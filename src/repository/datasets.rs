@@ -26,6 +26,7 @@ use crate::format::dataset::FloorRecord;
 use crate::format::dataset::HiddenRecord;
 use crate::format::dataset::TagsRecord;
 use crate::repository::Repository;
+use crate::repository::ahead;
 use crate::repository::layout;
 use crate::repository::layout::NumberObject;
 use crate::repository::lease;
@@ -381,6 +382,22 @@ impl Dataset {
         Ok((record.tags, record.description))
     }
 
+    /// Returns the links of a chain, some of which may be in folders not listed yet.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::chain_link`].
+    pub(super) fn chain_links(&self, numbers: &Numbers, chain: &[BackupId]) -> Result<Vec<Backup>> {
+        let is_missing = |n: &&BackupId| !numbers.slots.contains_key(&n.0);
+        let mut thousands: Vec<BackupId> = chain.iter().filter(is_missing).copied().collect();
+        thousands.dedup_by_key(|n| n.0 / NUMBERS_PER_FOLDER);
+        let mut listed = numbers.clone();
+        for n in thousands {
+            self.list_thousand(&layout::thousand(&self.id, n)?, &mut listed)?;
+        }
+        let link = |n: &BackupId| self.chain_link(&listed, *n);
+        ahead::map(self.repository.store(), chain, &link)
+    }
+
     /// Returns the backup at a number that may be in a folder not listed yet.
     ///
     /// # Errors
@@ -462,10 +479,9 @@ impl Dataset {
     /// # Errors
     /// Those of [`Dataset::backup`].
     pub fn backups_among(&self, numbers: &Numbers) -> Result<Vec<Arc<Backup>>> {
-        let mut backups = Vec::new();
-        for n in numbers.iter() {
-            backups.extend(self.backup(numbers, n)?.map(Arc::new));
-        }
-        Ok(backups)
+        let all: Vec<BackupId> = numbers.iter().collect();
+        let read = |n: &BackupId| self.backup(numbers, *n);
+        let backups = ahead::map(self.repository.store(), &all, &read)?;
+        Ok(backups.into_iter().flatten().map(Arc::new).collect())
     }
 }

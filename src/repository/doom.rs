@@ -3,7 +3,7 @@
 //! What a tombstone names is doomed from the moment it is there: nothing new leans on it, and
 //! what turns out to be live in it is copied before it goes. No tombstone is ever taken back.
 
-use crate::backend::list_all;
+use crate::backend::all_below;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
@@ -39,14 +39,15 @@ impl Tombstones {
     pub fn list(store: &Store) -> Result<Self> {
         let mut found = Tombstones::default();
         let mut ids: Vec<TombstoneId> = Vec::new();
-        let listed = list_all(store.backend(), &layout::folder("tombstones")?, &mut |object| {
+        let listed = all_below(store.backend(), &layout::folder("tombstones")?);
+        let listed =
+            listed.map_err(|e| e.context("cannot list tombstones").at(Origin::Repository))?;
+        for object in listed {
             if let Ok(id) = object.key.name().parse() {
                 ids.push(id);
                 found.newest = found.newest.max(object.modified);
             }
-            Ok(())
-        });
-        listed.map_err(|e| e.context("cannot list tombstones").at(Origin::Repository))?;
+        }
         ids.sort_unstable();
         for id in ids {
             match store.get(ObjectKind::Tombstone, &layout::tombstone(&id)?) {
@@ -89,7 +90,7 @@ pub fn put_tombstones(
     while !packs.is_empty() || !indexes.is_empty() {
         let (some_packs, more_packs) = packs.split_at(packs.len().min(TOMBSTONE_PACKS_MAX));
         let (some, more) = indexes.split_at(indexes.len().min(TOMBSTONE_PACKS_MAX));
-        let tombstone = TombstoneId::new(sys::random()?);
+        let tombstone = TombstoneId::new(layout::in_few_folders(sys::random()?, 1));
         let record = TombstoneRecord {
             tombstone,
             packs: some_packs.to_vec(),

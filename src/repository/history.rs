@@ -66,10 +66,11 @@ impl Dataset {
     /// Those of the backend; `Corrupt` when a link of the chain is missing.
     pub fn snapshot(&self, numbers: &Numbers, backup: Arc<Backup>) -> Result<Snapshot> {
         let mut chain = Vec::with_capacity(backup.header.chain.len() + 1);
-        for (position, &n) in backup.header.chain.iter().enumerate() {
-            let link = self.chain_link(numbers, n)?;
+        let links = self.chain_links(numbers, &backup.header.chain)?;
+        for (position, link) in links.into_iter().enumerate() {
             let expected = &backup.header.chain[..position];
             if link.header.chain != expected {
+                let n = link.header.number;
                 return Err(Error::corrupt(format!(
                     "{n} of {} is not the link that {} was written on",
                     self.name(),

@@ -5,6 +5,7 @@
 //! repository each run). Look-ups ask the newest first. The index is a hint: what it says is
 //! there is confirmed by reading it, or before a writer leans on it, by a stat.
 
+use crate::backend::ObjectInfo;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
@@ -17,6 +18,7 @@ use crate::base::limits::BLOCK_COPIES_MAX;
 use crate::base::limits::INDEX_BYTES_MAX;
 use crate::base::limits::INDEX_EXPANSION_MAX;
 use crate::base::limits::INDEX_LOOKS_MAX;
+use crate::base::limits::MIB;
 use crate::base::mapped::Mapped;
 use crate::base::sys;
 use crate::codec::frame::ObjectKind;
@@ -24,10 +26,12 @@ use crate::format::pack::BlockRow;
 use crate::format::pack_index;
 use crate::format::pack_index::IndexTable;
 use crate::format::pack_index::IndexedPack;
+use crate::repository::ahead;
 use crate::repository::cache::Cache;
 use crate::repository::layout;
 use crate::repository::store::Store;
 use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
@@ -45,6 +49,12 @@ type Segments = BTreeMap<IndexId, Arc<Segment>>;
 
 /// So many segments are always asked one after the other.
 const SEGMENTS_FEW: usize = 8;
+
+/// Folders that index objects lie in: one server lists 10 000 names of each, and with so many
+/// objects it is high time for a prune.
+const INDEX_FOLDERS: u8 = 4;
+/// Objects up to this size are loaded several at a time.
+const EARLY_BYTES_MAX: u64 = 4 * MIB as u64;
 
 /// The plain bytes of one index object.
 #[derive(Debug)]
@@ -134,16 +144,18 @@ impl PackIndex {
     /// Says false when an object went between listing and reading: what replaces it was put
     /// before, and is in the next listing. At the `last` look it is left out.
     fn try_to_refresh(&self, store: &Store, cache: &Cache, last: bool) -> Result<bool> {
-        let names = store.names_below(&layout::folder("index")?)?;
+        let objects = store.objects_below(&layout::folder("index")?)?;
+        let id_of = |object: &ObjectInfo| object.key.name().parse::<IndexId>().ok();
         // In the order of the listing, so that runs over equal listings make equal calls.
-        let ids: Vec<IndexId> = names.iter().filter_map(|key| key.name().parse().ok()).collect();
+        let ids: Vec<IndexId> = objects.iter().filter_map(id_of).collect();
         let loaded = self.segments();
+        let mut early = load_early(&objects, &loaded, store, cache)?;
         let mut segments = BTreeMap::new();
         let mut damaged = Vec::new();
         for id in &ids {
             let segment = match loaded.get(id) {
                 Some(segment) => Arc::clone(segment),
-                None => match load(id, store, cache) {
+                None => match early.remove(id).unwrap_or_else(|| load(id, store, cache)) {
                     Ok(segment) => Arc::new(segment),
                     // One damaged object does not stop the others: readers find what the others
                     // name, writers store again what this one named.
@@ -336,7 +348,7 @@ impl PackIndex {
         rows: &[(u32, &BlockRow)],
     ) -> Result<(IndexId, u64)> {
         let plain = pack_index::encode(lease, packs, rows)?;
-        let id = IndexId::new(sys::random()?);
+        let id = IndexId::new(layout::in_few_folders(sys::random()?, INDEX_FOLDERS));
         let key = layout::index(&id)?;
         let sealed = store.sealer().seal(ObjectKind::PackIndex, key.as_str(), &plain)?;
         store.backend().put(&key, &sealed).map_err(|e| {
@@ -373,6 +385,27 @@ fn distinct(copies: impl Iterator<Item = (IndexedPack, BlockRow)>, most: usize) 
 
 fn segment_rows(segment: &Segment) -> impl Iterator<Item = Location> + '_ {
     (0..segment.len()).filter_map(|n| segment.row(n).map(|(pack, row)| Location { pack, row }))
+}
+
+/// Loads several objects at a time, where that is of use: those that are small, so that what is
+/// under way is. What is wrong with one is for whoever asks for it.
+fn load_early(
+    objects: &[ObjectInfo],
+    loaded: &BTreeMap<IndexId, Arc<Segment>>,
+    store: &Store,
+    cache: &Cache,
+) -> Result<HashMap<IndexId, Result<Segment>>> {
+    if store.backend().capabilities().ahead() == 1 {
+        return Ok(HashMap::new());
+    }
+    let is_small = |object: &&ObjectInfo| object.size.is_some_and(|size| size <= EARLY_BYTES_MAX);
+    let ids = objects.iter().filter(is_small).filter_map(|object| object.key.name().parse().ok());
+    let ids: Vec<IndexId> = ids.filter(|id| !loaded.contains_key(id)).collect();
+    let load = |id: &IndexId| match load(id, store, cache) {
+        Err(e) if !matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => Err(e),
+        outcome => Ok((*id, outcome)),
+    };
+    Ok(ahead::map(store, &ids, &load)?.into_iter().collect())
 }
 
 fn load(id: &IndexId, store: &Store, cache: &Cache) -> Result<Segment> {

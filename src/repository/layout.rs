@@ -40,6 +40,14 @@ fn split(folder: &str, hex: &str) -> Result<ObjectKey> {
     ObjectKey::new(format!("{folder}/{}/{hex}", &hex[..2]))
 }
 
+/// Makes an id of random bytes whose object lies in one of few folders: in so many as are wanted,
+/// at most 16. A server is asked for each folder, so what is always listed whole, and is never
+/// very many, must not be spread over 256 of them. 15 random bytes are no less unique.
+pub fn in_few_folders(mut random: [u8; 16], folders: u8) -> [u8; 16] {
+    random[0] %= folders.clamp(1, 16);
+    random
+}
+
 /// Returns the key of a pack.
 pub fn pack(id: &PackId) -> Result<ObjectKey> {
     split("packs", &id.to_string())

@@ -13,7 +13,7 @@
 //! A lease is never a lock: nothing is decided by its absence, and a writer that is taken for
 //! dead loses its number, not its data. See PROTOCOL in `src/docs/format.md`.
 
-use crate::backend::list_all;
+use crate::backend::all_below;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
@@ -71,7 +71,7 @@ impl Lease {
         now: Timestamp,
     ) -> Result<Self> {
         let record = LeaseRecord {
-            lease: LeaseId::new(sys::random()?),
+            lease: LeaseId::new(layout::in_few_folders(sys::random()?, 1)),
             dataset,
             number,
             parent: parent.filter(|_| planted::keeps(Rule::PinsParents)),
@@ -225,9 +225,9 @@ pub fn list_readable(store: &Store) -> Result<(HashMap<LeaseId, SeenLease>, Vec<
     let mut marks: HashMap<LeaseId, Vec<String>> = HashMap::new();
     let mut beats: HashMap<LeaseId, u64> = HashMap::new();
     let mut leases = Vec::new();
-    list_all(store.backend(), &layout::folder("leases")?, &mut |object| {
+    for object in all_below(store.backend(), &layout::folder("leases")?)? {
         let (id, suffix) = object.key.name().split_once('.').unwrap_or((object.key.name(), ""));
-        let Ok(id) = id.parse::<LeaseId>() else { return Ok(()) };
+        let Ok(id) = id.parse::<LeaseId>() else { continue };
         match (suffix, suffix.strip_prefix("beat-").map(layout::plain_number)) {
             ("", _) => leases.push(id),
             (_, Some(beat)) => {
@@ -238,8 +238,7 @@ pub fn list_readable(store: &Store) -> Result<(HashMap<LeaseId, SeenLease>, Vec<
         }
         let sign = signs.entry(id).or_default();
         *sign = (*sign).max(object.modified);
-        Ok(())
-    })?;
+    }
     let mut seen = HashMap::new();
     let mut unreadable = Vec::new();
     for id in leases {

@@ -4,6 +4,8 @@
 //! backup; [`transaction`] writes one. The order of writes is always: packs, pack index, then
 //! the header, which makes the backup exist.
 
+mod absorb;
+pub(crate) mod ahead;
 pub mod blocks;
 pub mod cache;
 pub mod catalog;

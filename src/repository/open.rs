@@ -62,12 +62,20 @@ impl Default for CreateOptions {
     }
 }
 
+/// The config of a repository as it was found, before any password was asked for.
+#[derive(Clone, Debug)]
+pub struct Peeked {
+    /// What it says; without a password nobody knows whether it is true.
+    pub config: Config,
+    mac: [u8; 32],
+}
+
 /// Reads the config of what is on a backend, to see whether a password is needed.
 ///
 /// # Errors
 /// `NoRepository` when nothing is there; `Unsupported` for a later format; `Corrupt`.
-pub fn peek(backend: &dyn Backend) -> Result<Config> {
-    read_config(backend).map(|(config, _)| config)
+pub fn peek(backend: &dyn Backend) -> Result<Peeked> {
+    read_config(backend).map(|(config, mac)| Peeked { config, mac })
 }
 
 fn read_config(backend: &dyn Backend) -> Result<(Config, [u8; 32])> {
@@ -208,7 +216,21 @@ pub fn open(
     password: Option<&Secret>,
     cache: &CachePlace,
 ) -> Result<Repository> {
-    let (config, mac) = read_config(&*backend)?;
+    let peeked = peek(&*backend)?;
+    open_peeked(backend, peeked, password, cache)
+}
+
+/// Opens a repository like [`open`], whose config was read already: over a network that is a
+/// round trip or two.
+///
+/// # Errors
+/// Those of [`open`].
+pub fn open_peeked(
+    backend: Arc<dyn Backend>,
+    Peeked { config, mac }: Peeked,
+    password: Option<&Secret>,
+    cache: &CachePlace,
+) -> Result<Repository> {
     let keys = match (config.encryption, password) {
         (Encryption::None, None) => None,
         (Encryption::Password, Some(password)) => Some(unlock(&*backend, &config, password)?),

@@ -5,9 +5,11 @@ use crate::backend::ObjectInfo;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
+use crate::base::id::BackupId;
 use crate::codec::frame::ObjectKind;
 use crate::format::dataset::NameRecord;
 use crate::repository::Repository;
+use crate::repository::ahead;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
 use crate::repository::layout;
@@ -68,11 +70,15 @@ impl Dataset {
         let numbers = self.shown_numbers()?;
         let mut problems: Vec<Error> = numbers.missing.iter().map(|what| self.gap(what)).collect();
         let mut readable = Vec::new();
-        for n in numbers.iter() {
-            match self.backup(&numbers, n) {
+        let all: Vec<BackupId> = numbers.iter().collect();
+        let read = |n: &BackupId| match self.backup(&numbers, *n) {
+            Err(e) if e.kind() == ErrorKind::Corrupt => Ok(Err(e)),
+            read => read.map(Ok),
+        };
+        for backup in ahead::map(self.repository().store(), &all, &read)? {
+            match backup {
                 Ok(backup) => readable.extend(backup.map(Arc::new)),
-                Err(e) if e.kind() == ErrorKind::Corrupt => problems.push(e),
-                Err(e) => return Err(e),
+                Err(e) => problems.push(e),
             }
         }
         Ok(Shown { readable, problems })

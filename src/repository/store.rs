@@ -2,9 +2,9 @@
 
 use crate::backend::Backend;
 use crate::backend::ObjectInfo;
+use crate::backend::all_below;
 use crate::backend::key::FolderKey;
 use crate::backend::key::ObjectKey;
-use crate::backend::list_all;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
@@ -159,13 +159,8 @@ impl Store {
     /// # Errors
     /// Those of the backend.
     pub fn objects_below(&self, folder: &FolderKey) -> Result<Vec<ObjectInfo>> {
-        let mut objects = Vec::new();
-        list_all(self.backend(), folder, &mut |object| {
-            objects.push(object);
-            Ok(())
-        })
-        .map_err(|e| e.context(format!("cannot list {folder}")).at(Origin::Repository))?;
-        Ok(objects)
+        let listed = all_below(self.backend(), folder);
+        listed.map_err(|e| e.context(format!("cannot list {folder}")).at(Origin::Repository))
     }
 
     /// Makes durable all that was shown of the repository, before anything leans on it for good.

@@ -13,7 +13,6 @@ use crate::base::hash;
 use crate::base::id::BackupId;
 use crate::base::id::BlobId;
 use crate::base::id::BlockId;
-use crate::base::id::IndexId;
 use crate::base::id::LeaseId;
 use crate::base::id::PackId;
 use crate::base::planted;
@@ -25,6 +24,7 @@ use crate::format::backup::Header;
 use crate::format::entry::Run;
 use crate::format::lease::MarkRecord;
 use crate::repository::Repository;
+use crate::repository::absorb;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
 use crate::repository::doom::Tombstones;
@@ -218,32 +218,10 @@ impl Transaction {
         }
         let repository = self.repository();
         repository.refresh_index()?;
-        for id in repository.index().ids() {
-            if !self.names.has_absorbed(&id) {
-                self.absorb(&id)?;
-            }
-        }
+        let mut unknown = repository.index().ids();
+        unknown.retain(|id| !self.names.has_absorbed(id));
+        absorb::absorb(repository, &self.names, &unknown)?;
         Ok(*self.own_from.get_or_init(|| self.names.count()))
-    }
-
-    /// Takes the tables of one index object into the name index. A table that cannot be read is
-    /// left out: its blobs are stored again.
-    fn absorb(&self, id: &IndexId) -> Result<()> {
-        let repository = self.repository();
-        let mut rows: Vec<(BlobId, NamePlace)> = Vec::new();
-        repository.index().visit(id, &mut |location| {
-            let Ok(table) = repository.table(&location.row.block) else { return Ok(()) };
-            let number = self.names.allocate();
-            self.names.settle(number, &location.row.block)?;
-            rows.extend(table.present().map(|(place, at)| (at.blob, NamePlace { number, place })));
-            if rows.len() >= crate::base::limits::NAMES_MEMORY_ROWS {
-                self.names.learn(repository.cache(), std::mem::take(&mut rows))?;
-            }
-            Ok(())
-        })?;
-        self.names.learn(repository.cache(), rows)?;
-        self.names.absorbed(*id);
-        Ok(())
     }
 
     /// Returns a local number for a block of this run.

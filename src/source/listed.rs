@@ -130,6 +130,10 @@ impl<S: Source> Source for ListedSource<S> {
         self.inner.tells_metadata()
     }
 
+    fn parallel(&self) -> usize {
+        self.inner.parallel()
+    }
+
     fn scan(&self, cancel: &Cancel) -> Result<Scan<'_>> {
         Ok(Box::new(ListedScan {
             items: self.inner.scan(cancel)?.peekable(),

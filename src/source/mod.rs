@@ -91,6 +91,12 @@ pub trait Source: Send + Sync {
         true
     }
 
+    /// Says how many readers at a time are of use although they wait most of their time: more than
+    /// there are processors where each file costs round trips.
+    fn parallel(&self) -> usize {
+        1
+    }
+
     /// Starts a scan.
     ///
     /// # Errors
@@ -116,6 +122,10 @@ impl<S: Source + ?Sized> Source for Box<S> {
 
     fn tells_metadata(&self) -> bool {
         (**self).tells_metadata()
+    }
+
+    fn parallel(&self) -> usize {
+        (**self).parallel()
     }
 
     fn scan(&self, cancel: &Cancel) -> Result<Scan<'_>> {

@@ -89,6 +89,12 @@ pub trait Target: Send + Sync {
     /// `InvalidInput` when the root is there and no folder; else as the system says.
     fn prepare(&self) -> Result<bool>;
 
+    /// Says how many writers at a time are of use although they wait most of their time: more than
+    /// there are processors where each file costs round trips.
+    fn parallel(&self) -> usize {
+        1
+    }
+
     /// Returns a writer for one thread.
     ///
     /// # Errors

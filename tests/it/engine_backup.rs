@@ -45,6 +45,23 @@ fn the_first_backup_is_full_and_holds_every_entry() {
 }
 
 #[test]
+fn a_machine_with_an_empty_cache_reads_the_snapshot_once() {
+    let mut world = World::memory();
+    let source = small();
+    world.backup(&source).expect("a backup");
+    world.clock.advance(10);
+    world.forget_caches();
+    assert_eq!(world.backup(&source).expect("a run").kind, BackupKind::Unchanged);
+
+    let counting = world.count_calls();
+    assert_eq!(world.backup(&source).expect("a run").kind, BackupKind::Unchanged);
+
+    // No lease, no index, nothing of a pack: the cache has it now.
+    let counts = counting.counts();
+    assert_eq!((counts.puts, counts.range_gets), (0, 0), "{counts:?}");
+}
+
+#[test]
 fn encrypted_and_class_b_repositories_hold_the_same() {
     for mut world in [World::encrypted(), World::class_b()] {
         let source = small();

@@ -9,6 +9,7 @@ mod bucket_target;
 mod contract;
 mod copy;
 mod cuts;
+mod distance;
 mod fake;
 mod files_contract;
 mod ftp;

@@ -132,6 +132,15 @@ impl Store {
         (format!("s3://{BUCKET}/{prefix}"), variables)
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.server.port()
+    }
+
+    /// Returns the access key and the secret that goes with it.
+    pub(crate) fn keys(&self) -> (String, String) {
+        (self.server.get("access").to_owned(), self.server.get("secret").to_owned())
+    }
+
     pub(crate) fn client(&self, bucket: &str) -> Client {
         let sleeper = sleeper();
         let wait = Arc::new(move |time| sleeper.sleep(time));

@@ -23,6 +23,7 @@
 use crate::backend::Backend;
 use crate::backend::Capabilities;
 use crate::backend::Listed;
+use crate::backend::ObjectInfo;
 use crate::backend::files::way::Way;
 use crate::backend::key::FolderKey;
 use crate::backend::key::ObjectKey;
@@ -31,6 +32,7 @@ use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::to_hex;
+use crate::base::limits::KNOWN_FOLDERS_MAX;
 use crate::base::metadata::Kind;
 use crate::base::sys;
 use crate::base::time::Timestamp;
@@ -46,6 +48,7 @@ use std::sync::MutexGuard;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
+mod deep;
 mod read;
 mod space;
 pub mod way;
@@ -77,6 +80,8 @@ pub struct FilesBackend {
     made: Mutex<HashSet<FolderKey>>,
     /// Some of the objects that are folders.
     known_folders: Mutex<HashSet<ObjectKey>>,
+    /// Some of those that this process has put as files.
+    known_files: Mutex<HashSet<ObjectKey>>,
 }
 
 fn lock<T>(set: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -146,6 +151,7 @@ impl FilesBackend {
             is_proven: AtomicBool::new(is_proven),
             made: Mutex::default(),
             known_folders: Mutex::default(),
+            known_files: Mutex::default(),
         }
     }
 
@@ -207,11 +213,23 @@ impl FilesBackend {
             if lock(&self.made).contains(&made) {
                 continue;
             }
-            way::make_folder(files, &self.path(made.as_str()))
-                .or_else(|e| self.or_root_is_gone(files, e))?;
+            // If it is no folder, what is put there fails.
+            let tried = match files.make_folder(&self.path(made.as_str())) {
+                Err(e) if e.kind() == ErrorKind::AlreadyExists => Ok(()),
+                tried => tried,
+            };
+            tried.or_else(|e| self.or_root_is_gone(files, e))?;
             lock(&self.made).insert(made.clone());
         }
         Ok(())
+    }
+
+    /// Remembers a folder that was found, as far as there is room.
+    fn remember_folder(&self, folder: &FolderKey) {
+        let mut made = lock(&self.made);
+        if made.len() < KNOWN_FOLDERS_MAX {
+            made.insert(folder.clone());
+        }
     }
 
     fn or_root_is_gone<T>(&self, files: &mut dyn Files, e: Error) -> Result<T> {
@@ -328,7 +346,12 @@ impl Backend for FilesBackend {
         let put = |files: &mut dyn Files| {
             self.in_folder(files, &key.folder(), |files| self.put_at(files, &place, bytes))
         };
-        self.pool.repeatable(put).map_err(ours)
+        self.pool.repeatable(put).map_err(ours)?;
+        let mut known = lock(&self.known_files);
+        if self.way == Way::Folder && known.len() < KNOWN_FOLDERS_MAX {
+            known.insert(key.clone());
+        }
+        Ok(())
     }
 
     fn put_new(&self, key: &ObjectKey, bytes: &[u8]) -> Result<()> {
@@ -378,11 +401,22 @@ impl Backend for FilesBackend {
         rows.into_iter().try_for_each(visit)
     }
 
+    fn lists_deep(&self) -> bool {
+        true
+    }
+
+    fn list_deep(&self, folder: &FolderKey) -> Result<Vec<ObjectInfo>> {
+        self.list_below(folder).map_err(ours)
+    }
+
     fn delete(&self, key: &ObjectKey) -> Result<()> {
         self.check_writable().map_err(ours)?;
         let place = self.place(key.as_str())?;
+        // What was put as a file is no folder as well.
+        let was_put = lock(&self.known_files).remove(key);
         let delete = |files: &mut dyn Files| {
             match files.remove(&place) {
+                Ok(()) if was_put => return Ok(()),
                 Err(e) if is_lost(&e) => return Err(e),
                 Err(e) if files.look_at(&place)?.as_ref().is_some_and(is_file) => return Err(e),
                 // It is a folder, or below a file: no object.

@@ -67,7 +67,9 @@ impl FilesBackend {
         let mut places = vec![self.place(key.as_str())?];
         if self.way == Way::Folder {
             places.push(self.content_place(key.as_str())?);
-            if lock(&self.known_folders).contains(key) {
+            // What stands right at the top was created once and for all, as its marks were.
+            let is_at_top = key.folder() == FolderKey::top();
+            if is_at_top || lock(&self.known_folders).contains(key) {
                 places.reverse();
             }
         }
@@ -177,7 +179,10 @@ impl FilesBackend {
             Ok(())
         });
         match listed {
-            Ok(()) => self.keep_keys(files, folder, found),
+            Ok(()) => {
+                self.remember_folder(folder);
+                self.keep_keys(files, folder, found)
+            }
             Err(e) if is_lost(&e) || e.kind() == ErrorKind::Corrupt => Err(e),
             // Whoever makes it meanwhile has put nothing into it before this began.
             Err(e) if e.kind() == ErrorKind::NotFound => {
@@ -229,7 +234,9 @@ impl FilesBackend {
                     rows.entry(plain.to_owned()).or_insert(object);
                 }
                 (true, false) => {
-                    let below = Listed::Folder(folder.folder(plain)?);
+                    let below = folder.folder(plain)?;
+                    self.remember_folder(&below);
+                    let below = Listed::Folder(below);
                     rows.entry(plain.to_owned()).or_insert(below);
                 }
                 (false, true) => {}

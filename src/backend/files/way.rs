@@ -236,12 +236,30 @@ fn is_refused(files: &mut dyn Files, root: &[u8], staged: &[u8]) -> Result<bool>
         write(files, &content_of(&taken), b"taken")?;
     }
     match files.rename(staged, &taken) {
-        Ok(()) => return Ok(false),
-        Err(e) if is_lost(&e) => return Err(e),
-        Err(_) => {}
+        Ok(()) => Ok(false),
+        Err(e) if is_lost(&e) => Err(e),
+        Err(_) => both_stay(files, staged, &taken),
     }
+}
+
+fn both_stay(files: &mut dyn Files, staged: &[u8], taken: &[u8]) -> Result<bool> {
     let stays = files.look_at(&content_of(staged))?.is_some();
-    Ok(stays && files.look_at(&content_of(&taken))?.is_some())
+    Ok(stays && files.look_at(&content_of(taken))?.is_some())
+}
+
+/// Says whether the server refuses with the folder that another process has made for that: in as
+/// few round trips as that takes. False where it does not, or that folder is not there.
+fn stays_refused(files: &mut dyn Files, root: &[u8], staged: &[u8]) -> Result<bool> {
+    let taken = taken_place(root);
+    match files.rename(staged, &taken) {
+        Ok(()) => {
+            // Nothing was there, or it was replaced: back to where it was, to find out which.
+            files.rename(&taken, staged)?;
+            Ok(false)
+        }
+        Err(e) if is_lost(&e) => Err(e),
+        Err(_) => both_stay(files, staged, &taken),
+    }
 }
 
 /// Makes sure that this server, which may be another one than when the repository was made, still
@@ -252,7 +270,7 @@ pub(super) fn prove(
     staged: &[u8],
     location: &str,
 ) -> Result<()> {
-    if is_refused(files, root, staged)? {
+    if stays_refused(files, root, staged)? || is_refused(files, root, staged)? {
         return Ok(());
     }
     discard(files, staged)?;

@@ -380,6 +380,31 @@ impl Backend for S3Backend {
         rows.into_iter().try_for_each(visit)
     }
 
+    fn lists_deep(&self) -> bool {
+        true
+    }
+
+    /// By one request for a thousand objects, in whatever folders they are.
+    fn list_deep(&self, folder: &FolderKey) -> Result<Vec<ObjectInfo>> {
+        let mut objects = Vec::new();
+        let prefix = format!("{}{folder}/", self.prefix);
+        let listed = self.client.list(&prefix, Depth::All, &mut |row| {
+            let Row::Object(object) = row else { return Ok(()) };
+            if objects.len() >= S3_FOLDER_ROWS_MAX {
+                return Err(Error::corrupt(format!("the list of {folder} does not end")));
+            }
+            // What has no good key is nobody's object.
+            let key = object.key.strip_prefix(&self.prefix).map(ObjectKey::new);
+            if let Some(Ok(key)) = key {
+                let (size, modified) = (Some(object.size), object.modified);
+                objects.push(ObjectInfo { key, size, modified });
+            }
+            Ok(())
+        });
+        listed.map_err(at_repository)?;
+        Ok(objects)
+    }
+
     fn delete(&self, key: &ObjectKey) -> Result<()> {
         let place = self.place_to_write(key).map_err(at_repository)?;
         match self.client.delete(&place) {

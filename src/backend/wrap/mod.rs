@@ -1,8 +1,9 @@
 //! Wrappers: backends around backends, each adding one thing.
 //!
 //! How they are stacked, outermost first: [`read_only`], [`counting`] (what was asked for),
-//! [`retry`], [`throttle`], [`limit`], then the backend. [`retry`] stands outside the others so
-//! that a waiting request holds no place of [`limit`]. [`fault`] and [`record`] are for tests.
+//! [`retry`], [`throttle`], [`limit`], then the backend. [`retry`] stands outside the
+//! others so that a waiting request holds no place of [`limit`]. [`fault`] and [`record`] are for
+//! tests.
 //!
 //! All are one type, [`Wrapper`], with one thing of their own: an [`Around`] that runs each call.
 //! A listing is gathered before its rows are shown, so that a listing that is tried again shows
@@ -11,6 +12,7 @@
 use crate::backend::Backend;
 use crate::backend::Capabilities;
 use crate::backend::Listed;
+use crate::backend::ObjectInfo;
 use crate::backend::key::FolderKey;
 use crate::backend::key::ObjectKey;
 use crate::base::error::Result;
@@ -102,6 +104,12 @@ impl Outcome for Option<u64> {
     }
 }
 
+impl Outcome for Vec<ObjectInfo> {
+    fn bytes_down(&self) -> u64 {
+        0
+    }
+}
+
 impl Outcome for Vec<Listed> {
     fn bytes_down(&self) -> u64 {
         0
@@ -186,6 +194,14 @@ impl<A: Around> Backend for Wrapper<A> {
         };
         let rows = self.run(Operation::List, folder.as_str(), 0, &gather)?;
         rows.into_iter().try_for_each(visit)
+    }
+
+    fn lists_deep(&self) -> bool {
+        self.inner.lists_deep()
+    }
+
+    fn list_deep(&self, folder: &FolderKey) -> Result<Vec<ObjectInfo>> {
+        self.run(Operation::List, folder.as_str(), 0, &|| self.inner.list_deep(folder))
     }
 
     /// Not run as a call of its own: it changes nothing that anybody sees.

@@ -1,7 +1,6 @@
 //! Bounds bandwidth, up and down each, so that a backup leaves room on the line.
 //!
-//! Whole objects are sent at once; what is bounded is the average: a transfer first waits until
-//! the ones before it would be over at the bound. So the memory of it is one number a direction.
+//! Whole objects are sent at once; what is bounded is the average, as [`crate::net::pace`] says.
 
 use crate::backend::Backend;
 use crate::backend::wrap::Around;
@@ -11,13 +10,8 @@ use crate::backend::wrap::Wrapper;
 use crate::backend::wrap::sleeper::Sleeper;
 use crate::base::error::Result;
 use crate::base::time::Clock;
-use crate::base::time::Timestamp;
+use crate::net::pace::Pace;
 use std::sync::Arc;
-use std::sync::Mutex;
-use std::time::Duration;
-
-/// Longest single wait: bounds what a clock that was set back can do.
-const WAIT_SECONDS_MAX: f64 = 600.0;
 
 /// Bytes per second in each direction; none means unbounded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -33,18 +27,15 @@ pub type ThrottleBackend = Wrapper<Throttle>;
 
 /// Makes calls wait while the line is owed time.
 pub struct Throttle {
-    up: Option<Line>,
-    down: Option<Line>,
-    start: Timestamp,
-    clock: Arc<dyn Clock>,
-    sleeper: Arc<dyn Sleeper>,
+    pace: Pace,
 }
 
-/// One direction.
-struct Line {
-    bytes_per_second: f64,
-    /// Seconds after the start at which all transfers so far are over.
-    free_at: Mutex<f64>,
+impl Bandwidth {
+    /// Returns the bounds of a line that has this much.
+    pub fn pace(self, clock: Arc<dyn Clock>, sleeper: Arc<dyn Sleeper>) -> Pace {
+        let wait = Arc::new(move |time| sleeper.sleep(time));
+        Pace::new(self.bytes_up_per_second, self.bytes_down_per_second, clock, wait)
+    }
 }
 
 impl Wrapper<Throttle> {
@@ -55,45 +46,16 @@ impl Wrapper<Throttle> {
         clock: Arc<dyn Clock>,
         sleeper: Arc<dyn Sleeper>,
     ) -> Self {
-        let start = clock.now();
-        let up = bandwidth.bytes_up_per_second.map(Line::new);
-        let down = bandwidth.bytes_down_per_second.map(Line::new);
-        Wrapper::around(inner, Throttle { up, down, start, clock, sleeper })
-    }
-}
-
-impl Line {
-    fn new(bytes_per_second: u64) -> Self {
-        Line { bytes_per_second: bytes_per_second.max(1) as f64, free_at: Mutex::new(0.0) }
-    }
-
-    /// Adds a transfer and returns how many seconds it has to wait for those before it.
-    fn add(&self, bytes: u64, now: f64) -> f64 {
-        let mut free_at = self.free_at.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let wait = (*free_at - now).clamp(0.0, WAIT_SECONDS_MAX);
-        *free_at = now + wait + bytes as f64 / self.bytes_per_second;
-        wait
-    }
-}
-
-impl Throttle {
-    fn wait(&self, line: Option<&Line>, bytes: u64) -> Result<()> {
-        let Some(line) = line else { return Ok(()) };
-        let wait = line.add(bytes, self.clock.now().seconds_since(self.start));
-        if wait > 0.0 { self.sleeper.sleep(Duration::from_secs_f64(wait)) } else { Ok(()) }
+        Wrapper::around(inner, Throttle { pace: bandwidth.pace(clock, sleeper) })
     }
 }
 
 impl Around for Throttle {
     fn run<T: Outcome>(&self, call: Call<'_>, work: &dyn Fn() -> Result<T>) -> Result<T> {
-        if call.bytes_up > 0 {
-            self.wait(self.up.as_ref(), call.bytes_up)?;
-        }
+        self.pace.up(call.bytes_up)?;
         let outcome = work()?;
         // What came down is known only now; the next to come waits for it.
-        if outcome.bytes_down() > 0 {
-            self.wait(self.down.as_ref(), outcome.bytes_down())?;
-        }
+        self.pace.down(outcome.bytes_down())?;
         Ok(outcome)
     }
 }
@@ -105,6 +67,7 @@ mod tests {
     use crate::backend::memory::MemoryBackend;
     use crate::backend::wrap::sleeper::NotingSleeper;
     use crate::base::time::FixedClock;
+    use std::time::Duration;
 
     #[test]
     fn a_transfer_waits_for_those_before_it() {

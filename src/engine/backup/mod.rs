@@ -9,7 +9,8 @@
 //!
 //! A unit is a run of neighbouring entries, about 4 MiB, or a piece of a large file. The producer
 //! needs a permit for each unit and the committer gives it back, so at most
-//! `2 x threads + 1` units are under way. Memory is bounded by: for each unit under way its
+//! `2 x threads + 1` units are under way; threads are those that were asked for, or as many as a
+//! source on another machine makes use of. Memory is bounded by: for each unit under way its
 //! entries and its blocks (a piece at most, when nothing compresses); for each thread one piece
 //! buffer and one block; two packs; one range for each stream of the chain; the tables in the
 //! cache. None of it grows with the dataset.

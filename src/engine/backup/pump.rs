@@ -31,7 +31,7 @@ impl Attempt<'_> {
     /// # Errors
     /// Those of the repository; `Cancelled`.
     pub(super) fn pump(&self, scan: Scan<'_>, committer: &mut Committer<'_>) -> Result<()> {
-        let threads = self.context.threads.max(1);
+        let threads = self.context.threads.max(self.source.parallel()).max(1);
         let checked = self.checked();
         let journal = self.saved(SavedKind::Journal);
         let journal_rules = self.rules(journal.as_ref().map_or(checked, SavedReader::checked));

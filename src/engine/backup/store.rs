@@ -26,6 +26,8 @@ use crate::format::range::RangeRow;
 use crate::repository::packer::PackedReport;
 use crate::repository::ranges::MetadataWriter;
 use crate::repository::ranges::RangeWriter;
+use crate::repository::saved::SavedKind;
+use crate::repository::saved::SavedReader;
 use crate::repository::saved::SavedWriter;
 use crate::repository::transaction::Known;
 use std::collections::VecDeque;
@@ -58,6 +60,14 @@ pub struct Committer<'a> {
     counts: Counts,
     is_changed: bool,
     looked: bool,
+    /// Whether the cache has no snapshot of the parent.
+    saves_all: bool,
+}
+
+/// Says whether the cache has the entries of the parent.
+fn has_saved_snapshot(attempt: &Attempt<'_>) -> bool {
+    let (cache, id) = (attempt.dataset.repository().cache(), attempt.dataset.id());
+    SavedReader::open(cache, SavedKind::Snapshot, &id, &attempt.digest()).is_some()
 }
 
 impl<'a> Committer<'a> {
@@ -80,6 +90,7 @@ impl<'a> Committer<'a> {
             counts: Counts::default(),
             is_changed: attempt.parent.is_none(),
             looked: false,
+            saves_all: attempt.parent.is_some() && !has_saved_snapshot(attempt),
         }
     }
 
@@ -288,8 +299,16 @@ impl<'a> Committer<'a> {
         self.counts.bytes += tracked.entry.size();
     }
 
-    /// Takes an entry into the snapshot's hash and into the saved snapshot, once awake.
+    /// Takes an entry into the snapshot's hash and into the saved snapshot, once awake. It is awake
+    /// from the first entry on where the cache has no snapshot: else each run without changes
+    /// would read it from the repository again.
     fn record(&mut self, tracked: &TrackedEntry) {
+        if self.saves_all && self.saved.is_none() {
+            let attempt = self.attempt;
+            let cache = attempt.dataset.repository().cache();
+            let (id, digest) = (attempt.dataset.id(), attempt.digest());
+            self.saved = Some(SavedWriter::start(cache, &id, &digest, attempt.started));
+        }
         if let Some(saved) = &mut self.saved {
             tracked.entry.hash_into(&mut self.hasher, &mut self.scratch);
             saved.push(tracked);

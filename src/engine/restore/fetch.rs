@@ -93,12 +93,16 @@ impl Stretch {
 
     /// Reads all blocks of neighbours and their tables at once, where little lies in between, as
     /// in the small pack of a small backup; None elsewhere, and when it fails.
-    pub(super) fn of_both(repository: &Repository, members: &[Member]) -> Option<Self> {
+    pub(super) fn of_both(
+        repository: &Repository,
+        members: &[Member],
+        bytes_max: u64,
+    ) -> Option<Self> {
         let spots = || members.iter().filter_map(Member::spot);
         let (start, end) = (spots().map(|spot| spot.start).min()?, spots().map(|s| s.end).max()?);
         let tables = table_range(members)?;
         let is_near = tables.start.checked_sub(end)? <= RESTORE_GAP_BYTES;
-        let is_short = tables.end - start <= RESTORE_READ_BYTES as u64;
+        let is_short = tables.end - start <= bytes_max;
         let location = members.first()?.location.as_ref().filter(|_| is_near && is_short)?;
         Stretch::read(repository, location, start..tables.end).ok()
     }

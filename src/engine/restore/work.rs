@@ -3,6 +3,8 @@
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
+use crate::base::limits::FAR_READ_BYTES;
+use crate::base::limits::REMOTE_READERS_MAX;
 use crate::base::path::EntryPath;
 use crate::base::progress::Counter;
 use crate::base::progress::Warning;
@@ -29,6 +31,8 @@ pub(super) struct Work<'a> {
     pub(super) options: &'a RestoreOptions,
     pub(super) context: Context<'a>,
     pub(super) bounds: Bounds,
+    /// Whether each read from a pack costs a round trip, so that few large ones are better.
+    pub(super) is_far: bool,
     failures: Failures<'a>,
     files: AtomicU64,
     bytes: AtomicU64,
@@ -45,12 +49,21 @@ impl<'a> Work<'a> {
         context: Context<'a>,
         bounds: Bounds,
     ) -> Self {
+        // Whoever waits for another machine keeps no processor busy.
+        let capabilities = repository.store().backend().capabilities();
+        let waiting = target.parallel().max(capabilities.ahead().min(REMOTE_READERS_MAX));
+        let context = Context { threads: context.threads.max(waiting), ..context };
+        let is_far = capabilities.ahead() > 1;
+        let least = if is_far { FAR_READ_BYTES } else { 0 };
+        let read_bytes = bounds.read_bytes.max(least);
+        let bounds = Bounds { read_bytes, ..bounds };
         Work {
             repository,
             target,
             options,
             context,
             bounds,
+            is_far,
             failures: Failures::new(context.progress),
             files: AtomicU64::new(0),
             bytes: AtomicU64::new(0),

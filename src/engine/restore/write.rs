@@ -60,7 +60,10 @@ fn plan_reads(
     let mut members: Vec<Member> = blocks.into_iter().map(find).collect::<Result<_>>()?;
     members.sort_by_key(|member| (member.location.is_none(), member.spot()));
     let spots: Vec<_> = members.iter().filter_map(Member::spot).collect();
-    let bytes = plan::read_bytes(&spots, work.context.threads, work.bounds.read_bytes);
+    let bytes = match work.is_far {
+        true => work.bounds.read_bytes,
+        false => plan::read_bytes(&spots, work.context.threads, work.bounds.read_bytes),
+    };
     let mut reads = plan::joined(&spots, bytes);
     reads.extend((spots.len()..members.len()).map(|number| number..number + 1));
     Ok((members, reads))
@@ -138,7 +141,7 @@ impl<'w, 'a> Worker<'w, 'a> {
             members.iter().any(|m| window.uses[m.uses.clone()].iter().any(compares));
         let mut both = match may_want_none {
             true => None,
-            false => Stretch::of_both(repository, members),
+            false => Stretch::of_both(repository, members, self.work.bounds.read_bytes),
         };
         let tables = fetch::tables(repository, &window.uses, members, both.as_mut());
         let mut wanted: Vec<(usize, Range<usize>)> = Vec::new();

@@ -46,14 +46,19 @@ impl Session {
         if matches!(reply.code, 421 | 425 | 426) || reply.is_unknown() {
             return reply.refusal();
         }
-        match (reply.cause(), self.look(path)) {
-            (Some(Cause::Missing | Cause::NotFolder | Cause::Full), _) => {
-                self.refused_new(path, reply)
+        // Another look costs a round trip, and is of use only where the words leave it open.
+        match reply.cause() {
+            Some(Cause::Missing | Cause::NotFolder | Cause::Full) => {
+                return self.refused_new(path, reply);
             }
-            (Some(Cause::NotEmpty | Cause::Exists), _) | (_, Ok(Some(_))) => {
-                Error::new(ErrorKind::AlreadyExists, reply.said())
+            Some(Cause::NotEmpty | Cause::Exists) => {
+                return Error::new(ErrorKind::AlreadyExists, reply.said());
             }
-            (_, Err(e)) if e.kind() == ErrorKind::Unreachable => e,
+            Some(Cause::Denied | Cause::IsFolder) | None => {}
+        }
+        match self.look(path) {
+            Ok(Some(_)) => Error::new(ErrorKind::AlreadyExists, reply.said()),
+            Err(e) if e.kind() == ErrorKind::Unreachable => e,
             _ => self.refused_new(path, reply),
         }
     }
@@ -211,6 +216,10 @@ impl Files for Session {
 
     fn open(&mut self, path: &[u8], offset: u64) -> Result<()> {
         self.about("read", path, |session, path| session.open_at(path, offset))
+    }
+
+    fn expect_size(&mut self, size: u64) {
+        self.expected = Some(size);
     }
 
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize> {

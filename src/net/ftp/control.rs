@@ -88,13 +88,23 @@ pub(crate) struct Control {
     pub(crate) doubles: bool,
     /// Whether several commands may be sent before the first of them is answered.
     pub(crate) ahead: bool,
+    /// Replies still to come that nobody waits for.
+    unread: usize,
     /// Whether the login is behind us, after which a 421 is the end.
     pub(crate) is_open: bool,
 }
 
 impl Control {
     pub(crate) fn new(wire: Wire) -> Self {
-        Control { wire, buffer: Vec::new(), from: 0, doubles: false, ahead: false, is_open: false }
+        Control {
+            wire,
+            buffer: Vec::new(),
+            from: 0,
+            doubles: false,
+            ahead: false,
+            unread: 0,
+            is_open: false,
+        }
     }
 
     /// Returns the address of the server.
@@ -135,6 +145,22 @@ impl Control {
         self.reply()
     }
 
+    /// Sends a command whose reply is read later, before anything else is said.
+    pub(crate) fn say(&mut self, command: Command<'_>) -> Result<()> {
+        self.send(&[command])
+    }
+
+    /// Sends commands whose replies say nothing that anybody waits for: they are read over when the
+    /// next one is.
+    pub(crate) fn mention(&mut self, commands: &[Command<'_>]) -> Result<()> {
+        if !self.ahead {
+            return self.ask_all(commands).map(drop);
+        }
+        self.send(commands)?;
+        self.unread += commands.len();
+        Ok(())
+    }
+
     /// Sends commands and reads a reply to each: in one round trip where the server may be told
     /// several at once. None of them may depend on another's success.
     pub(crate) fn ask_all(&mut self, commands: &[Command<'_>]) -> Result<Vec<Reply>> {
@@ -161,7 +187,7 @@ impl Control {
             }
             lines.extend_from_slice(b"\r\n");
         }
-        if self.from < self.buffer.len() {
+        if self.from < self.buffer.len() && self.unread == 0 {
             // Nobody asked: it hangs up, or is out of step.
             let reply = self.reply()?;
             let said = format!("the server says {} {} unasked", reply.code, reply.text());
@@ -172,6 +198,14 @@ impl Control {
 
     /// Reads a reply, all of its lines.
     pub(crate) fn reply(&mut self) -> Result<Reply> {
+        while self.unread > 0 {
+            self.unread -= 1;
+            self.next_reply()?;
+        }
+        self.next_reply()
+    }
+
+    fn next_reply(&mut self) -> Result<Reply> {
         let first = self.line()?;
         let Some(begin) = head(&first) else {
             let shown: String = display(&first).chars().take(80).collect();

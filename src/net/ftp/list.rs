@@ -164,6 +164,13 @@ impl Session {
         self.settle()?;
         match self.entries(folder)? {
             Ok(found) => found.into_iter().try_for_each(visit),
+            // One server says so of what it may not enter, too; but not when asked for a size.
+            Err(refused)
+                if refused.cause() == Some(Cause::Missing)
+                    && self.ask("SIZE", folder)?.cause() == Some(Cause::Missing) =>
+            {
+                Err(Error::new(ErrorKind::NotFound, refused.said()))
+            }
             Err(refused) => Err(match self.look(folder)? {
                 None => Error::new(ErrorKind::NotFound, refused.said()),
                 Some(look) if look.kind != Kind::Directory => {

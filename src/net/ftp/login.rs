@@ -135,7 +135,9 @@ fn begin(options: &Options, mut control: Control, tls: Option<tls::Session>) -> 
     if let Some(facts) = &facts {
         commands.push(Command::new("OPTS", facts));
     }
-    control.ask_all(&commands)?;
+    if !commands.is_empty() {
+        control.mention(&commands)?;
+    }
     let secure = tls.map(|session| (session, options.host.clone()));
     let limits = options.limits;
     Ok(Session::new(

@@ -40,6 +40,8 @@ pub(crate) struct Session {
     secure: Option<(tls::Session, String)>,
     limits: tcp::Limits,
     home: Vec<u8>,
+    /// The size of what is opened next, as a listing has told.
+    pub(crate) expected: Option<u64>,
     /// What ended a transfer before it was over.
     early: Option<Reply>,
     is_lost: bool,
@@ -58,6 +60,8 @@ pub(crate) enum Transfer {
 pub(crate) struct Reading {
     path: Vec<u8>,
     size: Option<u64>,
+    /// Whether the size is what a listing told: nobody has asked for it.
+    is_told: bool,
     /// Where the next byte comes from.
     position: u64,
     /// None once the end was seen and confirmed, which is at `position`.
@@ -99,6 +103,7 @@ impl Session {
             secure,
             limits,
             home,
+            expected: None,
             early: None,
             is_lost: false,
         }
@@ -177,6 +182,12 @@ impl Session {
             let refused = refused.clone();
             return Ok((replies, Begun::Refused(refused)));
         }
+        // What is not there for certain needs no data connection to be asked for.
+        let is_missing = |reply: &&Reply| reply.cause() == Some(Cause::Missing);
+        if let Some(refused) = replies.first().filter(is_missing) {
+            let refused = refused.clone();
+            return Ok((replies, Begun::Refused(refused)));
+        }
         let mut port = match self.learned.extended {
             true => extended_port(&passive).filter(|_| passive.code == 229),
             false => None,
@@ -204,9 +215,17 @@ impl Session {
         // Always the host that was connected with: what a reply names may be behind a translating
         // router, or somebody who has nothing to do with it.
         let address = SocketAddr::new(self.control.peer()?, port);
-        let socket = tcp::connect_to(address, &self.limits)
-            .map_err(|e| unreachable(format!("no data connection with {address}"), e))?;
-        let reply = self.control.ask(command.verb, command.argument)?;
+        // Said before the connection stands, as the server waits for it: one round trip for both.
+        self.control.say(command)?;
+        let socket = match tcp::connect_to(address, &self.limits) {
+            Ok(socket) => socket,
+            Err(e) => {
+                // The server's word on the command is still to come, and nobody waits for it.
+                self.lose();
+                return Err(unreachable(format!("no data connection with {address}"), e));
+            }
+        };
+        let reply = self.control.reply()?;
         self.early = match reply.is_done() {
             true => Some(reply),
             false if reply.is_preliminary() => None,
@@ -275,8 +294,10 @@ impl Session {
     }
 
     pub(crate) fn open_at(&mut self, path: &[u8], offset: u64) -> Result<()> {
+        let told = self.expected.take().filter(|_| offset == 0);
         self.settle()?;
-        let reading = self.start_reading(path, None, offset)?;
+        let mut reading = self.start_reading(path, told, offset)?;
+        reading.is_told = told.is_some();
         self.transfer = Transfer::Reading(reading);
         Ok(())
     }
@@ -286,6 +307,7 @@ impl Session {
         let at_end = |size: u64| Reading {
             path: path.to_vec(),
             size: Some(size),
+            is_told: false,
             position: offset,
             data: None,
         };
@@ -298,7 +320,8 @@ impl Session {
         let size = size.or(replies.first().and_then(size_of));
         match begun {
             Begun::Open(data) => {
-                Ok(Reading { path: path.to_vec(), size, position: offset, data: Some(data) })
+                let (path, data) = (path.to_vec(), Some(data));
+                Ok(Reading { path, size, is_told: false, position: offset, data })
             }
             Begun::Refused(reply) => match size.filter(|size| offset > 0 && offset >= *size) {
                 // To begin where the file ends is refused by some.
@@ -363,7 +386,14 @@ impl Session {
         if !reply.is_done() {
             return Err(reply.refusal());
         }
-        let is_short = reading.size.is_some_and(|size| reading.position < size);
+        let ends_early =
+            |reading: &Reading| reading.size.is_some_and(|size| reading.position < size);
+        if reading.is_told && ends_early(reading) {
+            // It may have become shorter since it was listed.
+            reading.size = size_of(&self.ask("SIZE", &reading.path)?);
+            reading.is_told = false;
+        }
+        let is_short = ends_early(reading);
         let is_sure = is_whole || reading.size.is_some();
         if is_short || !is_sure {
             let said = format!("it ends after {} bytes, too early", reading.position);

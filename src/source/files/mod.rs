@@ -19,6 +19,7 @@ use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::limits::CLOCKS_APART_SECONDS;
 use crate::base::limits::REMOTE_LOOKS_MAX;
+use crate::base::limits::REMOTE_READERS_MAX;
 use crate::base::metadata::Detection;
 use crate::base::metadata::Kind;
 use crate::base::metadata::Metadata;
@@ -292,6 +293,11 @@ impl Source for FilesSource {
 
     fn detects_changes(&self) -> bool {
         true
+    }
+
+    fn parallel(&self) -> usize {
+        // The other sessions list folders.
+        (self.inner.pool.sessions_max() / 2).clamp(1, REMOTE_READERS_MAX)
     }
 
     fn scan(&self, cancel: &Cancel) -> Result<Scan<'_>> {

@@ -75,6 +75,9 @@ impl FilesReader {
         };
         let files = taken.files()?;
         if !self.is_streaming {
+            if let Some(open) = &self.open {
+                files.expect_size(open.entry.size);
+            }
             files.open(place, offset)?;
             self.is_streaming = true;
         }

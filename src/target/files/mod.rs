@@ -182,6 +182,10 @@ impl Target for FilesTarget {
         prepared.map_err(|e| e.context(format!("cannot restore to {}", self.location)).at(ORIGIN))
     }
 
+    fn parallel(&self) -> usize {
+        self.pool.sessions_max()
+    }
+
     fn writer(&self) -> Result<Box<dyn TargetWriter + Send + '_>> {
         let is_prepared = self.state().is_prepared;
         // A dry run prepares nothing, and looks at what is there.

@@ -8,6 +8,7 @@ mod config;
 mod copy;
 mod forget;
 mod history;
+mod limits;
 mod look;
 mod passwords;
 mod prune;

@@ -16,7 +16,7 @@ use std::process::Command;
 use std::process::Stdio;
 
 /// A server that is ended with the test.
-struct Running {
+pub(super) struct Running {
     child: Child,
     stdout: BufReader<ChildStdout>,
     /// The line that says that it is ready.
@@ -24,7 +24,7 @@ struct Running {
 }
 
 impl Running {
-    fn new(home: &Home, arguments: &[&str]) -> Self {
+    pub(super) fn new(home: &Home, arguments: &[&str]) -> Self {
         let mut command = home.command(arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
@@ -42,7 +42,13 @@ impl Running {
         text.lines().nth(2).unwrap_or_default()[..3].to_owned()
     }
 
-    fn stop(mut self, signal: &str) -> Ran {
+    /// Returns the port that it says it listens on.
+    pub(super) fn port(&self) -> u16 {
+        let port = self.line.split("127.0.0.1:").nth(1).unwrap();
+        port.split(',').next().unwrap().parse().unwrap()
+    }
+
+    pub(super) fn stop(mut self, signal: &str) -> Ran {
         let pid = self.child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
         let mut stdout = self.line.clone();
