@@ -5,16 +5,21 @@ use crate::s3::fake::Asked;
 use crate::s3::fake::Fake;
 use crate::s3::fake::Reply;
 use crate::s3::options;
+use crate::s3::store::Store;
 use icecore::base::cancel::Cancel;
 use icecore::base::error::Error;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Origin;
+use icecore::base::metadata::Kind;
 use icecore::base::path::EntryPath;
 use icecore::base::time::SystemClock;
 use icecore::net::s3::client::Client;
 use icecore::source::ScanItem;
 use icecore::source::Source;
 use icecore::source::bucket::BucketSource;
+use icecore::source::filter::CACHE_TAG_SIGNATURE;
+use icecore::source::filter::Filter;
+use icecore::source::filter::FilterOptions;
 use std::sync::Arc;
 
 fn source(fake: &Fake) -> BucketSource {
@@ -174,4 +179,44 @@ fn a_prefix_with_nothing_below_is_no_empty_folder() {
     let fake = Fake::start(|_, asked| folders(asked, &[]));
     let error = source(&fake).scan(&Cancel::new()).map(|_| ()).unwrap_err();
     assert_eq!((error.kind(), error.origin()), (ErrorKind::NotFound, Origin::Source));
+}
+
+/// Rules that stand in objects count as those in files do, and what is listed stays opened by what
+/// it is, whoever asks.
+#[test]
+fn rules_in_the_bucket_are_obeyed() {
+    let store = Store::new();
+    for (key, bytes) in [
+        (".gitignore", &b"*.o\n"[..]),
+        ("a.o", b"1"),
+        ("b", b"2"),
+        ("cache/CACHEDIR.TAG", CACHE_TAG_SIGNATURE),
+        ("cache/x", b"3"),
+        ("d/c.o", b"4"),
+        ("d/keep", b"5"),
+        ("skip/.nobackup", b""),
+        ("skip/x", b"6"),
+    ] {
+        store.put(&format!("p/{key}"), bytes, &[]);
+    }
+    let filter = Filter::new(&FilterOptions {
+        gitignore: true,
+        exclude_caches: true,
+        exclude_if_present: vec![".nobackup".to_owned()],
+        ..FilterOptions::default()
+    });
+    let source = BucketSource::new(store.client(), "p").filtered(filter.unwrap());
+
+    let (entries, failed) = scanned(&source);
+
+    let expected =
+        [".gitignore", "b", "cache", "cache/CACHEDIR.TAG", "d", "d/keep", "skip", "skip/.nobackup"];
+    assert_eq!(entries[1..], expected);
+    assert!(failed.is_empty(), "{failed:?}");
+    // A reader of a source that has scanned nothing asks the store what is there.
+    let other = BucketSource::new(store.client(), "p");
+    let mut reader = other.reader().unwrap();
+    assert_eq!(reader.open(&path("d")).unwrap().entry.kind, Kind::Directory);
+    assert_eq!(reader.open(&path("d/keep")).unwrap().entry.kind, Kind::File);
+    assert_eq!(reader.open(&path("d/gone")).unwrap_err().kind(), ErrorKind::NotFound);
 }
