@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Whether the store knows an atomic create is found out when a repository is made, and kept: see
-//! [`class`].
+//! `class`.
 //!
 //! A bucket shows what it has stored, so there is nothing to settle. No key is the folder of
 //! another one, as one store (MinIO) hides what lies below an object from its listings.
