@@ -137,7 +137,12 @@ pub(super) async fn log_in(
         }
         let hash = rsa_hash.filter(|_| proof.is_rsa());
         let result = show(handle, &proofs.user, proof, hash, agent.as_mut()).await;
-        let is_answered = result.is_ok();
+        // A refusal that names no other way may be just the end of the connection.
+        let is_answered = match &result {
+            Ok(AuthResult::Success) => true,
+            Ok(AuthResult::Failure { remaining_methods, .. }) => !remaining_methods.is_empty(),
+            Err(_) => false,
+        };
         match result {
             Ok(AuthResult::Success) => return Outcome::In,
             Ok(AuthResult::Failure { partial_success: true, remaining_methods }) => {
