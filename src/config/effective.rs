@@ -16,7 +16,6 @@ use crate::config::remote::RemoteSettings;
 use crate::config::secret::ConfiguredPassword;
 use crate::config::secret::PASSWORD_VARIABLE;
 use crate::config::secret::PasswordPlaces;
-use crate::config::secret::TO_PASSWORD_VARIABLE;
 use crate::config::tables::BackupTable;
 use crate::config::tables::CredentialsTable;
 use crate::config::tables::RepositoryTable;
@@ -63,19 +62,6 @@ pub struct Flags {
     pub tls_ca: Option<PathBuf>,
     /// `--accept-new-host-key`
     pub accept_new_host_key: bool,
-}
-
-/// What was typed of the second repository of a command.
-#[derive(Clone, Debug, Default)]
-pub struct OtherFlags {
-    /// `--to`
-    pub location: Option<OsString>,
-    /// `--to-profile`
-    pub profile: Option<String>,
-    /// `--to-password-file`
-    pub password_file: Option<PathBuf>,
-    /// `--to-password-command`
-    pub password_command: Option<String>,
 }
 
 /// Where a value comes from.
@@ -261,7 +247,10 @@ impl Config {
         Ok(())
     }
 
-    fn password_of(&self, table: &RepositoryTable) -> Result<Option<ConfiguredPassword>> {
+    pub(crate) fn password_of(
+        &self,
+        table: &RepositoryTable,
+    ) -> Result<Option<ConfiguredPassword>> {
         Ok(match (&table.password_file, &table.password_command) {
             (Some(file), _) => Some(ConfiguredPassword::File(self.path_of(file)?)),
             (None, Some(command)) => Some(ConfiguredPassword::Command(command.value.clone())),
@@ -314,38 +303,6 @@ impl Config {
             },
             cancel: cancel.clone(),
         }
-    }
-
-    /// Returns how the second repository of a command is reached: what a profile says counts after
-    /// what was typed, as with `--profile`. Without one, nothing that was said of the first one's
-    /// place or password counts.
-    ///
-    /// # Errors
-    /// `InvalidInput` when nothing says where it is, or when there is no such profile.
-    pub fn settings_of_other(&self, other: &OtherFlags, cancel: &Cancel) -> Result<Settings> {
-        let table = match (&other.profile, &self.file) {
-            (None, _) => RepositoryTable::default(),
-            (Some(profile), Some(file)) => file.tables(Some(profile))?.repository,
-            (Some(profile), None) => {
-                let message =
-                    format!("there is no config file that could have a profile {profile:?}");
-                return Err(Error::invalid(message));
-            }
-        };
-        let configured = table.location.as_ref().map(|it| self.location_of(it)).transpose()?;
-        let Some(location) = other.location.clone().or(configured) else {
-            return Err(Error::invalid("nothing says where the other repository is")
-                .hint("`--to LOCATION` names it"));
-        };
-        let mut settings = self.settings(cancel);
-        settings.location = Some(location);
-        settings.password = PasswordPlaces {
-            file: other.password_file.clone(),
-            command: other.password_command.clone(),
-            variable: TO_PASSWORD_VARIABLE,
-            configured: self.password_of(&table)?,
-        };
-        Ok(settings)
     }
 
     fn bandwidth(&self) -> Bandwidth {
@@ -401,7 +358,7 @@ impl Config {
         }
     }
 
-    fn location_of(&self, setting: &Setting<String>) -> Result<OsString> {
+    pub(crate) fn location_of(&self, setting: &Setting<String>) -> Result<OsString> {
         self.place_of(setting, &setting.value)
     }
 

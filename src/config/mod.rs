@@ -2,7 +2,7 @@
 //!
 //! The one place, with the command line above it, that reads the environment: [`places`] knows
 //! the folders, [`secret`] the passwords, [`mod@file`] the config file; [`effective`] decides
-//! which of them counts, and [`connect`] puts the parts together. [`credentials`] finds who logs in
+//! which of them counts, and [`connect`] puts the parts together; [`other`] is for two repositories. [`credentials`] finds who logs in
 //! on another machine ([`netrc`] and [`aws`] read the files of other programs), and [`remote`]
 //! reaches it.
 
@@ -12,6 +12,7 @@ pub mod credentials;
 pub mod effective;
 pub mod file;
 pub mod netrc;
+pub mod other;
 pub mod places;
 pub mod program;
 pub mod remote;

@@ -9,7 +9,7 @@ use crate::cli::fields::ErrorFields;
 use crate::cli::output;
 use crate::cli::session::Session;
 use crate::cli::text;
-use crate::config::effective::OtherFlags;
+use crate::config::other::OtherFlags;
 use crate::engine::address;
 use crate::engine::copy;
 use crate::engine::copy::CopiedBackup;
