@@ -2,9 +2,9 @@
 //!
 //! The one place, with the command line above it, that reads the environment: [`places`] knows
 //! the folders, [`secret`] the passwords, [`mod@file`] the config file; [`effective`] decides
-//! which of them counts, and [`connect`] puts the parts together; [`other`] is for commands with two
-//! repositories. [`credentials`] finds who logs in on another machine ([`netrc`] and [`aws`] read
-//! the files of other programs), and [`remote`] reaches it.
+//! which of them counts, and [`connect`] puts the parts together; [`other`] is for commands that
+//! have two repositories. [`credentials`] finds who logs in on another machine ([`netrc`] and
+//! [`aws`] read the files of other programs), and [`remote`] reaches it.
 
 pub mod aws;
 pub mod connect;

@@ -289,6 +289,9 @@ fn fill_bucket(repository: &Path) -> String {
             });
         }
     });
+    // What `init` leaves in a bucket, so that nobody has to try what the store can do.
+    let mark = format!("{prefix}/tmp/class");
+    SEAWEEDFS.client(BUCKET).put(&mark, b"atomic\n", &Beside::default()).unwrap();
     prefix
 }
 

@@ -272,7 +272,8 @@ fn a_server_that_puts_content_elsewhere_is_noticed() {
     let mut session = session(&server);
     put(&mut *session, b"file", b"first").expect("written");
     let error = put(&mut *session, b"file", b"another").expect_err("it went to file.1");
-    assert_eq!(error.kind(), ErrorKind::Io, "{error:?}");
+    // As one that a broken connection cut short, which is worth another try.
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
     assert_eq!(get(&mut *session, b"file").expect("read"), b"first");
 }
 
