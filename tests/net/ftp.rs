@@ -274,6 +274,7 @@ fn a_server_that_puts_content_elsewhere_is_noticed() {
     let error = put(&mut *session, b"file", b"another").expect_err("it went to file.1");
     // As one that a broken connection cut short, which is worth another try.
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
+    let mut session = client(&server, Security::None).connect().expect("another session");
     assert_eq!(get(&mut *session, b"file").expect("read"), b"first");
 }
 
