@@ -21,6 +21,7 @@ pub mod files;
 pub mod filter;
 pub mod listed;
 pub mod local;
+mod looks;
 pub mod memory;
 pub mod stream;
 

@@ -30,7 +30,6 @@ use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
-use crate::base::limits::REMOTE_LOOKS_MAX;
 use crate::base::metadata::Detection;
 use crate::base::metadata::Kind;
 use crate::base::metadata::Metadata;
@@ -47,8 +46,7 @@ use crate::source::bucket::list::Listing;
 use crate::source::bucket::read::Reader;
 use crate::source::filter::Filter;
 use crate::source::filter::FolderRules;
-use std::collections::HashMap;
-use std::collections::VecDeque;
+use crate::source::looks::Looks;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 
@@ -70,7 +68,7 @@ pub struct BucketSource {
     filter: Option<Filter>,
     has_versions: bool,
     /// What the last scan met, so that opening it needs no question of what it is.
-    looks: Mutex<Looks>,
+    looks: Mutex<Looks<Look>>,
 }
 
 /// What a scan saw at a path.
@@ -82,26 +80,6 @@ enum Look {
     Folder(Option<Detection>),
     /// A version of the object with this key.
     Version(versions::Named),
-}
-
-/// What was seen last, by path.
-#[derive(Debug, Default)]
-struct Looks {
-    by_path: HashMap<EntryPath, Look>,
-    order: VecDeque<EntryPath>,
-}
-
-impl Looks {
-    fn put(&mut self, path: &EntryPath, look: Look) {
-        if self.by_path.insert(path.clone(), look).is_none() {
-            self.order.push_back(path.clone());
-        }
-        while self.order.len() > REMOTE_LOOKS_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.by_path.remove(&oldest);
-            }
-        }
-    }
 }
 
 impl BucketSource {
@@ -125,7 +103,7 @@ impl BucketSource {
         self
     }
 
-    fn looks(&self) -> MutexGuard<'_, Looks> {
+    fn looks(&self) -> MutexGuard<'_, Looks<Look>> {
         self.looks.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 

@@ -266,7 +266,7 @@ impl SourceReader for Reader<'_> {
     fn open(&mut self, path: &EntryPath) -> Result<OpenedEntry> {
         self.stream = None;
         self.open = None;
-        let seen = self.source.looks().by_path.get(path).cloned();
+        let seen = self.source.looks().get(path).cloned();
         let look = match seen {
             Some(look) => look,
             None => self.look(path).map_err(at_source)?,

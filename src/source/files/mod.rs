@@ -18,7 +18,6 @@ use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::limits::CLOCKS_APART_SECONDS;
-use crate::base::limits::REMOTE_LOOKS_MAX;
 use crate::base::limits::REMOTE_READERS_MAX;
 use crate::base::metadata::Detection;
 use crate::base::metadata::Kind;
@@ -38,8 +37,7 @@ use crate::source::SourceReader;
 use crate::source::files::read::FilesReader;
 use crate::source::files::walk::Walk;
 use crate::source::filter::Filter;
-use std::collections::HashMap;
-use std::collections::VecDeque;
+use crate::source::looks::Looks;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -90,31 +88,11 @@ struct Inner {
     root: Vec<u8>,
     location: String,
     options: FilesOptions,
-    looks: Mutex<Looks>,
+    looks: Mutex<Looks<Look>>,
     /// Whether the server did not answer for so long that it is not asked any more: a tree has
     /// many folders, and each would wait as long.
     is_given_up: AtomicBool,
     nobody: Arc<Owner>,
-}
-
-/// What was listed last, by path.
-#[derive(Default)]
-struct Looks {
-    by_path: HashMap<EntryPath, Look>,
-    order: VecDeque<EntryPath>,
-}
-
-impl Looks {
-    fn put(&mut self, path: &EntryPath, look: Look) {
-        if self.by_path.insert(path.clone(), look).is_none() {
-            self.order.push_back(path.clone());
-        }
-        while self.order.len() > REMOTE_LOOKS_MAX {
-            if let Some(oldest) = self.order.pop_front() {
-                self.by_path.remove(&oldest);
-            }
-        }
-    }
 }
 
 impl FilesSource {
@@ -149,7 +127,7 @@ impl FilesSource {
 }
 
 impl Inner {
-    fn looks(&self) -> MutexGuard<'_, Looks> {
+    fn looks(&self) -> MutexGuard<'_, Looks<Look>> {
         self.looks.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 

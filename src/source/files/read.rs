@@ -149,7 +149,7 @@ impl FilesReader {
     }
 
     fn look_for_opening(&self, path: &EntryPath) -> Result<Look> {
-        let listed = self.inner.looks().by_path.get(path).cloned();
+        let listed = self.inner.looks().get(path).cloned();
         match listed {
             Some(look) => Ok(look),
             None if path.is_root() => self.inner.look_at_root(),
@@ -221,7 +221,7 @@ impl SourceReader for FilesReader {
             return Ok(open.entry);
         }
         // Opened again, it is to be looked at anew.
-        self.inner.looks().by_path.remove(path);
+        self.inner.looks().remove(path);
         let mut entry = self.inner.entry(path.clone(), &now);
         if entry == open.entry {
             entry.detection.tag.extend_from_slice(TORN);
