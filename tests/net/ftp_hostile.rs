@@ -93,6 +93,39 @@ fn a_session_that_broke_stays_broken() {
     assert_eq!(session.keep_alive().expect_err("over").kind(), ErrorKind::Unreachable);
 }
 
+#[test]
+fn a_refusal_counts_though_its_port_is_closed_before_it_is_heard() {
+    let script = |asked: &str, argument: &[u8], disk: &Disk| match asked {
+        // Nobody listens at the first port there is.
+        "EPSV" => say("229 Entering Extended Passive Mode (|||1|)"),
+        "STOR" | "RETR" => say("550 No such file or directory"),
+        _ => honest(asked, argument, disk),
+    };
+    let fake = Fake::start(script, Then::HangUp);
+    let mut session = fake.client(PATIENT).connect().expect("a session");
+    for _ in 0..2 {
+        let refused = session.create(b"/nothing/new").expect_err("refused");
+        assert_eq!(refused.kind(), ErrorKind::NotFound, "{refused:?}");
+    }
+    session.keep_alive().expect("the session goes on");
+}
+
+#[test]
+fn a_port_that_nobody_listens_at_ends_the_session() {
+    for then in ["150 go on", "425 no data connection"] {
+        let script = move |asked: &str, argument: &[u8], disk: &Disk| match asked {
+            "EPSV" => say("229 Entering Extended Passive Mode (|||1|)"),
+            "STOR" => say(then),
+            _ => honest(asked, argument, disk),
+        };
+        let fake = Fake::start(script, Then::HangUp);
+        let mut session = fake.client(PATIENT).connect().expect("a session");
+        let refused = session.create(b"/new").expect_err("no connection");
+        assert_eq!(refused.kind(), ErrorKind::Unreachable, "{then}: {refused:?}");
+        session.keep_alive().expect_err("out of step");
+    }
+}
+
 /// Runs an errand with a server that gives another answer to one command.
 fn with(verb: &'static str, answer: fn(&[u8], &Disk) -> Answer) -> Result<(), Error> {
     let script = move |asked: &str, argument: &[u8], disk: &Disk| match asked == verb {

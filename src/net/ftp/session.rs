@@ -220,9 +220,8 @@ impl Session {
         let socket = match tcp::connect_to(address, &self.limits) {
             Ok(socket) => socket,
             Err(e) => {
-                // The server's word on the command is still to come, and nobody waits for it.
-                self.lose();
-                return Err(unreachable(format!("no data connection with {address}"), e));
+                let failed = unreachable(format!("no data connection with {address}"), e);
+                return self.refused_before_data(failed);
             }
         };
         let reply = self.control.reply()?;
@@ -238,6 +237,24 @@ impl Session {
                 // The server's word on it is still to come, and nobody waits for it.
                 self.lose();
                 Err(e)
+            }
+        }
+    }
+
+    /// Hears why no data connection came about: a server that refuses a command may close the port
+    /// before anybody reached it. Where it says nothing of that, `failed` ends the session.
+    fn refused_before_data(&mut self, failed: Error) -> Result<Begun> {
+        let silence = self.limits.silence;
+        self.control.wait_at_most(silence.min(Duration::from_secs(FTP_LEAVE_SECONDS)))?;
+        match self.control.reply() {
+            Ok(reply) if !reply.is_done() && !reply.is_preliminary() => {
+                self.control.wait_at_most(silence)?;
+                Ok(Begun::Refused(reply))
+            }
+            _ => {
+                // Its last word on the command is still to come, and nobody waits for it.
+                self.lose();
+                Err(failed)
             }
         }
     }
