@@ -5,6 +5,8 @@
 //! bytes as the server is to hear them: from its root where they begin with a slash, else from
 //! where the login landed. Nothing here knows of repositories, datasets or retries.
 
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::metadata::Kind;
 use crate::base::time::Timestamp;
@@ -78,6 +80,35 @@ pub struct Abilities {
     pub set_owner: bool,
     /// Symbolic links are told, read and made.
     pub symlinks: bool,
+}
+
+/// What a file is to have beside its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Marks {
+    /// Permission bits, `mode & 0o7777`.
+    pub mode: u32,
+    /// Last change of content.
+    pub time: Timestamp,
+}
+
+/// How it went to give a file its [`Marks`].
+#[derive(Debug)]
+pub struct Marked {
+    /// As [`Files::set_mode`].
+    pub mode: Result<()>,
+    /// As [`Files::set_time`].
+    pub time: Result<()>,
+}
+
+impl Marked {
+    /// Fails when the session was lost over it.
+    pub(crate) fn on_a_session(self) -> Result<Self> {
+        let is_lost = |e: &Error| e.kind() == ErrorKind::Unreachable;
+        match self {
+            Marked { mode: Err(e), .. } | Marked { time: Err(e), .. } if is_lost(&e) => Err(e),
+            marked => Ok(marked),
+        }
+    }
 }
 
 /// How a server is spoken with. It is told to whoever wants to know; nothing is decided by it.
@@ -171,6 +202,20 @@ pub trait Files: Send {
     /// # Errors
     /// As the server says; the file may be there in part then.
     fn finish(&mut self) -> Result<()>;
+
+    /// As [`Files::finish`], and gives the file, which is `path`, mode and time, with fewer round
+    /// trips where the protocol lets them be asked for together.
+    ///
+    /// # Errors
+    /// Those of [`Files::finish`], and `Unreachable`. What else kept the server from setting one
+    /// is within what is returned.
+    fn finish_with(&mut self, path: &[u8], marks: Marks) -> Result<Marked> {
+        self.finish()?;
+        let mode = self.set_mode(path, marks.mode);
+        // The time comes last, as the mode may move it.
+        let time = self.set_time(path, marks.time);
+        Marked { mode, time }.on_a_session()
+    }
 
     /// Renames a file or a folder. Whether what stands at the new name is replaced or refuses is
     /// told by [`Files::abilities`].

@@ -12,6 +12,9 @@ use crate::net::files::Connect;
 use crate::net::files::Files;
 use crate::net::files::Found;
 use crate::net::files::Look;
+use crate::net::files::Manner;
+use crate::net::files::Marked;
+use crate::net::files::Marks;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -122,6 +125,10 @@ impl Files for PacedSession {
         self.session.abilities()
     }
 
+    fn manner(&self) -> Manner {
+        self.session.manner()
+    }
+
     fn list(&mut self, folder: &[u8], visit: &mut dyn FnMut(Found) -> Result<()>) -> Result<()> {
         self.session.list(folder, visit)
     }
@@ -163,6 +170,10 @@ impl Files for PacedSession {
 
     fn finish(&mut self) -> Result<()> {
         self.session.finish()
+    }
+
+    fn finish_with(&mut self, path: &[u8], marks: Marks) -> Result<Marked> {
+        self.session.finish_with(path, marks)
     }
 
     fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<()> {

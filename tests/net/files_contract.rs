@@ -8,6 +8,7 @@ use icecore::base::time::Timestamp;
 use icecore::net::files::Connect;
 use icecore::net::files::Files;
 use icecore::net::files::Found;
+use icecore::net::files::Marks;
 use icecore::net::files::Precision;
 
 /// Where a check works: a folder of its own.
@@ -31,6 +32,7 @@ const CHECKS: &[Check] = &[
     ("folders are renamed", folders_are_renamed),
     ("files and folders are removed", things_are_removed),
     ("times and modes are set", times_and_modes),
+    ("a file is finished with time and mode", finished_with_marks),
     ("links are made where they can be", links),
     ("names are kept or refused", names_are_kept),
     ("sessions see each other's work", sessions),
@@ -343,6 +345,32 @@ fn times_and_modes(place: &Place<'_>, session: &mut dyn Files) {
     }
     if !can.set_owner {
         assert_eq!(kind_of(session.set_owner(&path, (1, 1))), ErrorKind::Unsupported);
+    }
+}
+
+fn finished_with_marks(place: &Place<'_>, session: &mut dyn Files) {
+    let can = session.abilities();
+    for (number, mode) in [0o644, 0o644, 0o600, 0o755, 0o600, 0o644].into_iter().enumerate() {
+        let path = place.at(format!("file-{number}"));
+        let content = bytes(number * 1000);
+        session.create(&path).expect("created");
+        session.write(&content).expect("written");
+        let time = Timestamp::new(1_000_000_000 + number as i64, 0);
+        let marked = session.finish_with(&path, Marks { mode, time }).expect("it is there");
+        // Some servers show the mode that a new file has anyway, and set none.
+        assert!(marked.mode.is_ok() || !session.abilities().set_mode, "{:?}", marked.mode);
+        assert_eq!(marked.time.is_ok(), can.set_time, "{:?}", marked.time);
+        let found = list(session, &place.folder).expect("listed");
+        let look = &found[number].look;
+        assert_eq!(look.size, Some(content.len() as u64));
+        if let (Ok(()), Some(told)) = (marked.mode, look.mode) {
+            assert_eq!(told, mode, "of file {number}");
+        }
+        if marked.time.is_ok() {
+            let look = session.look_at(&path).expect("looked at").expect("there");
+            assert_eq!(look.modified.expect("told").time.seconds(), time.seconds());
+        }
+        assert!(get(session, &path).expect("read") == content);
     }
 }
 

@@ -12,13 +12,17 @@ use crate::files_contract::put;
 use icecore::base::error::Error;
 use icecore::base::error::ErrorKind;
 use icecore::base::secret::Secret;
+use icecore::base::time::Timestamp;
 use icecore::net::files::Connect;
 use icecore::net::files::Found;
+use icecore::net::files::Marks;
 use icecore::net::files::Precision;
 use icecore::net::ftp::Options;
 use icecore::net::ftp::Security;
 use icecore::net::ftp::Server;
 use icecore::net::tls::Roots;
+use std::sync::Arc;
+use std::sync::Mutex;
 use std::time::Duration;
 use std::time::Instant;
 
@@ -91,6 +95,72 @@ fn a_session_that_broke_stays_broken() {
     fake.allow(1_000_000);
     assert_eq!(session.look_at(b"/a").expect_err("over").kind(), ErrorKind::Unreachable);
     assert_eq!(session.keep_alive().expect_err("over").kind(), ErrorKind::Unreachable);
+}
+
+/// A server whose new files have a mode, which MLST tells, and that sets modes by word only.
+fn with_modes(
+    mode_of: fn(&[u8]) -> &'static str,
+) -> (Arc<Mutex<Vec<String>>>, impl Fn(&str, &[u8], &Disk) -> Answer) {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let hears = Arc::clone(&heard);
+    let script = move |asked: &str, argument: &[u8], disk: &Disk| {
+        let line = format!("{asked} {}", String::from_utf8_lossy(argument));
+        hears.lock().expect("whole").push(line);
+        let disk_has = |disk: &Disk| disk.lock().expect("whole").get(argument).map(Vec::len);
+        match asked {
+            "FEAT" => say("211-Features\r\n MLST size*;UNIX.mode*;\r\n MFMT\r\n SIZE\r\n211 End"),
+            "SITE" => say("200 fine"),
+            "MFMT" => say("213 fine"),
+            "MLST" => match disk_has(disk) {
+                Some(size) => {
+                    let mode = mode_of(argument);
+                    let facts = format!("type=file;size={size};UNIX.mode={mode};");
+                    say(&format!("250-there\r\n {facts} it\r\n250 end"))
+                }
+                None => say("550 No such file or directory"),
+            },
+            _ => honest(asked, argument, disk),
+        }
+    };
+    (heard, script)
+}
+
+#[test]
+fn a_mode_is_asked_for_where_a_new_file_has_another() {
+    let (heard, script) = with_modes(|path| if path == b"/odd" { "0600" } else { "0644" });
+    let fake = Fake::start(script, Then::HangUp);
+    let mut session = fake.client(PATIENT).connect().expect("a session");
+    let mut said = |path: &[u8], mode: u32| {
+        session.create(path).expect("created");
+        session.write(b"content").expect("written");
+        heard.lock().expect("whole").clear();
+        let time = Timestamp::new(1_000_000_000, 0);
+        let marked = session.finish_with(path, Marks { mode, time }).expect("finished");
+        assert!(marked.mode.is_ok() && marked.time.is_ok(), "{marked:?}");
+        std::mem::take(&mut *heard.lock().expect("whole"))
+    };
+    assert_eq!(said(b"/1", 0o644), ["MFMT 20010909014640 /1", "MLST /1"]);
+    assert_eq!(said(b"/2", 0o644), ["MFMT 20010909014640 /2", "MLST /2"]);
+    let chmod = "SITE CHMOD 750 /3";
+    assert_eq!(said(b"/3", 0o750), [chmod, "MFMT 20010909014640 /3", "MLST /3"]);
+    let chmod = "SITE CHMOD 644 /odd";
+    assert_eq!(said(b"/odd", 0o644), ["MFMT 20010909014640 /odd", "MLST /odd", chmod]);
+}
+
+#[test]
+fn a_file_that_came_in_part_is_not_finished() {
+    let (_, script) = with_modes(|_| "0644");
+    let short = move |asked: &str, argument: &[u8], disk: &Disk| match asked {
+        "MLST" => say("250-there\r\n type=file;size=3;UNIX.mode=0644; it\r\n250 end"),
+        _ => script(asked, argument, disk),
+    };
+    let fake = Fake::start(short, Then::HangUp);
+    let mut session = fake.client(PATIENT).connect().expect("a session");
+    session.create(b"/new").expect("created");
+    session.write(b"content").expect("written");
+    let marks = Marks { mode: 0o644, time: Timestamp::new(1, 0) };
+    let error = session.finish_with(b"/new", marks).expect_err("in part");
+    assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
 }
 
 #[test]

@@ -10,17 +10,19 @@ use crate::net::files::Files;
 use crate::net::files::Found;
 use crate::net::files::Look;
 use crate::net::files::Manner;
+use crate::net::files::Marked;
+use crate::net::files::Marks;
 use crate::net::ftp::control::Command;
 use crate::net::ftp::control::sayable;
 use crate::net::ftp::facts::time_text;
 use crate::net::ftp::learn::ListBy;
-use crate::net::ftp::learn::TimeBy;
 use crate::net::ftp::learn::split;
 use crate::net::ftp::learn::time_of;
 use crate::net::ftp::reply::Cause;
 use crate::net::ftp::reply::Reply;
 use crate::net::ftp::session::Session;
 use crate::net::ftp::session::Transfer;
+use crate::net::ftp::write::chmod_argument;
 
 impl Session {
     fn move_to(&mut self, from: &[u8], to: &[u8]) -> Result<()> {
@@ -110,19 +112,14 @@ impl Session {
         }
     }
 
-    fn set_time_of(&mut self, path: &[u8], time: Timestamp) -> Result<()> {
+    pub(crate) fn set_time_of(&mut self, path: &[u8], time: Timestamp) -> Result<()> {
         self.settle()?;
         let Some(text) = time_text(time) else {
             return Err(Error::new(ErrorKind::Unsupported, "FTP has no such year"));
         };
         while let Some(&by) = self.learned.time_by.first() {
-            let argument = [text.as_bytes(), b" ", path].concat();
-            let utime = [b"UTIME ", &argument[..]].concat();
-            let reply = match by {
-                TimeBy::Mfmt => self.ask("MFMT", &argument)?,
-                TimeBy::Utime => self.ask("SITE", &utime)?,
-                TimeBy::Mdtm => self.ask("MDTM", &argument)?,
-            };
+            let (verb, argument) = by.command(&text, path);
+            let reply = self.ask(verb, &argument)?;
             if reply.is_done() && self.is_set(path, time)? {
                 self.learned.time_is_proven = true;
                 return Ok(());
@@ -154,23 +151,30 @@ impl Session {
         Ok(told.is_some_and(|told| told.seconds() == time.seconds()))
     }
 
-    fn set_mode_of(&mut self, path: &[u8], mode: u32) -> Result<()> {
+    pub(crate) fn set_mode_of(&mut self, path: &[u8], mode: u32) -> Result<()> {
         self.settle()?;
-        let unsupported = || Error::new(ErrorKind::Unsupported, "the server sets no permissions");
         if !self.learned.sets_mode {
-            return Err(unsupported());
+            return Err(no_permissions());
         }
-        let words = format!("CHMOD {:03o} ", mode & 0o7777);
-        let reply = self.ask("SITE", &[words.as_bytes(), path].concat())?;
+        let reply = self.ask("SITE", &chmod_argument(path, mode))?;
+        self.mode_set(path, &reply)
+    }
+
+    /// Reads the answer to a mode that was to be set.
+    pub(crate) fn mode_set(&mut self, path: &[u8], reply: &Reply) -> Result<()> {
         if reply.is_done() {
             return Ok(());
         }
         if reply.is_unknown() {
             self.learned.sets_mode = false;
-            return Err(unsupported());
+            return Err(no_permissions());
         }
-        Err(self.refused_file(path, &reply))
+        Err(self.refused_file(path, reply))
     }
+}
+
+fn no_permissions() -> Error {
+    Error::new(ErrorKind::Unsupported, "the server sets no permissions")
 }
 
 fn unsupported(what: &str) -> Error {
@@ -244,6 +248,10 @@ impl Files for Session {
     fn finish(&mut self) -> Result<()> {
         let path = self.open_path();
         self.about("write", &path, |session, _| session.finish_writing())
+    }
+
+    fn finish_with(&mut self, path: &[u8], marks: Marks) -> Result<Marked> {
+        self.about("write", path, |session, _| session.finish_marked(marks))
     }
 
     fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<()> {

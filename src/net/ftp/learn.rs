@@ -32,6 +32,18 @@ pub(crate) enum TimeBy {
     Mdtm,
 }
 
+impl TimeBy {
+    /// Returns word and argument of the command that sets a time.
+    pub(crate) fn command(self, time: &str, path: &[u8]) -> (&'static str, Vec<u8>) {
+        let argument = [time.as_bytes(), b" ", path].concat();
+        match self {
+            TimeBy::Mfmt => ("MFMT", argument),
+            TimeBy::Utime => ("SITE", [b"UTIME ", &argument[..]].concat()),
+            TimeBy::Mdtm => ("MDTM", argument),
+        }
+    }
+}
+
 /// What was learned.
 #[derive(Debug)]
 pub(crate) struct Learned {
@@ -44,6 +56,8 @@ pub(crate) struct Learned {
     pub(crate) time_is_proven: bool,
     /// Whether permission bits can be set.
     pub(crate) sets_mode: bool,
+    /// The mode that the last new file had before anybody set it.
+    pub(crate) new_mode: Option<u32>,
     /// Whether EPSV is used.
     pub(crate) extended: bool,
     /// Whether times of LIST are UTC; None until it was seen.
@@ -67,10 +81,16 @@ impl Learned {
             time_is_proven: features.has("MFMT"),
             time_by,
             sets_mode: true,
+            new_mode: None,
             extended: true,
             is_utc: None,
             knows_doubling: false,
         }
+    }
+
+    /// Returns how a time is set, where that was seen to work.
+    pub(crate) fn proven_time_by(&self) -> Option<TimeBy> {
+        self.time_by.first().copied().filter(|_| self.time_is_proven)
     }
 }
 

@@ -206,7 +206,7 @@ impl Session {
         Ok(Some(Look { size: Some(size), modified, ..bare(Kind::File) }))
     }
 
-    fn read_look(&mut self, path: &[u8], reply: &Reply) -> Result<Look> {
+    pub(crate) fn read_look(&mut self, path: &[u8], reply: &Reply) -> Result<Look> {
         let line = reply.lines.iter().find_map(|line| line.strip_prefix(b" "));
         let line = line.ok_or_else(|| Error::corrupt(reply.said()))?;
         let look = facts::line(line)?.look;

@@ -35,6 +35,11 @@ impl Features {
     pub(crate) fn has(&self, word: &str) -> bool {
         self.words.iter().any(|known| known == word)
     }
+
+    /// Says whether MLST tells a fact: one that is offered is asked for.
+    pub(crate) fn shows(&self, fact: &str) -> bool {
+        self.facts.as_ref().is_some_and(|facts| facts.iter().any(|(name, _)| name == fact))
+    }
 }
 
 /// Reads the reply to FEAT.

@@ -7,6 +7,7 @@
 //! | `data` | the connection that content goes over |
 //! | `login` | from a connection to a session |
 //! | `session` | a session: what is under way, and how a transfer begins and ends |
+//! | `write` | writing a file |
 //! | `list` | listings, and looking at one thing |
 //! | `facts`, `row` | lines of MLSD and of LIST |
 //! | `change` | renaming, deleting, times and rights |
@@ -26,6 +27,7 @@ mod login;
 mod reply;
 mod row;
 mod session;
+mod write;
 
 use crate::base::error::Error;
 use crate::base::error::Result;

@@ -22,6 +22,7 @@ use crate::net::ftp::reply::Cause;
 use crate::net::ftp::reply::Reply;
 use crate::net::ftp::reply::extended_port;
 use crate::net::ftp::reply::passive_port;
+use crate::net::ftp::write::Writing;
 use crate::net::tcp;
 use crate::net::tcp::unreachable;
 use crate::net::tls;
@@ -43,7 +44,7 @@ pub(crate) struct Session {
     /// The size of what is opened next, as a listing has told.
     pub(crate) expected: Option<u64>,
     /// What ended a transfer before it was over.
-    early: Option<Reply>,
+    pub(crate) early: Option<Reply>,
     is_lost: bool,
 }
 
@@ -66,14 +67,6 @@ pub(crate) struct Reading {
     position: u64,
     /// None once the end was seen and confirmed, which is at `position`.
     data: Option<Data>,
-}
-
-/// A file that is written.
-#[derive(Debug)]
-pub(crate) struct Writing {
-    path: Vec<u8>,
-    data: Data,
-    written: u64,
 }
 
 /// How the beginning of a transfer went.
@@ -417,68 +410,6 @@ impl Session {
             return Err(broken(&said));
         }
         Ok(0)
-    }
-
-    pub(crate) fn create_at(&mut self, path: &[u8]) -> Result<()> {
-        self.settle()?;
-        match self.begin(&[], false, Command::new("STOR", path), 0)?.1 {
-            Begun::Open(data) => {
-                self.transfer =
-                    Transfer::Writing(Writing { path: path.to_vec(), data, written: 0 });
-                Ok(())
-            }
-            Begun::Refused(reply) => Err(self.refused_new(path, &reply)),
-        }
-    }
-
-    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
-        let Transfer::Writing(writing) = &mut self.transfer else {
-            return Err(Error::bug("no file is open to write"));
-        };
-        writing.written += bytes.len() as u64;
-        let Err(failed) = writing.data.write_all(bytes) else { return Ok(()) };
-        // A server that takes no more, as its disk is full, says why.
-        if let Transfer::Writing(writing) = std::mem::replace(&mut self.transfer, Transfer::None)
-            && let Ok(reply) = self.end(writing.data)
-            && !reply.is_done()
-        {
-            return Err(reply.refused_upload());
-        }
-        Err(unreachable("the data connection is gone", failed))
-    }
-
-    pub(crate) fn finish_writing(&mut self) -> Result<()> {
-        let Transfer::Writing(writing) = std::mem::replace(&mut self.transfer, Transfer::None)
-        else {
-            return Err(Error::bug("no file is open to write"));
-        };
-        let finished = writing.data.finish();
-        let reply = match self.early.take() {
-            Some(reply) => reply,
-            None => self.control.reply()?,
-        };
-        if !reply.is_done() {
-            return Err(reply.refused_upload());
-        }
-        finished.map_err(|e| unreachable("the data connection is gone", e))?;
-        let size = self.ask("SIZE", &writing.path)?;
-        let size = match size_of(&size) {
-            Some(size) => Some(size),
-            None => self.look(&writing.path)?.and_then(|look| look.size),
-        };
-        match size {
-            Some(size) if size == writing.written => self.confirm_name(&writing.path),
-            // The connection ended too early for the server, which cannot tell that from its end.
-            Some(size) if size < writing.written => {
-                Err(broken(&format!("the server has {size} bytes of {} written", writing.written)))
-            }
-            Some(size) => Err(Error::new(
-                ErrorKind::Io,
-                format!("the server has {size} bytes, and {} were written", writing.written),
-            )),
-            None => Err(Error::new(ErrorKind::Io, "the server does not show what was written")
-                .hint("it may have put it elsewhere: some rename what is there already")),
-        }
     }
 
     /// Returns the path of the file that is open.

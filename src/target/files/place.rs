@@ -9,6 +9,8 @@ use crate::base::path::EntryPath;
 use crate::base::time::Timestamp;
 use crate::net::files::Files;
 use crate::net::files::Look;
+use crate::net::files::Marked;
+use crate::net::files::Marks;
 use crate::net::files::Modified;
 use crate::net::files::Precision;
 use crate::target::MetadataRules;
@@ -22,8 +24,26 @@ use crate::target::files::session::able;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Told once.
+/// Each is told once.
 const OWNERS: &str = "the server does not set owners";
+const MODES: &str = "the server does not set permissions";
+const TIMES: &str = "the server does not set times";
+
+/// What a file is to have when it is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wish {
+    marks: Marks,
+    /// Whether an owner is to be set before, by servers that do that.
+    sets_owner: bool,
+}
+
+impl Wish {
+    /// Returns what a session is to set in one go with the content.
+    pub(super) fn marks(self, files: &dyn Files) -> Option<Marks> {
+        let sets_owner = self.sets_owner && files.abilities().set_owner;
+        (!sets_owner).then_some(self.marks)
+    }
+}
 
 impl FilesTarget {
     /// Does what may be done twice, and again while the connection breaks.
@@ -136,6 +156,17 @@ impl FilesTarget {
         }
     }
 
+    /// Returns what a file is to have when it is sent.
+    pub(super) fn wish(&self, metadata: &Metadata, rules: MetadataRules) -> Wish {
+        let marks = Marks { mode: metadata.mode, time: metadata.mtime };
+        Wish { marks, sets_owner: self.sets_owner(Kind::File, rules) }
+    }
+
+    /// Who may not set an owner once may never, and a round trip each is too much to hear that.
+    fn sets_owner(&self, kind: Kind, rules: MetadataRules) -> bool {
+        rules.owner && kind != Kind::Symlink && !self.state().told.contains(OWNERS)
+    }
+
     /// Sets what can be set of metadata, and returns words on what could not.
     pub(super) fn set(
         &self,
@@ -146,49 +177,77 @@ impl FilesTarget {
     ) -> Result<Vec<String>> {
         let way = self.way(path);
         let way: &[u8] = if way.is_empty() { b"." } else { &way };
-        let mut untold = Vec::new();
-        let mut note = |what: &'static str, done: Result<()>| match done {
-            Ok(()) => Ok(()),
-            Err(e) if e.kind() == ErrorKind::Unreachable => Err(e),
-            Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Denied) => {
-                self.tell_once(what, &mut untold);
-                Ok(())
-            }
-            Err(e) => {
-                untold.push(e.full_message());
-                Ok(())
-            }
-        };
         let owner = (metadata.owner.uid, metadata.owner.gid);
-        let is_link = kind == Kind::Symlink;
-        // Who may not once may never, and a round trip each is too much to hear that.
-        let sets_owner = rules.owner && !is_link && !self.state().told.contains(OWNERS);
+        let sets_owner = self.sets_owner(kind, rules);
+        let mut untold = Vec::new();
         self.ask(|files| {
             let can = files.abilities();
             // The time comes last, as the others may move it.
             // Where a protocol has no owners at all (FTP), none were stored from there either.
             if sets_owner && can.set_owner {
-                note(OWNERS, files.set_owner(way, owner))?;
+                self.note(OWNERS, files.set_owner(way, owner), &mut untold)?;
             }
-            if !is_link {
+            if kind != Kind::Symlink {
                 let done = able(can.set_mode, || files.set_mode(way, metadata.mode));
-                note("the server does not set permissions", done)?;
+                self.note(MODES, done, &mut untold)?;
                 let done = able(can.set_time, || files.set_time(way, metadata.mtime));
-                note("the server does not set times", done)?;
+                self.note(TIMES, done, &mut untold)?;
             }
             Ok(())
         })?;
-        if !metadata.xattrs.is_empty() {
-            self.tell_once("extended attributes are not kept on a server", &mut untold);
-        }
-        if !is_link {
-            let time = Timestamp::new(metadata.mtime.seconds(), 0);
-            self.state().known.change(path, |look| {
-                look.mode = Some(metadata.mode);
-                look.owner = rules.owner.then_some(owner).or(look.owner);
-                look.modified = Some(Modified { time, precision: Precision::Second });
-            });
-        }
+        self.learn_set(path, kind, metadata, rules, &mut untold);
         Ok(untold)
+    }
+
+    /// As [`Self::set`] of a file that was given what it is to have when it was sent.
+    pub(super) fn was_set(
+        &self,
+        path: &EntryPath,
+        metadata: &Metadata,
+        rules: MetadataRules,
+        marked: Marked,
+    ) -> Result<Vec<String>> {
+        let mut untold = Vec::new();
+        self.note(MODES, marked.mode, &mut untold)?;
+        self.note(TIMES, marked.time, &mut untold)?;
+        self.learn_set(path, Kind::File, metadata, rules, &mut untold);
+        Ok(untold)
+    }
+
+    /// Makes a word of what was not set; what a server cannot do at all is told once.
+    fn note(&self, what: &'static str, done: Result<()>, untold: &mut Vec<String>) -> Result<()> {
+        match done {
+            Ok(()) => {}
+            Err(e) if e.kind() == ErrorKind::Unreachable => return Err(e),
+            Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Denied) => {
+                self.tell_once(what, untold);
+            }
+            Err(e) => untold.push(e.full_message()),
+        }
+        Ok(())
+    }
+
+    /// Remembers what was set.
+    fn learn_set(
+        &self,
+        path: &EntryPath,
+        kind: Kind,
+        metadata: &Metadata,
+        rules: MetadataRules,
+        untold: &mut Vec<String>,
+    ) {
+        if !metadata.xattrs.is_empty() {
+            self.tell_once("extended attributes are not kept on a server", untold);
+        }
+        if kind == Kind::Symlink {
+            return;
+        }
+        let owner = (metadata.owner.uid, metadata.owner.gid);
+        let time = Timestamp::new(metadata.mtime.seconds(), 0);
+        self.state().known.change(path, |look| {
+            look.mode = Some(metadata.mode);
+            look.owner = rules.owner.then_some(owner).or(look.owner);
+            look.modified = Some(Modified { time, precision: Precision::Second });
+        });
     }
 }

@@ -10,11 +10,13 @@ use crate::base::path::EntryPath;
 use crate::base::sys;
 use crate::net::files::Files;
 use crate::net::files::Look;
+use crate::net::files::Marked;
 use crate::target::files::FilesTarget;
 use crate::target::files::failed;
 use crate::target::files::joined;
 use crate::target::files::lock;
 use crate::target::files::new_look;
+use crate::target::files::place::Wish;
 use crate::target::files::session::able;
 use crate::target::files::session::upload;
 use crate::target::spool::Spool;
@@ -26,34 +28,41 @@ impl FilesTarget {
         let Some(spool) = self.state().begun.remove(path) else { return Ok(()) };
         let there = self.look_there(path).map_err(|e| failed("cannot look at", path, e))?;
         let spool = lock(&spool);
-        let sent = self.send(path, &spool, there.is_some());
+        let sent = self.send(path, &spool, there.is_some(), None);
         sent.map_err(|e| failed("cannot write", path, e))?;
         let look = Look { size: Some(spool.len()), ..new_look(Kind::File) };
         self.state().known.put(path, look);
         Ok(())
     }
 
-    /// Sends a file; one that replaces another takes its place once it is whole.
-    pub(super) fn send(&self, path: &EntryPath, spool: &Spool, replaces: bool) -> Result<()> {
+    /// Sends a file; one that replaces another takes its place once it is whole. Says how it went to
+    /// give it what it is to have; None where that is still to be done.
+    pub(super) fn send(
+        &self,
+        path: &EntryPath,
+        spool: &Spool,
+        replaces: bool,
+        wish: Option<Wish>,
+    ) -> Result<Option<Marked>> {
         let way = self.way(path);
         if !replaces {
-            return self.upload_anew(&way, spool);
+            return self.upload_anew(&way, spool, wish);
         }
         let name = format!(".icecore-{}", to_hex(&sys::random::<8>()?));
         let folder = joined(&self.root, path.parent_bytes());
         let beside = joined(&folder, name.as_bytes());
-        self.upload_anew(&beside, spool)?;
-        let replaced = self.replace(&beside, &way);
-        if replaced.is_err() {
+        let marked = self.upload_anew(&beside, spool, wish)?;
+        if let Err(e) = self.replace(&beside, &way) {
             // What failed is the error to report.
             let _ = self.ask(|files| files.remove(&beside));
+            return Err(e);
         }
-        replaced
+        Ok(marked)
     }
 
     /// Writes a file where nothing is, whole or not at all.
-    fn upload_anew(&self, way: &[u8], spool: &Spool) -> Result<()> {
-        let sent = self.make_once(way, |files| upload(files, way, spool));
+    fn upload_anew(&self, way: &[u8], spool: &Spool, wish: Option<Wish>) -> Result<Option<Marked>> {
+        let sent = self.make_once(way, |files| upload(files, way, spool, wish));
         if sent.is_err() {
             // A disk that is full has room again; what failed is the error to report.
             let _ = self.ask(|files| files.remove(way));
@@ -86,11 +95,11 @@ impl FilesTarget {
 
     /// Makes something where nothing is. After an attempt without an answer what stands there is
     /// taken away first: that one made it, and not every server lets one write over it.
-    pub(super) fn make_once(
+    pub(super) fn make_once<T>(
         &self,
         way: &[u8],
-        mut make: impl FnMut(&mut dyn Files) -> Result<()>,
-    ) -> Result<()> {
+        mut make: impl FnMut(&mut dyn Files) -> Result<T>,
+    ) -> Result<T> {
         let mut was_tried = false;
         self.ask(|files| {
             if mem::replace(&mut was_tried, true) {

@@ -5,7 +5,9 @@ use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::metadata::Kind;
 use crate::net::files::Files;
+use crate::net::files::Marked;
 use crate::target::files::joined;
+use crate::target::files::place::Wish;
 use crate::target::spool::Spool;
 use std::path::Path;
 
@@ -17,11 +19,20 @@ pub(super) fn able(can: bool, act: impl FnOnce() -> Result<()>) -> Result<()> {
     if can { act() } else { Err(Error::new(ErrorKind::Unsupported, "the server cannot")) }
 }
 
-/// Writes a file whole.
-pub(super) fn upload(files: &mut dyn Files, way: &[u8], spool: &Spool) -> Result<()> {
+/// Writes a file whole, and gives it what it is to have where that needs no owner first; says how
+/// that went.
+pub(super) fn upload(
+    files: &mut dyn Files,
+    way: &[u8],
+    spool: &Spool,
+    wish: Option<Wish>,
+) -> Result<Option<Marked>> {
     files.create(way)?;
     spool.pieces(&mut |piece| files.write(piece))?;
-    files.finish()
+    match wish.and_then(|wish| wish.marks(files)) {
+        Some(marks) => files.finish_with(way, marks).map(Some),
+        None => files.finish().map(|()| None),
+    }
 }
 
 /// Reads a file of the server whole.

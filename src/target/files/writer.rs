@@ -280,15 +280,19 @@ impl TargetWriter for FilesWriter<'_> {
     fn finish_file(&mut self, metadata: &Metadata, rules: MetadataRules) -> Result<Vec<String>> {
         let Open { path, spool, replaces } = self.take_open()?;
         let begun = self.target.state().begun.remove(&path);
+        let mut marked = None;
         if let Some(spool) = begun.or(spool) {
             let spool = lock(&spool);
-            self.target
-                .send(&path, &spool, replaces)
-                .map_err(|e| failed("cannot write", &path, e))?;
+            let wish = self.target.wish(metadata, rules);
+            let sent = self.target.send(&path, &spool, replaces, Some(wish));
+            marked = sent.map_err(|e| failed("cannot write", &path, e))?;
             let look = Look { size: Some(spool.len()), ..new_look(Kind::File) };
             self.target.state().known.put(&path, look);
         }
-        let set = self.target.set(&path, Kind::File, metadata, rules);
+        let set = match marked {
+            Some(marked) => self.target.was_set(&path, metadata, rules, marked),
+            None => self.target.set(&path, Kind::File, metadata, rules),
+        };
         set.map_err(|e| failed("cannot set the metadata of", &path, e))
     }
 
@@ -338,7 +342,7 @@ impl TargetWriter for FilesWriter<'_> {
             is_copy = true;
             let mut spool = Spool::new();
             fetch(files, &from, &mut spool, scratch)?;
-            upload(files, &to, &spool)
+            upload(files, &to, &spool, None).map(drop)
         });
         linked.map_err(|e| failed("cannot make", path, e))?;
         let look = self.target.look(existing).map_err(|e| failed("cannot look at", existing, e))?;

@@ -1,0 +1,152 @@
+//! Writing a file: content, then the proof that all of it is there, and what the file has beside.
+
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Result;
+use crate::net::files::Look;
+use crate::net::files::Marked;
+use crate::net::files::Marks;
+use crate::net::ftp::control::Command;
+use crate::net::ftp::control::broken;
+use crate::net::ftp::data::Data;
+use crate::net::ftp::facts::time_text;
+use crate::net::ftp::reply::Reply;
+use crate::net::ftp::session::Begun;
+use crate::net::ftp::session::Session;
+use crate::net::ftp::session::Transfer;
+use crate::net::ftp::session::size_of;
+use crate::net::tcp::unreachable;
+
+/// A file that is written.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    pub(crate) path: Vec<u8>,
+    pub(crate) data: Data,
+    written: u64,
+}
+
+impl Session {
+    pub(crate) fn create_at(&mut self, path: &[u8]) -> Result<()> {
+        self.settle()?;
+        match self.begin(&[], false, Command::new("STOR", path), 0)?.1 {
+            Begun::Open(data) => {
+                self.transfer =
+                    Transfer::Writing(Writing { path: path.to_vec(), data, written: 0 });
+                Ok(())
+            }
+            Begun::Refused(reply) => Err(self.refused_new(path, &reply)),
+        }
+    }
+
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<()> {
+        let Transfer::Writing(writing) = &mut self.transfer else {
+            return Err(Error::bug("no file is open to write"));
+        };
+        writing.written += bytes.len() as u64;
+        let Err(failed) = writing.data.write_all(bytes) else { return Ok(()) };
+        // A server that takes no more, as its disk is full, says why.
+        if let Transfer::Writing(writing) = std::mem::replace(&mut self.transfer, Transfer::None)
+            && let Ok(reply) = self.end(writing.data)
+            && !reply.is_done()
+        {
+            return Err(reply.refused_upload());
+        }
+        Err(unreachable("the data connection is gone", failed))
+    }
+
+    pub(crate) fn finish_writing(&mut self) -> Result<()> {
+        let (path, written) = self.end_content()?;
+        let told = self.ask("SIZE", &path)?;
+        self.confirm_written(&path, written, size_of(&told))
+    }
+
+    /// As [`Session::finish_writing`], and asks at once for mode and time where it is known how. A
+    /// new file often has the wanted mode already, which MLST shows together with its size.
+    pub(crate) fn finish_marked(&mut self, marks: Marks) -> Result<Marked> {
+        let (path, written) = self.end_content()?;
+        let shows_mode = self.features.shows("unix.mode");
+        let is_usual = shows_mode && self.learned.new_mode.is_none_or(|usual| usual == marks.mode);
+        let mode = (self.learned.sets_mode && !is_usual).then(|| chmod_argument(&path, marks.mode));
+        let time = self.learned.proven_time_by().zip(time_text(marks.time));
+        let time = time.map(|(by, text)| by.command(&text, &path));
+        let look = Command::new(if shows_mode { "MLST" } else { "SIZE" }, &path);
+        let commands: Vec<Command<'_>> = mode
+            .iter()
+            .map(|argument| Command::new("SITE", argument))
+            .chain(time.iter().map(|(verb, argument)| Command::new(verb, argument)))
+            .chain([look])
+            .collect();
+        let mut replies = self.control.ask_all(&commands)?.into_iter();
+        let mode_reply = mode.is_some().then(|| replies.next()).flatten();
+        let time_reply = time.is_some().then(|| replies.next()).flatten();
+        let told = replies.next().ok_or_else(|| Error::bug("a command has no reply"))?;
+        let look = if shows_mode { self.look_told(&path, &told)? } else { None };
+        let size = if shows_mode { look.as_ref().and_then(|it| it.size) } else { size_of(&told) };
+        self.confirm_written(&path, written, size)?;
+        let shown = look.and_then(|look| look.mode);
+        let mode = match mode_reply {
+            Some(reply) => self.mode_set(&path, &reply),
+            None => {
+                self.learned.new_mode = shown;
+                let is_set = shown == Some(marks.mode);
+                if is_set { Ok(()) } else { self.set_mode_of(&path, marks.mode) }
+            }
+        };
+        let time = match time_reply {
+            Some(reply) if reply.is_done() => Ok(()),
+            // Whatever is to be learned of the server, or of the file, is asked one by one.
+            _ => self.set_time_of(&path, marks.time),
+        };
+        Marked { mode, time }.on_a_session()
+    }
+
+    /// Ends the content, and hears that the server has it; returns the path and the bytes of it.
+    fn end_content(&mut self) -> Result<(Vec<u8>, u64)> {
+        let Transfer::Writing(writing) = std::mem::replace(&mut self.transfer, Transfer::None)
+        else {
+            return Err(Error::bug("no file is open to write"));
+        };
+        let finished = writing.data.finish();
+        let reply = match self.early.take() {
+            Some(reply) => reply,
+            None => self.control.reply()?,
+        };
+        if !reply.is_done() {
+            return Err(reply.refused_upload());
+        }
+        finished.map_err(|e| unreachable("the data connection is gone", e))?;
+        Ok((writing.path, writing.written))
+    }
+
+    /// Reads an answer to MLST; None where it is none.
+    fn look_told(&mut self, path: &[u8], reply: &Reply) -> Result<Option<Look>> {
+        if reply.code == 250 { self.read_look(path, reply).map(Some) } else { Ok(None) }
+    }
+
+    /// Makes sure that the server has what was written, by the size that it told, or by another
+    /// look where it told none.
+    fn confirm_written(&mut self, path: &[u8], written: u64, size: Option<u64>) -> Result<()> {
+        let size = match size {
+            Some(size) => Some(size),
+            None => self.look(path)?.and_then(|look| look.size),
+        };
+        match size {
+            Some(size) if size == written => self.confirm_name(path),
+            // The connection ended too early for the server, which cannot tell that from its end.
+            Some(size) if size < written => {
+                Err(broken(&format!("the server has {size} bytes of {written} written")))
+            }
+            Some(size) => Err(Error::new(
+                ErrorKind::Io,
+                format!("the server has {size} bytes, and {written} were written"),
+            )),
+            None => Err(Error::new(ErrorKind::Io, "the server does not show what was written")
+                .hint("it may have put it elsewhere: some rename what is there already")),
+        }
+    }
+}
+
+/// Returns what `SITE` is to be asked for a mode to be set.
+pub(crate) fn chmod_argument(path: &[u8], mode: u32) -> Vec<u8> {
+    [format!("CHMOD {:03o} ", mode & 0o7777).as_bytes(), path].concat()
+}
