@@ -10,7 +10,7 @@
 //! server, `send` brings whole files there, `writer` does the rest.
 //! A connection that breaks is made again, and what was asked is asked once more.
 //! A symlink is never written through: what the server tells as a link is replaced, not followed.
-//! What a protocol cannot keep (times, permissions, owners, extended attributes) is told once.
+//! What a protocol cannot keep (times, permissions, owners, extended attributes) is told at the end.
 
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
@@ -22,9 +22,11 @@ use crate::base::path::display;
 use crate::net::files::Files;
 use crate::net::files::Look;
 use crate::net::pool::Pool;
+use crate::target::Finished;
 use crate::target::Target;
 use crate::target::TargetWriter;
 use crate::target::files::known::Known;
+use crate::target::files::place::Mark;
 use crate::target::files::writer::FilesWriter;
 use crate::target::spool::Spool;
 use std::collections::BTreeMap;
@@ -67,8 +69,10 @@ struct State {
     known: Known,
     /// Files that were begun and not sent yet.
     begun: BTreeMap<EntryPath, Arc<Mutex<Spool>>>,
-    /// What was told already that the server cannot keep.
-    told: BTreeSet<&'static str>,
+    /// What the server was seen not to keep.
+    not_kept: BTreeSet<Mark>,
+    /// What it was seen not to let this user set.
+    denied: BTreeSet<Mark>,
     is_prepared: bool,
     /// Whether the server was seen not to rename over what is there.
     moves_aside: bool,
@@ -184,6 +188,13 @@ impl Target for FilesTarget {
 
     fn parallel(&self) -> usize {
         self.pool.sessions_max()
+    }
+
+    /// Says what the server has not kept, as that is in its nature and nobody failed.
+    fn finish(&self) -> Result<Finished> {
+        let not_kept = std::mem::take(&mut self.state().not_kept);
+        let notes = not_kept.into_iter().map(|mark| mark.not_kept().to_owned()).collect();
+        Ok(Finished { notes, failed: Vec::new() })
     }
 
     fn writer(&self) -> Result<Box<dyn TargetWriter + Send + '_>> {

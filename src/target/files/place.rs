@@ -24,10 +24,29 @@ use crate::target::files::session::able;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-/// Each is told once.
-const OWNERS: &str = "the server does not set owners";
-const MODES: &str = "the server does not set permissions";
-const TIMES: &str = "the server does not set times";
+/// What may be set of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Mark {
+    Owner,
+    Mode,
+    Time,
+    /// Of a folder, which some servers set of files only.
+    FolderTime,
+    Attributes,
+}
+
+impl Mark {
+    /// Returns what is told of a server that does not keep it.
+    pub(super) fn not_kept(self) -> &'static str {
+        match self {
+            Mark::Owner => "the server does not set owners",
+            Mark::Mode => "the server does not set permissions",
+            Mark::Time => "the server does not set times",
+            Mark::FolderTime => "the server does not set times of folders",
+            Mark::Attributes => "the server keeps no extended attributes",
+        }
+    }
+}
 
 /// What a file is to have when it is sent.
 #[derive(Clone, Copy, Debug)]
@@ -149,13 +168,6 @@ impl FilesTarget {
         Err(Error::new(ErrorKind::AlreadyExists, message).at(ORIGIN))
     }
 
-    /// Returns a word on what a server cannot keep, the first time.
-    pub(super) fn tell_once(&self, what: &'static str, untold: &mut Vec<String>) {
-        if self.state().told.insert(what) {
-            untold.push(format!("{what}; this is told once"));
-        }
-    }
-
     /// Returns what a file is to have when it is sent.
     pub(super) fn wish(&self, metadata: &Metadata, rules: MetadataRules) -> Wish {
         let marks = Marks { mode: metadata.mode, time: metadata.mtime };
@@ -164,10 +176,13 @@ impl FilesTarget {
 
     /// Who may not set an owner once may never, and a round trip each is too much to hear that.
     fn sets_owner(&self, kind: Kind, rules: MetadataRules) -> bool {
-        rules.owner && kind != Kind::Symlink && !self.state().told.contains(OWNERS)
+        let state = self.state();
+        let may = !state.not_kept.contains(&Mark::Owner) && !state.denied.contains(&Mark::Owner);
+        rules.owner && kind != Kind::Symlink && may
     }
 
-    /// Sets what can be set of metadata, and returns words on what could not.
+    /// Sets what can be set of metadata, and returns words on what was refused; a lack of rights is
+    /// told once. Of what the server cannot do at all the end of the restore tells.
     pub(super) fn set(
         &self,
         path: &EntryPath,
@@ -176,27 +191,32 @@ impl FilesTarget {
         rules: MetadataRules,
     ) -> Result<Vec<String>> {
         let way = self.way(path);
-        let way: &[u8] = if way.is_empty() { b"." } else { &way };
+        if path.is_root() && (way.is_empty() || way == b"/") {
+            // The folder that a login lands in, or the server's own, is not ours.
+            return Ok(Vec::new());
+        }
         let owner = (metadata.owner.uid, metadata.owner.gid);
         let sets_owner = self.sets_owner(kind, rules);
-        let mut untold = Vec::new();
+        let mut refused = Vec::new();
         self.ask(|files| {
             let can = files.abilities();
             // The time comes last, as the others may move it.
             // Where a protocol has no owners at all (FTP), none were stored from there either.
             if sets_owner && can.set_owner {
-                self.note(OWNERS, files.set_owner(way, owner), &mut untold)?;
+                self.note(Mark::Owner, files.set_owner(&way, owner), &mut refused)?;
             }
             if kind != Kind::Symlink {
-                let done = able(can.set_mode, || files.set_mode(way, metadata.mode));
-                self.note(MODES, done, &mut untold)?;
-                let done = able(can.set_time, || files.set_time(way, metadata.mtime));
-                self.note(TIMES, done, &mut untold)?;
+                let done = able(can.set_mode, || files.set_mode(&way, metadata.mode));
+                self.note(Mark::Mode, done, &mut refused)?;
+                let done = able(can.set_time, || files.set_time(&way, metadata.mtime));
+                let is_folder = kind == Kind::Directory && can.set_time;
+                let time = if is_folder { Mark::FolderTime } else { Mark::Time };
+                self.note(time, done, &mut refused)?;
             }
             Ok(())
         })?;
-        self.learn_set(path, kind, metadata, rules, &mut untold);
-        Ok(untold)
+        self.learn_set(path, kind, metadata, rules);
+        Ok(refused)
     }
 
     /// As [`Self::set`] of a file that was given what it is to have when it was sent.
@@ -207,44 +227,43 @@ impl FilesTarget {
         rules: MetadataRules,
         marked: Marked,
     ) -> Result<Vec<String>> {
-        let mut untold = Vec::new();
-        self.note(MODES, marked.mode, &mut untold)?;
-        self.note(TIMES, marked.time, &mut untold)?;
-        self.learn_set(path, Kind::File, metadata, rules, &mut untold);
-        Ok(untold)
+        let mut refused = Vec::new();
+        self.note(Mark::Mode, marked.mode, &mut refused)?;
+        self.note(Mark::Time, marked.time, &mut refused)?;
+        self.learn_set(path, Kind::File, metadata, rules);
+        Ok(refused)
     }
 
-    /// Makes a word of what was not set; what a server cannot do at all is told once.
-    fn note(&self, what: &'static str, done: Result<()>, untold: &mut Vec<String>) -> Result<()> {
+    /// Makes a word of what was refused, and remembers what the server cannot do.
+    fn note(&self, mark: Mark, done: Result<()>, refused: &mut Vec<String>) -> Result<()> {
         match done {
             Ok(()) => {}
             Err(e) if e.kind() == ErrorKind::Unreachable => return Err(e),
-            Err(e) if matches!(e.kind(), ErrorKind::Unsupported | ErrorKind::Denied) => {
-                self.tell_once(what, untold);
+            Err(e) if e.kind() == ErrorKind::Unsupported => {
+                self.state().not_kept.insert(mark);
             }
-            Err(e) => untold.push(e.full_message()),
+            Err(e) if e.kind() == ErrorKind::Denied => {
+                if self.state().denied.insert(mark) {
+                    refused.push(format!("{}; this is told once", mark.not_kept()));
+                }
+            }
+            Err(e) => refused.push(e.full_message()),
         }
         Ok(())
     }
 
     /// Remembers what was set.
-    fn learn_set(
-        &self,
-        path: &EntryPath,
-        kind: Kind,
-        metadata: &Metadata,
-        rules: MetadataRules,
-        untold: &mut Vec<String>,
-    ) {
+    fn learn_set(&self, path: &EntryPath, kind: Kind, metadata: &Metadata, rules: MetadataRules) {
+        let mut state = self.state();
         if !metadata.xattrs.is_empty() {
-            self.tell_once("extended attributes are not kept on a server", untold);
+            state.not_kept.insert(Mark::Attributes);
         }
         if kind == Kind::Symlink {
             return;
         }
         let owner = (metadata.owner.uid, metadata.owner.gid);
         let time = Timestamp::new(metadata.mtime.seconds(), 0);
-        self.state().known.change(path, |look| {
+        state.known.change(path, |look| {
             look.mode = Some(metadata.mode);
             look.owner = rules.owner.then_some(owner).or(look.owner);
             look.modified = Some(Modified { time, precision: Precision::Second });
