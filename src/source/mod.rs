@@ -187,6 +187,22 @@ pub trait SourceReader {
     /// As the system says.
     fn finish(&mut self) -> Result<SourceEntry>;
 
+    /// As [`SourceReader::finish`], but where another look is costly it may come later, with those
+    /// at other entries: [`SourceReader::settle`] tells then. Until it did, what is returned is a
+    /// guess.
+    ///
+    /// # Errors
+    /// Those of [`SourceReader::finish`].
+    fn finish_soon(&mut self) -> Result<SourceEntry> {
+        self.finish()
+    }
+
+    /// Looks at what [`SourceReader::finish_soon`] has put off, and returns the paths of what is not
+    /// certain to be as it was read: each is to be opened and read again.
+    fn settle(&mut self) -> Vec<EntryPath> {
+        Vec::new()
+    }
+
     /// Closes what is open without another look at it; a session that it holds is free for others
     /// then. To be called where an entry is not finished and no other one is opened soon.
     fn close(&mut self) {}

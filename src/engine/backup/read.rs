@@ -7,6 +7,7 @@ use crate::base::error::Result;
 use crate::base::limits::PIECE_BYTES;
 use crate::base::metadata::Extent;
 use crate::base::metadata::Kind;
+use crate::base::path::EntryPath;
 use crate::base::progress::Counter;
 use crate::base::progress::Warning;
 use crate::chunk;
@@ -158,6 +159,7 @@ impl<'a> Worker<'a> {
                 Item::Read { now, before, journal } => self.entry(now, before, journal)?,
             });
         }
+        self.read_changed_again(&mut outcomes)?;
         self.store.seal()?;
         Ok(UnitResult {
             number: unit.number,
@@ -180,21 +182,50 @@ impl<'a> Worker<'a> {
             self.context.progress.count(Counter::Bytes, now.size);
             return Ok(Outcome::Resumed(journal, before));
         }
-        match self.read_entry(&now, before.as_deref()) {
+        self.read(now.path, before, 1)
+    }
+
+    /// Reads again what changed while it was read, as the reader's later look shows.
+    fn read_changed_again(&mut self, outcomes: &mut [Outcome]) -> Result<()> {
+        for path in self.reader.settle() {
+            self.context.cancel.check()?;
+            let again = outcomes.iter_mut().find_map(|outcome| match outcome {
+                Outcome::Put(read, _, before) if read.entry.path == path => {
+                    let before = before.take();
+                    Some((outcome, before))
+                }
+                _ => None,
+            });
+            let (outcome, before) =
+                again.ok_or_else(|| Error::bug("what is read again was not read"))?;
+            *outcome = self.read(path, before, READ_TRIES)?;
+        }
+        Ok(())
+    }
+
+    /// Reads an entry; `attempt` is the first, or a later one that is told at once what changed.
+    fn read(
+        &mut self,
+        path: EntryPath,
+        before: Option<Box<TrackedEntry>>,
+        attempt: usize,
+    ) -> Result<Outcome> {
+        match self.read_entry(&path, before.as_deref(), attempt) {
             Ok((tracked, stretches)) => Ok(Outcome::Put(Box::new(tracked), stretches, before)),
             Err(e) if e.origin() != Origin::Source => Err(e),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Outcome::Vanished(now.path, before)),
-            Err(e) => Ok(Outcome::Failed(now.path, e, before)),
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Outcome::Vanished(path, before)),
+            Err(e) => Ok(Outcome::Failed(path, e, before)),
         }
     }
 
     fn read_entry(
         &mut self,
-        now: &SourceEntry,
+        path: &EntryPath,
         before: Option<&TrackedEntry>,
+        first: usize,
     ) -> Result<(TrackedEntry, Vec<Stretch>)> {
-        for attempt in 1..=READ_TRIES {
-            let mut opened = self.reader.open(&now.path)?;
+        for attempt in first..=READ_TRIES {
+            let mut opened = self.reader.open(path)?;
             if opened.entry.kind != Kind::File {
                 return Ok((to_tracked(opened, 0)?, Vec::new()));
             }
@@ -203,7 +234,10 @@ impl<'a> Worker<'a> {
             opened.entry.size = opened.entry.size.min(PIECE_BYTES);
             let is_last_try = attempt == READ_TRIES;
             let (cut, stretches) = self.read_file(&mut opened, before)?;
-            let after = self.reader.finish()?;
+            let after = match is_last_try {
+                true => self.reader.finish()?,
+                false => self.reader.finish_soon()?,
+            };
             if same_file(&opened.entry, &after) || is_last_try {
                 if !same_file(&opened.entry, &after) {
                     self.warn_changed(&opened.entry);

@@ -100,6 +100,7 @@ fn list(inner: &Inner, task: &Task, stop: &Stop) -> Result<Listing> {
         other => other.map_err(|e| failed("cannot list", &task.folder, e))?,
     };
     let mut listing = Listing { rules, above, tells_links, found: VecDeque::new() };
+    inner.folders().put(&task.folder, all.len());
     all.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     all.dedup_by(|a, b| a.name == b.name);
     apply_marks(inner, task, &mut listing, &mut all);
@@ -112,7 +113,12 @@ fn list(inner: &Inner, task: &Task, stop: &Stop) -> Result<Listing> {
     Ok(listing)
 }
 
-fn all_in(inner: &Inner, folder: &EntryPath, stop: &Stop) -> Result<(Vec<Listed>, bool)> {
+/// Returns all that is in a folder, and whether the server tells where links lead.
+pub(super) fn all_in(
+    inner: &Inner,
+    folder: &EntryPath,
+    stop: &Stop,
+) -> Result<(Vec<Listed>, bool)> {
     let place = inner.place(folder);
     inner.ask(|files| {
         let mut all: Vec<Listed> = Vec::new();

@@ -6,7 +6,7 @@
 //! exactly, and a file that could have changed without showing it is read again.
 //!
 //! What was listed is remembered for a while, so that opening a file costs no question of its own;
-//! after reading, the server is asked once more. A connection that breaks is made again: the file
+//! after reading, the server is asked once more, for a folder's files together where it can be. A connection that breaks is made again: the file
 //! is read on when it is certain that it is the same, and else read once more.
 //!
 //! What no protocol tells is filled in: a mode of 0644 or 0755, the owner 0. Attributes, holes and
@@ -89,6 +89,8 @@ struct Inner {
     location: String,
     options: FilesOptions,
     looks: Mutex<Looks<Look>>,
+    /// How many names the folders have that were listed last.
+    folders: Mutex<Looks<usize>>,
     /// Whether the server did not answer for so long that it is not asked any more: a tree has
     /// many folders, and each would wait as long.
     is_given_up: AtomicBool,
@@ -113,6 +115,7 @@ impl FilesSource {
             location,
             options,
             looks: Mutex::default(),
+            folders: Mutex::default(),
             is_given_up: AtomicBool::new(false),
             nobody: Arc::default(),
         };
@@ -129,6 +132,10 @@ impl FilesSource {
 impl Inner {
     fn looks(&self) -> MutexGuard<'_, Looks<Look>> {
         self.looks.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    fn folders(&self) -> MutexGuard<'_, Looks<usize>> {
+        self.folders.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
     }
 
     /// Returns the path as the server is to hear it.

@@ -16,15 +16,24 @@ use crate::net::pool::Taken;
 use crate::source::OpenedEntry;
 use crate::source::SourceEntry;
 use crate::source::SourceReader;
+use crate::source::ahead::Stop;
 use crate::source::files::Inner;
 use crate::source::files::MINUTE_SECONDS;
 use crate::source::files::ORIGIN;
 use crate::source::files::failed;
 use crate::source::files::gone;
+use crate::source::files::list::all_in;
+use std::collections::BTreeMap;
+use std::collections::HashMap;
+use std::mem;
 use std::sync::Arc;
 
 /// How many sessions one read may cost.
 const SESSIONS_TRIED: usize = 3;
+/// A listing costs a server as much as so many looks at one file ...
+const LISTING_LOOKS: usize = 4;
+/// ... and each further look as much as so many lines of a listing.
+const LINES_FOR_A_LOOK: usize = 8;
 /// What marks an entry that was read in parts which may not belong together.
 const TORN: &[u8] = b" torn";
 
@@ -35,6 +44,8 @@ pub(super) struct FilesReader {
     session: Option<Taken>,
     /// Whether the session has the open file open.
     is_streaming: bool,
+    /// What was read and is to be looked at once more: what it was when it was opened.
+    put_off: BTreeMap<EntryPath, Look>,
 }
 
 struct Open {
@@ -48,7 +59,13 @@ struct Open {
 impl FilesReader {
     /// Makes a reader that has nothing open.
     pub(super) fn new(inner: &Arc<Inner>) -> Self {
-        FilesReader { inner: Arc::clone(inner), open: None, session: None, is_streaming: false }
+        FilesReader {
+            inner: Arc::clone(inner),
+            open: None,
+            session: None,
+            is_streaming: false,
+            put_off: BTreeMap::new(),
+        }
     }
 
     /// Gives the session back, if one is held.
@@ -119,19 +136,23 @@ impl FilesReader {
         Err(Error::bug("the last try returns"))
     }
 
+    /// Reads on to the very end, so that the server ends it, too; says whether there is more.
+    fn has_grown(&mut self, open: &Open) -> bool {
+        if !self.is_streaming || open.next != open.entry.size {
+            return false;
+        }
+        let place = self.inner.place(&open.entry.path);
+        let more = self.stream(&place, open.next, &mut [0]);
+        if more.is_err() {
+            self.lose();
+        }
+        more.is_ok_and(|got| got > 0)
+    }
+
     /// Looks at the open file once more.
     fn look_again(&mut self, open: &Open) -> Result<(Look, bool)> {
         let path = &open.entry.path;
-        let mut has_grown = false;
-        if self.is_streaming && open.next == open.entry.size {
-            // To the very end, so that the server ends it, too.
-            let place = self.inner.place(path);
-            let more = self.stream(&place, open.next, &mut [0]);
-            has_grown = more.as_ref().is_ok_and(|&got| got > 0);
-            if more.is_err() {
-                self.lose();
-            }
-        }
+        let has_grown = self.has_grown(open);
         if let Some(taken) = &mut self.session {
             let place = self.inner.place(path);
             let look = taken.files().and_then(|files| {
@@ -146,6 +167,24 @@ impl FilesReader {
             }
         }
         Ok((self.inner.look_at(path)?, has_grown))
+    }
+
+    /// Looks once more at files of one folder, and returns those that are not certain to be as they
+    /// were read. Where they are a good part of it the folder is listed, which costs a server far
+    /// less than to be asked for each.
+    fn changed_in(&self, folder: &EntryPath, files: &[(EntryPath, Look)]) -> Vec<EntryPath> {
+        let entries = self.inner.folders().get(folder).copied();
+        let lines_max = files.len().saturating_sub(LISTING_LOOKS) * LINES_FOR_A_LOOK;
+        let is_listed = entries.is_some_and(|all| all <= lines_max);
+        let listed = is_listed.then(|| all_in(&self.inner, folder, &Stop::default()));
+        let now: Option<HashMap<Vec<u8>, Look>> = listed
+            .and_then(Result::ok)
+            .map(|(all, _)| all.into_iter().map(|it| (it.name, it.look)).collect());
+        let is_as_read = |(path, before): &&(EntryPath, Look)| match &now {
+            Some(now) => now.get(path.name()).is_some_and(|now| is_same(before, now)),
+            None => self.inner.look_at(path).is_ok_and(|now| is_same(before, &now)),
+        };
+        files.iter().filter(|file| !is_as_read(file)).map(|(path, _)| path.clone()).collect()
     }
 
     fn look_for_opening(&self, path: &EntryPath) -> Result<Look> {
@@ -227,6 +266,36 @@ impl SourceReader for FilesReader {
             entry.detection.tag.extend_from_slice(TORN);
         }
         Ok(entry)
+    }
+
+    fn finish_soon(&mut self) -> Result<SourceEntry> {
+        let may_wait = |open: &Open| {
+            let is_read = open.entry.kind == Kind::File && open.next == open.entry.size;
+            is_read && !open.is_torn
+        };
+        let Some(open) = self.open.take_if(|open| may_wait(open)) else { return self.finish() };
+        let was_streaming = self.is_streaming;
+        if self.has_grown(&open) || was_streaming != self.is_streaming {
+            self.open = Some(open);
+            return self.finish();
+        }
+        self.release();
+        self.put_off.insert(open.entry.path.clone(), open.look);
+        Ok(open.entry)
+    }
+
+    fn settle(&mut self) -> Vec<EntryPath> {
+        let mut by_folder: BTreeMap<EntryPath, Vec<(EntryPath, Look)>> = BTreeMap::new();
+        for (path, look) in mem::take(&mut self.put_off) {
+            let folder = path.parent().unwrap_or_else(EntryPath::root);
+            by_folder.entry(folder).or_default().push((path, look));
+        }
+        let changed = by_folder.iter().flat_map(|(folder, files)| self.changed_in(folder, files));
+        let changed: Vec<EntryPath> = changed.collect();
+        // Opened again, they are to be looked at anew.
+        let mut looks = self.inner.looks();
+        changed.iter().for_each(|path| looks.remove(path));
+        changed
     }
 
     fn close(&mut self) {
