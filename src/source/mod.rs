@@ -197,8 +197,8 @@ pub trait SourceReader {
         self.finish()
     }
 
-    /// Looks at what [`SourceReader::finish_soon`] has put off, and returns the paths of what is not
-    /// certain to be as it was read: each is to be opened and read again.
+    /// Looks at what [`SourceReader::finish_soon`] has put off, and returns the paths of what is
+    /// not certain to be as it was read: each is to be opened and read again.
     fn settle(&mut self) -> Vec<EntryPath> {
         Vec::new()
     }

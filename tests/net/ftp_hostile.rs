@@ -97,11 +97,14 @@ fn a_session_that_broke_stays_broken() {
     assert_eq!(session.keep_alive().expect_err("over").kind(), ErrorKind::Unreachable);
 }
 
+/// The lines that a server was told.
+type Heard = Arc<Mutex<Vec<String>>>;
+
 /// A server whose new files have a mode, which MLST tells, and that sets modes by word only.
 fn with_modes(
     mode_of: fn(&[u8]) -> &'static str,
-) -> (Arc<Mutex<Vec<String>>>, impl Fn(&str, &[u8], &Disk) -> Answer) {
-    let heard = Arc::new(Mutex::new(Vec::new()));
+) -> (Heard, impl Fn(&str, &[u8], &Disk) -> Answer) {
+    let heard = Heard::default();
     let hears = Arc::clone(&heard);
     let script = move |asked: &str, argument: &[u8], disk: &Disk| {
         let line = format!("{asked} {}", String::from_utf8_lossy(argument));

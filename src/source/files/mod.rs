@@ -6,8 +6,9 @@
 //! exactly, and a file that could have changed without showing it is read again.
 //!
 //! What was listed is remembered for a while, so that opening a file costs no question of its own;
-//! after reading, the server is asked once more, for a folder's files together where it can be. A connection that breaks is made again: the file
-//! is read on when it is certain that it is the same, and else read once more.
+//! after reading, the server is asked once more, of the files of a folder together where that costs
+//! less. A connection that breaks is made again: the file is read on when it is certain that it is
+//! the same, and else read once more.
 //!
 //! What no protocol tells is filled in: a mode of 0644 or 0755, the owner 0. Attributes, holes and
 //! hard links are not told, fifos and devices are left out with a note.
