@@ -19,6 +19,11 @@
 //! - `ICECORE_BENCH_KERNEL`: a source tree, else `/usr/src/linux-source-*` where it is unpacked,
 //!   else generated records.
 //! - `ICECORE_BENCH_DIR`: where everything happens but what servers keep, `/dev/shm` when not said.
+//! - `ICECORE_SERVERS_DATA`: where FTP servers keep what they have, `/var/tmp` when not said. In
+//!   memory (`/dev/shm`) no disk that is still writing what one tool sent slows the next one down.
+//!
+//! Each file over FTP leaves a port that is not used again for a minute, and there are 28 000:
+//! `sysctl net.ipv4.tcp_max_tw_buckets=500` keeps the tools from waiting for those of others.
 //!
 //! Repositories on servers are encrypted, as restic's always are; the one on this machine is not,
 //! as lftp encrypts nothing.

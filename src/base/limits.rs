@@ -354,6 +354,11 @@ pub const FTP_DRAIN_BYTES_MAX: usize = PACK_BYTES_TARGET;
 /// Seconds that an FTP server may take to notice that a transfer was broken off: most do at once,
 /// and a new session is better than one that does not.
 pub const FTP_LEAVE_SECONDS: u64 = 5;
+/// Content of an FTP server is waited for so long before its word on it is.
+pub const FTP_FIRST_BYTE_MILLIS: u64 = 20;
+/// So many bytes are sent to an FTP server that has not yet said that it takes them: less than what
+/// a connection holds that nobody reads from.
+pub const FTP_UNHEARD_BYTES_MAX: u64 = 64 * KIB as u64;
 /// Replies that an FTP server may be ahead by after a transfer that was broken off.
 pub const FTP_REPLIES_AHEAD_MAX: usize = 3;
 /// Bytes that the other end may still send over TLS after it was told that nothing more comes.

@@ -187,7 +187,7 @@ pub trait Files: Send {
     /// Makes an empty file, or empties the one that is there, and opens it to write.
     ///
     /// # Errors
-    /// As the server says.
+    /// As the server says; that may also come with the first writes, or with [`Files::finish`].
     fn create(&mut self, path: &[u8]) -> Result<()>;
 
     /// Appends to the file that is open to write.
@@ -203,8 +203,8 @@ pub trait Files: Send {
     /// As the server says; the file may be there in part then.
     fn finish(&mut self) -> Result<()>;
 
-    /// As [`Files::finish`], and gives the file, which is `path`, mode and time, with fewer round
-    /// trips where the protocol lets them be asked for together.
+    /// As [`Files::finish`] of a file that is new, and gives it, which is `path`, mode and time, with
+    /// fewer round trips where the protocol lets them be asked for together.
     ///
     /// # Errors
     /// Those of [`Files::finish`], and `Unreachable`. What else kept the server from setting one

@@ -259,7 +259,7 @@ fn what_may_not_be_read_is_not_taken_for_missing() {
         assert_eq!(kind(list(&mut *session, b"locked").map(drop)), ErrorKind::Denied, "{name}");
         let look = session.look_at(b"locked/file").map(drop);
         assert_eq!(kind(look), ErrorKind::Denied, "{name}");
-        assert_eq!(kind(session.create(b"locked/new")), ErrorKind::Denied, "{name}");
+        assert_eq!(kind(put(&mut *session, b"locked/new", b"x")), ErrorKind::Denied, "{name}");
         assert_eq!(kind(session.remove(b"locked/file")), ErrorKind::Denied, "{name}");
         let there = session.look_at(b"locked").expect("looked at").expect("there");
         assert_eq!(there.kind, Kind::Directory, "{name}");
@@ -287,7 +287,8 @@ fn a_server_that_lets_nothing_be_replaced_is_believed() {
     put(&mut *session, b"other", b"second").expect("written");
     let error = session.rename_over(b"other", b"file").expect_err("refused");
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error:?}");
-    assert_eq!(session.create(b"file").expect_err("refused").kind(), ErrorKind::Denied);
+    let error = put(&mut *session, b"file", b"third").expect_err("refused");
+    assert_eq!(error.kind(), ErrorKind::Denied, "{error:?}");
     assert_eq!(get(&mut *session, b"file").expect("read"), b"first");
 }
 

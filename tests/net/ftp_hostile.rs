@@ -97,6 +97,28 @@ fn a_session_that_broke_stays_broken() {
     assert_eq!(session.keep_alive().expect_err("over").kind(), ErrorKind::Unreachable);
 }
 
+#[test]
+fn a_refusal_is_heard_though_the_connection_for_content_stands() {
+    let script = |asked: &str, argument: &[u8], disk: &Disk| match asked {
+        "STOR" | "RETR" => say("550 No such file or directory"),
+        _ => honest(asked, argument, disk),
+    };
+    let fake = Fake::start(script, Then::HangUp);
+    let mut session = fake.client(PATIENT).connect().expect("a session");
+    let begun = Instant::now();
+    for bytes in [0, 10, 100_000, 3_000_000] {
+        let error = put(&mut *session, b"/nothing/new", &vec![1; bytes]).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{bytes}: {error:?}");
+        let error = get(&mut *session, b"/nothing/new").expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{bytes}: {error:?}");
+        // Left before anybody has heard of it.
+        session.create(b"/nothing/new").expect("nothing is heard yet");
+        session.keep_alive().expect("the session goes on");
+        assert_eq!(session.look_at(b"/nothing").expect("looked at"), None);
+    }
+    assert!(begun.elapsed() < PATIENT, "nobody waits for silence: {:?}", begun.elapsed());
+}
+
 /// The lines that a server was told.
 type Heard = Arc<Mutex<Vec<String>>>;
 
@@ -130,7 +152,7 @@ fn with_modes(
 
 #[test]
 fn a_mode_is_asked_for_where_a_new_file_has_another() {
-    let (heard, script) = with_modes(|path| if path == b"/odd" { "0600" } else { "0644" });
+    let (heard, script) = with_modes(|path| if path == b"/odd/1" { "0600" } else { "0644" });
     let fake = Fake::start(script, Then::HangUp);
     let mut session = fake.client(PATIENT).connect().expect("a session");
     let mut said = |path: &[u8], mode: u32| {
@@ -140,14 +162,19 @@ fn a_mode_is_asked_for_where_a_new_file_has_another() {
         let time = Timestamp::new(1_000_000_000, 0);
         let marked = session.finish_with(path, Marks { mode, time }).expect("finished");
         assert!(marked.mode.is_ok() && marked.time.is_ok(), "{marked:?}");
-        std::mem::take(&mut *heard.lock().expect("whole"))
+        let mut lines = std::mem::take(&mut *heard.lock().expect("whole"));
+        lines.retain(|line| !line.starts_with("STOR"));
+        lines
     };
-    assert_eq!(said(b"/1", 0o644), ["MFMT 20010909014640 /1", "MLST /1"]);
-    assert_eq!(said(b"/2", 0o644), ["MFMT 20010909014640 /2", "MLST /2"]);
+    let look = ["MFMT 20010909014640 /1", "MLST /1"];
+    assert_eq!(said(b"/1", 0o644), look, "the first in a folder");
+    assert_eq!(said(b"/2", 0o644), ["MFMT 20010909014640 /2", "SIZE /2"]);
     let chmod = "SITE CHMOD 750 /3";
-    assert_eq!(said(b"/3", 0o750), [chmod, "MFMT 20010909014640 /3", "MLST /3"]);
-    let chmod = "SITE CHMOD 644 /odd";
-    assert_eq!(said(b"/odd", 0o644), ["MFMT 20010909014640 /odd", "MLST /odd", chmod]);
+    assert_eq!(said(b"/3", 0o750), [chmod, "MFMT 20010909014640 /3", "SIZE /3"]);
+    assert_eq!(said(b"/4", 0o644), ["MFMT 20010909014640 /4", "SIZE /4"]);
+    let chmod = "SITE CHMOD 644 /odd/1";
+    let look = ["MFMT 20010909014640 /odd/1", "MLST /odd/1", chmod];
+    assert_eq!(said(b"/odd/1", 0o644), look, "another folder has other ways");
 }
 
 #[test]

@@ -21,6 +21,8 @@ import tempfile
 import time
 
 PLACE = os.environ.get("ICECORE_SERVERS", "/var/tmp/icecore-servers") + "/ftp"
+# Where the servers keep what they are given.
+DATA = os.environ.get("ICECORE_SERVERS_DATA", "/var/tmp")
 USER, PASSWORD = "tester", "s3cret pw"
 # A user of every Debian whose home is there, which vsftpd asks for; it owns the files.
 OWNER = pwd.getpwnam("daemon")
@@ -247,7 +249,7 @@ def main():
     said = parser.parse_args()
     os.umask(0o022)
     tree = install(said.name)
-    base = tempfile.mkdtemp(prefix="icecore-ftp-", dir="/var/tmp")
+    base = tempfile.mkdtemp(prefix="icecore-ftp-", dir=DATA)
     os.chmod(base, 0o755)
     root = f"{base}/root"
     os.makedirs(root)

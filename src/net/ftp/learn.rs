@@ -56,8 +56,8 @@ pub(crate) struct Learned {
     pub(crate) time_is_proven: bool,
     /// Whether permission bits can be set.
     pub(crate) sets_mode: bool,
-    /// The mode that the last new file had before anybody set it.
-    pub(crate) new_mode: Option<u32>,
+    /// The mode that a new file had before anybody set it, and its folder.
+    pub(crate) new_mode: Option<(Vec<u8>, u32)>,
     /// Whether EPSV is used.
     pub(crate) extended: bool,
     /// Whether times of LIST are UTC; None until it was seen.
@@ -86,6 +86,11 @@ impl Learned {
             is_utc: None,
             knows_doubling: false,
         }
+    }
+
+    /// Returns the mode of new files in a folder, where one was seen.
+    pub(crate) fn new_mode_in(&self, folder: &[u8]) -> Option<u32> {
+        self.new_mode.as_ref().filter(|(seen, _)| seen == folder).map(|(_, mode)| *mode)
     }
 
     /// Returns how a time is set, where that was seen to work.

@@ -4,6 +4,7 @@ use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::limits::FTP_DRAIN_BYTES_MAX;
+use crate::base::limits::FTP_FIRST_BYTE_MILLIS;
 use crate::base::limits::FTP_LEAVE_SECONDS;
 use crate::base::limits::FTP_REPLIES_AHEAD_MAX;
 use crate::base::limits::FTP_SKIP_BYTES_MAX;
@@ -27,6 +28,7 @@ use crate::net::tcp;
 use crate::net::tcp::unreachable;
 use crate::net::tls;
 use std::net::SocketAddr;
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +47,8 @@ pub(crate) struct Session {
     pub(crate) expected: Option<u64>,
     /// What ended a transfer before it was over.
     pub(crate) early: Option<Reply>,
+    /// Whether the server's first word on the transfer is still to come.
+    pub(crate) is_unheard: bool,
     is_lost: bool,
 }
 
@@ -98,6 +102,7 @@ impl Session {
             home,
             expected: None,
             early: None,
+            is_unheard: false,
             is_lost: false,
         }
     }
@@ -217,12 +222,18 @@ impl Session {
                 return self.refused_before_data(failed);
             }
         };
-        let reply = self.control.reply()?;
-        self.early = match reply.is_done() {
-            true => Some(reply),
-            false if reply.is_preliminary() => None,
-            false => return Ok(Begun::Refused(reply)),
-        };
+        self.early = None;
+        self.is_unheard = true;
+        // To wait for a word each time, and then for content, is to be woken twice for each file.
+        let may_wait = self.secure.is_none()
+            && match command.verb {
+                "STOR" => true,
+                "RETR" | "MLSD" | "LIST" => speaks_soon(&socket),
+                _ => false,
+            };
+        if !may_wait && let Some(refused) = self.hear()? {
+            return Ok(Begun::Refused(refused));
+        }
         let secure = self.secure.as_ref().map(|(session, host)| (session, host.as_str()));
         match Data::new(socket, secure) {
             Ok(data) => Ok(Begun::Open(data)),
@@ -252,13 +263,35 @@ impl Session {
         }
     }
 
-    /// Closes a data connection, and returns how the server says that the transfer went.
-    pub(crate) fn end(&mut self, data: Data) -> Result<Reply> {
-        drop(data);
+    /// Hears the server's first word on a transfer, if nobody has yet; returns a refusal.
+    pub(crate) fn hear(&mut self) -> Result<Option<Reply>> {
+        if !std::mem::take(&mut self.is_unheard) {
+            return Ok(None);
+        }
+        let reply = self.control.reply()?;
+        match reply.is_done() {
+            true => self.early = Some(reply),
+            false if reply.is_preliminary() => {}
+            false => return Ok(Some(reply)),
+        }
+        Ok(None)
+    }
+
+    /// Returns how the server says that a transfer went whose data connection is closed.
+    pub(crate) fn last_word(&mut self) -> Result<Reply> {
+        if let Some(refused) = self.hear()? {
+            return Ok(refused);
+        }
         match self.early.take() {
             Some(reply) => Ok(reply),
             None => self.control.reply(),
         }
+    }
+
+    /// Closes a data connection, and returns how the server says that the transfer went.
+    pub(crate) fn end(&mut self, data: Data) -> Result<Reply> {
+        drop(data);
+        self.last_word()
     }
 
     /// Closes a data connection that content comes from before its end, and gets in step with the
@@ -277,9 +310,7 @@ impl Session {
     fn find_step(&mut self) -> Result<()> {
         let silence = self.limits.silence;
         self.control.wait_at_most(silence.min(Duration::from_secs(FTP_LEAVE_SECONDS)))?;
-        if self.early.take().is_none() {
-            self.control.reply()?;
-        }
+        self.last_word()?;
         let mut reply = self.control.ask("NOOP", b"")?;
         for _ in 0..FTP_REPLIES_AHEAD_MAX {
             if reply.code == 200 {
@@ -420,6 +451,16 @@ impl Session {
             Transfer::Writing(writing) => writing.path.clone(),
         }
     }
+}
+
+/// Waits a moment for content, and says whether some came. What ends without any may be empty, or
+/// refused: the server says which.
+fn speaks_soon(socket: &TcpStream) -> bool {
+    let soon = Duration::from_millis(FTP_FIRST_BYTE_MILLIS);
+    let Ok(patience) = socket.read_timeout() else { return false };
+    let has_come = socket.set_read_timeout(Some(soon)).is_ok()
+        && socket.peek(&mut [0]).is_ok_and(|count| count > 0);
+    socket.set_read_timeout(patience).is_ok() && has_come
 }
 
 /// Reads the reply to SIZE.

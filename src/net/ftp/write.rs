@@ -3,6 +3,7 @@
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
+use crate::base::limits::FTP_UNHEARD_BYTES_MAX;
 use crate::net::files::Look;
 use crate::net::files::Marked;
 use crate::net::files::Marks;
@@ -10,12 +11,14 @@ use crate::net::ftp::control::Command;
 use crate::net::ftp::control::broken;
 use crate::net::ftp::data::Data;
 use crate::net::ftp::facts::time_text;
+use crate::net::ftp::learn::split;
 use crate::net::ftp::reply::Reply;
 use crate::net::ftp::session::Begun;
 use crate::net::ftp::session::Session;
 use crate::net::ftp::session::Transfer;
 use crate::net::ftp::session::size_of;
 use crate::net::tcp::unreachable;
+use std::mem;
 
 /// A file that is written.
 #[derive(Debug)]
@@ -43,9 +46,20 @@ impl Session {
             return Err(Error::bug("no file is open to write"));
         };
         writing.written += bytes.len() as u64;
+        if writing.written > FTP_UNHEARD_BYTES_MAX
+            && let Some(refused) = self.hear()?
+        {
+            return Err(self.not_begun(&refused));
+        }
+        let Transfer::Writing(writing) = &mut self.transfer else {
+            return Err(Error::bug("a file was open to write"));
+        };
         let Err(failed) = writing.data.write_all(bytes) else { return Ok(()) };
         // A server that takes no more, as its disk is full, says why.
-        if let Transfer::Writing(writing) = std::mem::replace(&mut self.transfer, Transfer::None)
+        if let Ok(Some(refused)) = self.hear() {
+            return Err(self.not_begun(&refused));
+        }
+        if let Transfer::Writing(writing) = mem::replace(&mut self.transfer, Transfer::None)
             && let Ok(reply) = self.end(writing.data)
             && !reply.is_done()
         {
@@ -54,22 +68,32 @@ impl Session {
         Err(unreachable("the data connection is gone", failed))
     }
 
+    /// Closes a transfer that the server has refused, and makes the error of it.
+    fn not_begun(&mut self, refused: &Reply) -> Error {
+        let path = self.open_path();
+        self.transfer = Transfer::None;
+        self.refused_new(&path, refused)
+    }
+
     pub(crate) fn finish_writing(&mut self) -> Result<()> {
         let (path, written) = self.end_content()?;
         let told = self.ask("SIZE", &path)?;
         self.confirm_written(&path, written, size_of(&told))
     }
 
-    /// As [`Session::finish_writing`], and asks at once for mode and time where it is known how. A
-    /// new file often has the wanted mode already, which MLST shows together with its size.
+    /// As [`Session::finish_writing`], and asks at once for mode and time where it is known how.
+    ///
+    /// A new file often has the wanted mode already. MLST tells, of the first one in a folder; the
+    /// next ones there come to the same mode, and SIZE costs a server less.
     pub(crate) fn finish_marked(&mut self, marks: Marks) -> Result<Marked> {
         let (path, written) = self.end_content()?;
-        let shows_mode = self.features.shows("unix.mode");
-        let is_usual = shows_mode && self.learned.new_mode.is_none_or(|usual| usual == marks.mode);
-        let mode = (self.learned.sets_mode && !is_usual).then(|| chmod_argument(&path, marks.mode));
+        let usual = self.learned.new_mode_in(split(&path).0);
+        let looks = usual.is_none() && self.features.shows("unix.mode");
+        let has_mode = looks || usual == Some(marks.mode);
+        let mode = (self.learned.sets_mode && !has_mode).then(|| chmod_argument(&path, marks.mode));
         let time = self.learned.proven_time_by().zip(time_text(marks.time));
         let time = time.map(|(by, text)| by.command(&text, &path));
-        let look = Command::new(if shows_mode { "MLST" } else { "SIZE" }, &path);
+        let look = Command::new(if looks { "MLST" } else { "SIZE" }, &path);
         let commands: Vec<Command<'_>> = mode
             .iter()
             .map(|argument| Command::new("SITE", argument))
@@ -80,17 +104,15 @@ impl Session {
         let mode_reply = mode.is_some().then(|| replies.next()).flatten();
         let time_reply = time.is_some().then(|| replies.next()).flatten();
         let told = replies.next().ok_or_else(|| Error::bug("a command has no reply"))?;
-        let look = if shows_mode { self.look_told(&path, &told)? } else { None };
-        let size = if shows_mode { look.as_ref().and_then(|it| it.size) } else { size_of(&told) };
+        let look = if looks { self.look_told(&path, &told)? } else { None };
+        let size = if looks { look.as_ref().and_then(|it| it.size) } else { size_of(&told) };
         self.confirm_written(&path, written, size)?;
-        let shown = look.and_then(|look| look.mode);
+        let shown = look.and_then(|look| look.mode).or(usual);
+        self.learned.new_mode = shown.map(|mode| (split(&path).0.to_vec(), mode));
         let mode = match mode_reply {
             Some(reply) => self.mode_set(&path, &reply),
-            None => {
-                self.learned.new_mode = shown;
-                let is_set = shown == Some(marks.mode);
-                if is_set { Ok(()) } else { self.set_mode_of(&path, marks.mode) }
-            }
+            None if shown == Some(marks.mode) => Ok(()),
+            None => self.set_mode_of(&path, marks.mode),
         };
         let time = match time_reply {
             Some(reply) if reply.is_done() => Ok(()),
@@ -102,15 +124,14 @@ impl Session {
 
     /// Ends the content, and hears that the server has it; returns the path and the bytes of it.
     fn end_content(&mut self) -> Result<(Vec<u8>, u64)> {
-        let Transfer::Writing(writing) = std::mem::replace(&mut self.transfer, Transfer::None)
-        else {
+        let Transfer::Writing(writing) = mem::replace(&mut self.transfer, Transfer::None) else {
             return Err(Error::bug("no file is open to write"));
         };
         let finished = writing.data.finish();
-        let reply = match self.early.take() {
-            Some(reply) => reply,
-            None => self.control.reply()?,
-        };
+        if let Some(refused) = self.hear()? {
+            return Err(self.refused_new(&writing.path, &refused));
+        }
+        let reply = self.last_word()?;
         if !reply.is_done() {
             return Err(reply.refused_upload());
         }
