@@ -19,6 +19,7 @@ use icecore::format::key_file;
 use icecore::format::pack;
 use icecore::format::pack::PACK_TAIL_BYTES;
 use icecore::format::pack_index::IndexTable;
+use icecore::format::parity::Parity;
 use icecore::format::range;
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -152,6 +153,20 @@ fn packs_are_read_from_their_ends() {
 }
 
 #[test]
+fn parity_heals_its_pack() {
+    for (name, sealer) in [("parity", samples::plain()), ("parity-encrypted", samples::sealed())] {
+        let pack = samples::pack(sealer.keys());
+        let key = samples::parity_key(&pack.id);
+        let parity = Parity::open(&sealer, &key, &pack.id, &golden(name)).expect("opens");
+        assert_eq!(parity.damage, None);
+        assert!(parity.is_of(&pack.bytes).expect("tells"));
+        let mut damaged = pack.bytes.clone();
+        damaged[64..140].fill(0);
+        assert_eq!(parity.heal(&damaged).expect("heals").bytes, pack.bytes, "{name}");
+    }
+}
+
+#[test]
 fn a_pack_index_is_read() {
     let sealer = samples::plain();
     let plain = sealer.open(ObjectKind::PackIndex, "", &golden("pack-index"), 1 << 20);
@@ -273,6 +288,12 @@ fn another_decoder_reads_the_same_of_blobs_tables_and_footers() {
     let length = u32::from_le_bytes(bytes[end..end + 4].try_into().expect("four")) as usize;
     let footer = mirrored!(Footer, bytes[end - length..end].to_vec());
     assert_eq!((footer.blocks.len(), footer.blocks[0].offset), (2, 80));
+    let parity = body(ObjectKind::Parity, "parity");
+    let header = parity[8..16].try_into().map(u64::from_le_bytes).expect("eight") as usize;
+    let header = frame::open(ObjectKind::Parity, &parity[..header], "header").expect("opens");
+    let header = mirrored!(Parity, header.body.to_vec());
+    assert_eq!((header.pack_bytes, header.shard_bytes, header.percent), (307, 64, 5));
+    assert_eq!(header.checks.len(), (5 + 2) * 16);
 }
 
 #[test]

@@ -53,6 +53,7 @@ const HOMES: &[(&str, &[&str])] = &[
     ("nix", &["source/local"]),
     ("quick_xml", &["net/s3/xml.rs"]),
     ("rayon", &["engine/"]),
+    ("reed_solomon_simd", &["codec/parity.rs"]),
     ("rpassword", &["config/", "cli/"]),
     ("russh", &["net/ssh.rs", "net/ssh/"]),
     ("rustls", &["net/tls.rs", "net/tls/"]),

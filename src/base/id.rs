@@ -148,6 +148,10 @@ id_type!(
     /// Names a password slot; random.
     KeyId, 16
 );
+id_type!(
+    /// Names a parity object beside its pack; random.
+    ParityId, 16
+);
 
 /// The number of a backup in its dataset; prints as `backup_7`.
 ///

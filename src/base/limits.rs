@@ -54,6 +54,16 @@ pub const PACK_BYTES_TARGET: usize = 8 * MIB;
 /// Largest pack a reader accepts: the target, one block and its tables, with room to grow.
 pub const PACK_BYTES_MAX: usize = 512 * MIB;
 
+/// Shards that a pack is cut into for its parity, at most, and recovery shards at most: their
+/// checksums stand twice in the parity object, 130 KB of a pack's 8 MiB.
+pub const PARITY_SHARDS_MAX: usize = 4096;
+/// Smallest shard a reader accepts.
+pub const PARITY_SHARD_BYTES_MIN: usize = 64;
+/// Largest shard: the largest pack in as many as there may be.
+pub const PARITY_SHARD_BYTES_MAX: usize = PACK_BYTES_MAX / PARITY_SHARDS_MAX;
+/// Largest share of a pack that its parity is made for, in percent.
+pub const PARITY_PERCENT_MAX: u8 = 50;
+
 /// Largest single chunk; also the bound on a blob.
 pub const CHUNK_BYTES_MAX: usize = 4 * MIB;
 /// A large file is cut into pieces of this size, each a unit of its own for one thread; part

@@ -21,6 +21,8 @@ pub enum Phase {
     Export,
     /// A copy reads from one repository and writes to another.
     Copy,
+    /// Packs are read, and parity is made of them.
+    Parity,
 }
 
 impl Phase {
@@ -34,6 +36,7 @@ impl Phase {
             Phase::Prune => "prune",
             Phase::Export => "export",
             Phase::Copy => "copy",
+            Phase::Parity => "parity",
         }
     }
 }

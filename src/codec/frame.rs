@@ -90,7 +90,7 @@ object_kinds! {
     Pack = 13, 1, "pack";
     /// Which pack and offset hold a block.
     PackIndex = 14, 1, "pack index";
-    /// Reserved: side object that heals bit rot in a pack.
+    /// Side object that heals bit rot in a pack.
     Parity = 15, 1, "parity";
     /// Class B: a prune asks whether a lease stands.
     Revoke = 16, 1, "revoke mark";

@@ -8,5 +8,6 @@ pub mod compress;
 pub mod crypt;
 pub mod frame;
 pub mod key;
+pub mod parity;
 pub mod seal;
 pub mod serial;

@@ -10,6 +10,7 @@
 //! | [`forget`] | markers only, never for all backups; [`retention`] decides what stays |
 //! | [`tag`] | no change of somebody else's is lost |
 //! | [`repair`] | puts copies first and dooms what is bad; never makes things worse |
+//! | [`mod@parity`] | side objects that nothing leans on; what they heal is verified by its name |
 //! | [`list`] | datasets, backups, entries |
 //! | [`mod@bench`] | what was made for it is removed, however it ends |
 //! | [`diff`] | never calls equal content different |
@@ -43,6 +44,7 @@ pub mod export;
 pub mod find;
 pub mod forget;
 pub mod list;
+pub mod parity;
 pub mod pool;
 pub mod prune;
 pub mod repair;

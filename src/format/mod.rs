@@ -11,6 +11,7 @@
 //! | block and its table | [`block`] | inside packs |
 //! | pack | [`pack`] | frame, blocks, tables, footer |
 //! | pack index | [`pack_index`] | fixed-width rows |
+//! | parity of a pack | [`parity`] | frame, record, recovery shards, the record again |
 //! | ranges of entries (manifest and full index) | [`range`] | blobs inside blocks |
 //!
 //! Stored structs (`...V1`) are separate from the types the program works with: fixed order, no
@@ -26,5 +27,6 @@ pub mod key_file;
 pub mod lease;
 pub mod pack;
 pub mod pack_index;
+pub mod parity;
 pub mod range;
 pub mod tombstone;

@@ -4,7 +4,6 @@
 //! when none is left the index is loaded anew once, then the failure is reported. What is given
 //! out was verified down from the block's id: table against id, blob against the table's name.
 
-use crate::backend::key::ObjectKey;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
@@ -108,6 +107,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Returns a stretch of a pack that is in memory.
+fn part_of(pack: &[u8], offset: u32, length: u32) -> Result<Vec<u8>> {
+    let end = (offset as usize).checked_add(length as usize);
+    let part = end.and_then(|end| pack.get(offset as usize..end));
+    part.map(<[u8]>::to_vec).ok_or_else(|| Error::corrupt("the pack ends before it does"))
+}
+
 fn decode_stored(
     location: &Location,
     table: Arc<Table>,
@@ -194,8 +200,8 @@ impl Repository {
     pub fn read_table(&self, location: &Location) -> Result<Arc<Table>> {
         let row = &location.row;
         let cipher = self.pack_cipher(location)?;
-        let key = layout::pack(&location.pack.pack)?;
-        let mut sealed = self.read_range(&key, row.table_offset, row.table_length)?;
+        let mut sealed =
+            self.read_range(&location.pack.pack, row.table_offset, row.table_length)?;
         let plain = cipher.open(Part::Table, row.number, &mut sealed)?;
         Ok(Arc::new(Table::decode(plain, &row.block)?))
     }
@@ -214,7 +220,7 @@ impl Repository {
         if length as usize > STORED_TABLE_BYTES_MAX {
             return Err(Error::corrupt("the tables of a pack are far apart"));
         }
-        let mut bytes = self.read_range(&layout::pack(&first.pack.pack)?, start, length)?;
+        let mut bytes = self.read_range(&first.pack.pack, start, length)?;
         let cipher = self.pack_cipher(first)?;
         let mut one = |copy: &Location| {
             let from = (copy.row.table_offset - start) as usize;
@@ -225,9 +231,13 @@ impl Repository {
         Ok(copies.iter().map(&mut one).collect())
     }
 
-    fn read_range(&self, key: &ObjectKey, offset: u32, length: u32) -> Result<Vec<u8>> {
+    fn read_range(&self, pack: &PackId, offset: u32, length: u32) -> Result<Vec<u8>> {
+        if let Some(bytes) = self.healed(pack)? {
+            return part_of(&bytes, offset, length);
+        }
         let range = u64::from(offset)..u64::from(offset) + u64::from(length);
-        self.store().backend().get_range(key, range).map_err(|e| e.at(Origin::Repository))
+        let read = self.store().backend().get_range(&layout::pack(pack)?, range);
+        read.map_err(|e| e.at(Origin::Repository))
     }
 
     /// Returns the cipher of the pack a copy is in.
@@ -300,9 +310,24 @@ impl Repository {
         Ok((block, kept))
     }
 
+    /// Takes one copy of a block out of the bytes of its whole pack, as
+    /// [`Repository::read_copy_as_stored`] does out of the store.
+    ///
+    /// # Errors
+    /// `Corrupt`.
+    pub fn copy_in_as_stored(&self, location: &Location, pack: &[u8]) -> Result<(Block, Vec<u8>)> {
+        let row = &location.row;
+        let cipher = self.pack_cipher(location)?;
+        let mut sealed = part_of(pack, row.table_offset, row.table_length)?;
+        let plain = cipher.open(Part::Table, row.number, &mut sealed)?;
+        let table = Arc::new(Table::decode(plain, &row.block)?);
+        let mut sealed = part_of(pack, row.offset, row.length)?;
+        let stored = cipher.open(Part::Block, row.number, &mut sealed)?;
+        Ok((decode_stored(location, table, stored, Vec::new())?, stored.to_vec()))
+    }
+
     fn read_sealed(&self, location: &Location) -> Result<Vec<u8>> {
-        let key = layout::pack(&location.pack.pack)?;
-        self.read_range(&key, location.row.offset, location.row.length)
+        self.read_range(&location.pack.pack, location.row.offset, location.row.length)
     }
 
     /// Returns a block in which all of `places` are present and verify: from one copy that has

@@ -13,13 +13,14 @@ use crate::base::id::IndexId;
 use crate::base::id::KeyId;
 use crate::base::id::LeaseId;
 use crate::base::id::PackId;
+use crate::base::id::ParityId;
 use crate::base::id::TombstoneId;
 use crate::base::id::to_hex;
 use crate::base::limits::NUMBERS_PER_FOLDER;
 
 /// Top folders, in the order `check` looks at them.
-pub const FOLDERS: [&str; 8] =
-    ["keys", "names", "datasets", "packs", "index", "leases", "tombstones", "lost"];
+pub const FOLDERS: [&str; 9] =
+    ["keys", "names", "datasets", "packs", "index", "leases", "tombstones", "lost", "parity"];
 
 /// Returns the key of the config.
 pub fn config() -> Result<ObjectKey> {
@@ -86,6 +87,20 @@ pub fn tombstone(id: &TombstoneId) -> Result<ObjectKey> {
 /// Returns the key of a record of lost places. Its id has the shape of a tombstone's.
 pub fn lost(id: &TombstoneId) -> Result<ObjectKey> {
     ObjectKey::new(format!("lost/{id}"))
+}
+
+/// Returns the key of a parity object: its pack, the percentage it was made for, and what makes
+/// the key unique.
+pub fn parity(pack: &PackId, percent: u8, id: &ParityId) -> Result<ObjectKey> {
+    split("parity", &format!("{pack}.{percent}-{id}"))
+}
+
+/// Reads the name of a parity object; None for a foreign one.
+pub fn parse_parity(name: &str) -> Option<(PackId, u8, ParityId)> {
+    let (pack, rest) = name.split_once('.')?;
+    let (percent, id) = rest.split_once('-')?;
+    let percent = u8::try_from(plain_number(percent)?).ok()?;
+    Some((pack.parse().ok()?, percent, id.parse().ok()?))
 }
 
 /// Returns the folder with the revisions of a name, given the name's hash.
@@ -184,6 +199,25 @@ mod tests {
         assert_eq!(parse_number_object("12.tags-3"), Some(NumberObject::Tags(n, 3)));
         for foreign in ["012", "", "x", "12.", "12.tags-", "12-", "-1", "12.hidden.x", "+1"] {
             assert_eq!(parse_number_object(foreign), None, "{foreign:?}");
+        }
+    }
+
+    #[test]
+    fn names_of_parity_are_read_in_one_spelling_only() {
+        let (pack, id) = (PackId::new([0xab; 32]), ParityId::new([7; 16]));
+        let key = parity(&pack, 5, &id).expect("a key");
+        assert_eq!(key.as_str(), format!("parity/ab/{pack}.5-{id}"));
+        assert_eq!(parse_parity(key.name()), Some((pack, 5, id)));
+        let foreign = [
+            format!("{pack}"),
+            format!("{pack}.5"),
+            format!("{pack}.05-{id}"),
+            format!("{pack}.300-{id}"),
+            format!("{pack}.5-{id}0"),
+            format!("{id}.5-{id}"),
+        ];
+        for name in foreign {
+            assert_eq!(parse_parity(&name), None, "{name}");
         }
     }
 

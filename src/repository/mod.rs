@@ -23,6 +23,7 @@ pub mod naming;
 pub mod numbers;
 pub mod open;
 pub mod packer;
+pub mod parity;
 pub mod ranges;
 pub mod reader;
 pub mod reindex;
@@ -49,9 +50,11 @@ use crate::format::config::Config;
 use crate::repository::blocks::Blocks;
 use crate::repository::cache::Cache;
 use crate::repository::index::PackIndex;
+use crate::repository::parity::Healing;
 use crate::repository::spare::Spare;
 use crate::repository::store::Store;
 use std::sync::Arc;
+use std::sync::Mutex;
 
 /// An open repository. Cheap to clone; all clones share caches and index.
 #[derive(Clone)]
@@ -67,6 +70,7 @@ struct Inner {
     index: PackIndex,
     blocks: Blocks,
     spare: Spare,
+    healing: Mutex<Healing>,
 }
 
 impl Repository {
@@ -80,6 +84,7 @@ impl Repository {
             index: PackIndex::default(),
             blocks: Blocks::default(),
             spare: Spare::default(),
+            healing: Mutex::default(),
             config,
             store,
             cache,

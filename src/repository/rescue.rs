@@ -10,6 +10,7 @@ use crate::base::id::LeaseId;
 use crate::codec::compress;
 use crate::format::pack::EncodedBlock;
 use crate::repository::Repository;
+use crate::repository::blocks::Block;
 use crate::repository::index::Location;
 use crate::repository::packer::PackedReport;
 use crate::repository::packer::Packer;
@@ -48,12 +49,36 @@ pub fn verify_copy(
     Ok(())
 }
 
+/// Like [`encode_copy`], out of the bytes of the whole pack: one that was healed, say, and is in
+/// memory only.
+///
+/// # Errors
+/// `Corrupt` when a place that is kept does not verify.
+pub fn encode_copy_in(
+    repository: &Repository,
+    location: &Location,
+    pack: &[u8],
+    keeps: &dyn Fn(u32) -> bool,
+) -> Result<EncodedBlock> {
+    let read = repository.copy_in_as_stored(location, pack);
+    read.and_then(|read| keep(repository, location, read, keeps))
+        .map_err(|e| e.context(format!("block {}", location.row.block.short())))
+}
+
 fn encode(
     repository: &Repository,
     location: &Location,
     keeps: &dyn Fn(u32) -> bool,
 ) -> Result<EncodedBlock> {
-    let (block, stored) = repository.read_copy_as_stored(location)?;
+    keep(repository, location, repository.read_copy_as_stored(location)?, keeps)
+}
+
+fn keep(
+    repository: &Repository,
+    location: &Location,
+    (block, stored): (Block, Vec<u8>),
+    keeps: &dyn Fn(u32) -> bool,
+) -> Result<EncodedBlock> {
     let class = location.row.class;
     let mut plain = Vec::with_capacity(block.plain.len());
     for (place, _) in block.table.present().filter(|(place, _)| keeps(*place)) {

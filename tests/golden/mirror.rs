@@ -41,6 +41,9 @@ records! {
     Tombstone {
         tombstone: Id16, packs: Vec<Id32>, indexes: Vec<Id16>, process: Process, written: Time,
     }
+    Parity {
+        pack: Id32, pack_bytes: u64, shard_bytes: u32, percent: u8, checks: Vec<u8>,
+    }
     Counts {
         added: u64, modified: u64, deleted: u64, files: u64, entries: u64, bytes: u64,
         new_bytes: u64, stored_bytes: u64, chain_rows: u64, errors: u64,
@@ -155,6 +158,6 @@ macro_rules! codecs {
 }
 
 codecs! {
-    Config KeyFile Name Void Hidden Tags Floor Lost Lease Beat Mark Tombstone Header RangeList Range
-    Companion RunList Table Footer
+    Config KeyFile Name Void Hidden Tags Floor Lost Lease Beat Mark Tombstone Parity Header
+    RangeList Range Companion RunList Table Footer
 }

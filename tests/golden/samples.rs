@@ -66,6 +66,8 @@ use icecore::format::pack::FinishedPack;
 use icecore::format::pack::PackBuilder;
 use icecore::format::pack_index;
 use icecore::format::pack_index::IndexedPack;
+use icecore::format::parity;
+use icecore::format::parity::Cut;
 use icecore::format::range;
 use icecore::format::range::Change;
 use icecore::format::range::EncodedRange;
@@ -325,6 +327,20 @@ pub(crate) fn pack(keys: Option<&Keys>) -> FinishedPack {
     builder.finish().expect("finishes")
 }
 
+/// The key of the parity of the pack.
+pub(crate) fn parity_key(pack: &PackId) -> String {
+    let pack = pack.to_string();
+    format!("parity/{}/{pack}.5-{}", &pack[..2], "77".repeat(16))
+}
+
+/// The parity of the pack, in smaller shards than are written.
+pub(crate) fn parity(sealer: &Sealer) -> Vec<u8> {
+    let pack = pack(sealer.keys());
+    let cut = Cut { shard_bytes: 64, recovery: 2 };
+    let key = parity_key(&pack.id);
+    parity::make_with(sealer, &key, &pack.id, &pack.bytes, cut, &SALT).expect("makes")
+}
+
 pub(crate) fn index() -> Vec<u8> {
     let pack = pack(None);
     let indexed = IndexedPack { pack: pack.id, size: pack.bytes.len() as u64, salt: pack.salt };
@@ -408,6 +424,8 @@ pub(crate) fn all() -> Vec<(&'static str, Vec<u8>)> {
         ("table-thinned", thinned().encode().expect("encodes")),
         ("pack", pack(None).bytes),
         ("pack-encrypted", pack(Some(&keys())).bytes),
+        ("parity", parity(&plain())),
+        ("parity-encrypted", parity(&sealed())),
         (
             "pack-index",
             plain().seal_with_salt(ObjectKind::PackIndex, "", &index(), &SALT).expect("frames"),

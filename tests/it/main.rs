@@ -18,6 +18,7 @@ mod engine_diff;
 mod engine_export;
 mod engine_find;
 mod engine_forget;
+mod engine_parity;
 mod engine_prune;
 mod engine_prune_beside;
 mod engine_prune_trouble;

@@ -22,6 +22,7 @@ mod key;
 mod list;
 mod ls;
 mod man;
+mod parity;
 mod prune;
 mod rename;
 mod repair;
@@ -50,6 +51,7 @@ pub(crate) enum Command {
     Check(check::CheckArgs),
     Prune(prune::PruneArgs),
     Repair(repair::RepairArgs),
+    Parity(parity::ParityArgs),
     Copy(copy::CopyArgs),
     Stats(stats::StatsArgs),
     Key(key::KeyArgs),
@@ -88,6 +90,7 @@ pub(crate) fn run(command: &Command, session: &mut Session) -> Result<Exit> {
         Command::Check(args) => check::run(args, session),
         Command::Prune(args) => prune::run(args, session),
         Command::Repair(args) => repair::run(args, session),
+        Command::Parity(args) => parity::run(args, session),
         Command::Copy(args) => copy::run(args, session),
         Command::Stats(args) => stats::run(args, session),
         Command::Key(args) => key::run(args, session),

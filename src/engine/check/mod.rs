@@ -4,7 +4,9 @@
 //! visible backup from its header down: its ranges must decode and be sorted, the hash over its
 //! entries must be the header's, and every place that its runs name must be in a pack that is
 //! there. *Packs* (`read_packs`) gets every pack and compares checksum, name, footer and index.
-//! *Data* (`read_data`) decodes every block and compares every blob with its name.
+//! *Data* (`read_data`) decodes every block and compares every blob with its name. Parity is
+//! looked at beside the packs: whether each object has its pack, then whether it is sound, then
+//! whether it is what its pack gives.
 //!
 //! ```text
 //! objects    small objects, indexes, list of packs   \
@@ -23,6 +25,7 @@ mod lengths;
 pub(crate) mod names;
 pub(crate) mod objects;
 pub(crate) mod packs;
+mod parity;
 pub(crate) mod replay;
 mod rows;
 mod sample;

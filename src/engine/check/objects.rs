@@ -20,6 +20,7 @@ use crate::engine::check::Run;
 use crate::engine::check::Severity;
 use crate::engine::check::damage_of;
 use crate::engine::check::ledger::Ledger;
+use crate::engine::check::parity;
 use crate::engine::check::stock::Indexed;
 use crate::engine::check::stock::Stock;
 use crate::engine::check::stock::index_object;
@@ -32,6 +33,7 @@ use crate::format::lease::BeatRecord;
 use crate::format::lease::LeaseRecord;
 use crate::format::lease::MarkRecord;
 use crate::format::tombstone::TombstoneRecord;
+use crate::repository;
 use crate::repository::layout;
 use crate::repository::lease;
 use serde::Serialize;
@@ -51,6 +53,7 @@ pub(crate) fn survey(run: &Run<'_>, ledger: &mut Ledger) -> Result<(Stock, u64)>
     let (mut stock, found, blocks) = packs_and_indexes(run)?;
     lost(run, &mut stock, ledger)?;
     ledger.merge(found);
+    parity::survey(&stock, ledger);
     let message = if somebody_writes {
         "no pack index names it: left by an interrupted run, or by one that is at work"
     } else {
@@ -298,6 +301,8 @@ fn packs_and_indexes(run: &Run<'_>) -> Result<(Stock, Ledger, u64)> {
         // read before the indexes for this, and again behind the packs.
         tombstones(run, &mut stock, &mut Ledger::default())?;
         let ids = load_indexes(run, &mut stock, &mut ledger)?;
+        // Before the packs: each is put after its pack.
+        stock.parity = repository::parity::list(run.repository.store())?;
         list_packs(run, &mut stock, &mut ledger)?;
         let doomed_indexes = std::mem::take(&mut stock.doomed_indexes);
         tombstones(run, &mut stock, &mut ledger)?;

@@ -16,10 +16,14 @@ use crate::codec::frame::ObjectKind;
 use crate::engine::check::Run;
 use crate::engine::check::damage_of;
 use crate::engine::check::ledger::Ledger;
+use crate::engine::check::parity;
+use crate::engine::check::parity::BadParity;
+use crate::engine::check::parity::Healing;
 use crate::engine::check::stock::BadPlaces;
 use crate::engine::check::stock::Indexed;
 use crate::engine::check::stock::Stock;
 use crate::engine::check::stock::pack_object;
+use crate::format;
 use crate::format::block::Table;
 use crate::format::pack;
 use crate::format::pack::BlockRow;
@@ -28,6 +32,7 @@ use crate::format::pack_index::IndexedPack;
 use crate::repository::index::Location;
 use crate::repository::layout;
 use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -55,6 +60,10 @@ struct Inspected {
     unjudged: Option<String>,
     /// Blobs that were compared with their names.
     blobs: u64,
+    /// Of a damaged pack with parity: what heals it, or why nothing does.
+    healing: Option<Healing>,
+    /// What is wrong with its parity.
+    parity: Vec<BadParity>,
 }
 
 /// Returns the packs that may have to be read, by name; those with data are chosen later.
@@ -95,14 +104,14 @@ pub(crate) fn read_all(
     let next = AtomicUsize::new(0);
     let found: Mutex<Vec<Inspected>> = Mutex::default();
     let failed: Mutex<Option<Error>> = Mutex::default();
-    let indexed = &stock.indexed;
+    let known = &*stock;
     let work = || {
         while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let inspected = run.context.cancel.check().and_then(|()| inspect(run, indexed, job));
+            let inspected = run.context.cancel.check().and_then(|()| inspect(run, known, job));
             match inspected {
                 Ok(inspected) => {
                     run.blobs.fetch_add(inspected.blobs, Ordering::Relaxed);
-                    if !inspected.messages.is_empty() {
+                    if !inspected.messages.is_empty() || !inspected.parity.is_empty() {
                         found.lock().unwrap_or_else(PoisonError::into_inner).push(inspected);
                     }
                 }
@@ -122,7 +131,12 @@ pub(crate) fn read_all(
     if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }
-    let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    for inspected in &mut found {
+        let bad_parity = std::mem::take(&mut inspected.parity);
+        parity::note(stock, &inspected.pack, bad_parity, ledger);
+    }
+    found.retain(|inspected| !inspected.messages.is_empty());
     for inspected in &found {
         let bad = inspected.bad.iter().map(|(row, places)| (row.block, places.clone()));
         stock.bad.insert(inspected.pack, bad.collect());
@@ -131,6 +145,11 @@ pub(crate) fn read_all(
         }
         if let Some(why) = &inspected.unjudged {
             stock.unjudged.insert(inspected.pack, why.clone());
+        }
+        if let Some(Healing::By(how)) = inspected.healing.as_ref().filter(|_| stock.heals) {
+            stock.bad.insert(inspected.pack, HashMap::new());
+            stock.healed.insert(inspected.pack, how.clone());
+            run.repository.read_healed(&inspected.pack, stock.parity.of(&inspected.pack));
         }
     }
     // Only now is known which copies are good.
@@ -166,17 +185,16 @@ fn note(run: &Run<'_>, stock: &Stock, inspected: Inspected, ledger: &mut Ledger)
     };
     // Before the single blocks, of which a ledger keeps only some.
     messages.insert(messages.len() - bad, summary);
+    if let Some(healing) = inspected.healing {
+        messages.insert(messages.len() - bad, healing.message());
+    }
     let severity = stock.severity_of(&inspected.pack);
     messages.into_iter().for_each(|message| ledger.add(severity, &object, message));
 }
 
-fn inspect(
-    run: &Run<'_>,
-    indexed: &std::collections::HashMap<PackId, Indexed>,
-    job: &Job,
-) -> Result<Inspected> {
+fn inspect(run: &Run<'_>, stock: &Stock, job: &Job) -> Result<Inspected> {
     let mut inspected = Inspected::nothing(job.pack);
-    let Some(told) = indexed.get(&job.pack) else { return Ok(inspected) };
+    let Some(told) = stock.indexed.get(&job.pack) else { return Ok(inspected) };
     let key = layout::pack(&job.pack)?;
     let mut by_ranges = false;
     let bytes = match run.repository.store().backend().get(&key, PACK_BYTES_MAX) {
@@ -214,6 +232,12 @@ fn inspect(
             }
         }
     }
+    let objects = stock.parity.of(&job.pack);
+    if format::parity::is_pack(&job.pack, &bytes) {
+        inspected.parity = parity::inspect(run, objects, job, &bytes)?;
+    } else if inspected.unjudged.is_none() && (stock.heals || !stock.doomed.contains(&job.pack)) {
+        inspected.healing = parity::healing(run, objects, &job.pack)?;
+    }
     run.context.progress.count(Counter::Bytes, job.size);
     Ok(inspected)
 }
@@ -227,6 +251,8 @@ impl Inspected {
             is_misindexed: false,
             unjudged: None,
             blobs: 0,
+            healing: None,
+            parity: Vec::new(),
         }
     }
 

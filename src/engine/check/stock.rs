@@ -4,6 +4,7 @@
 //! Memory: some 100 bytes for each pack, and some 100 bytes for each block that a snapshot
 //! touches, as presence is looked up once a block: 100 MB for a terabyte in blocks of 1 MiB.
 
+use crate::backend::key::ObjectKey;
 use crate::base::error::ErrorKind;
 use crate::base::id::BlockId;
 use crate::base::id::IndexId;
@@ -15,6 +16,7 @@ use crate::format::entry::Run;
 use crate::repository::Repository;
 use crate::repository::index::Location;
 use crate::repository::layout;
+use crate::repository::parity::Listed;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
@@ -92,6 +94,15 @@ pub(crate) struct Stock {
     pub(crate) unjudged: HashMap<PackId, String>,
     /// What a repair gathers; a check does not.
     pub(crate) gathered: Option<Gathered>,
+    /// Parity objects that were listed.
+    pub(crate) parity: Listed,
+    /// Parity objects that are damaged, of packs that are whole.
+    pub(crate) bad_parity: Vec<ObjectKey>,
+    /// Whether what parity heals counts as good, and is read so, as for a repair: a check only
+    /// tells.
+    pub(crate) heals: bool,
+    /// Packs that parity heals, and how.
+    pub(crate) healed: BTreeMap<PackId, String>,
     declared: HashMap<BlockId, Vec<Declared>>,
     touched: HashMap<BlockId, Presence>,
 }

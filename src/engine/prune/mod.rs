@@ -8,6 +8,7 @@
 //! mark        again: what was committed meanwhile is live
 //! settle      copy what is live and nowhere else, delete packs and indexes, the tombstone last
 //! retire      headers of forgotten backups that nothing needs, by a floor
+//! clean       leases of the dead, unfinished files, parity of packs that are gone
 //! ```
 //!
 //! It never waits and holds nothing that could go stale. Killed anywhere, it leaves tombstones,
@@ -42,6 +43,7 @@ use crate::repository::fence::Observer;
 use crate::repository::lease;
 use crate::repository::lease::Lease;
 use crate::repository::lease::SeenLease;
+use crate::repository::parity;
 use crate::repository::rescue::NO_LEASE;
 use crate::repository::roots::Roots;
 use crate::repository::stock;
@@ -110,6 +112,10 @@ pub struct PruneReport {
     pub headers_retired: u64,
     /// Bytes of unfinished files that were deleted.
     pub leftovers_bytes: u64,
+    /// Parity objects of packs that are gone, which were deleted.
+    pub parity_deleted: u64,
+    /// Their bytes.
+    pub parity_bytes_deleted: u64,
     /// Writers at work: what is doomed goes with a later prune.
     pub waits_for: Vec<WaitsFor>,
     /// Packs that cannot go, as something that is needed cannot be read out of them.
@@ -453,6 +459,9 @@ impl Work<'_> {
     fn clean(&mut self) -> Result<()> {
         let observer = self.observer(None);
         self.repository.sweep_leases(&observer)?;
+        let (objects, bytes) = parity::sweep(self.repository)?;
+        self.report.parity_deleted = objects;
+        self.report.parity_bytes_deleted = bytes;
         let backend = self.repository.store().backend();
         self.report.leftovers_bytes = backend.sweep().unwrap_or(0);
         // Without room for it there is none; the next prune tries again.

@@ -1,5 +1,6 @@
 //! Plans for packs, their indexes, and the places of blocks.
 
+use crate::backend::key::ObjectKey;
 use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::id::BlockId;
@@ -38,6 +39,8 @@ pub(super) struct Content {
     pub(super) replace: Vec<(IndexId, Vec<Footer>)>,
     /// Places to be copied, each list from one copy.
     pub(super) salvage: Vec<(BlockId, Vec<u32>)>,
+    /// Places to be copied out of packs that are healed by their parity.
+    pub(super) heal: BTreeMap<PackId, Vec<(BlockId, Vec<u32>)>>,
     /// Packs that are bad.
     pub(super) doom: Vec<PackId>,
     /// Places that are lost; none listed means all of the block.
@@ -167,6 +170,23 @@ fn contents(run: &Run<'_>, looked: &Looked, id: &IndexId, packs: Vec<IndexedPack
     told.collect()
 }
 
+/// Parity that is damaged while its pack is whole costs nothing to make anew. That of a damaged
+/// pack stays: as long as the pack is there it may be of use, and it goes with the pack.
+pub(super) fn plan_parity(
+    looked: &Looked,
+    plan: &mut RepairPlan,
+    cured: &mut HashSet<String>,
+) -> Vec<ObjectKey> {
+    let mut bad = looked.stock.bad_parity.clone();
+    bad.sort_unstable();
+    for key in &bad {
+        let message = "it is damaged and its pack is whole: `icecore parity add` makes it anew";
+        plan.actions.push(Action::new(ActionKind::Remove, key.as_str(), message));
+        cured.insert(key.as_str().to_owned());
+    }
+    bad
+}
+
 /// Packs that were read and are bad: what backups need and only they give is copied, then they
 /// are doomed.
 fn plan_bad_packs(
@@ -195,28 +215,31 @@ fn plan_bad_packs(
             if givers.clone().any(|copy| !goes(&copy.pack.pack)) {
                 continue;
             }
-            // What only doomed packs give is for the prune that doomed them.
-            if let Some(copy) = givers.find(|copy| !stock.doomed.contains(&copy.pack.pack)) {
+            // What only doomed packs give is for the prune that doomed them, unless it cannot read
+            // them.
+            let is_ours = |pack| stock.healed.contains_key(pack) || !stock.doomed.contains(pack);
+            if let Some(copy) = givers.find(|copy| is_ours(&copy.pack.pack)) {
                 by_pack.entry(copy.pack.pack).or_default().push(place);
             }
         }
         for (pack, places) in by_pack {
             *salvaged.entry(pack).or_default() += places.len() as u64;
-            plan.content.salvage.push((*block, places));
+            match stock.healed.contains_key(&pack) {
+                true => plan.content.heal.entry(pack).or_default().push((*block, places)),
+                false => plan.content.salvage.push((*block, places)),
+            }
         }
     }
     plan.content.salvage.sort_unstable();
+    plan.content.heal.values_mut().for_each(|places| places.sort_unstable());
+    plan_copies(looked, &salvaged, plan);
     for pack in &bad {
         let object = pack_object(pack);
-        if let Some(places) = salvaged.get(pack) {
-            let message = match places {
-                1 => "1 blob that backups need is copied to a new pack".to_owned(),
-                _ => format!("{places} blobs that backups need are copied to a new pack"),
-            };
-            plan.actions.push(Action::new(ActionKind::Salvage, object.clone(), message));
-        }
         let damaged = stock.bad[pack].len();
         let message = match damaged {
+            0 if stock.healed.contains_key(pack) => {
+                "it is damaged; what backups need of it was healed".to_owned()
+            }
             0 => "it is damaged, and every block in it can be read".to_owned(),
             1 => "1 of its blocks cannot be read whole".to_owned(),
             _ => format!("{damaged} of its blocks cannot be read whole"),
@@ -225,6 +248,20 @@ fn plan_bad_packs(
         cured.insert(object);
     }
     plan.content.doom = bad;
+}
+
+fn plan_copies(looked: &Looked, salvaged: &BTreeMap<PackId, u64>, plan: &mut RepairPlan) {
+    for (pack, places) in salvaged {
+        let message = match places {
+            1 => "1 blob that backups need is copied to a new pack".to_owned(),
+            _ => format!("{places} blobs that backups need are copied to a new pack"),
+        };
+        let (kind, message) = match looked.stock.healed.get(pack) {
+            Some(how) => (ActionKind::Heal, format!("{how}; {message}")),
+            None => (ActionKind::Salvage, message),
+        };
+        plan.actions.push(Action::new(kind, pack_object(pack), message));
+    }
 }
 
 fn plan_lost(looked: &Looked, plan: &mut RepairPlan) {

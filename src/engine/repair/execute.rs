@@ -11,6 +11,7 @@ use crate::base::sys;
 use crate::codec::frame::ObjectKind;
 use crate::engine::Context;
 use crate::engine::repair::RepairPlan;
+use crate::engine::repair::content::Content;
 use crate::engine::repair::look::Footer;
 use crate::engine::repair::small;
 use crate::format::dataset::LostRecord;
@@ -21,6 +22,7 @@ use crate::repository::Repository;
 use crate::repository::doom;
 use crate::repository::index::Location;
 use crate::repository::layout;
+use crate::repository::parity;
 use crate::repository::rescue;
 use crate::repository::rescue::Copier;
 use crate::repository::rescue::NO_LEASE;
@@ -52,7 +54,7 @@ pub(super) fn all(repository: &Repository, plan: &RepairPlan, context: &Context<
         }
         doomed.push(*id);
     }
-    salvage(repository, &content.salvage, context)?;
+    salvage(repository, content, context)?;
     declare(repository, &content.lost, context)?;
     // What is doomed from here on is needed no more.
     context.cancel.check()?;
@@ -87,24 +89,31 @@ fn order(location: &Location) -> (PackId, u32) {
 }
 
 /// Copies places to new packs, and proves that an index names them there.
-fn salvage(
-    repository: &Repository,
-    places: &[(BlockId, Vec<u32>)],
-    context: &Context<'_>,
-) -> Result<()> {
-    if places.is_empty() {
+fn salvage(repository: &Repository, content: &Content, context: &Context<'_>) -> Result<()> {
+    if content.salvage.is_empty() && content.heal.is_empty() {
         return Ok(());
     }
     let index = repository.index();
     let mut copier = Copier::start(repository)?;
-    for (block, places) in places {
+    for (block, places) in &content.salvage {
         context.cancel.check()?;
         copier.add(copy(repository, block, places)?)?;
+    }
+    if !content.heal.is_empty() {
+        let listed = parity::list(repository.store())?;
+        for (pack, places) in &content.heal {
+            context.cancel.check()?;
+            let healed = parity::heal(repository.store(), pack, listed.of(pack));
+            let healed = healed.map_err(|e| e.context(format!("pack {}", pack.short())))?;
+            for (block, places) in places {
+                copier.add(copy_healed(repository, pack, &healed.bytes, block, places)?)?;
+            }
+        }
     }
     let packed = copier.finish()?;
     let packs = packed.indexes.iter().flat_map(|id| index.packs_of(id));
     let packs: HashSet<PackId> = packs.map(|pack| pack.pack).collect();
-    for (block, places) in places {
+    for (block, places) in content.salvage.iter().chain(content.heal.values().flatten()) {
         let copies = repository.index().find_named(block);
         let is_there = places.iter().all(|&place| {
             copies.iter().any(|it| it.row.has_place(place) && packs.contains(&it.pack.pack))
@@ -124,6 +133,24 @@ fn copy(repository: &Repository, block: &BlockId, places: &[u32]) -> Result<Enco
         }
         rescue::encode_copy(repository, location, &|place| places.contains(&place))
     })
+}
+
+/// Takes places out of a pack that was healed in memory; every blob is verified.
+fn copy_healed(
+    repository: &Repository,
+    pack: &PackId,
+    bytes: &[u8],
+    block: &BlockId,
+    places: &[u32],
+) -> Result<EncodedBlock> {
+    let copies = repository.index().find(block);
+    let has_them = |copy: &&Location| {
+        copy.pack.pack == *pack && places.iter().all(|&place| copy.row.has_place(place))
+    };
+    let copy = copies.iter().find(has_them).ok_or_else(|| {
+        Error::corrupt(format!("block {} is not in its pack any more", block.short()))
+    })?;
+    rescue::encode_copy_in(repository, copy, bytes, &|place| places.contains(&place))
 }
 
 fn declare(

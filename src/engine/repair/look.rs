@@ -37,7 +37,8 @@ use std::collections::HashSet;
 /// A pack as its own footer tells of it.
 pub(super) type Footer = (IndexedPack, Vec<BlockRow>);
 
-/// Packs that are in use here by their footers, until it is dropped.
+/// Packs that are in use here by their footers, and packs that are read as parity heals them, until
+/// it is dropped.
 pub(super) struct Overlay<'a> {
     repository: &'a Repository,
     pub(super) footers: BTreeMap<PackId, Footer>,
@@ -74,6 +75,7 @@ impl<'a> Overlay<'a> {
 impl Drop for Overlay<'_> {
     fn drop(&mut self) {
         self.footers.keys().for_each(|pack| self.repository.index().drop_pending(pack));
+        self.repository.read_as_stored();
     }
 }
 
@@ -127,6 +129,7 @@ pub(super) fn all(
     let names = names::all(run, &mut ledger)?;
     datasets::take_leases(run, &names, leases);
     let (mut stock, _) = objects::survey(run, &mut ledger)?;
+    stock.heals = true;
     let views: Vec<View> =
         names.iter().map(|named| datasets::view(run, named, &mut ledger)).collect::<Result<_>>()?;
     let unindexed: Vec<PackId> =

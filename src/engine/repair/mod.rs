@@ -5,16 +5,18 @@
 //! plan     packs, indexes, places                                                     [content]
 //!          numbers, tags, floors, leases, tombstones                                   [small]
 //!          names of datasets                                                           [names]
-//! execute  new indexes -> copies of what is good in bad packs -> places declared lost
+//! execute  new indexes -> copies of what is good or healed in bad packs -> places declared lost
 //!          -> tombstones -> numbers, tags, floors, names -> what is left over        [execute]
 //! ```
 //!
 //! Only new objects are put, and tombstones; what they name goes with the next prune, which
 //! copies what still turns out to be needed. A kill at any moment leaves copies too many, never
 //! too few, and the next repair goes on. Deleted are only small objects that cannot be read and
-//! whose absence means as much: beats, records of lost places, and, when a person says that
-//! nobody else is at work (`force`), tombstones and leases. Packs that are gone are not doomed:
-//! should they come back, the next repair takes them in again.
+//! whose absence means as much: beats, records of lost places, damaged parity, and, when a person
+//! says that nobody else is at work (`force`), tombstones and leases. Packs that are gone are not
+//! doomed: should they come back, the next repair takes them in again. A pack that parity heals is
+//! not written over, as no object is: what backups need of it goes into a new pack, out of healed
+//! bytes that have the name of the damaged one.
 
 mod content;
 mod execute;
@@ -52,6 +54,8 @@ pub enum ActionKind {
     Index,
     /// A pack index is replaced by one that is right, and doomed.
     ReplaceIndex,
+    /// A bad pack is healed by its parity, and what backups need of it is copied to a new one.
+    Heal,
     /// What is good in a bad pack is copied to a new one.
     Salvage,
     /// An object is named by a tombstone; the next prune deletes it.
@@ -76,6 +80,7 @@ impl ActionKind {
         match self {
             ActionKind::Index => "index",
             ActionKind::ReplaceIndex => "replace-index",
+            ActionKind::Heal => "heal",
             ActionKind::Salvage => "salvage",
             ActionKind::Doom => "doom",
             ActionKind::DeclareLost => "declare-lost",

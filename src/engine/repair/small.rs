@@ -19,6 +19,7 @@ use crate::engine::repair::ActionKind;
 use crate::engine::repair::Loss;
 use crate::engine::repair::RepairOptions;
 use crate::engine::repair::RepairPlan;
+use crate::engine::repair::content;
 use crate::engine::repair::content::stays;
 use crate::engine::repair::look::Looked;
 use crate::engine::repair::names;
@@ -58,6 +59,7 @@ pub(super) fn plan(
         plan_floor(run, view, plan, cured)?;
     }
     plan.small.names = names::plan(run, looked, &mut plan.actions, cured)?;
+    plan.small.remove = content::plan_parity(looked, plan, cured);
     plan_removals(run, looked, options, plan, cured)
 }
 

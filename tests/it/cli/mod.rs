@@ -10,6 +10,7 @@ mod forget;
 mod history;
 mod limits;
 mod look;
+mod parity;
 mod passwords;
 mod prune;
 mod repair;
