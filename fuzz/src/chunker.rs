@@ -10,6 +10,8 @@ use std::ops::Range;
 use super::Bytes;
 
 const CONTENT_BYTES_MAX: usize = 256 * 1024;
+/// At how many places it is begun again, and ended earlier.
+const PLACES: usize = 6;
 /// What a content-defined chunk has at least, as the format has it.
 const GEAR_BYTES_MIN: usize = 512;
 
@@ -84,16 +86,19 @@ pub fn run(data: &[u8]) {
     assert!(but_last.iter().all(|range| range.len() >= least), "{cut:?}: {found:?}");
 
     // Begun at any cut, it goes on as it did.
-    if let Some(from) = starts.get(place % starts.len().max(1)) {
+    for from in starts.iter().skip(place % starts.len().max(1)).take(PLACES) {
         let rest: Vec<usize> =
             cuts(&content[*from..], cut, &gear).iter().map(|range| range.end + from).collect();
         let expected: Vec<usize> = ends.iter().copied().filter(|end| end > from).collect();
         assert_eq!(rest, expected);
     }
     // Of content that ends earlier all cuts are the same, but that the end is one, too.
-    let end = content.len() * place / 255;
-    let before: Vec<usize> = cuts(&content[..end], cut, &gear).iter().map(|it| it.end).collect();
-    let mut expected: Vec<usize> = ends.iter().copied().filter(|it| *it < end).collect();
-    expected.extend((end > 0).then_some(end));
-    assert_eq!(before, expected);
+    for part in 1..=PLACES {
+        let end = content.len() * place * part / PLACES / 255;
+        let before: Vec<usize> =
+            cuts(&content[..end], cut, &gear).iter().map(|range| range.end).collect();
+        let mut expected: Vec<usize> = ends.iter().copied().filter(|it| *it < end).collect();
+        expected.extend((end > 0).then_some(end));
+        assert_eq!(before, expected);
+    }
 }

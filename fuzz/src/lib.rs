@@ -70,7 +70,7 @@ pub const TARGETS: [Target; 26] = [
     target("quantity", quantity::run, 2000),
     target("records", records::run, 2000),
     target("replay", replay::run, 20),
-    target("repository", repository::run, 20),
+    target("repository", repository::run, 60),
     target("retention", retention::run, 1000),
     target("s3", s3::run, 1000),
     target("sftp", sftp::run, 500),
