@@ -5,7 +5,8 @@
 # the compiler's own pass, so that neither a nightly nor cargo-fuzz is needed. Other arguments
 # name the targets to run. What is found stays in fuzz/target/corpus, and what crashes in
 # fuzz/target/crashes. A row for the table in src/docs/guarantees.md ends each target: its name,
-# seconds, executions and the most memory it took; ICECORE_FUZZ_BUILT=1 leaves out the build.
+# seconds, executions and the most memory it took. ICECORE_FUZZ_BUILT=1 leaves out the build, and
+# ICECORE_FUZZ_TIMEOUT=300 bears a machine that is busy with other things.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -33,6 +34,12 @@ fi
 
 # Times without a zone are read in this one.
 export TZ=UTC
+# Caches and small files of an execution are written in memory.
+if [ -z "${TMPDIR:-}" ] && [ -d /dev/shm ]; then
+    TMPDIR=$(mktemp -d /dev/shm/icecore-fuzz-XXXXXX)
+    export TMPDIR
+    trap 'rm -rf "$TMPDIR"' EXIT
+fi
 # What a length claims and nothing fills is no memory in use: it is bounded as addresses are.
 ulimit -v 8388608
 failed=()
@@ -42,7 +49,7 @@ for target in "${targets[@]}"; do
     if ICECORE_FUZZ_TARGET=$target "target/$host/release/fuzz" \
         "target/corpus/$target" "seeds/$target" \
         -max_total_time="$seconds" -artifact_prefix="target/crashes/$target/" \
-        -rss_limit_mb=2048 -timeout=20 -max_len=16384 -print_final_stats=1 >"$log" 2>&1; then
+        -rss_limit_mb=2048 -timeout="${ICECORE_FUZZ_TIMEOUT:-20}" -max_len=16384 -print_final_stats=1 >"$log" 2>&1; then
         executions=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
         memory=$(sed -n 's/^stat::peak_rss_mb: *//p' "$log")
         printf '| %s | %s | %s | %s MB |\n' "$target" "$seconds" "$executions" "$memory"

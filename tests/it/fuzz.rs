@@ -94,14 +94,23 @@ fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
     input.truncate(INPUT_BYTES_MAX);
 }
 
-fn run_once(target: &Target, input: &[u8], what: &str) {
+/// Runs a target, and tells how long it took.
+fn timed(target: &Target, input: &[u8], what: &str) -> Duration {
     let started = Instant::now();
     if catch_unwind(|| (target.run)(input)).is_err() {
         let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("fuzz-{}", target.name));
         fs::write(&path, input).unwrap();
         panic!("{} panics with {what}: {}", target.name, path.display());
     }
-    let took = started.elapsed();
+    started.elapsed()
+}
+
+fn run_once(target: &Target, input: &[u8], what: &str) {
+    // A machine that was put to sleep meanwhile is not so again.
+    let mut took = timed(target, input, what);
+    if took > SECONDS_MAX {
+        took = timed(target, input, what);
+    }
     assert!(took < SECONDS_MAX, "{} takes {took:?} with {what}", target.name);
 }
 
