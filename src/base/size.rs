@@ -25,6 +25,11 @@ pub fn parse_bytes(text: &str) -> Result<u64> {
         "t" => 4,
         _ => return Err(no_size(text)),
     };
+    // A whole number is exact, however large.
+    let whole = number.parse::<u64>().ok();
+    if let Some(size) = whole.and_then(|whole| whole.checked_mul(1 << (10 * power))) {
+        return Ok(size);
+    }
     let number: f64 = number.parse().map_err(|_| no_size(text))?;
     let size = number * 1024_f64.powi(power);
     if size.is_finite() && size < u64::MAX as f64 { Ok(size as u64) } else { Err(no_size(text)) }
@@ -58,6 +63,7 @@ mod tests {
     fn sizes_are_read_in_powers_of_1024() {
         assert_eq!(parse_bytes("4096").expect("a size"), 4096);
         assert_eq!(parse_bytes("100k").expect("a size"), 102_400);
+        assert_eq!(parse_bytes("9007199254740993").expect("a size"), 9_007_199_254_740_993);
         assert_eq!(parse_bytes("1.5 GiB").expect("a size"), 1_610_612_736);
         for bad in ["", "k", "1x", "1.2.3", "-1", "99999999999999T"] {
             assert!(parse_bytes(bad).is_err(), "{bad:?}");

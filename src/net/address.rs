@@ -149,9 +149,9 @@ impl fmt::Display for Address {
             (Scheme::S3, _) if self.path.is_empty() => Ok(()),
             (Scheme::S3, _) => write!(f, "/{}", String::from_utf8_lossy(&self.path)),
             (Scheme::Sftp, Start::Login) => write!(f, "/~/{}", encoded(&self.path, b"/")),
-            (Scheme::Sftp, Start::Root) => f.write_str(&encoded(&self.path, b"/")),
+            (Scheme::Sftp, Start::Root) => write!(f, "/{}", no_home(&self.path[1..])),
             (_, Start::Login) if self.path.is_empty() => Ok(()),
-            (_, Start::Login) => write!(f, "/{}", encoded(&self.path, b"/")),
+            (_, Start::Login) => write!(f, "/{}", no_home(&self.path)),
             (_, Start::Root) => write!(f, "/%2F{}", encoded(&self.path[1..], b"/")),
         }
     }
@@ -232,7 +232,8 @@ fn split_port(scheme: Scheme, place: &str) -> Result<(String, Option<u16>)> {
         return Err(Error::invalid(format!("there is no {what} behind {}://", scheme.as_str())));
     }
     let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
-    if !place.starts_with('[') && !host.bytes().all(is_name) {
+    // What stood in brackets was looked at above.
+    if !host.contains(':') && !host.bytes().all(is_name) {
         return Err(Error::invalid(format!("{} is no host", display(host.as_bytes()))));
     }
     match port {
@@ -256,12 +257,13 @@ fn read_path(scheme: Scheme, text: &[u8]) -> Result<(Start, Vec<u8>)> {
         let prefix = prefix.map_err(|_| Error::invalid("keys of a bucket are UTF-8"))?;
         return Ok((Start::Root, prefix.as_bytes().to_vec()));
     }
+    let is_home = text == b"~" || text.starts_with(b"~/");
     let is_absolute = match scheme {
-        Scheme::Sftp => !(text == b"~" || text.starts_with(b"~/")),
+        Scheme::Sftp => !is_home,
         // As the standard writes it, and as people type it.
         _ => text.starts_with(b"%2F") || text.starts_with(b"%2f") || text.starts_with(b"/"),
     };
-    let text = if is_absolute { text } else { text.strip_prefix(b"~").unwrap_or(text) };
+    let text = if is_home { &text[1..] } else { text };
     let bytes = decoded(text)?;
     if bytes.iter().any(|&byte| matches!(byte, b'\0' | b'\r' | b'\n')) {
         return Err(Error::invalid("the path holds a NUL or the end of a line"));
@@ -319,6 +321,15 @@ fn encoded(bytes: &[u8], also: &[u8]) -> String {
     out
 }
 
+/// Writes a path whose first part is a name, and not where the login lands.
+fn no_home(path: &[u8]) -> String {
+    let shown = encoded(path, b"/");
+    match shown.strip_prefix('~') {
+        Some(rest) if rest.is_empty() || rest.starts_with('/') => format!("%7E{rest}"),
+        _ => shown,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -358,6 +369,14 @@ mod tests {
             ("sftp://h/~/a", Start::Login, "a"),
             ("sftp://h/~", Start::Login, ""),
             ("sftp://h/~x", Start::Root, "/~x"),
+            ("sftp://h/%7E/x", Start::Root, "/~/x"),
+            ("sftp://h/%7E", Start::Root, "/~"),
+            ("sftp://h/~/~/x", Start::Login, "~/x"),
+            ("ftp://h/~", Start::Login, ""),
+            ("ftp://h/~/a", Start::Login, "a"),
+            ("ftp://h/~x/a", Start::Login, "~x/a"),
+            ("ftp://h/%7E/a", Start::Login, "~/a"),
+            ("ftp://h/~a~", Start::Login, "~a~"),
             ("s3://bucket", Start::Root, ""),
             ("s3://bucket/a%20b/../c//", Start::Root, "a%20b/../c"),
         ] {
@@ -401,6 +420,8 @@ mod tests {
             "ftp://me:hunter2@h:x",
             "ftp://me:hunter2@[::1",
             "ftp://me:hunter2@[::1]x",
+            "ftp://me:hunter2@[",
+            "ftp://me:hunter2@[h",
             "ftp://me:hunter2@h h",
             "ftp://me:hunter2@h/%zz",
             "ftp://me:hunter2@h/a/../b",

@@ -33,6 +33,7 @@ mod files_backend;
 mod files_pool;
 mod files_source;
 mod files_target;
+mod fuzz;
 mod history;
 mod hostile;
 mod kill;

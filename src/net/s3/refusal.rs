@@ -20,6 +20,11 @@ pub struct Refused<'a> {
     pub body: &'a [u8],
 }
 
+/// Returns the beginning of what a store says, safe to show.
+fn shown(text: &str) -> String {
+    display(&text.as_bytes()[..text.len().min(SHOWN_BYTES_MAX)])
+}
+
 impl Refused<'_> {
     /// Returns the error; `doing` is what could not be done, as `read s3://bucket/key`.
     pub fn error(&self, doing: &str) -> Error {
@@ -29,8 +34,7 @@ impl Refused<'_> {
         for part in [&said.code, &said.message] {
             let part = part.trim().trim_end_matches('.');
             if !part.is_empty() {
-                let most = part.len().min(SHOWN_BYTES_MAX);
-                message.push_str(&format!(", {}", display(&part.as_bytes()[..most])));
+                message.push_str(&format!(", {}", shown(part)));
             }
         }
         let error = Error::new(kind, message);
@@ -43,7 +47,7 @@ impl Refused<'_> {
     fn hint(&self, kind: ErrorKind, said: &Refusal) -> Option<String> {
         let is_elsewhere = is_elsewhere(self.status, &said.code);
         if is_elsewhere && let Some(region) = said.region.as_deref().or(self.region) {
-            return Some(format!("the bucket is in the region {}", display(region.as_bytes())));
+            return Some(format!("the bucket is in the region {}", shown(region)));
         }
         let hint = match said.code.as_str() {
             _ if is_elsewhere => "another region, or another endpoint, has this bucket",
@@ -203,6 +207,9 @@ mod tests {
         let error = Refused { status: 400, region: None, body: body.as_bytes() }.error("put k");
         assert!(error.to_string().len() < 300, "{error}");
         assert!(!error.to_string().contains('\u{1b}'), "{error}");
+        let region = format!("<Region>{}</Region>", "r".repeat(5000));
+        let elsewhere = refused(301, "PermanentRedirect", &region);
+        assert!(elsewhere.hint_text().is_some_and(|hint| hint.len() < 300), "{elsewhere:?}");
         let garbage = Refused { status: 500, region: None, body: b"<html>" }.error("put k");
         assert_eq!(garbage.to_string(), "cannot put k: the store answers 500");
     }

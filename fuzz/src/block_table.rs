@@ -1,0 +1,42 @@
+//! Tables of blocks: arbitrary bytes, and tables of arbitrary rows that are thinned and edited.
+
+use icecore::base::id::BlobId;
+use icecore::base::id::BlockId;
+use icecore::format::block::Row;
+use icecore::format::block::Table;
+
+fn decodes_or_not(bytes: &[u8], id: &BlockId) {
+    let Ok(table) = Table::decode(bytes, id) else { return };
+    assert_eq!(table.id(), *id);
+    assert_eq!(table.encode().expect("what was decoded is encoded"), bytes);
+    let ends = table.present().map(|(_, at)| u64::from(at.offset) + u64::from(at.length));
+    assert!(ends.max().unwrap_or(0) <= table.plain_bytes());
+    assert_eq!(table.locate(table.places()), None);
+}
+
+fn rows(bytes: &[u8]) -> Vec<Row> {
+    // No place is empty.
+    let length = |byte: u8| u32::from(byte) + 1;
+    let row = |two: &[u8]| Row { blob: BlobId::new([two[0]; 32]), length: length(two[1]) };
+    bytes.chunks_exact(2).map(row).collect()
+}
+
+/// One execution.
+pub fn run(data: &[u8]) {
+    let Some((id, table)) = data.split_first_chunk::<32>() else { return };
+    decodes_or_not(table, &BlockId::new(*id));
+
+    // The first 32 bytes also say which places stay, and what is edited.
+    let whole = Table::new(&rows(table));
+    let keeps = |place: u32| id[place as usize / 8 % 32] >> (place % 8) & 1 == 1;
+    let thinned = whole.retain(keeps);
+    assert_eq!(thinned.id(), whole.id());
+    for table in [&whole, &thinned] {
+        let mut bytes = table.encode().expect("encodes");
+        assert_eq!(Table::decode(&bytes, &whole.id()).expect("decodes"), *table);
+        let at = usize::from(id[0]) * 256 + usize::from(id[1]);
+        let length = bytes.len();
+        bytes[at % length] ^= id[2];
+        decodes_or_not(&bytes, &whole.id());
+    }
+}

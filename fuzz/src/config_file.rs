@@ -1,0 +1,44 @@
+//! The config file that a person writes.
+
+use icecore::base::error::ErrorKind;
+use icecore::config::file::ConfigFile;
+use icecore::config::tables::Tables;
+
+fn shows_no_secret(tables: &Tables) {
+    for table in tables.credentials.values() {
+        let hidden = [&table.password, &table.secret_access_key, &table.session_token];
+        for secret in hidden.into_iter().flatten() {
+            let shown = format!("{secret:?}");
+            let text = String::from_utf8_lossy(secret.value.0.expose()).into_owned();
+            assert!(text.len() < 8 || !shown.contains(&text), "{shown}");
+        }
+    }
+}
+
+/// One execution.
+pub fn run(data: &[u8]) {
+    let file = tempfile::NamedTempFile::new().expect("a file");
+    std::fs::write(file.path(), data).expect("written");
+    let shown = file.path().display().to_string();
+    let config = match ConfigFile::read(file.path()) {
+        Ok(config) => config,
+        Err(e) => {
+            assert_eq!(e.kind(), ErrorKind::InvalidInput);
+            assert!(e.to_string().contains(&shown), "{e}");
+            return;
+        }
+    };
+    let lines = data.iter().filter(|&&byte| byte == b'\n').count() + 1;
+    let _ = config.shows_secrets();
+    let names: Vec<Option<&str>> = config.profiles().map(Some).chain([None]).collect();
+    for name in names {
+        let tables = config.tables(name).expect("a profile that is there");
+        shows_no_secret(&tables);
+        if let Some(location) = &tables.repository.location {
+            assert!((1..=lines).contains(&config.line(location)));
+        }
+        // What is laid over itself is the same.
+        let twice = tables.clone().over(tables.clone());
+        assert_eq!(format!("{twice:?}"), format!("{tables:?}"));
+    }
+}

@@ -1,0 +1,107 @@
+//! What is fuzzed: bodies that take arbitrary bytes, and panic where the program is wrong.
+//!
+//! Each stands in a file of its own, with seeds in `seeds/<name>`, and is run in two ways: by
+//! libFuzzer (`run.sh`), which goes where coverage leads it, and by the ordinary tests
+//! (`tests/it/fuzz.rs`), over the seeds and over mutations of them. They use what the library
+//! shows to everybody and nothing else: private decoders are reached through whoever uses them.
+
+pub mod address;
+pub mod backup_header;
+pub mod block_table;
+pub mod chunker;
+pub mod config;
+pub mod config_file;
+pub mod entry_path;
+pub mod filter;
+pub mod frame;
+pub mod ftp;
+pub mod key_file;
+pub mod known_hosts;
+pub mod logins;
+pub mod manifest;
+pub mod net_address;
+pub mod pack;
+pub mod pack_index;
+pub mod prune;
+pub mod quantity;
+pub mod records;
+pub mod replay;
+pub mod repository;
+pub mod retention;
+pub mod s3;
+pub mod sftp;
+pub mod time;
+
+/// One thing that is fuzzed.
+#[derive(Clone, Copy)]
+pub struct Target {
+    /// Its name, and that of its folder of seeds.
+    pub name: &'static str,
+    /// Runs it once.
+    pub run: fn(&[u8]),
+    /// How many mutations the ordinary tests try: some tenths of a second.
+    pub rounds: u32,
+}
+
+const fn target(name: &'static str, run: fn(&[u8]), rounds: u32) -> Target {
+    Target { name, run, rounds }
+}
+
+/// All of them.
+pub const TARGETS: [Target; 26] = [
+    target("address", address::run, 2000),
+    target("backup_header", backup_header::run, 2000),
+    target("block_table", block_table::run, 1000),
+    target("chunker", chunker::run, 100),
+    target("config", config::run, 2000),
+    target("config_file", config_file::run, 300),
+    target("entry_path", entry_path::run, 2000),
+    target("filter", filter::run, 300),
+    target("frame", frame::run, 500),
+    target("ftp", ftp::run, 40),
+    target("key_file", key_file::run, 2000),
+    target("known_hosts", known_hosts::run, 300),
+    target("logins", logins::run, 2000),
+    target("manifest", manifest::run, 1000),
+    target("net_address", net_address::run, 2000),
+    target("pack", pack::run, 200),
+    target("pack_index", pack_index::run, 2000),
+    target("prune", prune::run, 10),
+    target("quantity", quantity::run, 2000),
+    target("records", records::run, 2000),
+    target("replay", replay::run, 20),
+    target("repository", repository::run, 60),
+    target("retention", retention::run, 1000),
+    target("s3", s3::run, 1000),
+    target("sftp", sftp::run, 500),
+    target("time", time::run, 2000),
+];
+
+/// Takes bytes one after the other; zeros once there are none.
+pub struct Bytes<'a>(pub &'a [u8]);
+
+impl<'a> Bytes<'a> {
+    /// Takes a byte.
+    pub fn byte(&mut self) -> u8 {
+        let (first, rest) = self.0.split_first().unwrap_or((&0, &[]));
+        self.0 = rest;
+        *first
+    }
+
+    /// Takes two bytes.
+    pub fn short(&mut self) -> u16 {
+        u16::from_le_bytes([self.byte(), self.byte()])
+    }
+
+    /// Takes so many bytes, or what is left.
+    pub fn take(&mut self, length: usize) -> &'a [u8] {
+        let (taken, rest) = self.0.split_at(length.min(self.0.len()));
+        self.0 = rest;
+        taken
+    }
+
+    /// Says whether nothing is left.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
