@@ -62,7 +62,11 @@ pub(crate) fn line(bytes: &[u8]) -> Result<Line<'_>> {
             b"size" => look.size = Some(number(value, 10).ok_or_else(|| bad("a size"))?),
             b"modify" => look.modified = time(value).map(second),
             b"unique" => look.unique = value.to_vec(),
-            b"unix.mode" => look.mode = number(value, 8).map(|mode| mode as u32 & 0o7777),
+            b"unix.mode" => {
+                // Of pyftpdlib as Python writes it.
+                let digits = value.strip_prefix(b"0o").unwrap_or(value);
+                look.mode = number(digits, 8).map(|mode| mode as u32 & 0o7777);
+            }
             b"unix.uid" | b"unix.owner" => user = number(value, 10).or(user),
             b"unix.gid" | b"unix.group" => group = number(value, 10).or(group),
             _ => {}
@@ -175,6 +179,12 @@ mod tests {
         let link = read("modify=20261120075600;perm=adfrw;size=5;type=OS.unix=symlink; ln");
         assert_eq!((link.look.kind, link.look.size), (Kind::Symlink, None));
         assert!(read("type=cdir;unique=FE00U3640AD; .").is_self);
+    }
+
+    #[test]
+    fn lines_of_pyftpdlib() {
+        let it = read("modify=20261121152509;size=7;type=file;unix.mode=0o640;unix.uid=1; a");
+        assert_eq!((it.look.mode, it.look.size), (Some(0o640), Some(7)));
     }
 
     #[test]
