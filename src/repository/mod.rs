@@ -37,6 +37,7 @@ pub mod shown;
 mod spare;
 pub mod stock;
 pub mod store;
+mod tables;
 pub mod transaction;
 
 use crate::base::error::Result;
@@ -51,6 +52,7 @@ use crate::repository::cache::Cache;
 use crate::repository::index::PackIndex;
 use crate::repository::spare::Spare;
 use crate::repository::store::Store;
+use crate::repository::tables::KeptTables;
 use std::sync::Arc;
 
 /// An open repository. Cheap to clone; all clones share caches and index.
@@ -67,6 +69,7 @@ struct Inner {
     index: PackIndex,
     blocks: Blocks,
     spare: Spare,
+    tables: KeptTables,
 }
 
 impl Repository {
@@ -80,6 +83,7 @@ impl Repository {
             index: PackIndex::default(),
             blocks: Blocks::default(),
             spare: Spare::default(),
+            tables: KeptTables::default(),
             config,
             store,
             cache,
@@ -132,6 +136,11 @@ impl Repository {
 
     pub(crate) fn block_caches(&self) -> &Blocks {
         &self.inner.blocks
+    }
+
+    /// Returns what this run knows of the tables kept on this machine.
+    pub(crate) fn tables_kept(&self) -> &KeptTables {
+        &self.inner.tables
     }
 
     /// Returns the buffers that blocks are compressed into.

@@ -15,6 +15,7 @@ use crate::base::id::BlobId;
 use crate::base::id::BlockId;
 use crate::base::id::LeaseId;
 use crate::base::id::PackId;
+use crate::base::limits::KEPT_TABLES_BYTES_MAX;
 use crate::base::planted;
 use crate::base::planted::Rule;
 use crate::base::time::Timestamp;
@@ -351,6 +352,7 @@ impl Transaction {
             (self.lease.give_back(), self.names, self.dataset.repository());
         // A cache that cannot be saved costs the next run time, and nothing else.
         let _ = names.save(repository.cache());
+        repository.sweep_tables(KEPT_TABLES_BYTES_MAX);
         Ok(if committed { Committed::Yes(hash::hash(&sealed)) } else { Committed::Lost })
     }
 
