@@ -206,7 +206,8 @@ impl Repository {
     }
 
     /// Returns the tables of copies that stand in one pack, as they are kept on this machine, or
-    /// else read by one request, where they stand close enough; None for one that is not what its row says.
+    /// else read by one request, where they stand close enough; None for one that is not what its
+    /// row says.
     ///
     /// # Errors
     /// Those of the backend; `Corrupt` for tables that are spread too far.

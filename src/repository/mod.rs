@@ -22,6 +22,7 @@ pub mod names;
 pub mod naming;
 pub mod numbers;
 pub mod open;
+pub mod outset;
 pub mod packer;
 pub mod ranges;
 pub mod reader;
@@ -49,6 +50,7 @@ use crate::format::block;
 use crate::format::config::Config;
 use crate::repository::blocks::Blocks;
 use crate::repository::cache::Cache;
+use crate::repository::fence::LeasesOver;
 use crate::repository::index::PackIndex;
 use crate::repository::spare::Spare;
 use crate::repository::store::Store;
@@ -70,6 +72,7 @@ struct Inner {
     blocks: Blocks,
     spare: Spare,
     tables: KeptTables,
+    leases_over: LeasesOver,
 }
 
 impl Repository {
@@ -84,6 +87,7 @@ impl Repository {
             blocks: Blocks::default(),
             spare: Spare::default(),
             tables: KeptTables::default(),
+            leases_over: LeasesOver::default(),
             config,
             store,
             cache,
@@ -136,6 +140,11 @@ impl Repository {
 
     pub(crate) fn block_caches(&self) -> &Blocks {
         &self.inner.blocks
+    }
+
+    /// Returns the leases that are known to be over.
+    pub(crate) fn leases_over(&self) -> &LeasesOver {
+        &self.inner.leases_over
     }
 
     /// Returns what this run knows of the tables kept on this machine.

@@ -123,7 +123,8 @@ impl Repository {
         let unknown = blocks.filter(|block| !self.has_table(block));
         let located = unknown.filter_map(|block| self.locate_block(block).ok()?.first().cloned());
         let packs: BTreeSet<PackId> = located.map(|location| location.pack.pack).collect();
-        let packs: Vec<PackId> = packs.into_iter().collect();
+        let is_new = |pack: &PackId| !self.tables_kept().shard(pack).contains_key(pack);
+        let packs: Vec<PackId> = packs.into_iter().filter(is_new).collect();
         // Nobody is told of errors here, and a store that is gone is not asked for the rest.
         let _ = ahead::map(self.store(), &packs, &|pack| self.look(pack, false));
     }
@@ -257,5 +258,65 @@ impl Kept {
         let cipher = repository.pack_cipher(location).ok()?;
         let plain = cipher.open(Part::Table, row.number, &mut sealed).ok()?;
         Table::decode(plain, &row.block).ok().map(Arc::new)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+    use crate::backend::Capabilities;
+    use crate::backend::memory::MemoryBackend;
+    use crate::backend::wrap::Around;
+    use crate::backend::wrap::Call;
+    use crate::backend::wrap::Outcome;
+    use crate::backend::wrap::Wrapper;
+    use crate::base::time::Timestamp;
+    use crate::repository::cache::CachePlace;
+    use crate::repository::open;
+    use crate::repository::open::CreateOptions;
+    use std::time::Duration;
+
+    struct FarAway;
+
+    impl Around for FarAway {
+        fn run<T: Outcome>(&self, _: Call<'_>, work: &dyn Fn() -> Result<T>) -> Result<T> {
+            work()
+        }
+
+        fn capabilities(&self, inner: Capabilities) -> Capabilities {
+            Capabilities { uploads: 4, parallel: 4, ..inner }
+        }
+    }
+
+    #[test]
+    fn what_is_kept_longest_goes_and_no_more_than_must() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = CachePlace::Kept(folder.path().into());
+        let backend: Arc<dyn Backend> =
+            Arc::new(Wrapper::around(Arc::new(MemoryBackend::new()), FarAway));
+        let now = Timestamp::new(1_800_000_000, 0);
+        let repository =
+            open::create(backend, &CreateOptions::default(), &place, now).expect("created");
+        let path = |n: u8| repository.cache().path(&file_name(&PackId::new([n; 32])));
+        for n in 0..16_u8 {
+            repository.keep(&PackId::new([n; 32]), 100, vec![n; 8_000]);
+            let written = SystemTime::UNIX_EPOCH + Duration::from_secs(1_000_000 - u64::from(n));
+            let file = File::options().write(true).open(path(n)).expect("kept");
+            file.set_modified(written).expect("set");
+        }
+        let kept = || (0..16).filter(|n| path(*n).exists()).collect::<Vec<u8>>();
+
+        // Two pages of a disk each: 128 KiB in all.
+        repository.sweep_tables(16 * 8192);
+        assert_eq!(kept().len(), 16);
+        // Nothing was added since.
+        repository.sweep_tables(0);
+        assert_eq!(kept().len(), 16);
+        repository.keep(&PackId::new([0; 32]), 100, vec![0; 8_000]);
+        repository.sweep_tables(8 * 8192);
+
+        // The later ones were made the older ones.
+        assert_eq!(kept(), (0..7).collect::<Vec<u8>>());
     }
 }

@@ -1,6 +1,7 @@
 //! What a store far away is asked for when a little of a large tree changed: each request is a
 //! round trip.
 
+use crate::support::hooked::Hooked;
 use crate::support::tree::noise;
 use crate::support::world::World;
 use icecore::backend::Backend;
@@ -11,10 +12,21 @@ use icecore::backend::wrap::Operation;
 use icecore::backend::wrap::Outcome;
 use icecore::backend::wrap::Wrapper;
 use icecore::base::error::Result;
+use icecore::base::id::BackupId;
+use icecore::base::id::LeaseId;
 use icecore::base::secret::Secret;
+use icecore::base::sys::ProcessIdentity;
+use icecore::base::time::Timestamp;
+use icecore::codec::frame::ObjectKind;
+use icecore::engine::backup;
 use icecore::engine::backup::BackupKind;
 use icecore::engine::backup::BackupOptions;
 use icecore::engine::backup::BackupReport;
+use icecore::engine::prune;
+use icecore::engine::prune::PruneOptions;
+use icecore::format::lease::LeaseRecord;
+use icecore::repository::Repository;
+use icecore::repository::layout;
 use icecore::repository::open::CreateOptions;
 use icecore::source::memory::MemorySource;
 use std::path::PathBuf;
@@ -288,6 +300,110 @@ fn a_store_on_this_machine_keeps_no_tables() {
     let ran = distant.run();
 
     assert!(distant.kept().is_empty());
+    eprintln!("{} reads on this machine, {} packs", ran.reads(), distant.packs());
     assert!((30..=60).contains(&ran.reads()), "{}", ran.reads());
     distant.assert_sound(1, 1);
+}
+
+/// The protocol lists before the lease, and after it, and looks for a floor after the commit.
+#[test]
+fn a_run_that_commits_lists_its_dataset_twice() {
+    let mut distant = Distant::far();
+    distant.run();
+    distant.change(1);
+
+    let ran = distant.run();
+
+    // Its top and its last thousand each time, and the top alone for the floor.
+    assert_eq!(ran.count(Operation::List, "datasets/"), 2 * 2 + 1, "{:?}", ran.calls);
+    eprintln!("{} requests", ran.calls.len());
+    // The index once, and the one folder that has an object.
+    assert_eq!(ran.count(Operation::List, "index"), 2, "{:?}", ran.calls);
+    assert_eq!(ran.report.kind, BackupKind::Partial);
+}
+
+/// What was listed before the scan is out of date by then, and this very machine knows it.
+#[test]
+fn a_backup_made_meanwhile_by_the_same_machine_is_gone_on_from() {
+    let world = World::memory();
+    let source = MemorySource::new("data").file("a", b"1").file("b", b"1");
+    world.backup(&source).expect("a backup");
+    world.clock.advance(100);
+    source.put_file("a", b"22");
+    let beside = world.open_beside(Arc::clone(&world.backend) as Arc<dyn Backend>);
+    let hooked = Hooked::at_scan(&source, || {
+        let options = BackupOptions::default();
+        let (name, context) = (world.name(), world.context());
+        backup::run(&beside, &name, &source, &options, &context).expect("a backup");
+        source.put_file("b", b"333");
+    });
+
+    let report = world.backup(&hooked).expect("a backup");
+
+    assert!(hooked.has_happened());
+    assert_eq!(report.backup.0, 2);
+    assert_eq!((world.content(1, "a"), world.content(1, "b")), (b"22".to_vec(), b"1".to_vec()));
+    assert_eq!((world.content(2, "a"), world.content(2, "b")), (b"22".to_vec(), b"333".to_vec()));
+}
+
+/// Puts the lease of a writer that died when it was about to write a number.
+fn put_dead_lease(repository: &Repository, dataset: &str, number: u64, of: u8) {
+    let lease = LeaseId::new([of; 16]);
+    let record = LeaseRecord {
+        lease,
+        dataset: repository.dataset(&dataset.parse().expect("a name")).expect("a dataset").id(),
+        number: Some(BackupId(number)),
+        parent: None,
+        process: ProcessIdentity { boot: "another boot".to_owned(), ..ProcessIdentity::current() },
+        taken: Timestamp::new(1, 0),
+        purpose: "backup".to_owned(),
+    };
+    let key = layout::lease(&lease).expect("a key");
+    repository.store().put(ObjectKind::Lease, &key, &record).expect("stored");
+}
+
+/// Returns how often a prune looks at datasets, and how many voids it puts.
+fn count_of_prune(world: &mut World) -> (usize, usize) {
+    let asked = Arc::new(Asked::default());
+    let inner = Arc::clone(&world.backend) as Arc<dyn Backend>;
+    let store = Store { asked: Arc::clone(&asked), uploads: 3 };
+    world.repository = world.open_beside(Arc::new(Wrapper::around(inner, store)));
+    prune::run(&world.repository, &PruneOptions::default(), &world.context()).expect("a prune");
+    let looks = |(operation, key): &&(Operation, String)| {
+        matches!(operation, Operation::Stat | Operation::List) && key.starts_with("datasets/")
+    };
+    let calls = asked.calls.lock().unwrap();
+    let voids = |(operation, key): &&(Operation, String)| {
+        *operation == Operation::PutNew && key.starts_with("datasets/")
+    };
+    (calls.iter().filter(looks).count(), calls.iter().filter(voids).count())
+}
+
+#[test]
+fn a_prune_asks_once_whether_a_dead_writer_has_committed() {
+    const DATASETS: u8 = 12;
+    let mut world = World::memory();
+    let source = MemorySource::new("data").file("a", b"1");
+    let name = |n: u8| format!("data-{n}");
+    for n in 0..DATASETS {
+        let (name, options) = (name(n).parse().expect("a name"), BackupOptions::default());
+        let context = world.context();
+        backup::run(&world.repository, &name, &source, &options, &context).expect("a backup");
+    }
+    let (without, voids) = count_of_prune(&mut world);
+    assert_eq!(voids, 0);
+    for n in 0..DATASETS {
+        put_dead_lease(&world.repository, &name(n), 0, 1 + n);
+        put_dead_lease(&world.repository, &name(n), 1, 101 + n);
+    }
+
+    let (with, voids) = count_of_prune(&mut world);
+
+    let datasets = usize::from(DATASETS);
+    assert_eq!(voids, datasets);
+    // Of one that has committed whether its number is there; of one that has not the listing of
+    // its dataset as well, and that again before a void takes the number.
+    assert!(with <= without + datasets * (1 + 3 + 2), "{without} {with}");
+    let leases = world.backend.objects().into_keys().filter(|k| k.as_str().starts_with("leases"));
+    assert_eq!(leases.count(), 0);
 }
