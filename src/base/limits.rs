@@ -40,6 +40,13 @@ pub const BLOCK_BYTES_MAX: usize = 8 * MIB;
 pub const STORED_BLOCK_BYTES_MAX: usize = BLOCK_BYTES_MAX + 4 * KIB;
 /// Most stored bytes of one block's table: 37 a place, and the rest.
 pub const STORED_TABLE_BYTES_MAX: usize = 4 * MIB;
+/// Bytes of tables that are read from one pack at once, and as many packs at a time as a store
+/// makes use of: 37 a place, some 200 KB for a pack of the usual size. A pack with more has files
+/// of a few bytes; its tables are read one by one.
+pub const STORED_TABLES_BYTES_MAX: usize = 2 * MIB;
+/// Bytes of tables kept on this machine for a repository far away: those of some 60 GB of content
+/// that is cut finely. Those kept longest go; to read them again is one request for each pack.
+pub const KEPT_TABLES_BYTES_MAX: u64 = 256 * MIB as u64;
 /// Blocks of metadata are smaller: a replay holds one decoded block for each of up to
 /// [`CHAIN_MANIFESTS_MAX`] + 1 streams at a time.
 pub const METADATA_BLOCK_BYTES_TARGET: usize = 128 * KIB;

@@ -26,6 +26,7 @@ use crate::base::limits::STORED_TABLE_BYTES_MAX;
 use crate::format::pack::BlockRow;
 use crate::format::pack::HOOKS_MAX;
 use std::ops::Deref;
+use std::ops::Range;
 
 const HEAD_BYTES: usize = 32;
 const PACK_BYTES: usize = 72;
@@ -193,6 +194,13 @@ impl<B: Deref<Target = [u8]>> IndexTable<B> {
     pub fn block(&self, n: usize) -> Option<BlockId> {
         let is_there = n < self.rows;
         is_there.then(|| self.row_bytes(n)).and_then(|row| BlockId::from_slice(&row[..32]).ok())
+    }
+
+    /// Returns the number of the pack that row number `n` is in, and where its table is there.
+    pub fn table(&self, n: usize) -> Option<(u32, Range<u32>)> {
+        let row = (n < self.rows).then(|| self.row_bytes(n))?;
+        let start = field(row, 4);
+        Some((field(row, 0), start..start.checked_add(field(row, 5))?))
     }
 
     /// Returns row number `n` and the pack it is in.

@@ -203,8 +203,8 @@ pub trait Files: Send {
     /// As the server says; the file may be there in part then.
     fn finish(&mut self) -> Result<()>;
 
-    /// As [`Files::finish`] of a file that is new, and gives it, which is `path`, mode and time, with
-    /// fewer round trips where the protocol lets them be asked for together.
+    /// As [`Files::finish`] of a file that is new, and gives it, which is `path`, mode and time,
+    /// with fewer round trips where the protocol lets them be asked for together.
     ///
     /// # Errors
     /// Those of [`Files::finish`], and `Unreachable`. What else kept the server from setting one

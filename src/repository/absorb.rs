@@ -24,7 +24,7 @@ use std::sync::Arc;
 /// # Errors
 /// Those of the backend when it is gone; when the cache cannot be written.
 pub(super) fn absorb(repository: &Repository, names: &NameIndex, ids: &[IndexId]) -> Result<()> {
-    let is_far = repository.store().backend().capabilities().ahead() > 1;
+    let is_far = repository.is_far();
     let mut absorber = Absorber { repository, names, rows: Vec::new() };
     let mut waiting: Vec<Location> = Vec::new();
     let mut places = 0;

@@ -187,6 +187,11 @@ impl Repository {
         Ok(table)
     }
 
+    /// Says whether a table is in memory.
+    pub(crate) fn has_table(&self, block: &BlockId) -> bool {
+        lock(&self.block_caches().tables).entries.contains_key(block)
+    }
+
     /// Keeps a table that was just made or read.
     pub(crate) fn remember_table(&self, block: BlockId, table: &Arc<Table>) {
         let weight = table.places() as usize + 1;
@@ -206,13 +211,17 @@ impl Repository {
         Ok(Arc::new(Table::decode(plain, &row.block)?))
     }
 
-    /// Reads the tables of copies that stand in one pack by one request, where they stand close
-    /// enough; None for one that is not what its row says.
+    /// Returns the tables of copies that stand in one pack, as they are kept on this machine, or
+    /// else read by one request, where they stand close enough; None for one that is not what its
+    /// row says.
     ///
     /// # Errors
     /// Those of the backend; `Corrupt` for tables that are spread too far.
     pub(crate) fn tables_of_pack(&self, copies: &[Location]) -> Result<Vec<Option<Arc<Table>>>> {
         let Some(first) = copies.first() else { return Ok(Vec::new()) };
+        if let Some(tables) = self.kept_tables(copies) {
+            return Ok(tables);
+        }
         let ends = |copy: &Location| (copy.row.table_offset, copy.row.table_length);
         let start = copies.iter().map(|copy| ends(copy).0).min().unwrap_or(0);
         let end = copies.iter().map(|copy| u64::from(ends(copy).0) + u64::from(ends(copy).1)).max();
@@ -231,7 +240,7 @@ impl Repository {
         Ok(copies.iter().map(&mut one).collect())
     }
 
-    fn read_range(&self, pack: &PackId, offset: u32, length: u32) -> Result<Vec<u8>> {
+    pub(super) fn read_range(&self, pack: &PackId, offset: u32, length: u32) -> Result<Vec<u8>> {
         if let Some(bytes) = self.healed(pack)? {
             return part_of(&bytes, offset, length);
         }
@@ -414,12 +423,12 @@ impl Repository {
         read.blob(self, place).map(<[u8]>::to_vec)
     }
 
-    /// Says whether a blob stands at a place of a block, by the block's table.
+    /// Says for a writer whether a blob stands at a place of a block, by the block's table.
     ///
     /// # Errors
     /// Those of [`Repository::table`].
     pub fn blob_is_at(&self, blob: &BlobId, block: &BlockId, place: u32) -> Result<bool> {
-        Ok(self.table(block)?.locate(place).is_some_and(|at| at.blob == *blob))
+        Ok(self.table_at_hand(block)?.locate(place).is_some_and(|at| at.blob == *blob))
     }
 
     /// Says whether a pack is there with its size.

@@ -29,7 +29,7 @@ pub enum CachePlace {
 }
 
 /// Folders in the cache of one repository.
-const FOLDERS: [&str; 5] = ["index", "snapshots", "names", "seen", "looks"];
+const FOLDERS: [&str; 6] = ["index", "snapshots", "names", "seen", "looks", "tables"];
 /// Files beside them.
 const FILES: [&str; 1] = [CHECK_FILE];
 /// Folder beside the caches: what was learned of servers.

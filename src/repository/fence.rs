@@ -26,6 +26,10 @@ use crate::repository::layout;
 use crate::repository::lease;
 use crate::repository::lease::SeenLease;
 use crate::repository::lease::Standing;
+use std::collections::HashSet;
+use std::sync::Mutex;
+use std::sync::MutexGuard;
+use std::sync::PoisonError;
 
 /// Who looks at leases, and what is known beside them.
 #[derive(Clone, Copy, Debug)]
@@ -38,6 +42,26 @@ pub struct Observer<'a> {
     pub ended: &'a [LeaseId],
 }
 
+/// Leases that this process has seen to be over. What is over once is so for ever: the number
+/// that it names exists, or a floor has passed it, or (class B) its header stands or is void. A
+/// prune looks at each lease half a dozen times, by up to three requests each.
+#[derive(Default)]
+pub(crate) struct LeasesOver(Mutex<HashSet<LeaseId>>);
+
+impl LeasesOver {
+    fn leases(&self) -> MutexGuard<'_, HashSet<LeaseId>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn has(&self, lease: &LeaseId) -> bool {
+        self.leases().contains(lease)
+    }
+
+    fn note(&self, lease: &LeaseId) {
+        self.leases().insert(*lease);
+    }
+}
+
 impl Repository {
     /// Says whether a lease can no longer commit. A reader's never can, so this is for writers'.
     ///
@@ -45,6 +69,17 @@ impl Repository {
     /// Those of the backend.
     pub fn is_over(&self, seen: &SeenLease) -> Result<bool> {
         let Some(number) = seen.record.number else { return Ok(true) };
+        if self.leases_over().has(&seen.record.lease) {
+            return Ok(true);
+        }
+        let is_over = self.is_over_now(seen, number)?;
+        if is_over {
+            self.leases_over().note(&seen.record.lease);
+        }
+        Ok(is_over)
+    }
+
+    fn is_over_now(&self, seen: &SeenLease, number: BackupId) -> Result<bool> {
         let dataset = Dataset::of_folder(self, seen.record.dataset)?;
         if self.store().is_class_a() {
             return self.number_exists(&dataset, number);
@@ -76,10 +111,16 @@ impl Repository {
     /// # Errors
     /// Those of the backend.
     pub fn end_lease(&self, seen: &SeenLease, observer: &Observer<'_>) -> Result<bool> {
+        Ok(self.is_over(seen)? || self.end_standing_lease(seen, observer)?)
+    }
+
+    /// Ends a writer's lease that was seen not to be over when its holder is dead by evidence;
+    /// returns whether it is over now.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn end_standing_lease(&self, seen: &SeenLease, observer: &Observer<'_>) -> Result<bool> {
         let Some(number) = seen.record.number else { return Ok(true) };
-        if self.is_over(seen)? {
-            return Ok(true);
-        }
         if !self.is_dead(seen, observer) {
             return Ok(false);
         }
@@ -92,6 +133,7 @@ impl Repository {
         }
         if self.store().is_class_a() {
             self.put_void(seen, number, observer.now)?;
+            self.leases_over().note(&seen.record.lease);
             return Ok(true);
         }
         let by = format!("{}: its holder is dead", observer.now.to_local_text());

@@ -28,10 +28,12 @@ use crate::format::pack_index::IndexTable;
 use crate::format::pack_index::IndexedPack;
 use crate::repository::ahead;
 use crate::repository::cache::Cache;
+use crate::repository::index::stretches::TableStretches;
 use crate::repository::layout;
 use crate::repository::store::Store;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
@@ -40,6 +42,7 @@ use std::sync::RwLock;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
+mod stretches;
 mod view;
 
 pub use view::IndexView;
@@ -88,6 +91,8 @@ struct Loaded {
     looks: AtomicUsize,
     /// All rows in one order, made when the looks have cost as much as making it.
     view: OnceLock<IndexView>,
+    /// Made when a writer far away first asks for the tables of a whole pack.
+    stretches: OnceLock<TableStretches>,
 }
 
 impl Loaded {
@@ -270,6 +275,13 @@ impl PackIndex {
     pub fn find_named(&self, block: &BlockId) -> Vec<Location> {
         let guard = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
         guard.as_ref().map(|loaded| loaded.find(block)).unwrap_or_default()
+    }
+
+    /// Returns the bytes of a pack in which its tables are; None when no object names it.
+    pub(super) fn tables_of(&self, pack: &PackId) -> Option<Range<u32>> {
+        let guard = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
+        let loaded = guard.as_ref()?;
+        loaded.stretches.get_or_init(|| TableStretches::of(&loaded.segments)).find(pack)
     }
 
     /// Returns the ids of the loaded objects.

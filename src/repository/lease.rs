@@ -32,6 +32,7 @@ use crate::codec::frame::ObjectKind;
 use crate::format::lease::BeatRecord;
 use crate::format::lease::LeaseRecord;
 use crate::format::lease::MarkRecord;
+use crate::repository::ahead;
 use crate::repository::layout;
 use crate::repository::store::Store;
 use std::collections::HashMap;
@@ -239,22 +240,24 @@ pub fn list_readable(store: &Store) -> Result<(HashMap<LeaseId, SeenLease>, Vec<
         let sign = signs.entry(id).or_default();
         *sign = (*sign).max(object.modified);
     }
+    let read = |id: &LeaseId| match store.get(ObjectKind::Lease, &layout::lease(id)?) {
+        Ok(LeaseRecord { lease, .. }) if lease != *id => Ok(Some(Err(*id))),
+        Ok(record) => Ok(Some(Ok(record))),
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+        Err(e) if e.kind() == ErrorKind::Corrupt => Ok(Some(Err(*id))),
+        Err(e) => Err(e),
+    };
     let mut seen = HashMap::new();
     let mut unreadable = Vec::new();
-    for id in leases {
-        let record: LeaseRecord = match store.get(ObjectKind::Lease, &layout::lease(&id)?) {
-            Ok(LeaseRecord { lease, .. }) if lease != id => {
-                unreadable.push(id);
-                continue;
-            }
+    for read in ahead::map(store, &leases, &read)?.into_iter().flatten() {
+        let record = match read {
             Ok(record) => record,
-            Err(e) if e.kind() == ErrorKind::NotFound => continue,
-            Err(e) if e.kind() == ErrorKind::Corrupt => {
+            Err(id) => {
                 unreadable.push(id);
                 continue;
             }
-            Err(e) => return Err(e),
         };
+        let id = record.lease;
         let last_sign = signs.get(&id).copied().flatten();
         let marks = marks.remove(&id).unwrap_or_default();
         let beat = beats.get(&id).copied().unwrap_or(0);

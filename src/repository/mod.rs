@@ -22,6 +22,7 @@ pub mod names;
 pub mod naming;
 pub mod numbers;
 pub mod open;
+pub mod outset;
 pub mod packer;
 pub mod parity;
 pub mod ranges;
@@ -38,6 +39,7 @@ pub mod shown;
 mod spare;
 pub mod stock;
 pub mod store;
+mod tables;
 pub mod transaction;
 
 use crate::base::error::Result;
@@ -49,10 +51,12 @@ use crate::format::block;
 use crate::format::config::Config;
 use crate::repository::blocks::Blocks;
 use crate::repository::cache::Cache;
+use crate::repository::fence::LeasesOver;
 use crate::repository::index::PackIndex;
 use crate::repository::parity::Healing;
 use crate::repository::spare::Spare;
 use crate::repository::store::Store;
+use crate::repository::tables::KeptTables;
 use std::sync::Arc;
 use std::sync::Mutex;
 
@@ -71,6 +75,8 @@ struct Inner {
     blocks: Blocks,
     spare: Spare,
     healing: Mutex<Healing>,
+    tables: KeptTables,
+    leases_over: LeasesOver,
 }
 
 impl Repository {
@@ -85,6 +91,8 @@ impl Repository {
             blocks: Blocks::default(),
             spare: Spare::default(),
             healing: Mutex::default(),
+            tables: KeptTables::default(),
+            leases_over: LeasesOver::default(),
             config,
             store,
             cache,
@@ -137,6 +145,16 @@ impl Repository {
 
     pub(crate) fn block_caches(&self) -> &Blocks {
         &self.inner.blocks
+    }
+
+    /// Returns the leases that are known to be over.
+    pub(crate) fn leases_over(&self) -> &LeasesOver {
+        &self.inner.leases_over
+    }
+
+    /// Returns what this run knows of the tables kept on this machine.
+    pub(crate) fn tables_kept(&self) -> &KeptTables {
+        &self.inner.tables
     }
 
     /// Returns the buffers that blocks are compressed into.

@@ -219,6 +219,7 @@ impl Uploads {
         }
         let indexed = IndexedPack { pack: pack.id, size, salt: pack.salt };
         self.repository.index().add_pending(&indexed, &pack.rows)?;
+        self.repository.keep_tables(&pack.id, &pack.rows, &pack.bytes);
         let mut put = self.put();
         put.report.stored_bytes += size;
         let unnamed = &mut put.unnamed;

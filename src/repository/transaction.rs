@@ -15,6 +15,7 @@ use crate::base::id::BlobId;
 use crate::base::id::BlockId;
 use crate::base::id::LeaseId;
 use crate::base::id::PackId;
+use crate::base::limits::KEPT_TABLES_BYTES_MAX;
 use crate::base::planted;
 use crate::base::planted::Rule;
 use crate::base::time::Timestamp;
@@ -41,6 +42,9 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
+
+pub use crate::repository::outset::LeanOn;
+pub use crate::repository::outset::Looked;
 
 /// Says whether a block may be leaned on.
 pub type MayBe<'a> = &'a dyn Fn(&BlockId) -> bool;
@@ -69,15 +73,6 @@ pub struct Transaction {
     packs_there: Mutex<HashMap<PackId, bool>>,
 }
 
-/// What a writer goes out from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LeanOn {
-    /// The newest backup that can be read.
-    Parent,
-    /// Nothing: the newest backup cannot be read, and all is taken from the source.
-    Nothing,
-}
-
 /// How a commit ended.
 #[derive(Debug)]
 pub enum Committed {
@@ -93,22 +88,27 @@ impl Transaction {
     /// # Errors
     /// `Busy` when another writer is at work on the dataset; those of the backend.
     pub fn begin(dataset: &Dataset, now: Timestamp) -> Result<Self> {
-        Transaction::begin_on(dataset, now, LeanOn::Parent)
+        Transaction::begin_on(dataset, now, LeanOn::Parent, None)
     }
 
-    /// Like [`Transaction::begin`], maybe without a parent.
+    /// Like [`Transaction::begin`], maybe without a parent, and going out from what was `looked`
+    /// at before. That may be out of date: the listing after the lease tells, which the protocol
+    /// needs in any case, and then all begins anew. So one who has just listed does not list twice.
     ///
     /// # Errors
     /// Those of [`Transaction::begin`].
-    pub fn begin_on(dataset: &Dataset, now: Timestamp, lean_on: LeanOn) -> Result<Self> {
+    pub fn begin_on(
+        dataset: &Dataset,
+        now: Timestamp,
+        lean_on: LeanOn,
+        mut looked: Option<Looked>,
+    ) -> Result<Self> {
         let store = dataset.repository().store();
         loop {
-            let numbers = dataset.newest_numbers()?;
+            let Looked { numbers, parent } = Looked::or_now(looked.take(), dataset, lean_on)?;
             // What is remembered must not be taken back by a power cut.
             store.settle()?;
             remember_highest(dataset, numbers.next())?;
-            let newest = || dataset.newest_readable(&numbers);
-            let parent = if lean_on == LeanOn::Parent { newest()?.map(Arc::new) } else { None };
             let parent_number = parent.as_ref().map(|parent| parent.header.number);
             let number = numbers.next();
             let purpose = format!("backup of {}", dataset.name());
@@ -222,6 +222,21 @@ impl Transaction {
         unknown.retain(|id| !self.names.has_absorbed(id));
         absorb::absorb(repository, &self.names, &unknown)?;
         Ok(*self.own_from.get_or_init(|| self.names.count()))
+    }
+
+    /// Sees to it that the tables of these blocks are at hand where each answer of the store is
+    /// long in coming: those that are about to be asked for.
+    ///
+    /// # Errors
+    /// Those of the backend, when the name index has to catch up.
+    pub fn bring_tables<'a>(&self, blocks: impl Iterator<Item = &'a BlockId>) -> Result<()> {
+        let mut blocks = blocks.peekable();
+        if self.repository().is_far() && blocks.peek().is_some() {
+            // It lists the index, which then need not be listed to find the blocks.
+            self.catch_up()?;
+            self.repository().bring_tables(blocks);
+        }
+        Ok(())
     }
 
     /// Returns a local number for a block of this run.
@@ -351,6 +366,7 @@ impl Transaction {
             (self.lease.give_back(), self.names, self.dataset.repository());
         // A cache that cannot be saved costs the next run time, and nothing else.
         let _ = names.save(repository.cache());
+        repository.sweep_tables(KEPT_TABLES_BYTES_MAX);
         Ok(if committed { Committed::Yes(hash::hash(&sealed)) } else { Committed::Lost })
     }
 

@@ -8,6 +8,7 @@ mod cli;
 mod concurrency;
 mod crash;
 mod damage;
+mod distance;
 mod end_to_end;
 mod engine_backup;
 mod engine_backup_spread;

@@ -14,6 +14,7 @@ mod fake;
 mod files_contract;
 mod ftp;
 mod ftp_hostile;
+mod ftp_transfers;
 mod many;
 mod pairs;
 mod pairs_home;

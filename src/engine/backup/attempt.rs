@@ -26,6 +26,7 @@ use crate::format::backup::Header;
 use crate::format::backup::Original;
 use crate::format::entry::TrackedEntry;
 use crate::repository::datasets::Dataset;
+use crate::repository::datasets::Numbers;
 use crate::repository::history::Snapshot;
 use crate::repository::lost::LostPlaces;
 use crate::repository::saved;
@@ -33,9 +34,11 @@ use crate::repository::saved::SavedKind;
 use crate::repository::saved::SavedReader;
 use crate::repository::transaction::Committed;
 use crate::repository::transaction::LeanOn;
+use crate::repository::transaction::Looked;
 use crate::repository::transaction::Transaction;
 use crate::source::Scan;
 use crate::source::Source;
+use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::OnceLock;
 use std::sync::PoisonError;
@@ -74,6 +77,8 @@ pub struct Attempt<'a> {
     /// Places that were declared lost.
     pub lost: LostPlaces,
     lean_on: LeanOn,
+    /// What the dataset showed at the beginning.
+    numbers: Option<Numbers>,
     transaction: OnceLock<Transaction>,
     beginning: Mutex<()>,
     parent_moved: AtomicBool,
@@ -106,9 +111,12 @@ impl<'a> Attempt<'a> {
         lean_on: LeanOn,
     ) -> Result<Self> {
         let lost = dataset.repository().lost_places()?;
-        let (parent, lean_on) = match lean_on {
-            LeanOn::Nothing => (None, lean_on),
-            LeanOn::Parent => readable_parent(dataset, &lost, context)?,
+        let (parent, lean_on, numbers) = match lean_on {
+            LeanOn::Nothing => (None, lean_on, None),
+            LeanOn::Parent => {
+                let (parent, lean_on, numbers) = readable_parent(dataset, &lost, context)?;
+                (parent, lean_on, Some(numbers))
+            }
         };
         Ok(Attempt {
             dataset,
@@ -121,6 +129,7 @@ impl<'a> Attempt<'a> {
             copy_of: None,
             lost,
             lean_on,
+            numbers,
             transaction: OnceLock::new(),
             beginning: Mutex::new(()),
             parent_moved: AtomicBool::new(false),
@@ -145,14 +154,19 @@ impl<'a> Attempt<'a> {
         if self.parent_moved.load(Ordering::Acquire) {
             return Err(Error::cancelled());
         }
-        let transaction =
-            Transaction::begin_on(self.dataset, self.context.clock.now(), self.lean_on)?;
+        let now = self.context.clock.now();
+        let transaction = Transaction::begin_on(self.dataset, now, self.lean_on, self.looked())?;
         if transaction.parent().map(Snapshot::number) != self.parent_number() {
             self.parent_moved.store(true, Ordering::Release);
             transaction.abandon();
             return Err(Error::cancelled());
         }
         Ok(self.transaction.get_or_init(|| transaction))
+    }
+
+    fn looked(&self) -> Option<Looked> {
+        let parent = self.parent.as_ref().map(|parent| Arc::new(parent.backup().clone()));
+        self.numbers.clone().map(|numbers| Looked { numbers, parent })
     }
 
     /// Returns the number of the parent.

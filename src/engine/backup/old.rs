@@ -51,14 +51,16 @@ impl Old {
         window: Range<u64>,
     ) {
         let mut offset = 0;
-        for run in runs {
-            let end = offset + run.bytes;
-            let is_near = end > window.start && offset < window.end;
-            offset = end;
+        let is_near = |run: &&Run| {
+            let start = offset;
+            offset += run.bytes;
+            offset > window.start && start < window.end
+        };
+        let near: Vec<&Run> = runs.iter().filter(is_near).collect();
+        repository.bring_tables(near.iter().map(|run| &run.block));
+        for run in near {
             // A table that cannot be read gives no hints: its blobs are stored again.
-            let Some(table) = is_near.then(|| repository.table(&run.block).ok()).flatten() else {
-                continue;
-            };
+            let Ok(table) = repository.table_at_hand(&run.block) else { continue };
             let is_shunned = self.shunned.contains(&run.block);
             for place in run.first..run.first.saturating_add(run.count) {
                 match table.locate(place) {

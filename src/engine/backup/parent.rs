@@ -9,35 +9,38 @@ use crate::base::limits::COMMIT_TRIES_MAX;
 use crate::base::progress::Warning;
 use crate::engine::Context;
 use crate::repository::datasets::Dataset;
+use crate::repository::datasets::Numbers;
 use crate::repository::history::Snapshot;
 use crate::repository::lost::LostPlaces;
 use crate::repository::transaction::LeanOn;
 use std::sync::Arc;
 
-/// Returns the newest backup, if it can be gone out from. A prune may take it away while it is
-/// looked at, once it was forgotten: then another one is the newest.
+/// Returns the newest backup, if it can be gone out from, and what was listed. A prune may take it
+/// away while it is looked at, once it was forgotten: then another one is the newest.
 pub(super) fn readable_parent(
     dataset: &Dataset,
     lost: &LostPlaces,
     context: &Context<'_>,
-) -> Result<(Option<Snapshot>, LeanOn)> {
+) -> Result<(Option<Snapshot>, LeanOn, Numbers)> {
     let mut tries = COMMIT_TRIES_MAX;
     loop {
         tries -= 1;
         let numbers = dataset.newest_numbers()?;
         let Some(parent) = dataset.newest_readable(&numbers)? else {
-            return Ok((None, LeanOn::Parent));
+            return Ok((None, LeanOn::Parent, numbers));
         };
         let number = parent.header.number;
         let why = match dataset.snapshot(&numbers, Arc::new(parent)) {
-            Ok(parent) if !parent.is_touched_by(lost) => return Ok((Some(parent), LeanOn::Parent)),
+            Ok(parent) if !parent.is_touched_by(lost) => {
+                return Ok((Some(parent), LeanOn::Parent, numbers));
+            }
             Ok(_) => "some of its entries are lost".to_owned(),
             Err(e) if e.kind() == ErrorKind::NotFound && tries > 0 => continue,
             Err(e) if is_unreadable(&e) => e.full_message(),
             Err(e) => return Err(e),
         };
         warn_unreadable(dataset, number, &why, context);
-        return Ok((None, LeanOn::Nothing));
+        return Ok((None, LeanOn::Nothing, numbers));
     }
 }
 

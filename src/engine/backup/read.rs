@@ -150,6 +150,7 @@ impl<'a> Worker<'a> {
     /// Those of the repository only; an entry's failure is an outcome.
     pub fn process(&mut self, unit: Unit) -> Result<UnitResult> {
         let mut outcomes = Vec::with_capacity(unit.items.len());
+        self.transaction.bring_tables(unit.blocks_before())?;
         for item in unit.items {
             self.context.cancel.check()?;
             outcomes.push(match item {

@@ -2,10 +2,12 @@
 //! back of them.
 
 use crate::base::error::Error;
+use crate::base::id::BlockId;
 use crate::base::metadata::Extent;
 use crate::base::path::EntryPath;
 use crate::chunk::Cut;
 use crate::engine::backup::old::Shunned;
+use crate::format::entry::Content;
 use crate::format::entry::Entry;
 use crate::format::entry::Run;
 use crate::format::entry::TrackedEntry;
@@ -106,6 +108,22 @@ pub struct Unit {
     pub number: u64,
     /// What to do.
     pub items: Vec<Item>,
+}
+
+impl Unit {
+    /// Returns the blocks in which the files that are to be read had their content before.
+    pub fn blocks_before(&self) -> impl Iterator<Item = &BlockId> {
+        let before = self.items.iter().filter_map(|item| match item {
+            Item::Read { before, .. } => before.as_ref()?.entry.file(),
+            _ => None,
+        });
+        let runs = before.flat_map(|file| match &file.content {
+            Content::Runs(runs) => runs.as_slice(),
+            // Those of very large files are brought as their pieces come.
+            Content::Listed(_) => &[],
+        });
+        runs.map(|run| &run.block)
+    }
 }
 
 /// Blobs that follow each other: `count` places from `at`.

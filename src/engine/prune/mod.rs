@@ -272,7 +272,7 @@ impl Work<'_> {
                 continue;
             }
             let observer = Observer { store_now, ..self.observer(None) };
-            if self.repository.end_lease(lease, &observer)? {
+            if self.repository.end_standing_lease(lease, &observer)? {
                 ended.push(lease.record.lease);
             } else {
                 waits_for.push(waits_for_it(lease));

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn lines_of_pyftpdlib() {
+    fn modes_of_pyftpdlib() {
         let it = read("modify=20261121152509;size=7;type=file;unix.mode=0o640;unix.uid=1; a");
         assert_eq!((it.look.mode, it.look.size), (Some(0o640), Some(7)));
     }

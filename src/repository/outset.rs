@@ -1,0 +1,48 @@
+//! What a writer goes out from: the first step of the protocol, which may be long before the lease.
+
+use crate::base::error::Result;
+use crate::repository::datasets::Backup;
+use crate::repository::datasets::Dataset;
+use crate::repository::datasets::Numbers;
+use std::sync::Arc;
+
+/// What a writer goes out from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeanOn {
+    /// The newest backup that can be read.
+    Parent,
+    /// Nothing: the newest backup cannot be read, and all is taken from the source.
+    Nothing,
+}
+
+/// What a dataset showed.
+#[derive(Clone, Debug)]
+pub struct Looked {
+    /// Its numbers.
+    pub numbers: Numbers,
+    /// The backup that is leaned on.
+    pub parent: Option<Arc<Backup>>,
+}
+
+impl Looked {
+    /// Looks at a dataset.
+    ///
+    /// # Errors
+    /// Those of listing it, and of reading headers.
+    pub fn now(dataset: &Dataset, lean_on: LeanOn) -> Result<Self> {
+        let numbers = dataset.newest_numbers()?;
+        let parent = match lean_on {
+            LeanOn::Parent => dataset.newest_readable(&numbers)?.map(Arc::new),
+            LeanOn::Nothing => None,
+        };
+        Ok(Looked { numbers, parent })
+    }
+
+    /// Returns what was looked at before, unless this machine has seen a later number since.
+    pub(super) fn or_now(before: Option<Self>, dataset: &Dataset, lean_on: LeanOn) -> Result<Self> {
+        match before {
+            Some(before) if before.numbers.next().0 >= dataset.highest_seen() => Ok(before),
+            _ => Looked::now(dataset, lean_on),
+        }
+    }
+}
