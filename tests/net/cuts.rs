@@ -178,7 +178,11 @@ impl Line {
             let again = self.restore(false, &below, &["--overwrite", "if-changed", "--delete"]);
             assert_eq!(again.code, 0, "{context}: {ran:?} {again:?}");
         }
-        assert_same(&self.restored(&below), &data(0), &context);
+        let mut restored = self.restored(&below);
+        if self.place.kind == "proftpd" {
+            forget_cut_names(&mut restored, &data(0));
+        }
+        assert_same(&restored, &data(0), &context);
     }
 
     /// Counts the pieces of a whole session: of a backup, and of a restore.
@@ -194,6 +198,18 @@ impl Line {
         assert_same(&self.restored("back-0"), &data(0), self.place.kind);
         [backup, restore]
     }
+}
+
+/// Leaves out what nobody asked for: proftpd takes a line that was cut for a whole one, and makes a
+/// folder `so` when `MKD some` breaks off there.
+fn forget_cut_names(restored: &mut Tree, wanted: &Tree) {
+    let is_cut = |path: &str| {
+        let begins = |whole: &&String| whole.starts_with(path);
+        !wanted.contains_key(path) && wanted.keys().any(|whole| begins(&whole))
+    };
+    let cut: Vec<String> = restored.keys().filter(|path| is_cut(path)).cloned().collect();
+    assert!(cut.len() <= 1, "one line was cut: {cut:?}");
+    cut.iter().for_each(|path| drop(restored.remove(path)));
 }
 
 fn cut_everywhere(kind: &'static str) {

@@ -99,6 +99,54 @@ fn a_mode_is_asked_for_where_a_new_file_has_another() {
 }
 
 #[test]
+fn without_mlst_the_mode_of_a_new_file_is_seen_in_its_status() {
+    for tells in [true, false] {
+        let heard = Heard::default();
+        let hears = Arc::clone(&heard);
+        let script = move |asked: &str, argument: &[u8], disk: &Disk| {
+            let line = format!("{asked} {}", String::from_utf8_lossy(argument));
+            hears.lock().expect("whole").push(line);
+            match asked {
+                "FEAT" => say("211-Features\r\n MFMT\r\n SIZE\r\n211 End"),
+                "SITE" => say("200 fine"),
+                "MFMT" => say("213 fine"),
+                "STAT" if tells => {
+                    let row = "-rw-r--r--    1 0        0               7 Nov 21 10:00 /x";
+                    say(&format!("213-Status follows:\r\n{row}\r\n213 End"))
+                }
+                "STAT" => say("211 all is well with me"),
+                _ => honest(asked, argument, disk),
+            }
+        };
+        let fake = Fake::start(script, Then::HangUp);
+        let mut session = fake.client(PATIENT).connect().expect("a session");
+        let mut said = |path: &[u8], mode: u32| {
+            session.create(path).expect("created");
+            session.write(b"content").expect("written");
+            heard.lock().expect("whole").clear();
+            let time = Timestamp::new(1_000_000_000, 0);
+            let marked = session.finish_with(path, Marks { mode, time }).expect("finished");
+            assert!(marked.mode.is_ok() && marked.time.is_ok(), "{marked:?}");
+            let mut lines = std::mem::take(&mut *heard.lock().expect("whole"));
+            lines.retain(|line| !line.starts_with("STOR"));
+            lines
+        };
+        let first = ["MFMT 20010909014640 /1", "STAT /1", "SIZE /1"];
+        if tells {
+            assert_eq!(said(b"/1", 0o644), first);
+            assert_eq!(said(b"/2", 0o644), ["MFMT 20010909014640 /2", "SIZE /2"]);
+            let chmod = "SITE CHMOD 600 /3";
+            assert_eq!(said(b"/3", 0o600), [chmod, "MFMT 20010909014640 /3", "SIZE /3"]);
+        } else {
+            let chmod = "SITE CHMOD 644 /1".to_owned();
+            assert_eq!(said(b"/1", 0o644), [&first.map(str::to_owned)[..], &[chmod]].concat());
+            let chmod = "SITE CHMOD 644 /2";
+            assert_eq!(said(b"/2", 0o644), [chmod, "MFMT 20010909014640 /2", "SIZE /2"]);
+        }
+    }
+}
+
+#[test]
 fn a_file_that_came_in_part_is_not_finished() {
     let (_, script) = with_modes(|_| "0644");
     let short = move |asked: &str, argument: &[u8], disk: &Disk| match asked {

@@ -49,11 +49,7 @@ impl<'a> Work<'a> {
         context: Context<'a>,
         bounds: Bounds,
     ) -> Self {
-        // Whoever waits for another machine keeps no processor busy.
-        let capabilities = repository.store().backend().capabilities();
-        let waiting = target.parallel().max(capabilities.ahead().min(REMOTE_READERS_MAX));
-        let context = Context { threads: context.threads.max(waiting), ..context };
-        let is_far = capabilities.ahead() > 1;
+        let is_far = repository.store().backend().capabilities().ahead() > 1;
         let least = if is_far { FAR_READ_BYTES } else { 0 };
         let read_bytes = bounds.read_bytes.max(least);
         let bounds = Bounds { read_bytes, ..bounds };
@@ -71,6 +67,14 @@ impl<'a> Work<'a> {
             deleted: AtomicU64::new(0),
             owner_hint_given: AtomicBool::new(false),
         }
+    }
+
+    /// Returns how many threads are of use: whoever waits for another machine keeps no processor
+    /// busy. To be asked when the target is prepared, as it may know then how far it is.
+    pub(super) fn threads(&self) -> usize {
+        let ahead = self.repository.store().backend().capabilities().ahead();
+        let waiting = self.target.parallel().max(ahead.min(REMOTE_READERS_MAX));
+        self.context.threads.max(waiting)
     }
 
     /// Returns what of the metadata is set.
@@ -164,7 +168,7 @@ impl<'a> Work<'a> {
                 trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
             }
         };
-        match self.context.threads.max(1).min(total) {
+        match self.threads().max(1).min(total) {
             0 => {}
             1 => guarded(),
             threads => std::thread::scope(|scope| {

@@ -62,7 +62,7 @@ fn plan_reads(
     let spots: Vec<_> = members.iter().filter_map(Member::spot).collect();
     let bytes = match work.is_far {
         true => work.bounds.read_bytes,
-        false => plan::read_bytes(&spots, work.context.threads, work.bounds.read_bytes),
+        false => plan::read_bytes(&spots, work.threads(), work.bounds.read_bytes),
     };
     let mut reads = plan::joined(&spots, bytes);
     reads.extend((spots.len()..members.len()).map(|number| number..number + 1));

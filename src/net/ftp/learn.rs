@@ -58,6 +58,8 @@ pub(crate) struct Learned {
     pub(crate) sets_mode: bool,
     /// The mode that a new file had before anybody set it, and its folder.
     pub(crate) new_mode: Option<(Vec<u8>, u32)>,
+    /// Whether STAT lists a file, as far as was seen.
+    pub(crate) stat_tells: bool,
     /// Whether EPSV is used.
     pub(crate) extended: bool,
     /// Whether times of LIST are UTC; None until it was seen.
@@ -82,6 +84,7 @@ impl Learned {
             time_by,
             sets_mode: true,
             new_mode: None,
+            stat_tells: true,
             extended: true,
             is_utc: None,
             knows_doubling: false,

@@ -4,6 +4,8 @@ use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::limits::FTP_UNHEARD_BYTES_MAX;
+use crate::base::metadata::Kind;
+use crate::net::files::Found;
 use crate::net::files::Look;
 use crate::net::files::Marked;
 use crate::net::files::Marks;
@@ -13,6 +15,7 @@ use crate::net::ftp::data::Data;
 use crate::net::ftp::facts::time_text;
 use crate::net::ftp::learn::split;
 use crate::net::ftp::reply::Reply;
+use crate::net::ftp::row::row;
 use crate::net::ftp::session::Begun;
 use crate::net::ftp::session::Session;
 use crate::net::ftp::session::Transfer;
@@ -83,13 +86,14 @@ impl Session {
 
     /// As [`Session::finish_writing`], and asks at once for mode and time where it is known how.
     ///
-    /// A new file often has the wanted mode already. MLST tells, of the first one in a folder; the
-    /// next ones there come to the same mode, and SIZE costs a server less.
+    /// A new file often has the wanted mode already. MLST or STAT tells, of the first one in a
+    /// folder; the next ones there come to the same mode, and SIZE costs a server less.
     pub(crate) fn finish_marked(&mut self, marks: Marks) -> Result<Marked> {
         let (path, written) = self.end_content()?;
         let usual = self.learned.new_mode_in(split(&path).0);
         let looks = usual.is_none() && self.features.shows("unix.mode");
-        let has_mode = looks || usual == Some(marks.mode);
+        let stats = usual.is_none() && !looks && self.learned.stat_tells;
+        let has_mode = looks || stats || usual == Some(marks.mode);
         let mode = (self.learned.sets_mode && !has_mode).then(|| chmod_argument(&path, marks.mode));
         let time = self.learned.proven_time_by().zip(time_text(marks.time));
         let time = time.map(|(by, text)| by.command(&text, &path));
@@ -98,16 +102,20 @@ impl Session {
             .iter()
             .map(|argument| Command::new("SITE", argument))
             .chain(time.iter().map(|(verb, argument)| Command::new(verb, argument)))
+            .chain(stats.then_some(Command::new("STAT", &path)))
             .chain([look])
             .collect();
         let mut replies = self.control.ask_all(&commands)?.into_iter();
         let mode_reply = mode.is_some().then(|| replies.next()).flatten();
         let time_reply = time.is_some().then(|| replies.next()).flatten();
+        let stat_reply = stats.then(|| replies.next()).flatten();
         let told = replies.next().ok_or_else(|| Error::bug("a command has no reply"))?;
         let look = if looks { self.look_told(&path, &told)? } else { None };
         let size = if looks { look.as_ref().and_then(|it| it.size) } else { size_of(&told) };
         self.confirm_written(&path, written, size)?;
-        let shown = look.and_then(|look| look.mode).or(usual);
+        let listed = stat_reply.and_then(|reply| self.mode_told(&reply, written));
+        self.learned.stat_tells &= !stats || listed.is_some();
+        let shown = look.and_then(|look| look.mode).or(listed).or(usual);
         self.learned.new_mode = shown.map(|mode| (split(&path).0.to_vec(), mode));
         let mode = match mode_reply {
             Some(reply) => self.mode_set(&path, &reply),
@@ -120,6 +128,17 @@ impl Session {
             _ => self.set_time_of(&path, marks.time),
         };
         Marked { mode, time }.on_a_session()
+    }
+
+    /// Reads the mode of a file of so many bytes out of an answer to STAT, which is a listing.
+    fn mode_told(&self, reply: &Reply, size: u64) -> Option<u32> {
+        let now = self.clock.now();
+        let found: Vec<Found> =
+            reply.lines.iter().filter_map(|line| row(line, now).ok().flatten()).collect();
+        match found.as_slice() {
+            [it] if it.look.kind == Kind::File && it.look.size == Some(size) => it.look.mode,
+            _ => None,
+        }
     }
 
     /// Ends the content, and hears that the server has it; returns the path and the bytes of it.

@@ -30,6 +30,7 @@ use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
+use crate::base::limits::REMOTE_READERS_MAX;
 use crate::base::metadata::Detection;
 use crate::base::metadata::Kind;
 use crate::base::metadata::Metadata;
@@ -169,6 +170,10 @@ impl Source for BucketSource {
     /// A listing shows neither what was kept of a file nor that it is a link.
     fn tells_metadata(&self) -> bool {
         false
+    }
+
+    fn parallel(&self) -> usize {
+        REMOTE_READERS_MAX
     }
 
     fn scan(&self, cancel: &Cancel) -> Result<Scan<'_>> {

@@ -51,6 +51,10 @@ const ORIGIN: Origin = Origin::Target;
 const WAITS: [Duration; 3] =
     [Duration::from_millis(50), Duration::from_secs(1), Duration::from_secs(10)];
 
+/// Sessions with a server on the same machine: there is no wait to hide, and each more takes time of
+/// the same processors.
+const SESSIONS_HERE_MAX: usize = 4;
+
 /// A tree on another machine.
 pub struct FilesTarget {
     pool: Arc<Pool>,
@@ -74,6 +78,8 @@ struct State {
     /// What it was seen not to let this user set.
     denied: BTreeSet<Mark>,
     is_prepared: bool,
+    /// Whether the server is on this very machine.
+    is_here: bool,
     /// Whether the server was seen not to rename over what is there.
     moves_aside: bool,
     /// Whether it did not answer for so long that it is not asked any more.
@@ -183,11 +189,13 @@ impl Target for FilesTarget {
             Ok(false)
         });
         self.state().is_prepared = prepared.is_ok();
+        self.state().is_here = prepared.is_ok() && self.pool.is_here().unwrap_or(false);
         prepared.map_err(|e| e.context(format!("cannot restore to {}", self.location)).at(ORIGIN))
     }
 
     fn parallel(&self) -> usize {
-        self.pool.sessions_max()
+        let all = self.pool.sessions_max();
+        if self.state().is_here { all.min(SESSIONS_HERE_MAX) } else { all }
     }
 
     /// Says what the server has not kept, as that is in its nature and nobody failed.
