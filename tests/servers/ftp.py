@@ -103,8 +103,11 @@ def vsftpd(tree, base, root, port, tls, pem, extra):
         if not os.path.exists(users):
             write(users, f"{USER}:{run('openssl', 'passwd', '-6', PASSWORD)}\n")
         module = run("find", f"{tree}/root", "-name", "pam_pwdfile.so")
-        write("/etc/pam.d/icecore-vsftpd", f"auth required {module} pwdfile={users}\n"
+        # In one step, as the servers that run already read it at every login.
+        service = "/etc/pam.d/icecore-vsftpd"
+        write(f"{service}.new", f"auth required {module} pwdfile={users}\n"
               "account required pam_permit.so\nsession required pam_permit.so\n", 0o644)
+        os.replace(f"{service}.new", service)
     os.makedirs(f"{base}/empty")
     lines = f"""listen=YES
 listen_address=127.0.0.1
