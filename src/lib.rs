@@ -54,19 +54,32 @@
 //! # }
 //! ```
 
+#[forbid(unsafe_code)]
 pub mod backend;
 pub mod base;
+#[forbid(unsafe_code)]
 pub mod chunk;
+#[forbid(unsafe_code)]
 pub mod cli;
+#[forbid(unsafe_code)]
 pub mod codec;
+#[forbid(unsafe_code)]
 pub mod config;
+#[forbid(unsafe_code)]
 pub mod docs;
+#[forbid(unsafe_code)]
 pub mod engine;
+#[forbid(unsafe_code)]
 pub mod format;
+#[forbid(unsafe_code)]
 pub mod net;
+#[forbid(unsafe_code)]
 pub mod repository;
+#[forbid(unsafe_code)]
 pub mod serve;
+#[forbid(unsafe_code)]
 pub mod source;
+#[forbid(unsafe_code)]
 pub mod target;
 
 pub use config::program::make_backup;

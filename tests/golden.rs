@@ -94,10 +94,12 @@ fn configs_and_keys_open() {
         config::verify(&config, &mac, keys.as_ref()).expect("genuine");
     }
     let slot = key_file::open(&golden("key"), "key").expect("opens");
-    assert_eq!((slot.id, slot.label.as_str()), (samples::KEY, "laptop"));
+    assert_eq!(slot.id, samples::KEY);
     let password = Secret::new(samples::PASSWORD.to_vec());
     let keys = slot.unlock(&samples::REPOSITORY, &password).expect("unlocks");
     assert_eq!(keys.master(), samples::keys().master());
+    let about = slot.about(&samples::REPOSITORY, &keys).expect("opens");
+    assert_eq!((about.label.as_str(), about.host.as_str()), ("laptop", "upsala"));
 }
 
 #[test]
@@ -240,6 +242,8 @@ fn another_decoder_reads_the_same_of_config_keys_and_headers() {
     assert_eq!((config.encryption, config.compression), (mirror::Encryption::Password, 3));
     let key = mirrored!(KeyFile, body(ObjectKind::Key, "key"));
     assert_eq!(key, samples::key_file());
+    let about = samples::about(&key);
+    assert_eq!((about.label.as_str(), about.host.as_str()), ("laptop", "upsala"));
     let header = mirrored!(Header, body(ObjectKind::Backup, "header-inline"));
     assert_eq!((header.number, header.parent, &header.chain), (7, Some(5), &vec![2, 5]));
     assert_eq!(header.started, time(samples::TIME));

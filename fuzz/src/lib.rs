@@ -22,6 +22,7 @@ pub mod manifest;
 pub mod net_address;
 pub mod pack;
 pub mod pack_index;
+pub mod parity;
 pub mod prune;
 pub mod quantity;
 pub mod records;
@@ -48,7 +49,7 @@ const fn target(name: &'static str, run: fn(&[u8]), rounds: u32) -> Target {
 }
 
 /// All of them.
-pub const TARGETS: [Target; 26] = [
+pub const TARGETS: [Target; 27] = [
     target("address", address::run, 2000),
     target("backup_header", backup_header::run, 2000),
     target("block_table", block_table::run, 1000),
@@ -66,6 +67,7 @@ pub const TARGETS: [Target; 26] = [
     target("net_address", net_address::run, 2000),
     target("pack", pack::run, 200),
     target("pack_index", pack_index::run, 2000),
+    target("parity", parity::run, 200),
     target("prune", prune::run, 10),
     target("quantity", quantity::run, 2000),
     target("records", records::run, 2000),

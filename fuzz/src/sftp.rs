@@ -11,6 +11,7 @@ use icecore::base::time::Timestamp;
 use icecore::net::files::Files;
 use icecore::net::files::Found;
 use icecore::net::files::Marks;
+use icecore::net::files::Proof;
 use icecore::net::sftp;
 use icecore::net::sftp::wire::Wire;
 use std::io;
@@ -117,7 +118,9 @@ pub(crate) fn ask(files: &mut dyn Files, bits: u8) {
         let written = is_told(files.write(&[7; 700]));
         let marks = Marks { mode: 0o640, time: Timestamp::new(1_700_000_000, 0) };
         match written {
-            Some(()) if bits & 1 != 0 => drop(is_told(files.finish_with(b"/folder/new", marks))),
+            Some(()) if bits & 1 != 0 => {
+                drop(is_told(files.finish_with(b"/folder/new", marks, Proof::Now)))
+            }
             _ => drop(is_told(files.finish())),
         }
     }

@@ -256,6 +256,10 @@ pub const REMOTE_SESSIONS_MAX: usize = 8;
 /// A session with a server that was idle for so many seconds is asked whether it still lives:
 /// routers forget a silent connection after a minute, servers end it after five.
 pub const SESSION_QUIET_SECONDS: i64 = 30;
+/// A session is opened while another one still is only when that takes longer than this: servers
+/// let some wait that come at once (proftpd for 200 ms, until a lock of its own is free), and the
+/// first may be back by then. A far one's login takes longer, and is not waited for.
+pub const SESSIONS_APART_MILLIS: u64 = 50;
 /// Longest wait for a session to come free: ten times the longest silence of one.
 pub const SESSION_WAIT_SECONDS: u64 = 600;
 /// A first connection that fails within so many seconds is tried once more: it broke. One that
@@ -341,8 +345,8 @@ pub const S3_PARTS_MAX: u64 = 10_000;
 pub const S3_COPY_BYTES_MAX: u64 = 5 * 1024 * MIB as u64;
 /// Requests of one kind that a restore into a bucket makes at a time: looks, deletions.
 pub const S3_AT_A_TIME: usize = 16;
-/// Names of a bucket's folders that a restore into it remembers.
-pub const S3_KNOWN_MAX: usize = 256 * 1024;
+/// Names in folders of another machine that a restore to it remembers.
+pub const TARGET_NAMES_KNOWN_MAX: usize = 256 * 1024;
 /// Pages in a row that show nothing, after which a listing is taken for endless.
 pub const S3_EMPTY_PAGES_MAX: usize = 1000;
 /// Rows of one folder of a bucket that are held in memory to be sorted.

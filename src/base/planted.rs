@@ -37,6 +37,10 @@ pub enum Rule {
     EndsRivals,
     /// A new index has every row that is needed of those that it replaces.
     KeepsRows,
+    /// A password goes only when another one stays that nobody else is removing.
+    KeepsAPassword,
+    /// What looks damaged while a prune moves it is looked at again.
+    ChecksTwice,
 }
 
 #[cfg(feature = "planted")]

@@ -53,6 +53,18 @@ pub fn keep_alive(socket: &std::net::TcpStream) -> std::io::Result<()> {
     Ok(rustix::net::sockopt::set_socket_keepalive(socket, true)?)
 }
 
+/// Has the system write no core file of this process: it would hold keys. Programs that it
+/// starts inherit that, and may ask for theirs again.
+pub fn leave_no_core() {
+    use rustix::process::Resource;
+    let limit = rustix::process::getrlimit(Resource::Core);
+    // Less is always granted; where it is not, all is as it was.
+    let _ = rustix::process::setrlimit(
+        Resource::Core,
+        rustix::process::Rlimit { current: Some(0), ..limit },
+    );
+}
+
 /// Returns `N` random bytes.
 ///
 /// # Errors

@@ -6,6 +6,7 @@
 use crate::base::error::Error;
 use crate::base::path::EntryPath;
 use crate::cli::exit;
+use crate::config::connect::without_passwords;
 use crate::engine::Failure;
 use serde::Serialize;
 
@@ -65,8 +66,8 @@ impl ErrorFields {
     pub(crate) fn new(error: &Error) -> Self {
         ErrorFields {
             kind: exit::word(error.kind()),
-            message: error.full_message(),
-            hint: error.hint_text().map(str::to_owned),
+            message: without_passwords(&error.full_message()).into_owned(),
+            hint: error.hint_text().map(|hint| without_passwords(hint).into_owned()),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! the JSON fields and the exit codes of `exit`, does not change.
 
 use crate::base::error::ErrorKind;
+use crate::base::sys;
 use crate::cli::args::Cli;
 use crate::cli::output::Output;
 use crate::cli::session::Session;
@@ -47,6 +48,7 @@ another place, for example a disk: icecore -r /mnt/disk/backups backup ~/photos
 
 /// Runs the program with the process's own arguments, and returns its exit code.
 pub fn main() -> ExitCode {
+    sys::leave_no_core();
     let arguments: Vec<OsString> = std::env::args_os().collect();
     ExitCode::from(run(&arguments))
 }
@@ -94,13 +96,25 @@ fn run(arguments: &[OsString]) -> u8 {
 }
 
 /// Answers what the parser took for itself: help and version, or arguments that make no sense.
+fn hide_passwords(arguments: &[OsString], mut text: String) -> String {
+    for argument in arguments.iter().filter_map(|argument| argument.to_str()) {
+        let shown = connect::without_password(argument);
+        if shown != argument {
+            text = text.replace(argument, &shown);
+        }
+    }
+    connect::without_passwords(&text).into_owned()
+}
+
 fn refuse(arguments: &[OsString], error: &clap::Error) -> u8 {
     let mut flags = arguments.iter().take_while(|argument| *argument != "--");
     let is_json = flags.any(|argument| argument == "--json");
     let mut output = Output::new(is_json && error.use_stderr(), false);
     let text = error.render();
     if error.use_stderr() {
-        output.usage_error(&text.to_string(), &text.ansi().to_string());
+        // It repeats what was typed, and that may be an address with a password in it.
+        let plain = hide_passwords(arguments, text.to_string());
+        output.usage_error(&plain, &hide_passwords(arguments, text.ansi().to_string()));
         return exit::USAGE;
     }
     let shown = output.raw(&text.to_string()).and_then(|()| output.finish());

@@ -7,6 +7,7 @@ use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::path::display;
 use crate::cli::fields::ErrorFields;
+use crate::config::connect::without_passwords;
 use serde::Serialize;
 use std::io::BufWriter;
 use std::io::ErrorKind as Io;
@@ -133,7 +134,7 @@ fn cannot_write(cause: std::io::Error) -> Error {
 
 /// Writes a line for people to stderr.
 pub(crate) fn talk(text: &str) {
-    draw(&format!("icecore: {}\n", display(text.as_bytes())));
+    draw(&format!("icecore: {}\n", display(without_passwords(text).as_bytes())));
 }
 
 /// Writes to stderr as it is. That nobody can read it is no reason to stop.
@@ -146,7 +147,7 @@ pub(crate) fn draw(text: &str) {
 pub(crate) fn tell(error: &Error) {
     talk(&error.full_message());
     if let Some(hint) = error.hint_text() {
-        draw(&format!("hint: {}\n", display(hint.as_bytes())));
+        draw(&format!("hint: {}\n", display(without_passwords(hint).as_bytes())));
     }
 }
 

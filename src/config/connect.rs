@@ -42,13 +42,14 @@ use crate::target::local::LocalTarget;
 use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::ffi::OsString;
+use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 /// What a person said of the repository, in flags, in the environment or in a file.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Settings {
     /// Where it is; the default place when not said.
     pub location: Option<OsString>,
@@ -67,12 +68,31 @@ pub struct Settings {
 }
 
 /// Where a repository is, and how it came to be that place.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Place {
     /// As it was said.
     pub location: OsString,
     /// Whether nobody named it.
     pub is_default: bool,
+}
+
+/// The location may hold a password.
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("password", &self.password)
+            .field("cache", &self.cache)
+            .field("remote", &self.remote)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let location = self.location.to_string_lossy();
+        let shown = without_password(&location);
+        f.debug_tuple("Place").field(&shown).field(&self.is_default).finish()
+    }
 }
 
 impl Place {
@@ -136,21 +156,56 @@ pub(crate) fn scheme(location: &OsStr) -> Option<&str> {
     let text = location.as_bytes();
     let end = text.windows(3).position(|window| window == b"://")?;
     let scheme = std::str::from_utf8(&text[..end]).ok()?;
-    let fits = scheme.starts_with(|c: char| c.is_ascii_lowercase())
-        && scheme.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
+    // In capitals as well: taken for a folder, the password in it would be a name on the disk.
+    let fits = scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric());
     fits.then_some(scheme)
 }
 
 /// Returns an address as it may be shown: without the password that it may hold.
 pub fn without_password(location: &str) -> Cow<'_, str> {
-    let shown = |start: usize| {
-        let end = location[start..].find('/').map_or(location.len(), |end| start + end);
-        let at = start + location[start..end].rfind('@')?;
-        let colon = start + location[start..at].find(':')?;
-        Some(format!("{}{}", &location[..colon], &location[at..]))
+    let Some(start) = location.find("://").map(|at| at + "://".len()) else {
+        return Cow::Borrowed(location);
     };
-    let start = location.find("://").map(|at| at + "://".len());
-    start.and_then(shown).map_or(Cow::Borrowed(location), Cow::Owned)
+    match password_in(&location[start..]) {
+        None => Cow::Borrowed(location),
+        Some((from, to)) => {
+            Cow::Owned(format!("{}{}", &location[..start + from], &location[start + to..]))
+        }
+    }
+}
+
+/// Returns a text without the passwords of all addresses in it. Whoever makes a message shows
+/// none; this is for what others make of what somebody typed.
+pub fn without_passwords(text: &str) -> Cow<'_, str> {
+    let ends = |c: char| c.is_whitespace() || c.is_control() || "'\"`".contains(c);
+    let mut shown = String::new();
+    let mut rest = text;
+    while let Some(start) = rest.find("://").map(|at| at + "://".len()) {
+        let end = rest[start..].find(ends).map_or(rest.len(), |end| start + end);
+        let (from, to) = password_in(&rest[start..end]).unwrap_or((end - start, end - start));
+        shown.push_str(&rest[..start + from]);
+        shown.push_str(&rest[start + to..end]);
+        rest = &rest[end..];
+    }
+    if shown.len() + rest.len() == text.len() {
+        return Cow::Borrowed(text);
+    }
+    shown.push_str(rest);
+    Cow::Owned(shown)
+}
+
+/// Finds the password, with the colon before it, in what stands behind the `://` of an address.
+fn password_in(place: &str) -> Option<(usize, usize)> {
+    let end = place.find('/').unwrap_or(place.len());
+    let colon = place[..end].find(':')?;
+    if let Some(at) = place[..end].rfind('@') {
+        return (colon < at).then_some((colon, at));
+    }
+    // A slash in a password should have been written as %2F, and often is not.
+    let is_port = place[colon + 1..end].bytes().all(|byte| byte.is_ascii_digit());
+    let at = place.rfind('@').filter(|_| !is_port && !place.starts_with('['))?;
+    Some((colon, at))
 }
 
 /// Returns the folder that a location names: a path, or one after `file:`.
@@ -443,7 +498,7 @@ mod tests {
         for remote in ["ftp://h/p", "ftps://h", "sftp://u@h:22/p", "s3://b/p"] {
             assert_eq!(path(remote).expect_err(remote).kind(), ErrorKind::Unsupported);
         }
-        for bad in ["gopher://x", "", "ftp://h:x/", "s3://b:9000/x"] {
+        for bad in ["gopher://x", "FTP://x", "", "ftp://h:x/", "s3://b:9000/x"] {
             assert_eq!(path(bad).expect_err(bad).kind(), ErrorKind::InvalidInput);
         }
     }
@@ -486,8 +541,21 @@ mod tests {
             ("ftp://me@host:21/x", "ftp://me@host:21/x"),
             ("ftp://host:21/x@y", "ftp://host:21/x@y"),
             ("/a:b@c", "/a:b@c"),
+            ("ftp://me:hun/ter2@host/x", "ftp://me@host/x"),
+            ("s3://KEY:hun/t/er2@bucket", "s3://KEY@bucket"),
+            ("ftp://[::1]:21/x@y", "ftp://[::1]:21/x@y"),
+            ("ftp://me@host:21/x:y@z", "ftp://me@host:21/x:y@z"),
         ] {
             assert_eq!(without_password(location), shown);
+            assert_eq!(without_passwords(location), shown);
+        }
+        for (text, shown) in [
+            ("no 'ftp://me:hunter2@h/x' in a://b:c@d: it", "no 'ftp://me@h/x' in a://b@d: it"),
+            ("cannot reach https://h:9000: user a@b", "cannot reach https://h:9000: user a@b"),
+            ("\u{1b}[33mftp://me:hunter2@h\u{1b}[0m", "\u{1b}[33mftp://me@h\u{1b}[0m"),
+            ("a b: c@d", "a b: c@d"),
+        ] {
+            assert_eq!(without_passwords(text), shown);
         }
     }
 

@@ -29,12 +29,13 @@ use crate::net::address::Address;
 use crate::net::tcp::Limits;
 use std::ffi::OsStr;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// What was typed.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Flags {
     /// `--config`
     pub config: Option<PathBuf>,
@@ -78,12 +79,25 @@ pub enum Whence {
 }
 
 /// A value that counts, and where it comes from.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Given<T> {
     /// The value.
     pub value: T,
     /// Where it comes from.
     pub from: Whence,
+}
+
+/// A location may hold a password and a command may print one, so neither is shown.
+impl fmt::Debug for Flags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flags").field("profile", &self.profile).finish_non_exhaustive()
+    }
+}
+
+impl<T> fmt::Debug for Given<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Given").field("from", &self.from).finish_non_exhaustive()
+    }
 }
 
 /// Everything that was said, sorted out.

@@ -16,6 +16,7 @@ use crate::net::address::Scheme;
 use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -28,12 +29,19 @@ use toml::Spanned;
 const READABLE_BY_OTHERS: u32 = 0o044;
 
 /// A value and where in the file it stands.
-#[derive(Clone, Debug, Deserialize)]
+#[derive(Clone, Deserialize)]
 #[serde(from = "Spanned<T>", bound(deserialize = "T: Deserialize<'de>"))]
 pub struct Setting<T> {
     /// What is said.
     pub value: T,
     at: usize,
+}
+
+/// A location may hold a password, a command may print one: values are for who asks for them.
+impl<T> fmt::Debug for Setting<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Setting").field("at", &self.at).finish_non_exhaustive()
+    }
 }
 
 impl<T> From<Spanned<T>> for Setting<T> {
@@ -372,6 +380,14 @@ mod tests {
         }
         let file = parse("[credentials.\"ftp://h\"]\npassword = \"4711\"").expect("a file");
         assert!(!format!("{file:?}").contains("4711"));
+        for text in [
+            "[repository]\nlocation = \"ftp://me:4711@h\"",
+            "[repository]\npassword-command = \"echo 4711\"",
+            "[backup.datasets.a]\nsources = [\"ftp://me:4711@h\"]",
+        ] {
+            let file = parse(text).expect("a file");
+            assert!(!format!("{file:?}").contains("4711"), "{text}");
+        }
     }
 
     #[test]

@@ -9,10 +9,11 @@ use crate::config::secret::PasswordPlaces;
 use crate::config::secret::TO_PASSWORD_VARIABLE;
 use crate::config::tables::RepositoryTable;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 
 /// What was typed of the second repository of a command.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct OtherFlags {
     /// `--to`
     pub location: Option<OsString>,
@@ -22,6 +23,13 @@ pub struct OtherFlags {
     pub password_file: Option<PathBuf>,
     /// `--to-password-command`
     pub password_command: Option<String>,
+}
+
+/// A location may hold a password and a command may print one, so neither is shown.
+impl fmt::Debug for OtherFlags {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OtherFlags").field("profile", &self.profile).finish_non_exhaustive()
+    }
 }
 
 impl Config {

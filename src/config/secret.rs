@@ -9,6 +9,7 @@ use crate::base::error::Result;
 use crate::base::path::display;
 use crate::base::secret::Secret;
 use crate::config::places;
+use std::fmt;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::IsTerminal;
@@ -35,7 +36,7 @@ const ANSWER_BYTES_MAX: u64 = 100;
 
 /// Where a password may come from; the first that is there counts, the flags before the
 /// environment before the config file.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct PasswordPlaces {
     /// A file that holds it.
     pub file: Option<PathBuf>,
@@ -48,12 +49,32 @@ pub struct PasswordPlaces {
 }
 
 /// Where the config file says that a password is.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub enum ConfiguredPassword {
     /// A file that holds it.
     File(PathBuf),
     /// A command that prints it.
     Command(String),
+}
+
+/// A command may hold what it prints, so none is shown.
+impl fmt::Debug for PasswordPlaces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PasswordPlaces")
+            .field("file", &self.file)
+            .field("variable", &self.variable)
+            .field("configured", &self.configured)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for ConfiguredPassword {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfiguredPassword::File(file) => f.debug_tuple("File").field(file).finish(),
+            ConfiguredPassword::Command(_) => f.write_str("Command(..)"),
+        }
+    }
 }
 
 impl PasswordPlaces {

@@ -155,8 +155,15 @@ impl<'de> Deserialize<'de> for Age {
 }
 
 /// The source of a dataset: a list, so that the file reads like the command, with one in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Sources(pub Option<String>);
+
+/// An address may hold a password.
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Sources(..)")
+    }
+}
 
 impl<'de> Deserialize<'de> for Sources {
     fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {

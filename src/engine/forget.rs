@@ -139,13 +139,22 @@ fn why_missing(numbers: &Numbers, n: BackupId) -> String {
 }
 
 /// Puts the markers of a plan. Those put before an error stay, and doing it again is harmless.
+/// On a full disk the space that is set aside for a prune serves: without a marker there is nothing
+/// that a prune could free.
 ///
 /// # Errors
 /// Those of the backend; `Cancelled`.
 pub fn execute(plan: &Plan, context: &Context<'_>) -> Result<()> {
     for verdict in plan.forgotten() {
         context.cancel.check()?;
-        let hidden = plan.dataset.hide(verdict.number, context.clock.now());
+        let hide = || plan.dataset.hide(verdict.number, context.clock.now());
+        let hidden = match hide() {
+            Err(e) if e.kind() == ErrorKind::Full => {
+                let backend = plan.dataset.repository().store().backend();
+                if backend.release_reserve()? { hide() } else { Err(e) }
+            }
+            hidden => hidden,
+        };
         let name = plan.dataset.name();
         hidden.map_err(|e| e.context(format!("cannot forget {} of {name}", verdict.number)))?;
     }

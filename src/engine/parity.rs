@@ -99,6 +99,8 @@ pub fn add(repository: &Repository, percent: u8, context: &Context<'_>) -> Resul
     let store = repository.store();
     let listed = parity::list(store)?;
     let packs = packs(store)?;
+    // What is there already was maybe put by one that died before it was durable.
+    store.settle()?;
     let mut report = AddReport::default();
     let lacks = |pack: &PackId| listed.of(pack).iter().all(|object| object.percent < percent);
     let mut jobs: Vec<Job> = packs
@@ -188,6 +190,10 @@ fn add_one(store: &Store, listed: &Listed, job: &Job, percent: u8) -> Result<Add
     };
     let put = match parity::put(store, &job.pack, &bytes, percent) {
         Ok(put) => put,
+        // A prune was quicker, and has swept what was put for a pack that is gone.
+        Err(e) if e.kind() == ErrorKind::Corrupt && store.backend().stat(&key)?.is_none() => {
+            return Ok(Added::Nothing);
+        }
         Err(e) if e.kind() == ErrorKind::Corrupt => return Ok(Added::Failed(e.full_message())),
         Err(e) => return Err(e),
     };

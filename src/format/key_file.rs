@@ -1,7 +1,8 @@
 //! A password slot: the master key wrapped by a key made of one password.
 //!
-//! Never sealed itself, as it is what opens everything else. The wrapping is bound to the
-//! repository and to the slot, and commits to its key.
+//! Never sealed as a whole, as it is what opens everything else. The wrapping is bound to the
+//! repository and to the slot, and commits to its key. What tells of people and machines, label
+//! and host, is sealed with the repository's own key: the storage learns neither.
 
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
@@ -17,6 +18,7 @@ use crate::base::time::Timestamp;
 use crate::codec::crypt;
 use crate::codec::crypt::Cipher;
 use crate::codec::crypt::Part;
+use crate::codec::crypt::TAG_BYTES;
 use crate::codec::frame;
 use crate::codec::frame::ObjectKind;
 use crate::codec::key;
@@ -32,13 +34,18 @@ use serde::Serialize;
 pub struct KeySlot {
     /// Its id.
     pub id: KeyId,
-    /// What a person called it.
-    pub label: String,
     /// When it was made.
     pub created: Timestamp,
-    /// On which machine.
-    pub host: String,
     stored: KeyFileV1,
+}
+
+/// What a slot tells only to who has opened the repository.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct About {
+    /// What a person called it.
+    pub label: String,
+    /// On which machine it was made.
+    pub host: String,
 }
 
 /// How the wrapped key is to be understood. Room for a write-only mode, whose slots hold data
@@ -59,10 +66,16 @@ enum WrappedV1 {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct KeyFileV1 {
     id: KeyId,
-    label: String,
     created: Timestamp,
-    host: String,
+    /// An [`AboutV1`], sealed.
+    about: Vec<u8>,
     wrapped: WrappedV1,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AboutV1 {
+    label: String,
+    host: String,
 }
 
 /// Makes a slot: wraps the master key with a password.
@@ -80,8 +93,15 @@ pub fn seal(
     let id = KeyId::new(sys::random()?);
     let salt: [u8; 32] = sys::random()?;
     let wrapping = key::from_password(password, &salt, cost)?;
-    let mut sealed = keys.master().to_vec();
-    Cipher::new(&wrapping)?.seal(Part::Record, 0, &associated(repository, &id), &mut sealed, 0)?;
+    let associated = associated(repository, &id);
+    // With room for the tag: a buffer that grows leaves a copy of the key behind.
+    let mut sealed = Vec::with_capacity(keys.master().len() + TAG_BYTES);
+    sealed.extend_from_slice(keys.master());
+    Cipher::new(&wrapping)?.seal(Part::Record, 0, &associated, &mut sealed, 0)?;
+    let about = AboutV1 { label: label.to_owned(), host: sys::host_name() };
+    let mut about = serial::encode(&about)?;
+    // The salt is new, so this key seals nothing else.
+    Cipher::new(&keys.record_key(&salt))?.seal(Part::Record, 0, &associated, &mut about, 0)?;
     let wrapped = WrappedV1::Master {
         memory_kib: cost.memory_kib,
         passes: cost.passes,
@@ -90,8 +110,7 @@ pub fn seal(
         commitment: crypt::commitment(&wrapping),
         sealed,
     };
-    let host = sys::host_name();
-    let stored = KeyFileV1 { id, label: label.to_owned(), created, host, wrapped };
+    let stored = KeyFileV1 { id, created, about, wrapped };
     let mut bytes = frame::start(ObjectKind::Key, 0);
     bytes.append(&mut serial::encode(&stored)?);
     frame::finish(&mut bytes);
@@ -108,13 +127,7 @@ pub fn open(bytes: &[u8], object: &str) -> Result<KeySlot> {
     }
     let frame = frame::open(ObjectKind::Key, bytes, object)?;
     let stored: KeyFileV1 = serial::decode(frame.body, &format!("key {object}"))?;
-    Ok(KeySlot {
-        id: stored.id,
-        label: stored.label.clone(),
-        created: stored.created,
-        host: stored.host.clone(),
-        stored,
-    })
+    Ok(KeySlot { id: stored.id, created: stored.created, stored })
 }
 
 impl KeySlot {
@@ -136,6 +149,21 @@ impl KeySlot {
         let master: [u8; 32] =
             plain.try_into().map_err(|_| Error::corrupt("a wrapped key has a wrong length"))?;
         Ok(Keys::from_master(Wiped::new(master)))
+    }
+
+    /// Opens what the slot says of itself.
+    ///
+    /// # Errors
+    /// `Corrupt` when it was not sealed with these keys for this slot.
+    pub fn about(&self, repository: &RepositoryId, keys: &Keys) -> Result<About> {
+        let WrappedV1::Master { salt, .. } = &self.stored.wrapped;
+        let mut bytes = self.stored.about.clone();
+        let associated = associated(repository, &self.id);
+        let cipher = Cipher::new(&keys.record_key(salt))?;
+        let forged = |e: Error| e.context(format!("key {} says nothing of itself", self.id));
+        let plain = cipher.open(Part::Record, 0, &associated, &mut bytes).map_err(forged)?;
+        let AboutV1 { label, host } = serial::decode(plain, &format!("key {}", self.id))?;
+        Ok(About { label, host })
     }
 }
 
@@ -160,12 +188,27 @@ mod tests {
         let (_, bytes) =
             seal(&keys, &here, &password, CHEAP, "mine", Timestamp::default()).expect("seals");
         let slot = open(&bytes, "k").expect("opens");
-        assert_eq!(slot.label, "mine");
         let unlocked = slot.unlock(&here, &password).expect("unlocks");
         assert_eq!(unlocked.master(), keys.master());
         let wrong = slot.unlock(&here, &Secret::new(b"word".to_vec())).expect_err("wrong");
         assert_eq!(wrong.kind(), ErrorKind::Password);
         assert!(slot.unlock(&RepositoryId::new([2; 16]), &password).is_err());
+    }
+
+    #[test]
+    fn label_and_host_are_for_those_who_have_opened_the_repository() {
+        let (keys, others) = (Keys::generate().expect("keys"), Keys::generate().expect("keys"));
+        let here = RepositoryId::new([1; 16]);
+        let password = Secret::new(b"pass".to_vec());
+        let (_, bytes) =
+            seal(&keys, &here, &password, CHEAP, "in the attic", Timestamp::default()).expect("s");
+        let holds = |text: &str| bytes.windows(text.len()).any(|it| it == text.as_bytes());
+        assert!(!holds("attic") && !holds(&sys::host_name()));
+        let slot = open(&bytes, "k").expect("opens");
+        let about = slot.about(&here, &keys).expect("ours");
+        assert_eq!((about.label.as_str(), about.host), ("in the attic", sys::host_name()));
+        assert!(slot.about(&here, &others).is_err());
+        assert!(slot.about(&RepositoryId::new([2; 16]), &keys).is_err());
     }
 
     #[test]

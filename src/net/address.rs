@@ -243,7 +243,9 @@ fn split_port(scheme: Scheme, place: &str) -> Result<(String, Option<u16>)> {
             Ok(number) if number > 0 && port.bytes().all(|byte| byte.is_ascii_digit()) => {
                 Ok((host.to_owned(), Some(number)))
             }
-            _ => Err(Error::invalid(format!("`{}` is no port", display(port.as_bytes())))),
+            // It may be the beginning of a password, and so is not shown.
+            _ => Err(Error::invalid("what stands behind the colon is no port")
+                .hint("in a password / is written as %2F, @ as %40, : as %3A")),
         },
         None => Ok((host.to_owned(), None)),
     }
@@ -418,6 +420,9 @@ mod tests {
             "ftp://me:hunter2@h:65536",
             "ftp://me:hunter2@h:+21",
             "ftp://me:hunter2@h:x",
+            "ftp://me:hunter2/x@h",
+            "sftp://me:hunter2/@h/y",
+            "s3://KEY:hunter2/x@bucket",
             "ftp://me:hunter2@[::1",
             "ftp://me:hunter2@[::1]x",
             "ftp://me:hunter2@[",

@@ -91,9 +91,21 @@ pub struct Marks {
     pub time: Timestamp,
 }
 
+/// When it is made sure that a server has all that was written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Proof {
+    /// Before the file counts as finished.
+    Now,
+    /// Whoever wrote it compares its size later, with those of others: it is not asked for where
+    /// that would be a question of its own.
+    Later,
+}
+
 /// How it went to give a file its [`Marks`].
 #[derive(Debug)]
 pub struct Marked {
+    /// Whether the server has shown that it has all of the content: always with [`Proof::Now`].
+    pub is_proven: bool,
     /// As [`Files::set_mode`].
     pub mode: Result<()>,
     /// As [`Files::set_time`].
@@ -209,12 +221,12 @@ pub trait Files: Send {
     /// # Errors
     /// Those of [`Files::finish`], and `Unreachable`. What else kept the server from setting one
     /// is within what is returned.
-    fn finish_with(&mut self, path: &[u8], marks: Marks) -> Result<Marked> {
+    fn finish_with(&mut self, path: &[u8], marks: Marks, _proof: Proof) -> Result<Marked> {
         self.finish()?;
         let mode = self.set_mode(path, marks.mode);
         // The time comes last, as the mode may move it.
         let time = self.set_time(path, marks.time);
-        Marked { mode, time }.on_a_session()
+        Marked { is_proven: true, mode, time }.on_a_session()
     }
 
     /// Renames a file or a folder. Whether what stands at the new name is replaced or refuses is

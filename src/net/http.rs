@@ -12,6 +12,7 @@ use crate::net::tcp::NAME_HINT;
 use crate::net::tcp::PORT_HINT;
 use crate::net::tls;
 use crate::net::tls::Roots;
+use std::fmt;
 use std::io;
 use std::io::ErrorKind as Io;
 use std::io::Read;
@@ -25,7 +26,7 @@ use ureq::tls::TlsConfig;
 const IDLE_CONNECTIONS_MAX: usize = 64;
 
 /// How servers are reached.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Options {
     /// Who may vouch for a server.
     pub roots: Roots,
@@ -35,6 +36,17 @@ pub struct Options {
     pub limits: Limits,
     /// How much may go over the line.
     pub pace: Option<Arc<Pace>>,
+}
+
+/// The address of a proxy may hold a password.
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("roots", &self.roots)
+            .field("proxy", &self.proxy.as_ref().map(|_| ".."))
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
 }
 
 /// What is asked.
@@ -66,7 +78,7 @@ impl Method {
 }
 
 /// One request.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy)]
 pub struct Request<'a> {
     /// What is asked.
     pub method: Method,
@@ -76,6 +88,19 @@ pub struct Request<'a> {
     pub headers: &'a [(String, String)],
     /// What is sent: with PUT and POST only.
     pub body: &'a [u8],
+}
+
+/// Headers hold signatures and tokens, of which only the names are shown.
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<&str> = self.headers.iter().map(|(name, _)| name.as_str()).collect();
+        f.debug_struct("Request")
+            .field("method", &self.method)
+            .field("url", &self.url)
+            .field("headers", &names)
+            .field("body", &self.body.len())
+            .finish()
+    }
 }
 
 /// What came back, its content still to be read.

@@ -15,6 +15,7 @@ use crate::net::files::Look;
 use crate::net::files::Manner;
 use crate::net::files::Marked;
 use crate::net::files::Marks;
+use crate::net::files::Proof;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -172,8 +173,8 @@ impl Files for PacedSession {
         self.session.finish()
     }
 
-    fn finish_with(&mut self, path: &[u8], marks: Marks) -> Result<Marked> {
-        self.session.finish_with(path, marks)
+    fn finish_with(&mut self, path: &[u8], marks: Marks, proof: Proof) -> Result<Marked> {
+        self.session.finish_with(path, marks, proof)
     }
 
     fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<()> {

@@ -6,6 +6,9 @@
 //! lives before it is handed out, and what may be done twice is done once more on a new session
 //! when an old one turns out to be dead: servers hang up on who is silent, and say nothing.
 //!
+//! Sessions are opened one after the other where that is quick: whoever comes meanwhile waits a
+//! moment, and takes what is given back by then.
+//!
 //! Nobody who holds a session may wait for another one: with a limit of one that would be for ever.
 //! As a last resort a wait ends after [`SESSION_WAIT_SECONDS`].
 
@@ -16,6 +19,7 @@ use crate::base::limits::BROKE_AT_ONCE_SECONDS;
 use crate::base::limits::REMOTE_SESSIONS_MAX;
 use crate::base::limits::SESSION_QUIET_SECONDS;
 use crate::base::limits::SESSION_WAIT_SECONDS;
+use crate::base::limits::SESSIONS_APART_MILLIS;
 use crate::base::time::Clock;
 use crate::base::time::Timestamp;
 use crate::net::files::Connect;
@@ -40,11 +44,17 @@ pub struct PoolOptions {
     pub sessions_max: usize,
     /// A session that was idle for so many seconds is asked whether it still lives.
     pub quiet_seconds: i64,
+    /// So long a new session waits for another one that is being opened.
+    pub apart: Duration,
 }
 
 impl Default for PoolOptions {
     fn default() -> Self {
-        PoolOptions { sessions_max: REMOTE_SESSIONS_MAX, quiet_seconds: SESSION_QUIET_SECONDS }
+        PoolOptions {
+            sessions_max: REMOTE_SESSIONS_MAX,
+            quiet_seconds: SESSION_QUIET_SECONDS,
+            apart: Duration::from_millis(SESSIONS_APART_MILLIS),
+        }
     }
 }
 
@@ -53,6 +63,7 @@ pub struct Pool {
     connect: Arc<dyn Connect>,
     clock: Arc<dyn Clock>,
     quiet_seconds: i64,
+    apart: Duration,
     state: Mutex<State>,
     freed: Condvar,
 }
@@ -62,6 +73,8 @@ struct State {
     idle: Vec<Idle>,
     /// Idle ones, those taken out, and those being opened.
     open: usize,
+    /// Those being opened.
+    opening: usize,
     limit: usize,
 }
 
@@ -96,7 +109,8 @@ impl Pool {
             connect,
             clock,
             quiet_seconds: options.quiet_seconds,
-            state: Mutex::new(State { idle: Vec::new(), open: 0, limit }),
+            apart: options.apart,
+            state: Mutex::new(State { idle: Vec::new(), open: 0, opening: 0, limit }),
             freed: Condvar::new(),
         })
     }
@@ -131,7 +145,7 @@ impl Pool {
                         return Ok(taken);
                     }
                 }
-                Claim::Room => match self.connect.connect() {
+                Claim::Room => match self.open() {
                     Ok(files) => return Ok(self.taken(files, false)),
                     Err(e) => {
                         let is_limit = e.kind() == ErrorKind::RateLimited;
@@ -144,25 +158,38 @@ impl Pool {
         }
     }
 
+    fn open(&self) -> Result<Box<dyn Files>> {
+        let opened = self.connect.connect();
+        self.lock().opening -= 1;
+        self.freed.notify_all();
+        opened
+    }
+
     fn taken(self: &Arc<Self>, files: Box<dyn Files>, was_idle: bool) -> Taken {
         Taken { pool: Arc::clone(self), files: Some(files), was_idle }
     }
 
     fn claim(&self) -> Result<Claim> {
         let mut state = self.lock();
+        let mut patience = self.apart;
         loop {
             if let Some(idle) = state.idle.pop() {
                 return Ok(Claim::Idle(idle));
             }
-            if state.open < state.limit {
+            let has_room = state.open < state.limit;
+            if has_room && (state.opening == 0 || patience.is_zero()) {
                 state.open += 1;
+                state.opening += 1;
                 return Ok(Claim::Room);
             }
-            let wait = Duration::from_secs(SESSION_WAIT_SECONDS);
+            let wait = if has_room { patience } else { Duration::from_secs(SESSION_WAIT_SECONDS) };
             let waited = self.freed.wait_timeout(state, wait);
             let (guard, time) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
             state = guard;
-            if time.timed_out() && state.idle.is_empty() && state.open >= state.limit {
+            if has_room {
+                // Woken too often it is over as well.
+                patience = if time.timed_out() { Duration::ZERO } else { patience / 2 };
+            } else if time.timed_out() && state.idle.is_empty() && state.open >= state.limit {
                 let message = format!("no session with {} came free", self.connect.shown());
                 return Err(Error::new(ErrorKind::Unreachable, message));
             }

@@ -28,6 +28,12 @@ pub enum CachePlace {
     Scratch(PathBuf),
 }
 
+/// Returns the error of a part of the cache that a run cannot do without.
+pub(in crate::repository) fn cannot_write(what: &str, cause: std::io::Error) -> Error {
+    Error::io(format!("cannot write the cache of {what}"), cause)
+        .hint("`--cache-dir DIR` names a cache folder on a disk with room")
+}
+
 /// Folders in the cache of one repository.
 const FOLDERS: [&str; 6] = ["index", "snapshots", "names", "seen", "looks", "tables"];
 /// Files beside them.
@@ -74,18 +80,19 @@ impl Cache {
     }
 
     /// Writes a file with its checksum, atomically. A cache that cannot be written is no error:
-    /// the next run is slower.
+    /// the next run is slower. What was there before stays then, as after a run that died.
     pub fn write(&self, name: &str, content: &[u8]) {
         let path = self.path(name);
-        let written = temporary_beside(&path).and_then(|temporary| {
-            let mut file = sys::create_private(&temporary)?;
+        let Ok(temporary) = temporary_beside(&path) else { return };
+        let written = sys::create_private(&temporary).and_then(|mut file| {
             file.write_all(content)?;
             file.write_all(&hash::hash(content))?;
             drop(file);
             fs::rename(&temporary, &path)
         });
         if written.is_err() {
-            let _ = fs::remove_file(&path);
+            // On a full disk it would take the little room that is left, and stay for ever.
+            let _ = fs::remove_file(&temporary);
         }
     }
 
@@ -237,6 +244,22 @@ mod tests {
         fs::write(cache.path("seen/x"), b"other content of some length, long enough").expect("w");
         assert_eq!(cache.read("seen/x"), None);
         assert!(cache.map("seen/x").is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_what_was_there_and_nothing_else() {
+        let place = tempfile::tempdir().expect("a folder");
+        let kept = CachePlace::Kept(place.path().into());
+        let cache = Cache::open(&kept, &RepositoryId::new([1; 16])).expect("opens");
+        cache.write("seen/x", b"content");
+        // The last step fails: a folder stands where the file is to be.
+        fs::create_dir(cache.path("seen/y")).expect("a folder");
+        cache.write("seen/y", b"content");
+        cache.write("nowhere/z", b"content");
+        let mut left = cache.list("seen");
+        left.sort();
+        assert_eq!(left, ["x", "y"]);
+        assert_eq!(cache.read("seen/x").as_deref(), Some(&b"content"[..]));
     }
 
     #[test]

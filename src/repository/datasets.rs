@@ -180,7 +180,12 @@ impl Dataset {
         listed.map_err(|e| self.cannot_list(e))?;
         *floor_seen = floors.iter().map(|(m, _)| *m).max();
         let floor: Option<FloorRecord> = match floors.into_iter().max_by_key(|(m, _)| *m) {
-            Some((_, key)) => Some(store.get(ObjectKind::Floor, &key)?),
+            Some((_, key)) => {
+                let mut floor: FloorRecord = store.get(ObjectKind::Floor, &key)?;
+                // As it should be already; there may be many, and each number is looked for.
+                floor.remaining.sort_unstable();
+                Some(floor)
+            }
             None => None,
         };
         thousands.sort_unstable();

@@ -37,6 +37,17 @@ pub fn key_slot(id: &KeyId) -> Result<ObjectKey> {
     ObjectKey::new(format!("keys/{id}"))
 }
 
+/// Returns the key of a mark by which somebody says that he removes a password slot.
+pub fn going(id: &KeyId, by: &LeaseId) -> Result<ObjectKey> {
+    ObjectKey::new(format!("keys/{id}.going-{by}"))
+}
+
+/// Reads the name of such a mark; None for a foreign one.
+pub fn parse_going(name: &str) -> Option<(KeyId, LeaseId)> {
+    let (id, by) = name.split_once(".going-")?;
+    Some((id.parse().ok()?, by.parse().ok()?))
+}
+
 fn split(folder: &str, hex: &str) -> Result<ObjectKey> {
     ObjectKey::new(format!("{folder}/{}/{hex}", &hex[..2]))
 }

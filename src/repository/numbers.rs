@@ -20,6 +20,7 @@ pub(super) struct Slot {
 #[derive(Clone, Debug, Default)]
 pub struct Numbers {
     pub(super) slots: BTreeMap<u64, Slot>,
+    /// The floor in force, what remains below it in order.
     pub(super) floor: Option<FloorRecord>,
     /// What is missing from the listing, for people.
     pub(super) missing: Vec<String>,
@@ -59,6 +60,11 @@ impl Numbers {
         self.slots.entry(n.0).or_default()
     }
 
+    /// Returns what a listing lacks that must have been there, for people.
+    pub fn missing(&self) -> &[String] {
+        &self.missing
+    }
+
     /// Goes through the numbers that hold a header or a void, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = BackupId> + '_ {
         self.slots.iter().filter(|(_, slot)| !slot.headers.is_empty()).map(|(&n, _)| BackupId(n))
@@ -77,7 +83,8 @@ impl Numbers {
 
     /// Says whether a number is void because a floor passed it.
     pub fn is_below_floor(&self, n: BackupId) -> bool {
-        let passed = |floor: &FloorRecord| n.0 < floor.floor && !floor.remaining.contains(&n.0);
+        let passed =
+            |floor: &FloorRecord| n.0 < floor.floor && floor.remaining.binary_search(&n.0).is_err();
         self.floor.as_ref().is_some_and(passed)
     }
 

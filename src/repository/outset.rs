@@ -1,6 +1,9 @@
 //! What a writer goes out from: the first step of the protocol, which may be long before the lease.
 
+use crate::base::error::Error;
+use crate::base::error::Origin;
 use crate::base::error::Result;
+use crate::base::id::BackupId;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
 use crate::repository::datasets::Numbers;
@@ -45,4 +48,28 @@ impl Looked {
             _ => Looked::now(dataset, lean_on),
         }
     }
+}
+
+/// Keeps the highest number seen, and refuses a store that shows less than it has shown before.
+pub(super) fn remember_highest(dataset: &Dataset, next: BackupId) -> Result<()> {
+    let cache = dataset.repository().cache();
+    let name = format!("seen/highest-{}", dataset.id());
+    let before = dataset.highest_seen();
+    if next.0 < before {
+        let message = format!(
+            "{} had {before} backups when last seen from here, and shows {} now",
+            dataset.name(),
+            next.0
+        );
+        return Err(Error::corrupt(message)
+            .hint(
+                "if the repository was put back to an earlier state on purpose, throw the \
+                 local cache away: `icecore cache clear`",
+            )
+            .at(Origin::Repository));
+    }
+    if next.0 > before {
+        cache.write(&name, &next.0.to_le_bytes());
+    }
+    Ok(())
 }

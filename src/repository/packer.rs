@@ -128,11 +128,16 @@ impl Packer {
     ///
     /// # Errors
     /// What failed while a pack or an index was put.
-    pub fn finish(mut self) -> Result<PackedReport> {
+    pub fn finish(&mut self) -> Result<PackedReport> {
         self.flush()?;
         self.repository.spare().clear();
         self.join()?;
-        Ok(std::mem::take(&mut self.uploads.put().report))
+        Ok(self.put_so_far())
+    }
+
+    /// Returns what was put and named, also when something failed, and counts it only once.
+    pub fn put_so_far(&mut self) -> PackedReport {
+        std::mem::take(&mut self.uploads.put().report)
     }
 }
 
@@ -153,6 +158,8 @@ struct Put {
     unnamed: Unnamed,
     /// How many threads are through.
     ended: usize,
+    /// Whether one of them found no room.
+    is_full: bool,
     report: PackedReport,
 }
 
@@ -161,6 +168,15 @@ struct Put {
 struct Unnamed {
     packs: Vec<IndexedPack>,
     rows: Vec<(u32, BlockRow)>,
+}
+
+impl Unnamed {
+    /// Takes packs back whose index could not be put.
+    fn take_back(&mut self, other: Unnamed) {
+        let first = self.packs.len() as u32;
+        self.packs.extend(other.packs);
+        self.rows.extend(other.rows.into_iter().map(|(number, row)| (first + number, row)));
+    }
 }
 
 impl Uploads {
@@ -177,7 +193,7 @@ impl Uploads {
     }
 
     /// Puts packs until there are no more. Whoever ends last names what has no index, also when
-    /// the backup is given up: the next one goes on from there.
+    /// the backup is given up, or when there is no room for more: the next one goes on from there.
     fn run(&self, buffers: &mpsc::Sender<Vec<u8>>) -> Result<()> {
         let done = self.put_all(buffers);
         if done.is_err() {
@@ -185,18 +201,26 @@ impl Uploads {
         }
         let mut put = self.put();
         put.ended += 1;
-        if put.ended < self.threads || self.packs().is_none() {
+        put.is_full |= done.as_ref().is_err_and(|e| e.kind() == ErrorKind::Full);
+        let has_failed = self.packs().is_none();
+        if put.ended < self.threads || has_failed && !put.is_full {
             return done;
         }
         let rest = std::mem::take(&mut put.unnamed);
         drop(put);
-        self.put_index(&rest)
+        // An index is small beside the pack that found no room; without it that is what is told.
+        let named = self.put_index(&rest);
+        if has_failed { done } else { named }
     }
 
     fn put_all(&self, buffers: &mpsc::Sender<Vec<u8>>) -> Result<()> {
         while let Some(pack) = self.next() {
             if let Some(full) = self.put_pack(&pack)? {
-                self.put_index(&full)?;
+                let named = self.put_index(&full);
+                if let Err(e) = named {
+                    self.put().unnamed.take_back(full);
+                    return Err(e);
+                }
             }
             // Nobody may be left to use the buffer again.
             let _ = buffers.send(pack.bytes);

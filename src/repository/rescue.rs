@@ -125,7 +125,12 @@ impl Copier {
     ///
     /// # Errors
     /// What failed while a pack or an index was put.
-    pub fn finish(self) -> Result<PackedReport> {
+    pub fn finish(&mut self) -> Result<PackedReport> {
         self.packer.finish()
+    }
+
+    /// Returns what was put and named, also when something failed: these copies count.
+    pub fn put_so_far(&mut self) -> PackedReport {
+        self.packer.put_so_far()
     }
 }

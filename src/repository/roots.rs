@@ -22,6 +22,7 @@ use crate::repository::lease::SeenLease;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
+use std::collections::HashSet;
 
 /// Metadata that one entry may take: what a forgotten backup explains beside its content.
 const ENTRY_BYTES: u64 = 300;
@@ -128,12 +129,12 @@ impl Repository {
             }
         }
         let mut datasets: Vec<DatasetRoots> = Vec::new();
-        let empty = BTreeSet::new();
+        let (mut known, empty) = (HashSet::new(), BTreeSet::new());
         for dataset in self.all_datasets()? {
-            if datasets.iter().any(|known| known.dataset.id() == dataset.id()) {
+            let id = dataset.id();
+            if !known.insert(id) {
                 continue;
             }
-            let id = dataset.id();
             let forgotten = forgotten.get(&id).unwrap_or(&empty);
             datasets.push(dataset.roots(forgotten, pins.get(&id).unwrap_or(&empty))?);
         }
@@ -144,10 +145,10 @@ impl Repository {
     /// Returns the datasets that this machine's cache knows with backups, and that are gone or
     /// show less than they did.
     fn missing_datasets(&self, datasets: &[DatasetRoots]) -> Vec<DatasetId> {
-        let is_there = |id: &DatasetId, highest: u64| {
-            let found = datasets.iter().find(|known| known.dataset.id() == *id);
-            found.is_some_and(|known| known.numbers.next().0 >= highest)
-        };
+        let next = |known: &DatasetRoots| (known.dataset.id(), known.numbers.next().0);
+        let next: HashMap<DatasetId, u64> = datasets.iter().map(next).collect();
+        let is_there =
+            |id: &DatasetId, highest: u64| next.get(id).is_some_and(|next| *next >= highest);
         let known = self.cache().list("seen").into_iter().filter_map(|name| {
             let id: DatasetId = name.strip_prefix("highest-")?.parse().ok()?;
             let bytes = self.cache().read(&format!("seen/{name}"))?;

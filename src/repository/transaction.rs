@@ -36,6 +36,7 @@ use crate::repository::lease;
 use crate::repository::lease::Lease;
 use crate::repository::names::NameIndex;
 use crate::repository::names::NamePlace;
+use crate::repository::outset::remember_highest;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -339,15 +340,21 @@ impl Transaction {
         Ok(newest == self.parent.as_ref().map(Snapshot::number))
     }
 
-    /// Commits: all that the header names must be durable. The lease is given back either way.
+    /// Commits: all that the header names must be durable. The lease is given back, unless it is
+    /// not known whether the header will be there: until then it keeps what that one needs.
     ///
     /// # Errors
     /// Those of the backend; the backup does not exist then, unless only the reply was lost.
     pub fn commit(self, header: &Header) -> Result<Committed> {
-        let sealed = self.seal(header)?;
         let store = self.repository().store().clone();
         // Names, parent, indexes and packs that others have put, and may have died before syncing.
-        store.settle()?;
+        let sealed = match store.settle().and_then(|()| self.seal(header)) {
+            Ok(sealed) => sealed,
+            Err(e) => {
+                self.abandon();
+                return Err(e);
+            }
+        };
         let lease = layout::lease(&self.lease.id())?;
         if !planted::keeps(Rule::VoidsTheDead) && store.backend().stat(&lease)?.is_none() {
             return Ok(Committed::Lost);
@@ -358,7 +365,14 @@ impl Transaction {
         } else {
             self.commit_class_b(&sealed)
         };
-        let committed = committed? && !self.dataset.is_passed(self.number)?;
+        let committed = match committed {
+            // It was refused, and will not come later.
+            Err(e) if matches!(e.kind(), ErrorKind::Full | ErrorKind::Denied) => {
+                self.abandon();
+                return Err(e);
+            }
+            committed => committed? && !self.dataset.is_passed(self.number)?,
+        };
         if committed {
             remember_highest(&self.dataset, BackupId(self.number.0 + 1))?;
         }
@@ -451,30 +465,6 @@ fn refuse_busy(dataset: &Dataset, own: &Lease, now: Timestamp) -> Result<()> {
         other.record.taken.to_local_text()
     );
     Err(Error::new(ErrorKind::Busy, message).hint("wait until it is done, then try again"))
-}
-
-/// Keeps the highest number seen, and refuses a store that shows less than it has shown before.
-fn remember_highest(dataset: &Dataset, next: BackupId) -> Result<()> {
-    let cache = dataset.repository().cache();
-    let name = format!("seen/highest-{}", dataset.id());
-    let before = dataset.highest_seen();
-    if next.0 < before {
-        let message = format!(
-            "{} had {before} backups when last seen from here, and shows {} now",
-            dataset.name(),
-            next.0
-        );
-        return Err(Error::corrupt(message)
-            .hint(
-                "if the repository was put back to an earlier state on purpose, throw the \
-                 local cache away: `icecore cache clear`",
-            )
-            .at(Origin::Repository));
-    }
-    if next.0 > before {
-        cache.write(&name, &next.0.to_le_bytes());
-    }
-    Ok(())
 }
 
 /// Returns a backup by number.

@@ -8,10 +8,13 @@ use crate::base::error::Result;
 use crate::base::metadata::Kind;
 use crate::base::metadata::Metadata;
 use crate::base::path::EntryPath;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 pub mod bucket;
 pub mod file;
 pub mod files;
+mod known;
 pub mod local;
 pub mod memory;
 mod spool;
@@ -101,6 +104,12 @@ pub trait Target: Send + Sync {
     /// When the target cannot be reached.
     fn writer(&self) -> Result<Box<dyn TargetWriter + Send + '_>>;
 
+    /// Says whether what is written to a file that stands there changes it at once; else it is as it
+    /// was until it is finished.
+    fn writes_in_place(&self) -> bool {
+        true
+    }
+
     /// Does what can be done only when all entries are there. To be called once, when no writer is
     /// at work any more.
     ///
@@ -163,7 +172,8 @@ pub trait TargetWriter {
     }
 
     /// Opens a file that is there for reading and writing, never through a link; makes it
-    /// writable if need be.
+    /// writable if need be. One that has other names may be read alone: writing it is
+    /// `AlreadyExists` where a name could lead to a file outside.
     ///
     /// # Errors
     /// `InvalidInput` when it is no regular file.
@@ -209,6 +219,15 @@ pub trait TargetWriter {
     /// When content may not have been written.
     fn close_file(&mut self) -> Result<()>;
 
+    /// Forgets what was written to a file that nobody has finished and that stood there before,
+    /// where the target keeps that back.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn abandon(&mut self, _path: &EntryPath) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes a symlink, fifo or device with its metadata; returns what could not be set.
     ///
     /// # Errors
@@ -252,4 +271,27 @@ pub trait TargetWriter {
     /// # Errors
     /// As the system says.
     fn sync(&mut self) -> Result<()>;
+}
+
+/// Does so many things, each once, on so many threads at most.
+fn at_a_time(total: usize, threads: usize, act: &(dyn Fn(usize) + Sync)) {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        loop {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= total {
+                return;
+            }
+            act(number);
+        }
+    };
+    match total.min(threads) {
+        0 | 1 => work(),
+        threads => std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(work);
+            }
+            work();
+        }),
+    }
 }

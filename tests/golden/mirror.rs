@@ -25,7 +25,8 @@ records! {
         id: Id16, format: u32, created: Time, encryption: Encryption, chunks: Chunks,
         block_bytes: u32, pack_bytes: u32, compression: i32, mac: Id32,
     }
-    KeyFile { id: Id16, label: String, created: Time, host: String, wrapped: Wrapped, }
+    KeyFile { id: Id16, created: Time, about: Vec<u8>, wrapped: Wrapped, }
+    About { label: String, host: String, }
     Name { name: String, dataset: Option<Id16>, written: Time, }
     Void { number: u64, reason: String, written: Time, }
     Hidden { number: u64, written: Time, }
@@ -158,6 +159,6 @@ macro_rules! codecs {
 }
 
 codecs! {
-    Config KeyFile Name Void Hidden Tags Floor Lost Lease Beat Mark Tombstone Parity Header
+    Config KeyFile About Name Void Hidden Tags Floor Lost Lease Beat Mark Tombstone Parity Header
     RangeList Range Companion RunList Table Footer
 }

@@ -350,20 +350,36 @@ pub(crate) fn index() -> Vec<u8> {
     pack_index::encode(LEASE, &[indexed], &rows).expect("encodes")
 }
 
+fn slot_associated() -> Vec<u8> {
+    let mut associated = REPOSITORY.as_bytes().to_vec();
+    associated.extend_from_slice(&[2, 1]);
+    associated.extend_from_slice(KEY.as_bytes());
+    associated
+}
+
+/// What a slot says of itself to those who have the keys.
+pub(crate) fn about(slot: &mirror::KeyFile) -> mirror::About {
+    let cipher = Cipher::new(&keys().record_key(&SALT)).expect("a cipher");
+    let mut bytes = slot.about.clone();
+    let plain = cipher.open(Part::Record, 0, &slot_associated(), &mut bytes).expect("opens");
+    mirror::About::decode(plain)
+}
+
 /// A password slot, put together from its parts, as the library takes random ones.
 pub(crate) fn key_file() -> mirror::KeyFile {
     let wrapping = key::from_password(&Secret::new(PASSWORD.to_vec()), &SALT, COST).expect("a key");
     let mut sealed = keys().master().to_vec();
-    let mut associated = REPOSITORY.as_bytes().to_vec();
-    associated.extend_from_slice(&[2, 1]);
-    associated.extend_from_slice(KEY.as_bytes());
+    let associated = slot_associated();
     let cipher = Cipher::new(&wrapping).expect("a cipher");
     cipher.seal(Part::Record, 0, &associated, &mut sealed, 0).expect("seals");
+    let about = mirror::About { label: "laptop".into(), host: "upsala".into() };
+    let mut about = about.encode();
+    let cipher = Cipher::new(&keys().record_key(&SALT)).expect("a cipher");
+    cipher.seal(Part::Record, 0, &associated, &mut about, 0).expect("seals");
     mirror::KeyFile {
         id: *KEY.as_bytes(),
-        label: "laptop".into(),
         created: mirror::Time { seconds: TIME.seconds(), nanos: TIME.nanos() },
-        host: "upsala".into(),
+        about,
         wrapped: mirror::Wrapped::Master {
             memory_kib: COST.memory_kib,
             passes: COST.passes,

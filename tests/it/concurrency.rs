@@ -17,23 +17,31 @@
 
 mod actors;
 mod backend;
+mod deeds;
 mod explore;
 mod order;
+mod others;
 #[cfg(feature = "planted")]
 mod planted;
 mod policy;
+mod recover;
+mod remote;
 mod scheduler;
+mod time;
 mod world;
 
 use actors::Actor;
 use actors::Deed;
+use backend::Ways;
 use explore::Bounds;
 use explore::Explorer;
 use explore::Scenario;
+use icecore::backend::Backend;
 use policy::Planned;
 use policy::Policy;
 use policy::Turn;
 use scheduler::Step;
+use time::Stamps;
 use world::World;
 
 /// Which class of the protocol the backend is of.
@@ -71,7 +79,7 @@ fn repacker() -> Actor {
 
 fn scenario(class: Class, title: &'static str, actors: Vec<Actor>) -> Scenario {
     let world = World::new(class == Class::A, &["first", "second"]);
-    Scenario { title, world, actors }
+    Scenario { title, world, actors, stamps: Stamps::Counted }
 }
 
 fn from_environment(name: &str) -> Option<String> {
@@ -80,7 +88,12 @@ fn from_environment(name: &str) -> Option<String> {
 
 /// Goes through so many schedules of a scenario, three in four by plan and the rest by chance.
 fn hold(class: Class, title: &'static str, schedules: usize, actors: Vec<Actor>) {
-    let scenario = scenario(class, title, actors);
+    hold_in(scenario(class, title, actors), schedules);
+}
+
+/// The same of a scenario of its own.
+fn hold_in(scenario: Scenario, schedules: usize) {
+    let title = scenario.title;
     if let Some(turns) = from_environment("ICECORE_TURNS") {
         return repeat(&scenario, &turns);
     }
@@ -90,7 +103,8 @@ fn hold(class: Class, title: &'static str, schedules: usize, actors: Vec<Actor>)
     let bounds = Bounds { preemptions: 3, schedules, planned, recover_each: 25 };
     let mut explorer = Explorer::new(&scenario, bounds);
     let violation = explorer.explore();
-    eprintln!("{title}, class {class:?}: {}", explorer.tally);
+    let class = if scenario.world.backend.capabilities().atomic_create { 'A' } else { 'B' };
+    eprintln!("{title}, class {class}: {}", explorer.tally);
     if let Some(violation) = violation {
         panic!("{}", violation.tell(title));
     }
@@ -130,7 +144,7 @@ fn a_writer_with_caches_and_a_forgetter() {
 
 #[test]
 fn a_writer_whose_replies_are_lost() {
-    hold(Class::A, "W(lost replies)+F", 250, vec![writer().losing_replies(), forgetter()]);
+    hold(Class::A, "W(lost replies)+F", 250, vec![writer().by(Ways::LosesReplies), forgetter()]);
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Restoring while something is broken: nothing false is written, and all the rest comes back.
 
+use crate::support::files::Door;
+use crate::support::files::Server;
+use crate::support::folder::Folder;
 use crate::support::restored::TINY;
 use crate::support::restored::assert_holds;
 use crate::support::restored::backed_up;
@@ -11,13 +14,17 @@ use crate::support::restored::restore;
 use crate::support::restored::small_source;
 use crate::support::restored::try_restore;
 use crate::support::tree::noise;
+use crate::support::ways::FTP;
+use crate::support::ways::SFTP;
 use crate::support::world::World;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Origin;
 use icecore::base::id::BlockId;
 use icecore::base::id::LeaseId;
 use icecore::base::metadata::Kind;
+use icecore::base::metadata::Metadata;
 use icecore::base::path::EntryPath;
+use icecore::base::time::SystemClock;
 use icecore::base::time::Timestamp;
 use icecore::codec::compress::Compressor;
 use icecore::codec::frame::ObjectKind;
@@ -29,11 +36,16 @@ use icecore::format::dataset::HiddenRecord;
 use icecore::format::pack::EncodedBlock;
 use icecore::format::pack::PackBuilder;
 use icecore::format::pack_index::IndexedPack;
+use icecore::net::pool::Pool;
+use icecore::net::pool::PoolOptions;
 use icecore::repository::index::Location;
 use icecore::repository::layout;
 use icecore::source::memory::MemorySource;
+use icecore::target::MetadataRules;
 use icecore::target::Target;
+use icecore::target::files::FilesTarget;
 use icecore::target::memory::MemoryTarget;
+use std::sync::Arc;
 
 fn block_of(world: &World, number: u64, at: &str) -> BlockId {
     let tracked = world.snapshot(number).entry(&path(at)).unwrap().unwrap();
@@ -154,6 +166,50 @@ fn what_is_there_stays_until_its_successor_is_read() {
 
         assert!(!report.errors.is_empty());
         assert_eq!(target.content(&path("bad/a")).unwrap(), b"the only copy");
+    }
+}
+
+/// Restores over a file of which the last block is lost, and returns what is told of it.
+fn overwritten_in_part(target: &dyn Target) -> String {
+    let (_, world) = two_packs();
+    let tracked = world.snapshot(1).entry(&path("bad/b")).unwrap().unwrap();
+    let runs = world.repository.runs_of(tracked.entry.file().unwrap()).unwrap();
+    assert!(runs.len() > 1 && runs[0].block != runs[runs.len() - 1].block);
+    damage(&world, &runs[runs.len() - 1].block);
+    target.prepare().unwrap();
+    let mut writer = target.writer().unwrap();
+    writer.create_directory(&path("bad")).unwrap();
+    writer.create_file(&path("bad/b")).unwrap();
+    writer.write_at(0, b"the only copy").unwrap();
+    writer.finish_file(&Metadata::default(), MetadataRules { owner: false }).unwrap();
+    drop(writer);
+    target.finish().unwrap();
+    let rule = RestoreOptions { verify: true, ..overwriting(Overwrite::IfChanged) };
+
+    let report = try_restore(&world, 1, target, &rule).unwrap();
+
+    let told = report.errors.iter().find(|failure| failure.path == Some(path("bad/b")));
+    told.unwrap_or_else(|| panic!("{:?}", report.errors)).message.clone()
+}
+
+#[test]
+fn a_file_that_was_changed_in_part_says_so_and_on_a_server_it_is_as_it_was() {
+    let target = MemoryTarget::new();
+    let message = overwritten_in_part(&target);
+    assert!(message.contains("it now holds some of the backup"), "{message}");
+    assert_ne!(target.content(&path("bad/b")).unwrap(), b"the only copy");
+
+    for ways in [FTP, SFTP] {
+        let folder = Folder::new();
+        let server = Server::new(folder.path(), ways);
+        let door = Arc::new(Door(Arc::clone(&server)));
+        let pool = Pool::new(door, Arc::new(SystemClock), PoolOptions::default());
+        let scratch = Folder::new();
+        let place = scratch.path().to_owned();
+        let target = FilesTarget::new(pool, b"", "fake://server".to_owned(), place);
+        let message = overwritten_in_part(&target);
+        assert!(!message.contains("now holds"), "{message}");
+        assert_eq!(std::fs::read(folder.path().join("bad/b")).unwrap(), b"the only copy");
     }
 }
 

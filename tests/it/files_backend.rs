@@ -29,6 +29,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 mod cuts;
+mod steps;
 
 const ROOT: &[u8] = b"above/repository";
 

@@ -7,15 +7,23 @@ use crate::support::folder::Folder;
 use crate::support::ways::FTP;
 use crate::support::ways::Ways;
 use icecore::base::error::ErrorKind;
+use icecore::base::error::Result;
 use icecore::base::time::Clock;
 use icecore::base::time::FixedClock;
+use icecore::base::time::SystemClock;
 use icecore::base::time::Timestamp;
+use icecore::net::files::Connect;
 use icecore::net::files::Files;
 use icecore::net::pool::Pool;
 use icecore::net::pool::PoolOptions;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc::Receiver;
+use std::sync::mpsc::Sender;
+use std::sync::mpsc::channel;
+use std::time::Duration;
 
 const QUIET: i64 = 30;
 
@@ -30,7 +38,7 @@ fn world(ways: Ways, sessions_max: usize) -> World {
     let folder = Folder::new();
     let server = Server::new(folder.path(), ways);
     let clock = Arc::new(FixedClock::new(Timestamp::new(1_800_000_000, 0)));
-    let options = PoolOptions { sessions_max, quiet_seconds: QUIET };
+    let options = PoolOptions { sessions_max, quiet_seconds: QUIET, ..PoolOptions::default() };
     let door = Arc::new(Door(Arc::clone(&server)));
     let pool = Pool::new(door, Arc::clone(&clock) as Arc<dyn Clock>, options);
     World { server, pool, clock, _folder: folder }
@@ -216,4 +224,72 @@ fn a_first_connection_that_breaks_at_once_is_made_once_more() {
     dead.server.die_at(1);
     assert_eq!(dead.pool.meet(ask).unwrap_err().kind(), ErrorKind::Unreachable);
     assert_eq!(dead.server.sessions().0, 2, "once more, and no more");
+}
+
+/// Lets each login wait until it is let in, and tells that one waits.
+struct SlowDoor {
+    door: Door,
+    waits: Mutex<Sender<()>>,
+    let_in: Mutex<Receiver<()>>,
+}
+
+impl Connect for SlowDoor {
+    fn connect(&self) -> Result<Box<dyn Files>> {
+        self.waits.lock().unwrap().send(()).unwrap();
+        self.let_in.lock().unwrap().recv().unwrap();
+        self.door.connect()
+    }
+
+    fn shown(&self) -> String {
+        self.door.shown()
+    }
+}
+
+/// A pool at a slow door, who waits there, and the key.
+fn slow(apart: Duration) -> (Folder, Arc<Server>, Arc<Pool>, Receiver<()>, Sender<()>) {
+    let folder = Folder::new();
+    let server = Server::new(folder.path(), FTP);
+    let (waits, waiting) = channel();
+    let (key, let_in) = channel();
+    let door = Door(Arc::clone(&server));
+    let door = SlowDoor { door, waits: Mutex::new(waits), let_in: Mutex::new(let_in) };
+    let options = PoolOptions { apart, ..PoolOptions::default() };
+    let pool = Pool::new(Arc::new(door), Arc::new(SystemClock), options);
+    (folder, server, pool, waiting, key)
+}
+
+#[test]
+fn who_waits_for_a_login_takes_what_is_given_back_meanwhile() {
+    let (_folder, server, pool, waiting, key) = slow(Duration::from_secs(60));
+    key.send(()).unwrap();
+    let first = pool.take().unwrap();
+    waiting.recv().unwrap();
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| pool.take().unwrap());
+        waiting.recv().unwrap();
+        // The second is at the door; whoever comes now waits for it, or for the first.
+        let third = scope.spawn(|| pool.with(ask));
+        first.give_back();
+        third.join().unwrap().unwrap();
+        assert_eq!(server.sessions().0, 1);
+        key.send(()).unwrap();
+        second.join().unwrap().give_back();
+    });
+    assert_eq!(server.sessions(), (2, 2));
+    assert!(waiting.try_recv().is_err(), "nobody else came to the door");
+}
+
+#[test]
+fn a_login_that_takes_long_is_not_waited_for() {
+    let (_folder, server, pool, waiting, key) = slow(Duration::from_millis(1));
+    std::thread::scope(|scope| {
+        let takes: Vec<_> = (0..2).map(|_| scope.spawn(|| pool.take().unwrap())).collect();
+        // Both are at the door before one is let in.
+        (0..2).for_each(|_| waiting.recv().unwrap());
+        (0..2).for_each(|_| key.send(()).unwrap());
+        for take in takes {
+            take.join().unwrap().give_back();
+        }
+    });
+    assert_eq!(server.sessions(), (2, 2));
 }

@@ -95,7 +95,11 @@ impl World {
         let read = writer.read_at(0, &mut back)?;
         assert_eq!(&back[..read], NEW);
         writer.close_file()?;
-        writer.sync()
+        writer.sync()?;
+        match target.finish()?.failed.into_iter().next() {
+            Some((_, error)) => Err(error),
+            None => Ok(()),
+        }
     }
 
     fn tree(&self) -> BTreeMap<String, Vec<u8>> {
@@ -169,4 +173,149 @@ fn a_server_that_dies_has_the_old_file_or_the_new_one() {
             }
         }
     }
+}
+
+/// Writes many short files to one folder, a few to another, and one that is long.
+fn write_many(target: &dyn Target) -> Vec<String> {
+    target.prepare().unwrap();
+    let mut writer = target.writer().unwrap();
+    let names: Vec<String> = (0..20).map(|it| format!("many/{it}")).collect();
+    let names = [names, vec!["few/a".to_owned(), "few/b".to_owned(), "long".to_owned()]].concat();
+    for folder in ["many", "few"] {
+        writer.create_directory(&path(folder)).unwrap();
+    }
+    for name in &names {
+        writer.create_file(&path(name)).unwrap();
+        let length = if name == "long" { 2 << 20 } else { NEW.len() };
+        writer.write_at(0, &NEW.repeat(length / NEW.len())).unwrap();
+        writer.finish_file(&Metadata::default(), MetadataRules { owner: false }).unwrap();
+    }
+    names
+}
+
+#[test]
+fn short_files_are_seen_together_in_the_end() {
+    let world = world(ways::FTP);
+    let target = world.target();
+    write_many(&target);
+    let before = world.server.calls();
+    let count =
+        |calls: &[String], what: &str| calls.iter().filter(|it| it.starts_with(what)).count();
+    assert_eq!(count(&before, "finish"), 1, "only of the long one: {before:#?}");
+    let finished = target.finish().unwrap();
+    assert!(finished.failed.is_empty(), "{:?}", finished.failed);
+    let after = world.server.calls().split_off(before.len());
+    assert_eq!((count(&after, "list many"), count(&after, "look few/")), (1, 2), "{after:#?}");
+    assert_eq!(after.len(), 3, "{after:#?}");
+    assert!(target.finish().unwrap().failed.is_empty(), "told once");
+    assert_eq!(world.server.calls().len(), before.len() + after.len());
+}
+
+#[test]
+fn a_short_file_that_came_in_part_is_sent_once_more() {
+    for name in ["many/7", "few/b"] {
+        let world = world(ways::FTP);
+        world.server.halve(name, 1);
+        let target = world.target();
+        write_many(&target);
+        assert_eq!(world.tree()[name].len(), 9);
+        let failed = target.finish().unwrap().failed;
+        assert!(failed.is_empty(), "{failed:?}");
+        let tree = world.tree();
+        assert_eq!(tree[name], NEW);
+        assert_eq!(tree.len(), 3 + 23);
+    }
+}
+
+#[test]
+fn one_that_comes_in_part_again_is_told_and_removed() {
+    for name in ["many/7", "few/b"] {
+        let world = world(ways::FTP);
+        world.server.halve(name, 2);
+        let target = world.target();
+        let names = write_many(&target);
+        let failed = target.finish().unwrap().failed;
+        let [(at, error)] = failed.as_slice() else { panic!("{failed:?}") };
+        assert_eq!(
+            (at, error.kind(), error.origin()),
+            (&path(name), ErrorKind::Io, Origin::Target)
+        );
+        assert_eq!(error.full_message(), format!("cannot write {name}: 550 another size"));
+        let tree = world.tree();
+        assert!(!tree.contains_key(name), "{tree:?}");
+        assert!(names.iter().filter(|it| *it != name).all(|it| tree.contains_key(it)));
+    }
+}
+
+#[test]
+fn what_cannot_be_looked_at_in_the_end_is_told() {
+    let world = world(ways::FTP);
+    let target = world.target();
+    write_many(&target);
+    world.server.refuse("list many");
+    let failed = target.finish().unwrap().failed;
+    assert_eq!(failed.len(), 20, "{failed:?}");
+    assert!(
+        failed.iter().all(|(at, e)| at.parent_bytes() == b"many" && e.kind() == ErrorKind::Denied)
+    );
+    assert_eq!(world.tree().len(), 3 + 23, "what nobody could look at stays");
+}
+
+#[test]
+fn what_is_removed_is_not_looked_for() {
+    let world = world(ways::FTP);
+    let target = world.target();
+    write_many(&target);
+    let mut writer = target.writer().unwrap();
+    for at in ["many/3", "few"] {
+        writer.remove(&path(at)).unwrap();
+    }
+    drop(writer);
+    let failed = target.finish().unwrap().failed;
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+#[test]
+fn where_the_proof_costs_no_question_there_is_none_in_the_end() {
+    let world = world(ways::SFTP);
+    let target = world.target();
+    let names = write_many(&target);
+    let before = world.server.calls();
+    assert_eq!(before.iter().filter(|it| it.starts_with("finish")).count(), names.len());
+    assert!(target.finish().unwrap().failed.is_empty());
+    assert_eq!(world.server.calls().len(), before.len());
+}
+
+#[test]
+fn what_stands_there_stays_when_its_successor_cannot_be_sent() {
+    for ways in [ways::SFTP, ways::FTP] {
+        let world = world(ways);
+        let target = world.target();
+        target.prepare().unwrap();
+        let mut writer = target.writer().unwrap();
+        writer.replace_file(&path("replaced")).unwrap();
+        writer.write_at(0, NEW).unwrap();
+        world.server.refuse("write ");
+        let finished = writer.finish_file(&Metadata::default(), MetadataRules { owner: false });
+        assert_eq!(finished.expect_err("refused").kind(), ErrorKind::Denied);
+        // As a restore does with what it made and could not finish.
+        writer.remove(&path("replaced")).unwrap();
+        writer.sync().unwrap();
+        assert_eq!(world.tree().get("replaced").map(Vec::as_slice), Some(OLD));
+        assert_eq!(world.tree().len(), 3, "nothing is left beside it");
+    }
+}
+
+#[test]
+fn what_was_written_to_a_file_and_abandoned_is_never_sent() {
+    let world = world(ways::FTP);
+    let target = world.target();
+    target.prepare().unwrap();
+    let mut writer = target.writer().unwrap();
+    writer.open_file(&path("replaced")).unwrap();
+    writer.write_at(0, NEW).unwrap();
+    writer.close_file().unwrap();
+    writer.abandon(&path("replaced")).unwrap();
+    writer.sync().unwrap();
+    assert_eq!(world.tree().get("replaced").map(Vec::as_slice), Some(OLD));
 }

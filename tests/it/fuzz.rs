@@ -143,8 +143,8 @@ macro_rules! targets {
 
 targets! {
     address backup_header block_table chunker config config_file entry_path filter frame ftp
-    key_file known_hosts logins manifest net_address pack pack_index prune quantity records replay
-    repository retention s3 sftp time
+    key_file known_hosts logins manifest net_address pack pack_index parity prune quantity records
+    replay repository retention s3 sftp time
 }
 
 #[test]

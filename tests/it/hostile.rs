@@ -5,4 +5,7 @@ mod bombs;
 mod caches;
 mod forge;
 mod numbers;
+mod races;
+mod references;
+mod sealed;
 mod targets;

@@ -10,6 +10,7 @@ use icecore::net::files::Files;
 use icecore::net::files::Found;
 use icecore::net::files::Marks;
 use icecore::net::files::Precision;
+use icecore::net::files::Proof;
 
 /// Where a check works: a folder of its own.
 pub(crate) struct Place<'a> {
@@ -356,7 +357,9 @@ fn finished_with_marks(place: &Place<'_>, session: &mut dyn Files) {
         session.create(&path).expect("created");
         session.write(&content).expect("written");
         let time = Timestamp::new(1_000_000_000 + number as i64, 0);
-        let marked = session.finish_with(&path, Marks { mode, time }).expect("it is there");
+        let proof = if number % 3 == 1 { Proof::Later } else { Proof::Now };
+        let marked = session.finish_with(&path, Marks { mode, time }, proof).expect("it is there");
+        assert!(marked.is_proven || proof == Proof::Later);
         // Some servers show the mode that a new file has anyway, and set none.
         assert!(marked.mode.is_ok() || !session.abilities().set_mode, "{:?}", marked.mode);
         assert_eq!(marked.time.is_ok(), can.set_time, "{:?}", marked.time);

@@ -13,7 +13,9 @@ use crate::ftp_hostile::PATIENT;
 use icecore::base::error::ErrorKind;
 use icecore::base::time::Timestamp;
 use icecore::net::files::Connect;
+use icecore::net::files::Files;
 use icecore::net::files::Marks;
+use icecore::net::files::Proof;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Instant;
@@ -71,22 +73,51 @@ fn with_modes(
     (heard, script)
 }
 
+/// Writes a file, and returns what the server was told when its content was there, and whether it
+/// has shown that it has all of it.
+fn said_until(
+    session: &mut dyn Files,
+    heard: &Heard,
+    (path, mode): (&[u8], u32),
+    proof: Proof,
+) -> (Vec<String>, bool) {
+    session.create(path).expect("created");
+    session.write(b"content").expect("written");
+    heard.lock().expect("whole").clear();
+    let time = Timestamp::new(1_000_000_000, 0);
+    let marked = session.finish_with(path, Marks { mode, time }, proof).expect("finished");
+    assert!(marked.mode.is_ok() && marked.time.is_ok(), "{marked:?}");
+    let mut lines = std::mem::take(&mut *heard.lock().expect("whole"));
+    lines.retain(|line| !line.starts_with("STOR"));
+    (lines, marked.is_proven)
+}
+
+fn said_to_finish(session: &mut dyn Files, heard: &Heard, path: &[u8], mode: u32) -> Vec<String> {
+    let (lines, is_proven) = said_until(session, heard, (path, mode), Proof::Now);
+    assert!(is_proven);
+    lines
+}
+
+#[test]
+fn a_proof_that_may_come_later_is_given_where_it_costs_no_question() {
+    let (heard, script) = with_modes(|_| "0644");
+    let fake = Fake::start(script, Then::HangUp);
+    let mut session = fake.client(PATIENT).connect().expect("a session");
+    let mut said =
+        |path: &[u8], mode: u32| said_until(&mut *session, &heard, (path, mode), Proof::Later);
+    let look = ["MFMT 20010909014640 /1", "MLST /1"].map(str::to_owned);
+    assert_eq!(said(b"/1", 0o644), (look.to_vec(), true), "the mode is asked for");
+    assert_eq!(said(b"/2", 0o644), (vec!["MFMT 20010909014640 /2".to_owned()], false));
+    let chmod = ["SITE CHMOD 750 /3", "MFMT 20010909014640 /3"].map(str::to_owned);
+    assert_eq!(said(b"/3", 0o750), (chmod.to_vec(), false));
+}
+
 #[test]
 fn a_mode_is_asked_for_where_a_new_file_has_another() {
     let (heard, script) = with_modes(|path| if path == b"/odd/1" { "0600" } else { "0644" });
     let fake = Fake::start(script, Then::HangUp);
     let mut session = fake.client(PATIENT).connect().expect("a session");
-    let mut said = |path: &[u8], mode: u32| {
-        session.create(path).expect("created");
-        session.write(b"content").expect("written");
-        heard.lock().expect("whole").clear();
-        let time = Timestamp::new(1_000_000_000, 0);
-        let marked = session.finish_with(path, Marks { mode, time }).expect("finished");
-        assert!(marked.mode.is_ok() && marked.time.is_ok(), "{marked:?}");
-        let mut lines = std::mem::take(&mut *heard.lock().expect("whole"));
-        lines.retain(|line| !line.starts_with("STOR"));
-        lines
-    };
+    let mut said = |path: &[u8], mode: u32| said_to_finish(&mut *session, &heard, path, mode);
     let look = ["MFMT 20010909014640 /1", "MLST /1"];
     assert_eq!(said(b"/1", 0o644), look, "the first in a folder");
     assert_eq!(said(b"/2", 0o644), ["MFMT 20010909014640 /2", "SIZE /2"]);
@@ -120,17 +151,7 @@ fn without_mlst_the_mode_of_a_new_file_is_seen_in_its_status() {
         };
         let fake = Fake::start(script, Then::HangUp);
         let mut session = fake.client(PATIENT).connect().expect("a session");
-        let mut said = |path: &[u8], mode: u32| {
-            session.create(path).expect("created");
-            session.write(b"content").expect("written");
-            heard.lock().expect("whole").clear();
-            let time = Timestamp::new(1_000_000_000, 0);
-            let marked = session.finish_with(path, Marks { mode, time }).expect("finished");
-            assert!(marked.mode.is_ok() && marked.time.is_ok(), "{marked:?}");
-            let mut lines = std::mem::take(&mut *heard.lock().expect("whole"));
-            lines.retain(|line| !line.starts_with("STOR"));
-            lines
-        };
+        let mut said = |path: &[u8], mode: u32| said_to_finish(&mut *session, &heard, path, mode);
         let first = ["MFMT 20010909014640 /1", "STAT /1", "SIZE /1"];
         if tells {
             assert_eq!(said(b"/1", 0o644), first);
@@ -158,7 +179,7 @@ fn a_file_that_came_in_part_is_not_finished() {
     session.create(b"/new").expect("created");
     session.write(b"content").expect("written");
     let marks = Marks { mode: 0o644, time: Timestamp::new(1, 0) };
-    let error = session.finish_with(b"/new", marks).expect_err("in part");
+    let error = session.finish_with(b"/new", marks, Proof::Now).expect_err("in part");
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
 }
 

@@ -114,15 +114,18 @@ pub(super) fn make_root(disk: &dyn Disk, root: &Path) -> Result<()> {
 
 /// Makes one folder and says whether it was missing.
 pub(super) fn make_folder(disk: &dyn Disk, path: &Path) -> Result<bool> {
-    match disk.make_folder(path) {
-        Ok(()) => Ok(true),
-        Err(e) if e.kind() == Io::AlreadyExists && is_folder(disk, path) => Ok(false),
-        Err(e) => Err(failed("make", path, e)),
+    let taken = match disk.make_folder(path) {
+        Ok(()) => return Ok(true),
+        Err(e) if e.kind() == Io::AlreadyExists => e,
+        Err(e) => return Err(failed("make", path, e)),
+    };
+    match disk.look(path) {
+        Ok(look) if look.kind == DiskKind::Folder => Ok(false),
+        // Not to be taken for something that stands in the way: a writer would believe that
+        // another one was quicker.
+        Err(e) if e.kind() != Io::NotFound => Err(failed("look at", path, e)),
+        _ => Err(failed("make", path, taken)),
     }
-}
-
-fn is_folder(disk: &dyn Disk, path: &Path) -> bool {
-    disk.look(path).is_ok_and(|look| look.kind == DiskKind::Folder)
 }
 
 /// Makes the names in a folder durable.

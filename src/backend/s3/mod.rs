@@ -261,17 +261,28 @@ impl S3Backend {
         }
     }
 
-    /// Lists a folder; what makes no sense is asked for again, before it is believed: `rclone serve
-    /// s3` shows a key twice for a moment while two put it.
+    /// Lists a folder.
     fn rows(&self, folder: &FolderKey, prefix: &str) -> Result<Vec<Listed>> {
+        self.sensibly(folder, prefix, Depth::Folder, &|row| self.row(folder, prefix, row))
+    }
+
+    /// Lists what `pick` takes; what makes no sense is asked for again, before it is believed:
+    /// `rclone serve s3` shows a key twice for a moment while two put it.
+    fn sensibly<T>(
+        &self,
+        folder: &FolderKey,
+        prefix: &str,
+        depth: Depth,
+        pick: &dyn Fn(Row) -> Option<T>,
+    ) -> Result<Vec<T>> {
         let mut tries = 1;
         loop {
             let (mut rows, before) = (Vec::new(), self.client.counts().requests);
-            let listed = self.client.list(prefix, Depth::Folder, &mut |row| {
+            let listed = self.client.list(prefix, depth, &mut |row| {
                 if rows.len() >= S3_FOLDER_ROWS_MAX {
                     return Err(Error::corrupt(format!("the list of {folder} does not end")));
                 }
-                rows.extend(self.row(folder, prefix, row));
+                rows.extend(pick(row));
                 Ok(())
             });
             let Err(e) = listed else { return Ok(rows) };
@@ -386,23 +397,14 @@ impl Backend for S3Backend {
 
     /// By one request for a thousand objects, in whatever folders they are.
     fn list_deep(&self, folder: &FolderKey) -> Result<Vec<ObjectInfo>> {
-        let mut objects = Vec::new();
         let prefix = format!("{}{folder}/", self.prefix);
-        let listed = self.client.list(&prefix, Depth::All, &mut |row| {
-            let Row::Object(object) = row else { return Ok(()) };
-            if objects.len() >= S3_FOLDER_ROWS_MAX {
-                return Err(Error::corrupt(format!("the list of {folder} does not end")));
-            }
+        let objects = self.sensibly(folder, &prefix, Depth::All, &|row| {
+            let Row::Object(object) = row else { return None };
             // What has no good key is nobody's object.
-            let key = object.key.strip_prefix(&self.prefix).map(ObjectKey::new);
-            if let Some(Ok(key)) = key {
-                let (size, modified) = (Some(object.size), object.modified);
-                objects.push(ObjectInfo { key, size, modified });
-            }
-            Ok(())
+            let key = ObjectKey::new(object.key.strip_prefix(&self.prefix)?).ok()?;
+            Some(ObjectInfo { key, size: Some(object.size), modified: object.modified })
         });
-        listed.map_err(at_repository)?;
-        Ok(objects)
+        objects.map_err(at_repository)
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<()> {

@@ -12,11 +12,15 @@ use crate::codec::key::Argon2Cost;
 use crate::config::secret;
 use crate::config::secret::NEW_PASSWORD_VARIABLE;
 use crate::config::secret::PasswordPlaces;
+use crate::format::key_file::About;
 use crate::repository::Repository;
 use clap::Args;
 use clap::Subcommand;
 use serde::Serialize;
 use std::path::PathBuf;
+
+/// Stands for the label of a slot that was not made with the repository's key.
+const NOT_OURS: &str = "(of no use here)";
 
 /// Show and change the passwords of a repository
 ///
@@ -151,12 +155,17 @@ fn report(added: Option<KeyId>, removed: Option<KeyId>, session: &mut Session) -
 
 fn list(repository: &Repository, session: &mut Session) -> Result<()> {
     let slots = repository.key_slots()?;
+    // One that an init left which did not come to its end tells nothing.
+    let unknown = || About { label: NOT_OURS.to_owned(), host: String::new() };
+    let about = slots.iter().map(|slot| repository.about_slot(slot).unwrap_or_else(|_| unknown()));
+    let about: Vec<About> = about.collect();
+    let rows = slots.iter().zip(&about);
     if session.output.is_json() {
-        let rows = slots.iter().map(|slot| SlotRow {
+        let rows = rows.map(|(slot, about)| SlotRow {
             key: slot.id.to_string(),
-            label: &slot.label,
+            label: &about.label,
             created: slot.created.to_rfc3339(),
-            host: &slot.host,
+            host: &about.host,
         });
         return session.output.document(&rows.collect::<Vec<_>>());
     }
@@ -167,12 +176,12 @@ fn list(repository: &Repository, session: &mut Session) -> Result<()> {
     let heads =
         [("KEY", Side::Left), ("CREATED", Side::Left), ("HOST", Side::Left), ("LABEL", Side::Left)];
     let mut table = Table::new(&heads);
-    for slot in &slots {
+    for (slot, about) in rows {
         table.row(vec![
             slot.id.short(),
             slot.created.to_local_text(),
-            slot.host.clone(),
-            slot.label.clone(),
+            about.host.clone(),
+            about.label.clone(),
         ]);
     }
     table.print(&mut session.output)

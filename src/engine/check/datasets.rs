@@ -5,6 +5,7 @@
 use crate::backend::key::ObjectKey;
 use crate::backend::list_all;
 use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
@@ -274,6 +275,11 @@ fn small_records(
             _ => store.get::<HiddenRecord>(ObjectKind::Hidden, &key).map(|record| record.number),
         };
         let Err(error) = read.and_then(|number| belongs(number == n)) else { continue };
+        let is_forgotten = listing.slots.get(&n).is_some_and(|slot| slot.is_hidden);
+        if is_forgotten && error.kind() == ErrorKind::NotFound {
+            // It was listed just now: a prune takes it away, as it does with the backup.
+            continue;
+        }
         let why = damage_of(error)?.full_message();
         match parsed {
             NumberObject::Tags(_, revision) if newest.get(&n) == Some(&revision) => {

@@ -153,16 +153,28 @@ fn keys(run: &Run<'_>, ledger: &mut Ledger) -> Result<()> {
     let is_encrypted = run.repository.config().encryption == Encryption::Password;
     let mut slots = 0;
     for key in store.names_below(&layout::folder("keys")?)? {
+        if let Some((_, by)) = layout::parse_going(key.name()).filter(|_| is_encrypted) {
+            let is_right = |mark: &MarkRecord| mark.lease == by;
+            record(run, ObjectKind::Revoke, &key, is_right, ledger)?;
+            ledger.add(Severity::Note, key.as_str(), "the removal of this password was begun");
+            continue;
+        }
         let Some(id) = key.name().parse::<KeyId>().ok().filter(|_| is_encrypted) else {
             foreign(ledger, key.as_str());
             continue;
         };
-        slots += 1;
         let read = store.get_bytes(ObjectKind::Key, &key).and_then(|bytes| {
             let slot = key_file::open(&bytes, key.as_str())?;
-            belongs(slot.id == id)
+            belongs(slot.id == id).map(|()| slot)
         });
-        note_unreadable(read, key.as_str(), ledger)?;
+        let slot = note_unreadable(read, key.as_str(), ledger)?;
+        if slot.is_some_and(|slot| run.repository.about_slot(&slot).is_err()) {
+            let message = "it was not made with this repository's key: an init that did not come \
+                           to its end left it, or somebody put it there or changed it";
+            ledger.add(Severity::Garbage, key.as_str(), message);
+            continue;
+        }
+        slots += 1;
     }
     if is_encrypted && slots == 0 {
         let message = "no password opens the repository any more once this run ends: \

@@ -347,9 +347,13 @@ impl Gathering<'_, '_, '_> {
                 let wanted = wanted.into_values().collect();
                 let context = self.attempt.context;
                 let fetched = fetch::run(&self.settler, wanted, context, self.committer);
+                // A target that fails is no source that cannot be read: the backup would be left
+                // out, and with a later one on top of it for good.
                 fetched.map_err(|lost| match lost.of {
-                    Some(number) => self.at_file(self.window.uses[number].file, lost.error),
-                    None => lost.error,
+                    Some(number) if lost.error.origin() == Origin::Source => {
+                        self.at_file(self.window.uses[number].file, lost.error)
+                    }
+                    _ => lost.error,
                 })?
             }
         };

@@ -118,6 +118,13 @@ pub(super) fn look(wanted: &Wanted, target: &Repository) -> Result<Line> {
     let numbers = dataset.shown_numbers().map_err(|e| e.at(Origin::Source))?;
     let mut failures = Vec::new();
     let here = read_source(dataset, &numbers, &mut failures)?;
+    // Of those that were named each is found or is an error.
+    if wanted.numbers.is_none() {
+        let told =
+            |what: &String| format!("{what} of {} is missing from the listing", dataset.name());
+        let failed = |what| CopyFailure { backup: None, message: told(what) };
+        failures.extend(numbers.missing().iter().map(failed));
+    }
     let there = match target.dataset(dataset.name()) {
         Ok(dataset) => read_target(&dataset)?,
         Err(e) if e.kind() == ErrorKind::NotFound => There::beginning(BackupId(0)),

@@ -3,7 +3,8 @@
 //! Everybody who could lean on a doomed pack is over, and the mark was made after that. A copy
 //! counts only in a pack that exists and that no tombstone names, looked up after the own
 //! tombstone was put; so two prunes never rely on each other's packs. A pack that needs no copy
-//! is deleted before anything is copied, which makes room on a full disk.
+//! is deleted before anything is copied, which makes room on a full disk; where there is not room
+//! for all copies, it goes on pack by pack, and each makes room for the next.
 
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
@@ -101,7 +102,8 @@ impl Settle<'_> {
     fn delete_packs(&mut self, doomed: &BTreeSet<PackId>) -> Result<HashSet<PackId>> {
         let store = self.repository.store();
         let mut left = HashSet::new();
-        for round in 0..PRUNE_ROUNDS_MAX {
+        let (mut round, mut deleted) = (0, 0);
+        while round < PRUNE_ROUNDS_MAX {
             self.context.cancel.check()?;
             let mut all_doomed = Tombstones::list(store)?.packs();
             if !planted::keeps(Rule::CopiesToTheLiving) {
@@ -140,9 +142,14 @@ impl Settle<'_> {
                 break;
             }
             if round + 1 < PRUNE_ROUNDS_MAX {
-                self.copy(&jobs, &view)?;
+                let is_whole = self.copy(&jobs, &view)?;
+                // Where there is little room, packs go a few at a time: no sign of others at work.
+                let has_gone_on = self.settled.packs_deleted > deleted;
+                deleted = self.settled.packs_deleted;
+                round += usize::from(is_whole || !has_gone_on);
                 continue;
             }
+            round += 1;
             for pack in unseen {
                 if let Some(why) = self.why_unseen(&pack)? {
                     self.stuck.insert(pack, why.to_owned());
@@ -247,22 +254,50 @@ impl Settle<'_> {
         Ok(true)
     }
 
-    /// Copies, a window at a time, in the order of packs and offsets.
-    fn copy(&mut self, jobs: &[Job], view: &IndexView) -> Result<()> {
+    /// Copies, a window at a time, in the order of packs and offsets. Where there is no room for
+    /// all, some are copied, and what they free makes room for others; says false then.
+    fn copy(&mut self, jobs: &[Job], view: &IndexView) -> Result<bool> {
         if jobs.is_empty() {
-            return Ok(());
+            return Ok(true);
         }
         let bytes = jobs.iter().map(|job| u64::from(job.location.row.length)).sum();
         let totals = Totals { files: None, bytes: Some(bytes) };
         self.context.progress.start(Phase::Prune, totals);
-        let done = self.copy_all(jobs, view);
+        let done = match self.copy_all(jobs, view) {
+            Err(e) if e.kind() == ErrorKind::Full => match of_one_pack(jobs) {
+                few if few.len() < jobs.len() => self.copy_all(few, view).map(|_| false),
+                _ => Err(e),
+            },
+            done => done,
+        };
         self.context.progress.finish();
         done
     }
 
-    fn copy_all(&mut self, jobs: &[Job], view: &IndexView) -> Result<()> {
-        let pool = Pool::new(self.context.threads)?;
+    /// Says false when there was no room for all of them, and for some.
+    fn copy_all(&mut self, jobs: &[Job], view: &IndexView) -> Result<bool> {
         let mut copier = Copier::start(self.repository)?;
+        let filled = self.fill(&mut copier, jobs, view);
+        let finished = filled.and_then(|()| copier.finish());
+        let is_whole = finished.is_ok();
+        let report = match finished {
+            Ok(report) => report,
+            Err(e) if e.kind() == ErrorKind::Full => {
+                let report = copier.put_so_far();
+                if report.indexes.is_empty() {
+                    return Err(e);
+                }
+                report
+            }
+            Err(e) => return Err(e),
+        };
+        self.settled.bytes_written += report.stored_bytes;
+        self.own.extend(report.indexes);
+        Ok(is_whole)
+    }
+
+    fn fill(&mut self, copier: &mut Copier, jobs: &[Job], view: &IndexView) -> Result<()> {
+        let pool = Pool::new(self.context.threads)?;
         let mut copied: HashSet<(BlockId, Vec<u8>)> = HashSet::new();
         let mut rest = jobs;
         while !rest.is_empty() {
@@ -289,9 +324,6 @@ impl Settle<'_> {
                 }
             }
         }
-        let report = copier.finish()?;
-        self.settled.bytes_written += report.stored_bytes;
-        self.own.extend(report.indexes);
         Ok(())
     }
 
@@ -333,6 +365,14 @@ impl Settle<'_> {
         }
         self.repository.refresh_index()
     }
+}
+
+/// Returns the jobs of the pack for which the least has to be copied.
+fn of_one_pack(jobs: &[Job]) -> &[Job] {
+    let packs = jobs.chunk_by(|one, next| one.location.pack.pack == next.location.pack.pack);
+    let bytes =
+        |jobs: &&[Job]| -> u64 { jobs.iter().map(|job| u64::from(job.location.row.length)).sum() };
+    packs.min_by_key(bytes).unwrap_or(jobs)
 }
 
 /// Returns how many of the jobs fit into one window; at least one.

@@ -127,11 +127,14 @@ pub(super) fn all(
 ) -> Result<Looked> {
     let mut ledger = Ledger::default();
     let names = names::all(run, &mut ledger)?;
-    datasets::take_leases(run, &names, leases);
-    let (mut stock, _) = objects::survey(run, &mut ledger)?;
-    stock.heals = true;
+    if leases.is_empty() {
+        datasets::take_leases(run, &names, leases);
+    }
+    // Before the indexes: each header was put after the indexes that name what it needs.
     let views: Vec<View> =
         names.iter().map(|named| datasets::view(run, named, &mut ledger)).collect::<Result<_>>()?;
+    let (mut stock, _) = objects::survey(run, &mut ledger)?;
+    stock.heals = true;
     let unindexed: Vec<PackId> =
         stock.unindexed().into_iter().filter(|pack| !stock.doomed.contains(pack)).collect();
     let mut jobs = packs::jobs(run, &stock);

@@ -25,16 +25,21 @@ mod names;
 mod small;
 
 use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::engine::Context;
 use crate::engine::check::CheckOptions;
 use crate::engine::check::Finding;
 use crate::engine::check::Run;
+use crate::engine::check::objects::Traces;
 use crate::engine::repair::content::Content;
 use crate::engine::repair::small::Small;
 use crate::repository::Repository;
 use crate::repository::lease::Lease;
 use std::sync::atomic::AtomicU64;
+
+/// How often everything is looked at again when prunes move it meanwhile.
+const LOOKS_MAX: usize = 3;
 
 /// How deep a repair looks, and what it may assume.
 #[derive(Clone, Debug, Default)]
@@ -134,6 +139,14 @@ pub struct RepairPlan {
     small: Small,
 }
 
+impl RepairPlan {
+    /// Says whether nothing is wrong.
+    fn is_empty(&self) -> bool {
+        let is_whole = self.lost.is_empty() && self.unrepaired.is_empty();
+        is_whole && self.actions.is_empty() && self.refused.is_none()
+    }
+}
+
 /// What a repair has done.
 #[derive(Clone, Debug)]
 pub struct RepairReport {
@@ -157,7 +170,8 @@ impl RepairReport {
 /// Looks at a repository and says what can be done about its damage.
 ///
 /// # Errors
-/// Those of the backend that concern more than one object; `Cancelled`.
+/// Those of the backend that concern more than one object; `Busy` while prunes move what looks
+/// damaged; `Cancelled`.
 pub fn plan(
     repository: &Repository,
     options: &RepairOptions,
@@ -190,6 +204,8 @@ pub fn execute(
     Ok(RepairReport { actions, lost, unrepaired, seconds })
 }
 
+/// A prune may move blocks to other packs while they are looked for in the old ones, and what looks
+/// lost then is not: it is looked at again, and no plan is made of it.
 fn plan_under(
     repository: &Repository,
     options: &RepairOptions,
@@ -208,12 +224,28 @@ fn plan_under(
         bytes_read: AtomicU64::new(0),
         blobs: AtomicU64::new(0),
     };
-    let mut overlay = look::Overlay::new(repository);
-    let looked = look::all(&run, &mut overlay, leases)?;
+    for _ in 0..LOOKS_MAX {
+        let before = Traces::look(&run)?;
+        let plan = plan_once(&run, options, leases)?;
+        if plan.is_empty() || !Traces::look(&run)?.tell_of_a_prune(&before) {
+            return Ok(plan);
+        }
+    }
+    let message = "prunes move what is stored, so it cannot be told what is damaged";
+    Err(Error::new(ErrorKind::Busy, message).hint("repair it again when they are done"))
+}
+
+fn plan_once(
+    run: &Run<'_>,
+    options: &RepairOptions,
+    leases: &mut Vec<Lease>,
+) -> Result<RepairPlan> {
+    let mut overlay = look::Overlay::new(run.repository);
+    let looked = look::all(run, &mut overlay, leases)?;
     let mut plan = RepairPlan::default();
     let mut cured = std::collections::HashSet::new();
-    content::plan(&run, &looked, options, &mut plan, &mut cured)?;
-    small::plan(&run, &looked, options, &mut plan, &mut cured)?;
+    content::plan(run, &looked, options, &mut plan, &mut cured)?;
+    small::plan(run, &looked, options, &mut plan, &mut cured)?;
     let damage = |finding: &Finding| {
         finding.severity == crate::engine::check::Severity::Damage
             && !cured.contains(&finding.object)

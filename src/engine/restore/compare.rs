@@ -30,7 +30,11 @@ impl Worker<'_, '_> {
         let How::Compare(before) = &file.how else { return Ok(false) };
         let is_dry = self.work.options.dry_run;
         let same = match (table, may_open(before, is_dry)) {
-            (Ok(table), true) => self.open(file).and_then(|()| self.is_same(file, uses, table)),
+            (Ok(table), true) => self.open(file).and_then(|()| match self.is_open {
+                true => self.is_same(file, uses, table),
+                // Another thread has lost it meanwhile: nothing is wanted of it any more.
+                false => Ok(true),
+            }),
             _ => Ok(false),
         };
         match same {

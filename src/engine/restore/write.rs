@@ -330,7 +330,8 @@ impl<'w, 'a> Worker<'w, 'a> {
         if stops(&error) {
             return Err(error);
         }
-        let was_changed = progress.changed && !self.work.options.dry_run;
+        let is_at_once = self.work.target.writes_in_place();
+        let was_changed = progress.changed && is_at_once && !self.work.options.dry_run;
         if std::mem::replace(&mut progress.lost, true) {
             return Ok(());
         }
@@ -342,12 +343,15 @@ impl<'w, 'a> Worker<'w, 'a> {
         self.work.fail(&file.path, error)
     }
 
-    /// Removes what was made of a file that cannot be restored.
+    /// Removes what was made of a file that cannot be restored, or what was to change it.
     fn discard(&mut self, file: &FileJob) -> Result<()> {
         // It goes away.
         let _ = self.close();
         let was_made = file.progress().made;
-        let removed = if was_made { self.writer.remove(&file.path) } else { Ok(()) };
+        let removed = match was_made {
+            true => self.writer.remove(&file.path),
+            false => self.writer.abandon(&file.path),
+        };
         file.progress().done = true;
         removed
             .or_else(|e| self.work.fail(&file.path, e.context("cannot remove an unfinished file")))

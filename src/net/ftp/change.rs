@@ -12,6 +12,7 @@ use crate::net::files::Look;
 use crate::net::files::Manner;
 use crate::net::files::Marked;
 use crate::net::files::Marks;
+use crate::net::files::Proof;
 use crate::net::ftp::control::Command;
 use crate::net::ftp::control::sayable;
 use crate::net::ftp::facts::time_text;
@@ -250,8 +251,8 @@ impl Files for Session {
         self.about("write", &path, |session, _| session.finish_writing())
     }
 
-    fn finish_with(&mut self, path: &[u8], marks: Marks) -> Result<Marked> {
-        self.about("write", path, |session, _| session.finish_marked(marks))
+    fn finish_with(&mut self, path: &[u8], marks: Marks, proof: Proof) -> Result<Marked> {
+        self.about("write", path, |session, _| session.finish_marked(marks, proof))
     }
 
     fn rename(&mut self, from: &[u8], to: &[u8]) -> Result<()> {

@@ -196,7 +196,8 @@ pub(crate) fn joined(folder: &[u8], name: &[u8]) -> Vec<u8> {
     if folder == b"/" { [folder, name].concat() } else { [folder, b"/", name].concat() }
 }
 
-fn is_odd(name: &[u8]) -> bool {
+/// Says whether there are servers that keep a name as another.
+pub(crate) fn is_odd(name: &[u8]) -> bool {
     let is_control = |byte: &u8| byte.is_ascii_control();
     let at_end = matches!(name.last(), Some(b' ' | b'.'));
     at_end || name.iter().any(is_control) || std::str::from_utf8(name).is_err()

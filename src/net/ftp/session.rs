@@ -46,9 +46,9 @@ pub(crate) struct Session {
     /// The size of what is opened next, as a listing has told.
     pub(crate) expected: Option<u64>,
     /// What ended a transfer before it was over.
-    pub(crate) early: Option<Reply>,
+    early: Option<Reply>,
     /// Whether the server's first word on the transfer is still to come.
-    pub(crate) is_unheard: bool,
+    is_unheard: bool,
     is_lost: bool,
 }
 

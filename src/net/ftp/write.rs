@@ -9,10 +9,12 @@ use crate::net::files::Found;
 use crate::net::files::Look;
 use crate::net::files::Marked;
 use crate::net::files::Marks;
+use crate::net::files::Proof;
 use crate::net::ftp::control::Command;
 use crate::net::ftp::control::broken;
 use crate::net::ftp::data::Data;
 use crate::net::ftp::facts::time_text;
+use crate::net::ftp::learn::is_odd;
 use crate::net::ftp::learn::split;
 use crate::net::ftp::reply::Reply;
 use crate::net::ftp::row::row;
@@ -87,8 +89,9 @@ impl Session {
     /// As [`Session::finish_writing`], and asks at once for mode and time where it is known how.
     ///
     /// A new file often has the wanted mode already. MLST or STAT tells, of the first one in a
-    /// folder; the next ones there come to the same mode, and SIZE costs a server less.
-    pub(crate) fn finish_marked(&mut self, marks: Marks) -> Result<Marked> {
+    /// folder; the next ones there come to the same mode, and SIZE costs a server less. A proof
+    /// that may come later is only given here where nothing more is to be asked for it.
+    pub(crate) fn finish_marked(&mut self, marks: Marks, proof: Proof) -> Result<Marked> {
         let (path, written) = self.end_content()?;
         let usual = self.learned.new_mode_in(split(&path).0);
         let looks = usual.is_none() && self.features.shows("unix.mode");
@@ -97,22 +100,26 @@ impl Session {
         let mode = (self.learned.sets_mode && !has_mode).then(|| chmod_argument(&path, marks.mode));
         let time = self.learned.proven_time_by().zip(time_text(marks.time));
         let time = time.map(|(by, text)| by.command(&text, &path));
+        let proves = looks || proof == Proof::Now || is_odd(split(&path).1);
         let look = Command::new(if looks { "MLST" } else { "SIZE" }, &path);
         let commands: Vec<Command<'_>> = mode
             .iter()
             .map(|argument| Command::new("SITE", argument))
             .chain(time.iter().map(|(verb, argument)| Command::new(verb, argument)))
             .chain(stats.then_some(Command::new("STAT", &path)))
-            .chain([look])
+            .chain(proves.then_some(look))
             .collect();
         let mut replies = self.control.ask_all(&commands)?.into_iter();
         let mode_reply = mode.is_some().then(|| replies.next()).flatten();
         let time_reply = time.is_some().then(|| replies.next()).flatten();
         let stat_reply = stats.then(|| replies.next()).flatten();
-        let told = replies.next().ok_or_else(|| Error::bug("a command has no reply"))?;
-        let look = if looks { self.look_told(&path, &told)? } else { None };
-        let size = if looks { look.as_ref().and_then(|it| it.size) } else { size_of(&told) };
-        self.confirm_written(&path, written, size)?;
+        let mut look = None;
+        if proves {
+            let told = replies.next().ok_or_else(|| Error::bug("a command has no reply"))?;
+            look = if looks { self.look_told(&path, &told)? } else { None };
+            let size = if looks { look.as_ref().and_then(|it| it.size) } else { size_of(&told) };
+            self.confirm_written(&path, written, size)?;
+        }
         let listed = stat_reply.and_then(|reply| self.mode_told(&reply, written));
         self.learned.stat_tells &= !stats || listed.is_some();
         let shown = look.and_then(|look| look.mode).or(listed).or(usual);
@@ -127,7 +134,7 @@ impl Session {
             // Whatever is to be learned of the server, or of the file, is asked one by one.
             _ => self.set_time_of(&path, marks.time),
         };
-        Marked { mode, time }.on_a_session()
+        Marked { is_proven: proves, mode, time }.on_a_session()
     }
 
     /// Reads the mode of a file of so many bytes out of an answer to STAT, which is a listing.

@@ -30,6 +30,7 @@ use serde::Serialize;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::fs::File;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
@@ -85,6 +86,7 @@ impl NameIndex {
             .create(true)
             .truncate(false)
             .write(true)
+            .mode(0o600)
             .open(cache.path("names/lock"))
             .ok()
             .filter(|file| file.try_lock().is_ok());

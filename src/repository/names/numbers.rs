@@ -2,11 +2,11 @@
 //!
 //! A second process reads the numbers that are kept and adds its own to a file that goes with it.
 
-use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::id::BlockId;
 use crate::base::id::to_hex;
 use crate::base::sys;
+use crate::repository::cache;
 use crate::repository::cache::Cache;
 use std::fs::File;
 use std::sync::Mutex;
@@ -51,7 +51,7 @@ impl BlockNumbers {
     /// # Errors
     /// When the cache cannot be written.
     pub fn create(cache: &Cache, is_owner: bool) -> Result<Self> {
-        let failed = |e| Error::io("cannot write the cache of blob names", e);
+        let failed = |e| cache::cannot_write("blob names", e);
         let kept = if is_owner {
             let path = cache.path("names/blocks");
             let _ = std::fs::remove_file(&path);
@@ -93,7 +93,7 @@ impl BlockNumbers {
     pub fn settle(&self, number: u32, block: &BlockId) -> Result<()> {
         let (file, offset) = self.at(number);
         sys::write_all_at(file, block.as_bytes(), offset)
-            .map_err(|e| Error::io("cannot write the cache of blob names", e))?;
+            .map_err(|e| cache::cannot_write("blob names", e))?;
         self.remember(number, *block);
         Ok(())
     }

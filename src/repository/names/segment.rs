@@ -7,11 +7,11 @@
 //! Rows are read, not mapped: of 100 million a process that looks many up would be counted all
 //! 1.6 GB, and letting go of the pages costs more than reading does.
 
-use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::id::BlobId;
 use crate::base::limits::NAMES_FILTER_ROWS_MIN;
 use crate::base::sys;
+use crate::repository::cache;
 use crate::repository::cache::Cache;
 use crate::repository::names::NamePlace;
 use crate::repository::names::filter::Builder;
@@ -70,7 +70,7 @@ impl Segment {
         name: &str,
         rows: impl Iterator<Item = [u8; ROW_BYTES]>,
     ) -> Result<Self> {
-        let failed = |e| Error::io("cannot write the cache of blob names", e);
+        let failed = |e| cache::cannot_write("blob names", e);
         let file = sys::create_private(&cache.path(name)).map_err(failed)?;
         let mut writer = BufWriter::with_capacity(1 << 16, file);
         let mut filter = Builder::new(cache, name);

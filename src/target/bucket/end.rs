@@ -5,6 +5,7 @@ use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::id::to_hex;
+use crate::base::limits::S3_AT_A_TIME;
 use crate::base::metadata::Kind;
 use crate::base::metadata::Metadata;
 use crate::base::path::EntryPath;
@@ -15,10 +16,10 @@ use crate::net::s3::listing::Row;
 use crate::net::s3::objects::Beside;
 use crate::net::s3::objects::Head;
 use crate::target::MetadataRules;
+use crate::target::at_a_time;
 use crate::target::bucket::Begun;
 use crate::target::bucket::BucketTarget;
 use crate::target::bucket::failed;
-use crate::target::bucket::place::at_a_time;
 use crate::target::bucket::place::is_passing;
 use crate::target::bucket::wanted::has_words;
 use crate::target::bucket::wanted::stands;
@@ -76,7 +77,7 @@ impl BucketTarget {
     /// Deletes objects; the first failure is the one that is told.
     pub(super) fn delete_all(&self, keys: &[String]) -> Result<()> {
         let trouble: Mutex<Option<Error>> = Mutex::new(None);
-        at_a_time(keys.len(), &|number| {
+        at_a_time(keys.len(), S3_AT_A_TIME, &|number| {
             if let Err(e) = self.ask(|| self.client.delete(&keys[number])) {
                 trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(e);
             }

@@ -26,11 +26,12 @@ use crate::target::Target;
 use crate::target::TargetWriter;
 use crate::target::bucket::content::Content;
 use crate::target::bucket::end::Folders;
-use crate::target::bucket::known::Known;
+use crate::target::bucket::stand::Stand;
 use crate::target::bucket::versions::History;
 use crate::target::bucket::versions::Place;
 use crate::target::bucket::versions::Placed;
 use crate::target::bucket::writer::BucketWriter;
+use crate::target::known::Known;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -43,9 +44,9 @@ use std::sync::PoisonError;
 
 mod content;
 mod end;
-mod known;
 mod place;
 mod send;
+mod stand;
 mod versions;
 mod wanted;
 mod writer;
@@ -67,7 +68,7 @@ pub struct BucketTarget {
 /// What the writers share.
 #[derive(Default)]
 struct State {
-    known: Known,
+    known: Known<Stand>,
     /// Folders that were made and have no metadata yet, and whether anything was put in them: a
     /// bucket shows them only then.
     made: BTreeMap<EntryPath, bool>,
@@ -208,6 +209,10 @@ impl Target for BucketTarget {
         }
         self.state().is_prepared = true;
         Ok(Box::new(BucketWriter::new(self)))
+    }
+
+    fn writes_in_place(&self) -> bool {
+        false
     }
 
     fn finish(&self) -> Result<Finished> {

@@ -15,17 +15,17 @@ use crate::net::s3::listing::Depth;
 use crate::net::s3::listing::Row;
 use crate::net::s3::objects::Head;
 use crate::target::TargetEntry;
+use crate::target::at_a_time;
 use crate::target::bucket::BucketTarget;
 use crate::target::bucket::ORIGIN;
 use crate::target::bucket::failed;
-use crate::target::bucket::known::Names;
-use crate::target::bucket::known::Stand;
-use crate::target::bucket::known::Standing;
+use crate::target::bucket::stand::Stand;
+use crate::target::bucket::stand::Standing;
+use crate::target::bucket::stand::unseen;
+use crate::target::known::Names;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Waits before a request is made again that the client has given up: a store that starts anew is
@@ -74,7 +74,7 @@ impl BucketTarget {
     }
 
     /// Lists a folder; says also whether it has an object of its own or keys that are no paths.
-    fn list_folder(&self, folder: &EntryPath) -> Result<(Names, bool)> {
+    fn list_folder(&self, folder: &EntryPath) -> Result<(Names<Stand>, bool)> {
         let prefix = self.folder_key(folder)?;
         self.ask(|| {
             let (mut names, mut has_more) = (Names::new(), false);
@@ -180,8 +180,9 @@ impl BucketTarget {
 
     /// Returns the names in a folder, with what no store shows yet.
     pub(super) fn names(&self, folder: &EntryPath) -> Result<Vec<Vec<u8>>> {
-        let known = self.state().known.names(folder.as_bytes());
-        let mut names = match known {
+        let known =
+            self.state().known.names(folder.as_bytes()).map(|it| it.keys().cloned().collect());
+        let mut names: Vec<Vec<u8>> = match known {
             Some(names) => names,
             None => {
                 let (names, _) = self.list_folder(folder)?;
@@ -205,19 +206,19 @@ impl BucketTarget {
         if let Some(head) = &standing.head {
             return Ok(Some(Arc::clone(head)));
         }
-        let names = self.state().known.unseen(path, LOOKS_AHEAD);
+        let names = unseen(&self.state().known, path, LOOKS_AHEAD);
         let folder = path.parent().unwrap_or_else(EntryPath::root);
         let others = names.iter().filter(|name| name[..] != *path.name());
         let others = others.filter_map(|name| folder.join(name).ok());
         let all: Vec<EntryPath> = std::iter::once(path.clone()).chain(others).collect();
         let own: Mutex<Result<Option<Arc<Head>>>> = Mutex::new(Ok(None));
-        at_a_time(all.len(), &|number| {
+        at_a_time(all.len(), S3_AT_A_TIME, &|number| {
             let at = &all[number];
             let head = self.key(at).and_then(|key| self.ask(|| self.client.head(&key, None)));
             let head = head.map(|head| head.map(Arc::new));
             // Of the others what fails is asked again in its turn.
             if let Ok(Some(head)) = &head {
-                self.state().known.saw(at, head);
+                self.state().known.change(at, |stand| stand.saw(head));
             }
             if number == 0 {
                 *own.lock().unwrap_or_else(PoisonError::into_inner) = head;
@@ -244,30 +245,6 @@ impl BucketTarget {
             })?;
             Ok(keys)
         })
-    }
-}
-
-/// Does so many things, each once, some at a time.
-pub(super) fn at_a_time(total: usize, act: &(dyn Fn(usize) + Sync)) {
-    let next = AtomicUsize::new(0);
-    let work = || {
-        loop {
-            let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= total {
-                return;
-            }
-            act(number);
-        }
-    };
-    match total.min(S3_AT_A_TIME) {
-        0 => {}
-        1 => act(0),
-        threads => std::thread::scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(work);
-            }
-            work();
-        }),
     }
 }
 

@@ -9,16 +9,17 @@
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
+use crate::base::limits::S3_AT_A_TIME;
 use crate::base::metadata::Metadata;
 use crate::base::path::EntryPath;
 use crate::net::s3::listing::Depth;
 use crate::net::s3::listing::VersionRow;
 use crate::net::s3::objects::Beside;
 use crate::net::s3::upload::Part;
+use crate::target::at_a_time;
 use crate::target::bucket::BucketTarget;
 use crate::target::bucket::content::Content;
 use crate::target::bucket::failed;
-use crate::target::bucket::place::at_a_time;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -198,7 +199,7 @@ impl BucketTarget {
         let held: Vec<Mutex<Option<(String, History)>>> =
             held.into_iter().map(|it| Mutex::new(Some(it))).collect();
         let trouble = Mutex::new(Vec::new());
-        at_a_time(held.len(), &|number| {
+        at_a_time(held.len(), S3_AT_A_TIME, &|number| {
             let taken = held[number].lock().unwrap_or_else(PoisonError::into_inner).take();
             let Some((key, history)) = taken else { return };
             for (path, held) in history.older.into_iter().chain(history.newest) {

@@ -18,15 +18,15 @@ use crate::target::bucket::Begun;
 use crate::target::bucket::BucketTarget;
 use crate::target::bucket::ORIGIN;
 use crate::target::bucket::failed;
-use crate::target::bucket::known::Names;
-use crate::target::bucket::known::Stand;
 use crate::target::bucket::place::entry_of;
+use crate::target::bucket::stand::Stand;
 use crate::target::bucket::versions::Held;
 use crate::target::bucket::versions::Place;
 use crate::target::bucket::versions::Placed;
 use crate::target::bucket::wanted::mark_word;
 use crate::target::bucket::wanted::wanted;
 use crate::target::bucket::wanted::wanted_of;
+use crate::target::known::Names;
 use std::sync::Arc;
 
 /// Bytes fetched at a time of an object that is read back.
@@ -330,6 +330,12 @@ impl TargetWriter for BucketWriter<'_> {
             let mut content = begun.content();
             content.spool.move_to_disk(&self.target.scratch).map_err(|e| e.at(ORIGIN))?;
         }
+        Ok(())
+    }
+
+    fn abandon(&mut self, path: &EntryPath) -> Result<()> {
+        self.open = None;
+        self.target.take_begun(path);
         Ok(())
     }
 

@@ -7,7 +7,8 @@
 //! it, so that what stood there is not lost before the new one is whole.
 //!
 //! The spool gathers, `known` remembers what stands in the folders at hand, `session` speaks to the
-//! server, `send` brings whole files there, `writer` does the rest.
+//! server, `send` brings whole files there, `proof` makes sure that they came whole where that is not
+//! asked at once, `writer` does the rest.
 //! A connection that breaks is made again, and what was asked is asked once more.
 //! A symlink is never written through: what the server tells as a link is replaced, not followed.
 //! What a protocol cannot keep (times, permissions, owners, extended attributes) is told at the end.
@@ -25,9 +26,10 @@ use crate::net::pool::Pool;
 use crate::target::Finished;
 use crate::target::Target;
 use crate::target::TargetWriter;
-use crate::target::files::known::Known;
 use crate::target::files::place::Mark;
+use crate::target::files::proof::Unseen;
 use crate::target::files::writer::FilesWriter;
+use crate::target::known::Known;
 use crate::target::spool::Spool;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
@@ -38,8 +40,8 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-mod known;
 mod place;
+mod proof;
 mod send;
 mod session;
 mod writer;
@@ -70,7 +72,9 @@ pub struct FilesTarget {
 /// What the writers share.
 #[derive(Default)]
 struct State {
-    known: Known,
+    known: Known<Look>,
+    /// Files that were sent, and are still to be seen on the server.
+    unseen: Unseen,
     /// Files that were begun and not sent yet.
     begun: BTreeMap<EntryPath, Arc<Mutex<Spool>>>,
     /// What the server was seen not to keep.
@@ -171,11 +175,10 @@ impl Target for FilesTarget {
     }
 
     fn prepare(&self) -> Result<bool> {
-        if self.root.is_empty() || self.root == b"/" {
-            self.state().is_prepared = true;
-            return Ok(true);
-        }
         let prepared = self.pool.meet(|files| {
+            if self.root.is_empty() || self.root == b"/" {
+                return Ok(true);
+            }
             if let Some(look) = files.look_at(&self.root)? {
                 return match is_folder(files, &self.root, &look)? {
                     true => Ok(true),
@@ -198,11 +201,17 @@ impl Target for FilesTarget {
         if self.state().is_here { all.min(SESSIONS_HERE_MAX) } else { all }
     }
 
-    /// Says what the server has not kept, as that is in its nature and nobody failed.
+    fn writes_in_place(&self) -> bool {
+        false
+    }
+
+    /// Makes sure that all came whole, and says what the server has not kept, as that is in its
+    /// nature and nobody failed.
     fn finish(&self) -> Result<Finished> {
+        let failed = self.see_all();
         let not_kept = std::mem::take(&mut self.state().not_kept);
         let notes = not_kept.into_iter().map(|mark| mark.not_kept().to_owned()).collect();
-        Ok(Finished { notes, failed: Vec::new() })
+        Ok(Finished { notes, failed })
     }
 
     fn writer(&self) -> Result<Box<dyn TargetWriter + Send + '_>> {

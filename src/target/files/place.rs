@@ -13,6 +13,7 @@ use crate::net::files::Marked;
 use crate::net::files::Marks;
 use crate::net::files::Modified;
 use crate::net::files::Precision;
+use crate::net::files::Proof;
 use crate::target::MetadataRules;
 use crate::target::files::FilesTarget;
 use crate::target::files::ORIGIN;
@@ -21,7 +22,7 @@ use crate::target::files::joined;
 use crate::target::files::lock;
 use crate::target::files::new_look;
 use crate::target::files::session::able;
-use std::collections::HashMap;
+use crate::target::known::Names;
 use std::sync::Arc;
 
 /// What may be set of an entry.
@@ -52,15 +53,26 @@ impl Mark {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wish {
     marks: Marks,
+    proof: Proof,
     /// Whether an owner is to be set before, by servers that do that.
     sets_owner: bool,
 }
 
 impl Wish {
-    /// Returns what a session is to set in one go with the content.
-    pub(super) fn marks(self, files: &dyn Files) -> Option<Marks> {
+    pub(super) fn new(metadata: &Metadata, proof: Proof, sets_owner: bool) -> Self {
+        let marks = Marks { mode: metadata.mode, time: metadata.mtime };
+        Wish { marks, proof, sets_owner }
+    }
+
+    /// The same, proven at once.
+    pub(super) fn proven_now(self) -> Self {
+        Wish { proof: Proof::Now, ..self }
+    }
+
+    /// Returns what a session is to set in one go with the content, and when it proves that.
+    pub(super) fn marks(self, files: &dyn Files) -> Option<(Marks, Proof)> {
         let sets_owner = self.sets_owner && files.abilities().set_owner;
-        (!sets_owner).then_some(self.marks)
+        (!sets_owner).then_some((self.marks, self.proof))
     }
 }
 
@@ -112,7 +124,7 @@ impl FilesTarget {
         let way = joined(&self.root, path.parent_bytes());
         let way: &[u8] = if way.is_empty() { b"." } else { &way };
         let names = self.ask(|files| {
-            let mut names = HashMap::new();
+            let mut names = Names::new();
             files.list(way, &mut |found| {
                 names.insert(found.name, found.look);
                 Ok(())
@@ -169,9 +181,8 @@ impl FilesTarget {
     }
 
     /// Returns what a file is to have when it is sent.
-    pub(super) fn wish(&self, metadata: &Metadata, rules: MetadataRules) -> Wish {
-        let marks = Marks { mode: metadata.mode, time: metadata.mtime };
-        Wish { marks, sets_owner: self.sets_owner(Kind::File, rules) }
+    pub(super) fn wish(&self, metadata: &Metadata, rules: MetadataRules, proof: Proof) -> Wish {
+        Wish::new(metadata, proof, self.sets_owner(Kind::File, rules))
     }
 
     /// Who may not set an owner once may never, and a round trip each is too much to hear that.

@@ -30,7 +30,7 @@ pub(super) fn upload(
     files.create(way)?;
     spool.pieces(&mut |piece| files.write(piece))?;
     match wish.and_then(|wish| wish.marks(files)) {
-        Some(marks) => files.finish_with(way, marks).map(Some),
+        Some((marks, proof)) => files.finish_with(way, marks, proof).map(Some),
         None => files.finish().map(|()| None),
     }
 }

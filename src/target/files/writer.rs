@@ -11,6 +11,7 @@ use crate::net::files::Files;
 use crate::net::files::Look;
 use crate::net::files::Modified;
 use crate::net::files::Precision;
+use crate::net::files::Proof;
 use crate::net::pool::Taken;
 use crate::target::MetadataRules;
 use crate::target::Node;
@@ -21,12 +22,13 @@ use crate::target::files::ORIGIN;
 use crate::target::files::failed;
 use crate::target::files::lock;
 use crate::target::files::new_look;
+use crate::target::files::proof::Sent;
 use crate::target::files::session::able;
 use crate::target::files::session::fetch;
 use crate::target::files::session::remove_below;
 use crate::target::files::session::upload;
+use crate::target::known::Names;
 use crate::target::spool::Spool;
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::Mutex;
 
@@ -176,7 +178,7 @@ impl TargetWriter for FilesWriter<'_> {
             made.map_err(|e| failed("cannot make", path, e))?;
             let mut state = self.target.state();
             state.known.put(path, new_look(Kind::Directory));
-            state.known.learn(path.as_bytes(), HashMap::new());
+            state.known.learn(path.as_bytes(), Names::new());
             return Ok(());
         };
         if look.kind != Kind::Directory {
@@ -279,15 +281,26 @@ impl TargetWriter for FilesWriter<'_> {
 
     fn finish_file(&mut self, metadata: &Metadata, rules: MetadataRules) -> Result<Vec<String>> {
         let Open { path, spool, replaces } = self.take_open()?;
-        let begun = self.target.state().begun.remove(&path);
+        // It stays until it was sent: what fails is removed, and not what it was to replace.
+        let begun = self.target.state().begun.get(&path).map(Arc::clone);
         let mut marked = None;
         if let Some(spool) = begun.or(spool) {
-            let spool = lock(&spool);
-            let wish = self.target.wish(metadata, rules);
+            let mut spool = lock(&spool);
+            // What stood there goes only when the new one is seen to be whole.
+            let proof = if replaces { Proof::Now } else { self.target.proof_of(&spool) };
+            let wish = self.target.wish(metadata, rules, proof);
             let sent = self.target.send(&path, &spool, replaces, Some(wish));
             marked = sent.map_err(|e| failed("cannot write", &path, e))?;
             let look = Look { size: Some(spool.len()), ..new_look(Kind::File) };
-            self.target.state().known.put(&path, look);
+            {
+                let mut state = self.target.state();
+                state.begun.remove(&path);
+                state.known.put(&path, look);
+            }
+            if marked.as_ref().is_some_and(|marked| !marked.is_proven) {
+                let content = std::mem::replace(&mut *spool, Spool::new());
+                self.target.see_later(&path, Sent { content, wish });
+            }
         }
         let set = match marked {
             Some(marked) => self.target.was_set(&path, metadata, rules, marked),
@@ -302,6 +315,12 @@ impl TargetWriter for FilesWriter<'_> {
         if let Some(spool) = &open.spool {
             lock(spool).move_to_disk(&self.target.scratch).map_err(|e| e.at(ORIGIN))?;
         }
+        Ok(())
+    }
+
+    fn abandon(&mut self, path: &EntryPath) -> Result<()> {
+        self.open = None;
+        self.target.state().begun.remove(path);
         Ok(())
     }
 
@@ -392,6 +411,7 @@ impl TargetWriter for FilesWriter<'_> {
             _ => files.remove(&way),
         });
         let mut state = self.target.state();
+        state.unseen.take(path);
         match removed {
             Ok(()) => state.known.take(path),
             Err(_) => state.known.forget_folder_of(path),

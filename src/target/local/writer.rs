@@ -49,7 +49,16 @@ pub(super) struct LocalWriter {
     handles: Handles,
     /// The way to the first name of a hard link.
     links: Handles,
-    open: Option<(EntryPath, OwnedFd)>,
+    open: Option<Open>,
+}
+
+/// The file that is open.
+struct Open {
+    path: EntryPath,
+    file: OwnedFd,
+    /// Whether it has other names. Who has looked at it before has seen one alone, or only reads:
+    /// a name that somebody put there meanwhile may lead to a file outside.
+    is_shared: bool,
 }
 
 impl LocalWriter {
@@ -85,14 +94,36 @@ impl LocalWriter {
 
     fn file(&self) -> Result<(&EntryPath, BorrowedFd<'_>)> {
         match &self.open {
-            Some((path, file)) => Ok((path, file.as_fd())),
+            Some(open) => Ok((&open.path, open.file.as_fd())),
             None => Err(Error::bug("cannot write: no file is open").at(ORIGIN)),
         }
     }
 
-    fn take_file(&mut self) -> Result<(EntryPath, OwnedFd)> {
+    fn writable(&self) -> Result<(&EntryPath, BorrowedFd<'_>)> {
+        self.open.as_ref().map_or(Ok(()), Open::refuse_shared)?;
+        self.file()
+    }
+
+    fn take_file(&mut self) -> Result<Open> {
         self.open.take().ok_or_else(|| Error::bug("cannot close: no file is open").at(ORIGIN))
     }
+}
+
+impl Open {
+    fn refuse_shared(&self) -> Result<()> {
+        if !self.is_shared {
+            return Ok(());
+        }
+        let message = format!("cannot write {}: it has got another name meanwhile", self.path);
+        Err(Error::new(ErrorKind::AlreadyExists, message).at(ORIGIN))
+    }
+}
+
+/// Says whether an open file has other names than the one it was opened by, or not even that.
+fn has_other_names(file: &OwnedFd, folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<bool> {
+    let (opened, named) = (rustix::fs::fstat(file)?, Subject::Name(folder, name).stat()?);
+    // By name, so that the only name it has is seen to be this one.
+    Ok((opened.st_dev, opened.st_ino) != (named.st_dev, named.st_ino) || named.st_nlink > 1)
 }
 
 fn is_no_folder(cause: &io::Error) -> bool {
@@ -247,7 +278,7 @@ impl TargetWriter for LocalWriter {
                 Ok(rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?)
             })
             .map_err(|cause| cannot_make(path, cause))?;
-        self.open = Some((path.clone(), file));
+        self.open = Some(Open { path: path.clone(), file, is_shared: false });
         Ok(())
     }
 
@@ -257,20 +288,24 @@ impl TargetWriter for LocalWriter {
             .within(path, |folder, name| {
                 // Looked at first: opening a fifo or a device is an act of its own.
                 match metadata::kind_of(&Subject::Name(folder, name).stat()?) {
-                    Kind::File => open_existing(folder, name).map(Some),
+                    Kind::File => {
+                        let file = open_existing(folder, name)?;
+                        let is_shared = has_other_names(&file, folder, name)?;
+                        Ok(Some((file, is_shared)))
+                    }
                     _ => Ok(None),
                 }
             })
             .map_err(|cause| failed("cannot open", path, cause))?;
-        let Some(file) = file else {
+        let Some((file, is_shared)) = file else {
             return Err(Error::invalid(format!("cannot open {path}: it is no file")).at(ORIGIN));
         };
-        self.open = Some((path.clone(), file));
+        self.open = Some(Open { path: path.clone(), file, is_shared });
         Ok(())
     }
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
-        let (path, file) = self.file()?;
+        let (path, file) = self.writable()?;
         write_all(file, offset, bytes).map_err(|cause| failed("cannot write", path, cause))
     }
 
@@ -289,7 +324,7 @@ impl TargetWriter for LocalWriter {
     }
 
     fn punch_hole(&mut self, offset: u64, length: u64) -> Result<()> {
-        let (path, file) = self.file()?;
+        let (path, file) = self.writable()?;
         if length == 0 {
             return Ok(());
         }
@@ -302,13 +337,15 @@ impl TargetWriter for LocalWriter {
     }
 
     fn set_length(&mut self, length: u64) -> Result<()> {
-        let (path, file) = self.file()?;
+        let (path, file) = self.writable()?;
         rustix::fs::ftruncate(file, length)
             .map_err(|errno| failed("cannot write", path, errno.into()))
     }
 
     fn finish_file(&mut self, metadata: &Metadata, rules: MetadataRules) -> Result<Vec<String>> {
-        let (path, file) = self.take_file()?;
+        let open = self.take_file()?;
+        open.refuse_shared()?;
+        let Open { path, file, .. } = open;
         let trouble = metadata::set(Subject::Handle(file.as_fd()), metadata, rules)
             .map_err(|cause| failed("cannot look at", &path, cause))?;
         close(&path, file)?;
@@ -316,7 +353,7 @@ impl TargetWriter for LocalWriter {
     }
 
     fn close_file(&mut self) -> Result<()> {
-        let (path, file) = self.take_file()?;
+        let Open { path, file, .. } = self.take_file()?;
         close(&path, file)
     }
 

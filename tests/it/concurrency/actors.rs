@@ -1,5 +1,8 @@
 //! Who takes part in a run: each drives the real code over its own open repository.
 
+use crate::concurrency::backend::Ways;
+use crate::concurrency::deeds;
+use crate::concurrency::time::Machine;
 use crate::concurrency::world::World;
 use crate::concurrency::world::content_of;
 use crate::concurrency::world::dataset;
@@ -9,13 +12,14 @@ use icecore::base::error::ErrorKind;
 use icecore::base::error::Result;
 use icecore::base::id::BackupId;
 use icecore::base::progress::Silent;
-use icecore::base::time::FixedClock;
+use icecore::base::time::Clock;
 use icecore::base::time::Timestamp;
 use icecore::codec::frame::ObjectKind;
 use icecore::engine::Context;
 use icecore::engine::backup;
 use icecore::engine::backup::BackupKind;
 use icecore::engine::backup::BackupOptions;
+use icecore::engine::parity;
 use icecore::engine::prune;
 use icecore::engine::prune::PruneOptions;
 use icecore::engine::restore;
@@ -37,6 +41,26 @@ pub(super) enum Deed {
     Restore,
     /// Prunes, and leaves this share unused.
     Prune(f64),
+    /// Prunes, looks again when it had to stop for somebody, and leaves nothing unused.
+    PruneTwice,
+    /// Checks all there is.
+    Check,
+    /// Repairs whatever a look at all packs shows.
+    Repair,
+    /// Adds parity to all packs.
+    AddParity,
+    /// Takes all parity away.
+    RemoveParity,
+    /// Copies the dataset into another repository, which nobody else knows.
+    CopyOut,
+    /// Copies what another repository holds into the dataset.
+    CopyIn,
+    /// Adds a password, when one is said, and removes the slot of this number.
+    ChangeKeys(Option<&'static str>, usize),
+    /// Lets so many days pass, each at any moment.
+    Sleep(u32),
+    /// Brings what comes late.
+    Network,
 }
 
 /// One who takes part.
@@ -49,15 +73,17 @@ pub(super) struct Actor {
     pub(super) looks_dead: bool,
     /// Whether it has the caches of whoever made the backups that are there.
     pub(super) is_warm: bool,
-    /// Whether every atomic create that succeeds seems to have found the key taken.
-    pub(super) loses_reply: bool,
+    /// How the store takes what it writes.
+    pub(super) ways: Ways,
+    /// Which machine it is on, if not this one.
+    pub(super) machine: Option<Machine>,
 }
 
 /// How an actor ended.
 #[derive(Clone, Debug)]
 pub(super) enum Ended {
-    /// It has said that backup `n` of the source of this label exists.
-    Stored(u64, &'static str),
+    /// It has said that these backups exist: number and label of the source of each.
+    Stored(Vec<(u64, &'static str)>),
     /// It has said that the newest backup is what its source holds.
     Unchanged,
     /// It did what else it had to do.
@@ -68,41 +94,61 @@ pub(super) enum Ended {
     Gone,
     /// The one of this letter failed.
     Failed(char, String),
+    /// The one of this letter has seen what must not be.
+    Wrong(char, String),
 }
 
 impl Actor {
     pub(super) fn new(letter: char, deed: Deed) -> Self {
-        Actor { letter, deed, looks_dead: false, is_warm: false, loses_reply: false }
+        let ways = Ways::Plain;
+        Actor { letter, deed, looks_dead: false, is_warm: false, ways, machine: None }
     }
 
-    pub(super) fn looking_dead(mut self) -> Self {
-        self.looks_dead = true;
-        self
+    pub(super) fn looking_dead(self) -> Self {
+        Actor { looks_dead: true, ..self }
     }
 
-    pub(super) fn warm(mut self) -> Self {
-        self.is_warm = true;
-        self
+    pub(super) fn warm(self) -> Self {
+        Actor { is_warm: true, ..self }
     }
 
-    pub(super) fn losing_replies(mut self) -> Self {
-        self.loses_reply = true;
-        self
+    pub(super) fn by(self, ways: Ways) -> Self {
+        Actor { ways, ..self }
     }
 
-    pub(super) fn act(&self, repository: &Repository, world: &World) -> Ended {
+    /// Puts it on a machine whose clock is so many hours before that of the store.
+    pub(super) fn on(self, name: &'static str, hours: i64) -> Self {
+        let machine = Some(Machine { name, ahead: hours * 3600, is_backward: false });
+        Actor { machine, ..self }
+    }
+
+    /// Puts it on a machine whose clock runs backwards.
+    pub(super) fn on_backward(self, name: &'static str) -> Self {
+        Actor { machine: Some(Machine { name, ahead: 0, is_backward: true }), ..self }
+    }
+
+    pub(super) fn act(&self, repository: &Repository, world: &World, clock: &dyn Clock) -> Ended {
         let cancel = Cancel::new();
-        let clock = FixedClock::new(Timestamp::new(1_900_000_000, 0));
-        let context = Context { progress: &Silent, cancel: &cancel, clock: &clock, threads: 1 };
+        let context = Context { progress: &Silent, cancel: &cancel, clock, threads: 1 };
         let ended = match &self.deed {
             Deed::Backup(label) => store(repository, world, label, &context),
             Deed::Forget(number) => forget(repository, world, *number),
             Deed::Prune(max_unused) => free(repository, *max_unused, &context),
+            Deed::PruneTwice => deeds::prune_twice(repository, &context),
             Deed::Restore => restore_newest(repository, world, &context),
+            Deed::Check => deeds::check_all(repository, &context),
+            Deed::Repair => deeds::repair_all(repository, &context),
+            Deed::AddParity => deeds::add_parity(repository, &context),
+            Deed::RemoveParity => parity::remove(repository, false, &context).map(|_| Ended::Done),
+            Deed::CopyOut => deeds::copy_out(repository, world, &context),
+            Deed::CopyIn => deeds::copy_in(repository, world, &context),
+            Deed::ChangeKeys(add, slot) => deeds::change_keys(repository, world, *add, *slot),
+            Deed::Sleep(_) | Deed::Network => Ok(Ended::Done),
         };
         match ended {
             Ok(ended) => ended,
             Err(e) if e.kind() == ErrorKind::Busy => Ended::MadeWay,
+            Err(e) if e.kind() == ErrorKind::Bug => Ended::Wrong(self.letter, told(&e)),
             Err(e) => Ended::Failed(self.letter, told(&e)),
         }
     }
@@ -139,7 +185,7 @@ pub(super) fn store(
     }
     Ok(match report.kind {
         BackupKind::Unchanged => Ended::Unchanged,
-        BackupKind::Full | BackupKind::Partial => Ended::Stored(number, label),
+        BackupKind::Full | BackupKind::Partial => Ended::Stored(vec![(number, label)]),
     })
 }
 
@@ -187,7 +233,7 @@ fn restore_newest(repository: &Repository, world: &World, context: &Context<'_>)
         Err(e) => return Err(e),
     };
     if !report.errors.is_empty() {
-        return Err(Error::bug(format!("could not restore {label}: {:?}", report.errors)));
+        return Err(Error::corrupt(format!("could not restore {label}: {:?}", report.errors)));
     }
     let is_right = content_of(&target) == world.content(&label);
     if is_right { Ok(Ended::Done) } else { Err(Error::bug(format!("{label} came back wrong"))) }

@@ -9,7 +9,6 @@ use crate::concurrency::actors::Actor;
 use crate::concurrency::actors::Deed;
 use crate::concurrency::actors::Ended;
 use crate::concurrency::backend::Scheduled;
-use crate::concurrency::backend::sealer;
 use crate::concurrency::order::Order;
 use crate::concurrency::policy::Chance;
 use crate::concurrency::policy::Planned;
@@ -20,10 +19,15 @@ use crate::concurrency::scheduler::Moment;
 use crate::concurrency::scheduler::Record;
 use crate::concurrency::scheduler::Scheduler;
 use crate::concurrency::scheduler::Step;
+use crate::concurrency::time::MachineClock;
+use crate::concurrency::time::Stamps;
+use crate::concurrency::time::TIME;
+use crate::concurrency::time::Time;
 use crate::concurrency::world::View;
 use crate::concurrency::world::World;
+use icecore::backend::memory::MemoryBackend;
+use icecore::backend::wrap::Operation;
 use icecore::repository::cache::CachePlace;
-use icecore::repository::open;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::collections::VecDeque;
@@ -40,6 +44,15 @@ pub(super) struct Scenario {
     pub(super) title: &'static str,
     pub(super) world: World,
     pub(super) actors: Vec<Actor>,
+    /// What the store tells of time.
+    pub(super) stamps: Stamps,
+}
+
+impl Scenario {
+    /// Says whether days pass in it.
+    fn has_days(&self) -> bool {
+        self.actors.iter().any(|actor| matches!(actor.deed, Deed::Sleep(_)))
+    }
 }
 
 /// How far to go.
@@ -123,7 +136,7 @@ pub(super) struct Explorer<'a> {
 impl<'a> Explorer<'a> {
     pub(super) fn new(scenario: &'a Scenario, bounds: Bounds) -> Self {
         let letters = scenario.actors.iter().map(|actor| actor.letter).collect();
-        let order = Order::new(&scenario.world.backend, letters);
+        let order = Order::new(&scenario.world.backend, letters, scenario.has_days());
         Explorer {
             scenario,
             bounds,
@@ -231,12 +244,16 @@ impl<'a> Explorer<'a> {
             Arc::clone(&self.known),
         ));
         let ended = Mutex::new(Vec::new());
+        let is_network = |actor: &Actor| matches!(actor.deed, Deed::Network);
+        let network = actors.iter().position(is_network);
+        let time = Time::new(self.scenario.stamps);
         std::thread::scope(|scope| {
             for (number, actor) in actors.iter().enumerate() {
-                let (backend, to_scheduler) = (Arc::clone(&backend), Arc::clone(&scheduler));
+                let to_scheduler = Arc::clone(&scheduler);
+                let shared = Shared { world, backend: &backend, time: &time, network };
                 let ended = &ended;
                 scope.spawn(move || {
-                    let outcome = act(world, number, actor, backend, &to_scheduler);
+                    let outcome = act(shared, number, actor, &to_scheduler);
                     let step = to_scheduler.end(number);
                     ended.lock().unwrap().push((step, outcome));
                 });
@@ -276,17 +293,22 @@ impl<'a> Explorer<'a> {
         let mut stored: Vec<u64> = self.scenario.world.numbers.clone();
         for (step, ended) in &run.ended {
             match ended {
-                Ended::Stored(n, label) => {
-                    if stored.contains(n) {
-                        return failed(format!("{n} was said to be two backups"), *step);
-                    }
-                    stored.push(*n);
-                    if let Some(what) = self.lost(record, *step, *n, label) {
-                        return failed(what, record.steps.len());
+                Ended::Stored(backups) => {
+                    for (n, label) in backups {
+                        if stored.contains(n) {
+                            return failed(format!("{n} was said to be two backups"), *step);
+                        }
+                        stored.push(*n);
+                        if let Some(what) = self.lost(record, *step, *n, label) {
+                            return failed(what, record.steps.len());
+                        }
                     }
                 }
                 Ended::Failed(actor, what) if is_over && !self.may_fail(*actor) => {
                     return failed(format!("{actor} failed: {what}"), *step);
+                }
+                Ended::Wrong(actor, what) if is_over => {
+                    return failed(format!("{actor} saw: {what}"), *step);
                 }
                 _ => {}
             }
@@ -296,8 +318,9 @@ impl<'a> Explorer<'a> {
 
     /// An actor whose lease everybody may end can find that what it leans on is gone.
     fn may_fail(&self, letter: char) -> bool {
-        let mut actors = self.scenario.actors.iter();
-        actors.any(|actor| actor.letter == letter && actor.looks_dead)
+        let has_days = self.scenario.has_days();
+        let mut actors = self.scenario.actors.iter().filter(|actor| actor.letter == letter);
+        actors.any(|actor| actor.looks_dead || (has_days && actor.machine.is_some()))
     }
 
     /// Looks at a state of the store that is new, and goes on with some of them.
@@ -307,7 +330,12 @@ impl<'a> Explorer<'a> {
         self.tally.stores += 1;
         if self.tally.stores.is_multiple_of(self.bounds.recover_each) {
             self.tally.recovered += 1;
-            if let Some(what) = world.recover(moment.state.clone_state(), &view) {
+            let found = if self.tally.recovered.is_multiple_of(2) {
+                world.recover_from_afar(moment.state.clone_state(), &view)
+            } else {
+                world.recover(moment.state.clone_state(), &view)
+            };
+            if let Some(what) = found {
                 return Err(format!("if all died here: {what}"));
             }
         }
@@ -333,26 +361,46 @@ impl<'a> Explorer<'a> {
     }
 }
 
-fn act(
-    world: &World,
-    number: usize,
-    actor: &Actor,
-    backend: Arc<icecore::backend::memory::MemoryBackend>,
-    scheduler: &Arc<Scheduler>,
-) -> Ended {
+/// What all actors of a run share.
+#[derive(Clone, Copy)]
+struct Shared<'a> {
+    world: &'a World,
+    backend: &'a Arc<MemoryBackend>,
+    time: &'a Arc<Time>,
+    network: Option<usize>,
+}
+
+fn act(shared: Shared<'_>, number: usize, actor: &Actor, scheduler: &Arc<Scheduler>) -> Ended {
+    let Shared { world, backend, time, network } = shared;
+    match actor.deed {
+        Deed::Network => return Ended::Done,
+        Deed::Sleep(days) => {
+            for _ in 0..days {
+                if scheduler.enter(number, Operation::Stat, TIME).is_ok() {
+                    time.leap();
+                    scheduler.leave(number, Operation::Stat, TIME, None);
+                }
+            }
+            return Ended::Done;
+        }
+        _ => {}
+    }
     let folder = world.caches(actor.is_warm);
     let scheduled = Arc::new(Scheduled {
-        actor: number,
-        inner: backend,
+        number,
+        actor: actor.clone(),
+        inner: Arc::clone(backend),
         scheduler: OnceLock::new(),
-        looks_dead: actor.looks_dead,
-        sealer: sealer(world.repository),
-        loses_reply: actor.loses_reply,
+        store: world.store.clone(),
+        time: Arc::clone(time),
+        network,
+        beats: Mutex::default(),
     });
-    let shared = Arc::clone(&scheduled) as Arc<dyn icecore::backend::Backend>;
-    let repository = open::open(shared, None, &CachePlace::Kept(folder.clone())).unwrap();
+    let to_backend = Arc::clone(&scheduled) as Arc<dyn icecore::backend::Backend>;
+    let repository = world.open(to_backend, &CachePlace::Kept(folder.clone())).unwrap();
     assert!(scheduled.scheduler.set(Arc::clone(scheduler)).is_ok(), "it is set once");
-    let ended = actor.act(&repository, world);
+    let clock = MachineClock { time: Arc::clone(time), machine: actor.machine };
+    let ended = actor.act(&repository, world, &clock);
     drop(repository);
     let _ = std::fs::remove_dir_all(folder);
     ended

@@ -6,6 +6,7 @@
 //! of those. The sum of the numbers of all calls is the number of the state: it is equal
 //! whenever only calls that do not touch each other have changed places.
 
+use crate::concurrency::time::TIME;
 use icecore::backend::memory::MemoryBackend;
 use icecore::backend::wrap::Operation;
 use std::collections::HashMap;
@@ -48,6 +49,8 @@ pub(super) struct Order {
     /// The call that put each object.
     objects: HashMap<String, u64>,
     store: u64,
+    /// Whether days pass: then every call depends on how many have.
+    has_days: bool,
 }
 
 fn number(parts: impl Hash) -> u64 {
@@ -63,7 +66,7 @@ fn folder_of(key: &str) -> &str {
 
 impl Order {
     /// Starts with what is in a backend; `actors` are the letters that stand for them.
-    pub(super) fn new(backend: &Arc<MemoryBackend>, actors: Vec<char>) -> Self {
+    pub(super) fn new(backend: &Arc<MemoryBackend>, actors: Vec<char>, has_days: bool) -> Self {
         let last = vec![0; actors.len()];
         let mut order = Order {
             actors,
@@ -76,6 +79,7 @@ impl Order {
             state: 0,
             objects: HashMap::new(),
             store: 0,
+            has_days,
         };
         let mut keys = Vec::new();
         let top = icecore::backend::key::FolderKey::top();
@@ -177,11 +181,22 @@ impl Order {
 
     /// Returns what a call reads and what it writes.
     fn footprint(&mut self, call: &Call) -> (Vec<String>, Vec<String>) {
+        if call.name == TIME {
+            return (Vec::new(), vec![TIME.to_owned()]);
+        }
+        let mut days = Vec::new();
+        if self.has_days {
+            days.push(TIME.to_owned());
+        }
         match call.operation {
             Operation::Get | Operation::GetRange | Operation::Stat => {
-                (vec![call.name.clone()], Vec::new())
+                days.push(call.name.clone());
+                (days, Vec::new())
             }
-            Operation::List => (vec![format!("{}/", call.name)], Vec::new()),
+            Operation::List => {
+                days.push(format!("{}/", call.name));
+                (days, Vec::new())
+            }
             Operation::Put | Operation::PutNew | Operation::Delete => {
                 let mut writes = vec![call.name.clone()];
                 writes.push(format!("{}/", self.folder_name(folder_of(&call.key))));
@@ -190,7 +205,7 @@ impl Order {
                         writes.push(format!("{}/", self.folder_name(folder_of(&new))));
                     }
                 }
-                (Vec::new(), writes)
+                (days, writes)
             }
         }
     }
@@ -233,8 +248,10 @@ impl Order {
         for folder in self.folders_of(key) {
             self.folders.insert(folder);
         }
-        let by = number((by, "object"));
-        if self.objects.insert(key.to_owned(), by).is_none() {
+        // The same bytes once more change nothing.
+        if !self.objects.contains_key(key) {
+            let by = number((by, "object"));
+            self.objects.insert(key.to_owned(), by);
             self.store = self.store.wrapping_add(by);
         }
     }

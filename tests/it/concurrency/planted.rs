@@ -16,6 +16,7 @@ use crate::concurrency::pruner;
 use crate::concurrency::reader;
 use crate::concurrency::repacker;
 use crate::concurrency::second_writer;
+use crate::concurrency::time::Stamps;
 use crate::concurrency::world::World;
 use crate::concurrency::writer;
 use icecore::base::planted;
@@ -36,11 +37,21 @@ fn bounds(schedules: usize) -> Bounds {
 
 /// Looks for a violation with rules left out, then with all of them kept.
 fn misses(title: &'static str, rules: &[Rule], make: impl Fn() -> (World, Vec<Actor>)) {
+    misses_by(title, rules, Stamps::Counted, make);
+}
+
+/// The same with a store that tells the time in its own way.
+fn misses_by(
+    title: &'static str,
+    rules: &[Rule],
+    stamps: Stamps,
+    make: impl Fn() -> (World, Vec<Actor>),
+) {
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let explore = |rules: &[Rule], schedules: usize| {
         planted::switch_off(rules);
         let (world, actors) = make();
-        let scenario = Scenario { title, world, actors };
+        let scenario = Scenario { title, world, actors, stamps };
         let mut explorer = Explorer::new(&scenario, bounds(schedules));
         let violation = explorer.explore();
         planted::switch_off(&[]);
@@ -123,7 +134,7 @@ fn n6_a_tombstone_is_taken_back() {
 #[test]
 fn n7_two_prunes_choose_each_others_copy() {
     misses("N7", &[Rule::CopiesToTheLiving], || {
-        (World::with_copies(), vec![Actor::new('P', Deed::Prune(100.0)), repacker()])
+        (World::with_copies(false), vec![Actor::new('P', Deed::Prune(100.0)), repacker()])
     });
 }
 
@@ -183,5 +194,35 @@ fn a_row_is_lost_when_indexes_are_replaced() {
         let world = World::new(true, &["first", "second", "other"]);
         world.merge_indexes();
         (world, vec![writer(), repacker(), forgetter()])
+    });
+}
+
+#[test]
+fn a_sleeper_is_over_when_a_clock_says_so() {
+    misses_by("clocks, asleep", &[Rule::DistrustsClocks], Stamps::Told, || {
+        let pruner = Actor::new('Q', Deed::PruneTwice).on("beta", 5);
+        (hidden(Class::A), vec![writer().on("alpha", -3), pruner, Actor::new('D', Deed::Sleep(1))])
+    });
+}
+
+#[test]
+fn a_copy_pins_nothing() {
+    misses("copies", &[Rule::PinsParents], || {
+        (world(Class::A), vec![Actor::new('O', Deed::CopyOut), repacker(), forgetter()])
+    });
+}
+
+#[test]
+fn a_password_goes_whoever_removes_the_other() {
+    misses("passwords", &[Rule::KeepsAPassword], || {
+        let remover = |letter, slot| Actor::new(letter, Deed::ChangeKeys(None, slot));
+        (World::encrypted(true), vec![remover('K', 0), remover('L', 1)])
+    });
+}
+
+#[test]
+fn a_check_looks_only_once() {
+    misses("checks", &[Rule::ChecksTwice], || {
+        (world(Class::A), vec![Actor::new('H', Deed::Check), repacker(), forgetter()])
     });
 }

@@ -76,6 +76,8 @@ struct State {
     phase: Phase,
     waiting: Vec<Vec<Waiting>>,
     ended: Vec<bool>,
+    /// Who has no thread of its own.
+    is_passive: Vec<bool>,
     current: Option<usize>,
     granted: Option<u64>,
     in_flight: bool,
@@ -110,6 +112,7 @@ impl Scheduler {
             phase: Phase::Gathering,
             waiting: (0..count).map(|_| Vec::new()).collect(),
             ended: vec![false; count],
+            is_passive: vec![false; count],
             current: None,
             granted: None,
             in_flight: false,
@@ -180,6 +183,45 @@ impl Scheduler {
             _ if guard.in_flight || guard.granted.is_some() => guard.record.stragglers += 1,
             _ => self.decide(&mut guard),
         }
+        drop(guard);
+        self.await_grant(actor, ticket)
+    }
+
+    /// Lets a call come at some time from now on: of an actor that has no thread of its own, and
+    /// so is never the one at work.
+    pub(super) fn later(
+        self: &Arc<Self>,
+        actor: usize,
+        operation: Operation,
+        key: &str,
+        work: impl FnOnce() -> Result<()> + Send + 'static,
+    ) {
+        let mut guard = self.lock();
+        if guard.phase != Phase::Running {
+            return;
+        }
+        let call = guard.order.call(actor, operation, key);
+        guard.tickets += 1;
+        let ticket = guard.tickets;
+        guard.waiting[actor].push(Waiting { ticket, call });
+        guard.is_passive[actor] = true;
+        drop(guard);
+        let (scheduler, key) = (Arc::clone(self), key.to_owned());
+        std::thread::spawn(move || {
+            if scheduler.await_grant(actor, ticket).is_err() {
+                return;
+            }
+            let failed = work().err().map(|e| e.kind());
+            let mut guard = scheduler.lock();
+            scheduler.take_note(&mut guard, operation, &key, failed);
+            if guard.phase == Phase::Running {
+                scheduler.decide(&mut guard);
+            }
+        });
+    }
+
+    fn await_grant(&self, actor: usize, ticket: u64) -> Result<()> {
+        let mut guard = self.lock();
         while guard.granted != Some(ticket) && guard.phase != Phase::Over {
             guard = self.turns[actor].wait(guard).unwrap_or_else(|p| p.into_inner());
         }
@@ -200,7 +242,19 @@ impl Scheduler {
         failed: Option<ErrorKind>,
     ) {
         let mut guard = self.lock();
-        let state = &mut *guard;
+        self.take_note(&mut guard, operation, key, failed);
+        if guard.phase == Phase::Running && !guard.waiting[actor].is_empty() {
+            self.decide(&mut guard);
+        }
+    }
+
+    fn take_note(
+        &self,
+        state: &mut State,
+        operation: Operation,
+        key: &str,
+        failed: Option<ErrorKind>,
+    ) {
         state.in_flight = false;
         if let Some(step) = state.record.steps.last_mut() {
             step.failed = failed;
@@ -219,9 +273,6 @@ impl Scheduler {
         }
         let store = state.order.store();
         state.record.stores.push(store);
-        if guard.phase == Phase::Running && !guard.waiting[actor].is_empty() {
-            self.decide(&mut guard);
-        }
     }
 
     /// Takes note that an actor has ended; returns after how many steps.
@@ -274,7 +325,9 @@ impl Scheduler {
             name: call.name,
             failed: None,
         });
-        state.current = Some(actor);
+        if !state.is_passive[actor] {
+            state.current = Some(actor);
+        }
         state.granted = Some(ticket);
         self.turns[actor].notify_all();
     }

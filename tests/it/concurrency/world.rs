@@ -1,33 +1,31 @@
 //! The repository that runs start from, the sources, and what must hold of a store at any moment.
 
-use crate::concurrency::actors::Ended;
-use crate::concurrency::actors::free;
-#[cfg(feature = "planted")]
 use crate::concurrency::actors::hide;
 use crate::concurrency::actors::store;
 use crate::concurrency::actors::told;
-use crate::concurrency::backend::bury;
-use crate::concurrency::backend::sealer;
+use crate::concurrency::deeds::ELSEWHERE;
 use crate::support::tree::noise;
+use crate::support::world::CHEAP;
 use icecore::backend::Backend;
 use icecore::backend::key::FolderKey;
 use icecore::backend::list_all;
 use icecore::backend::memory::MemoryBackend;
 use icecore::base::cancel::Cancel;
+use icecore::base::error::Error;
+use icecore::base::error::ErrorKind;
 use icecore::base::error::Result;
 use icecore::base::id::DatasetId;
 #[cfg(feature = "planted")]
 use icecore::base::id::IndexId;
+use icecore::base::id::KeyId;
 #[cfg(feature = "planted")]
 use icecore::base::id::LeaseId;
-use icecore::base::id::RepositoryId;
 use icecore::base::path::EntryPath;
 use icecore::base::progress::Silent;
+use icecore::base::secret::Secret;
 use icecore::base::time::FixedClock;
 use icecore::base::time::Timestamp;
 use icecore::engine::Context;
-use icecore::engine::check;
-use icecore::engine::check::CheckOptions;
 use icecore::format::dataset::DatasetName;
 use icecore::format::entry::EntryNode;
 use icecore::repository::Repository;
@@ -39,6 +37,7 @@ use icecore::repository::history::Snapshot;
 use icecore::repository::layout;
 use icecore::repository::open;
 use icecore::repository::open::CreateOptions;
+use icecore::repository::store::Store;
 use icecore::source::memory::MemorySource;
 use icecore::target::memory::MemoryTarget;
 use std::collections::BTreeMap;
@@ -79,7 +78,14 @@ pub(super) struct World {
     /// The caches of whoever made it so.
     cache: PathBuf,
     pub(super) data: DatasetId,
-    pub(super) repository: RepositoryId,
+    /// What seals its objects.
+    pub(super) store: Store,
+    /// Passwords that may open it; none when it is not encrypted.
+    passwords: Vec<Secret>,
+    /// The slots of the first two.
+    pub(super) slots: Vec<KeyId>,
+    /// Another repository with backups of the same dataset.
+    elsewhere: Option<Arc<MemoryBackend>>,
     /// Numbers that are taken.
     pub(super) numbers: Vec<u64>,
     scratch: TempDir,
@@ -102,9 +108,16 @@ pub(super) fn dataset(label: &str) -> DatasetName {
 
 /// Gives a context for work that nobody schedules.
 pub(super) fn at_rest<T>(work: impl FnOnce(&Context<'_>) -> T) -> T {
+    at(&FixedClock::new(Timestamp::new(1_800_000_000, 0)), work)
+}
+
+pub(super) fn at<T>(clock: &FixedClock, work: impl FnOnce(&Context<'_>) -> T) -> T {
     let cancel = Cancel::new();
-    let clock = FixedClock::new(Timestamp::new(1_800_000_000, 0));
-    work(&Context { progress: &Silent, cancel: &cancel, clock: &clock, threads: 1 })
+    work(&Context { progress: &Silent, cancel: &cancel, clock, threads: 1 })
+}
+
+fn secret(text: &str) -> Secret {
+    Secret::new(text.as_bytes().to_vec())
 }
 
 fn memory_folder() -> TempDir {
@@ -119,6 +132,15 @@ fn memory_folder() -> TempDir {
 impl World {
     /// Makes a repository of a class with backups of these labels, one after the other.
     pub(super) fn new(class_a: bool, labels: &[&'static str]) -> Self {
+        World::with(class_a, labels, &[])
+    }
+
+    /// Makes one that two passwords open; others may be added.
+    pub(super) fn encrypted(class_a: bool) -> Self {
+        World::with(class_a, &["first", "second"], &["one", "two", "three", "four"])
+    }
+
+    fn with(class_a: bool, labels: &[&'static str], passwords: &[&str]) -> Self {
         let mut sources = BTreeMap::new();
         let mut contents = BTreeMap::new();
         for &(label, letters) in SOURCES {
@@ -138,10 +160,15 @@ impl World {
         let place = CachePlace::Kept(cache.clone());
         let now = Timestamp::new(1_800_000_000, 0);
         let shared: Arc<dyn Backend> = Arc::clone(&backend) as Arc<dyn Backend>;
-        let repository = open::create(shared, &CreateOptions::default(), &place, now).unwrap();
+        let password = passwords.first().map(|text| secret(text));
+        let options = CreateOptions { password, cost: CHEAP, ..CreateOptions::default() };
+        let repository = open::create(shared, &options, &place, now).unwrap();
+        let mut slots = Vec::new();
+        if let [first, second, ..] = passwords {
+            slots.push(repository.slot_of(&secret(first)).unwrap());
+            slots.push(repository.add_key(&secret(second), CHEAP, "", now).unwrap());
+        }
         let data = repository.dataset_or_new(&dataset(""), now).unwrap().id();
-        let folders = AtomicU64::new(0);
-        let id = repository.id();
         let numbers =
             (0..labels.iter().filter(|label| **label != "other").count() as u64).collect();
         let world = World {
@@ -150,10 +177,13 @@ impl World {
             backend,
             cache,
             data,
-            repository: id,
+            store: repository.store().clone(),
+            passwords: passwords.iter().map(|text| secret(text)).collect(),
+            slots,
+            elsewhere: None,
             numbers,
             scratch,
-            folders,
+            folders: AtomicU64::new(0),
         };
         for label in labels {
             at_rest(|context| store(&repository, &world, label, context)).unwrap();
@@ -161,8 +191,50 @@ impl World {
         World { backend: Arc::new(without_empty_folders(&world.backend)), ..world }
     }
 
+    /// Makes another repository beside it, with younger backups of the same dataset.
+    pub(super) fn and_elsewhere(mut self) -> Self {
+        let now = Timestamp::new(1_950_000_000, 0);
+        let backend = Arc::new(MemoryBackend::new());
+        let repository = self.create_at(Arc::clone(&backend), now);
+        for label in ELSEWHERE {
+            at(&FixedClock::new(now), |context| store(&repository, &self, label, context)).unwrap();
+        }
+        self.elsewhere = Some(backend);
+        self
+    }
+
+    fn create_at(&self, backend: Arc<MemoryBackend>, now: Timestamp) -> Repository {
+        let place = CachePlace::Scratch(self.scratch.path().to_owned());
+        open::create(backend, &CreateOptions::default(), &place, now).unwrap()
+    }
+
+    /// Returns an empty repository that nobody else knows.
+    pub(super) fn new_elsewhere(&self, now: Timestamp) -> Repository {
+        self.create_at(Arc::new(MemoryBackend::new()), now)
+    }
+
+    /// Opens the other repository, as it was made.
+    pub(super) fn elsewhere(&self) -> Repository {
+        let backend = self.elsewhere.as_ref().expect("it was made").clone_state();
+        let place = CachePlace::Scratch(self.scratch.path().to_owned());
+        open::open(Arc::new(backend), None, &place).unwrap()
+    }
+
+    /// Opens the repository by the first password that does.
+    pub(super) fn open(&self, backend: Arc<dyn Backend>, place: &CachePlace) -> Result<Repository> {
+        for password in &self.passwords {
+            match open::open(Arc::clone(&backend), Some(password), place) {
+                Err(e) if e.kind() == ErrorKind::Password => {}
+                opened => return opened,
+            }
+        }
+        if self.passwords.is_empty() {
+            return open::open(backend, None, place);
+        }
+        Err(Error::new(ErrorKind::Password, "no password opens the repository any more"))
+    }
+
     /// Forgets a number before the runs begin.
-    #[cfg(feature = "planted")]
     pub(super) fn hide(&self, number: u64) {
         self.at_base(|repository| hide(repository, self, number).unwrap());
     }
@@ -181,21 +253,28 @@ impl World {
     }
 
     /// Makes one in which a block stands in two packs, half of it dead: the newest backup needs
-    /// one file of it, and the one that needed both is forgotten.
-    #[cfg(feature = "planted")]
-    pub(super) fn with_copies() -> Self {
+    /// one file of it, and the one that needed both is forgotten. One of the two may be damaged.
+    pub(super) fn with_copies(one_is_bad: bool) -> Self {
         let mut world = World::new(true, &["first"]);
         let keep = |label| {
             at_rest(|context| world.at_base(|it| drop(store(it, &world, label, context).unwrap())))
         };
         let aside = Arc::new(world.backend.clone_state());
-        world.anew(Arc::clone(&aside), |repository| {
-            at_rest(|context| drop(store(repository, &world, "second", context).unwrap()));
-        });
+        world
+            .anew(Arc::clone(&aside), |repository| {
+                at_rest(|context| drop(store(repository, &world, "second", context).unwrap()));
+            })
+            .unwrap();
         keep("second");
         keep("thin");
-        for (key, bytes) in aside.objects() {
-            if key.as_str().starts_with("packs/") || key.as_str().starts_with("index/") {
+        let there = world.backend.objects();
+        for (key, mut bytes) in aside.objects() {
+            let is_pack = key.as_str().starts_with("packs/");
+            if (is_pack || key.as_str().starts_with("index/")) && !there.contains_key(&key) {
+                if one_is_bad && is_pack {
+                    let at = bytes.len() / 4;
+                    bytes[at] ^= 0x10;
+                }
                 world.backend.put(&key, &bytes).unwrap();
             }
         }
@@ -230,9 +309,8 @@ impl World {
     }
 
     /// Does something to the repository that runs start from.
-    #[cfg(feature = "planted")]
     fn at_base(&self, work: impl FnOnce(&Repository)) {
-        self.anew(Arc::clone(&self.backend), work);
+        self.anew(Arc::clone(&self.backend), work).unwrap();
     }
 
     pub(super) fn source(&self, label: &str) -> Arc<MemorySource> {
@@ -253,23 +331,29 @@ impl World {
         folder
     }
 
-    /// Opens a store anew, with empty caches, for `work`.
-    fn anew<T>(&self, backend: Arc<MemoryBackend>, work: impl FnOnce(&Repository) -> T) -> T {
+    /// Opens a store anew, with empty caches, for `work`. Says so if that cannot be done.
+    pub(super) fn anew<T>(
+        &self,
+        backend: Arc<MemoryBackend>,
+        work: impl FnOnce(&Repository) -> T,
+    ) -> std::result::Result<T, String> {
         let folder = self.caches(false);
-        let repository = open::open(backend, None, &CachePlace::Kept(folder.clone())).unwrap();
+        let opened = self.open(backend, &CachePlace::Kept(folder.clone()));
+        let repository = opened.map_err(|e| format!("cannot open it: {}", told(&e)))?;
         let done = work(&repository);
         drop(repository);
         std::fs::remove_dir_all(folder).unwrap();
-        done
+        Ok(done)
     }
 
     /// Looks at a store: every visible backup must be there to the last byte. Says what is
     /// wrong.
     pub(super) fn look(&self, state: MemoryBackend) -> std::result::Result<View, String> {
-        self.anew(Arc::new(state), |repository| self.view(repository))
+        self.anew(Arc::new(state), |repository| self.view(repository))?
     }
 
-    fn view(&self, repository: &Repository) -> std::result::Result<View, String> {
+    /// Looks at an open repository.
+    pub(super) fn view(&self, repository: &Repository) -> std::result::Result<View, String> {
         let fail = |e| format!("cannot list the backups: {}", told(&e));
         let mut view = View::default();
         for dataset in repository.datasets().map_err(fail)? {
@@ -294,55 +378,6 @@ impl World {
         }
         Ok(view)
     }
-
-    /// Goes on with a store after everybody in it has died: a backup and a check must do, and
-    /// lose nothing that was there.
-    pub(super) fn recover(&self, state: MemoryBackend, before: &View) -> Option<String> {
-        let backend = Arc::new(state);
-        let sealer = sealer(self.repository);
-        for (key, bytes) in backend.objects() {
-            if key.as_str().starts_with("leases/") && !key.name().contains('.') {
-                backend.insert_raw(&key, bury(&sealer, &key, &bytes));
-            }
-        }
-        self.anew(backend, |repository| at_rest(|context| self.go_on(repository, before, context)))
-    }
-
-    fn go_on(
-        &self,
-        repository: &Repository,
-        before: &View,
-        context: &Context<'_>,
-    ) -> Option<String> {
-        if let Err(e) = store(repository, self, "after", context) {
-            return Some(format!("the next backup fails: {}", told(&e)));
-        }
-        let after = match self.view(repository) {
-            Ok(after) => after,
-            Err(e) => return Some(format!("after the next backup: {e}")),
-        };
-        let is_kept = |(n, label): (&u64, &String)| after.visible.get(n) == Some(label);
-        if !before.visible.iter().all(is_kept) {
-            return Some(format!("{:?} became {:?}", before.visible, after.visible));
-        }
-        if after.visible.values().last().is_none_or(|newest| newest != "after") {
-            return Some(format!("the next backup is not the newest of {:?}", after.visible));
-        }
-        let damage = find_damage(repository, context);
-        if damage.is_some() {
-            return damage;
-        }
-        match free(repository, 0.0, context) {
-            Ok(Ended::Done) => {}
-            Ok(_) => return Some("a prune waits for somebody who is dead".to_owned()),
-            Err(e) => return Some(format!("the next prune fails: {}", told(&e))),
-        }
-        match self.view(repository) {
-            Ok(pruned) if pruned.visible == after.visible => find_damage(repository, context),
-            Ok(pruned) => Some(format!("{:?} became {:?}", after.visible, pruned.visible)),
-            Err(e) => Some(format!("after the next prune: {e}")),
-        }
-    }
 }
 
 /// Returns the index objects in the order in which they were put.
@@ -356,15 +391,6 @@ fn indexes(backend: &MemoryBackend) -> Vec<IndexId> {
     .unwrap();
     found.sort();
     found.iter().map(|(_, name)| name.parse().unwrap()).collect()
-}
-
-/// Says what a check finds.
-fn find_damage(repository: &Repository, context: &Context<'_>) -> Option<String> {
-    match check::run(repository, &CheckOptions::default(), context) {
-        Ok(report) if report.is_ok() => None,
-        Ok(report) => Some(format!("check finds {:?}", report.findings)),
-        Err(e) => Some(format!("check fails: {}", told(&e))),
-    }
 }
 
 /// Returns the same objects, put in the same order: folders of leases that are gone cost a call

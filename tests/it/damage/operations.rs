@@ -1,5 +1,6 @@
 //! Every operation, as a row of a table: it fails, or what it says is held against the truth.
 
+use crate::damage::further;
 use crate::damage::state::Label;
 use crate::damage::state::State;
 use crate::damage::state::Tree;
@@ -80,7 +81,7 @@ const fn long(mut operation: Operation) -> Operation {
 
 /// `restore each` comes first: what it restores is what others must not spoil. A new operation
 /// is a row here and a function below.
-pub(crate) const OPERATIONS: [Operation; 17] = [
+pub(crate) const OPERATIONS: [Operation; 24] = [
     reads("restore each", restore_each),
     reads("restore latest", restore_latest),
     reads("list", list_all),
@@ -98,6 +99,13 @@ pub(crate) const OPERATIONS: [Operation; 17] = [
     long(reads("repair --dry-run", plan_repair)),
     long(writes("repair", repair)),
     long(writes("repair by force", repair_by_force)),
+    long(reads("find", further::find)),
+    long(reads("diff", further::diff)),
+    long(reads("export", further::export)),
+    long(reads("copy", further::copy)),
+    reads("parity status", further::parity_status),
+    long(writes("parity add", further::add_parity)),
+    long(writes("parity remove", further::remove_parity)),
 ];
 
 /// What `forget` forgets.
@@ -109,7 +117,7 @@ impl Scene<'_> {
     }
 
     /// Compares a restore with the plain copy; true when it is all there.
-    fn compare(&self, target: &MemoryTarget, wanted: &Tree, errors: &[Failure]) -> bool {
+    pub(crate) fn compare(&self, target: &MemoryTarget, wanted: &Tree, errors: &[Failure]) -> bool {
         let found = tree_of(target);
         if errors.is_empty() {
             let is_equal = found == *wanted;

@@ -26,6 +26,7 @@ use icecore::codec::frame::ObjectKind;
 use icecore::engine::Context;
 use icecore::engine::backup;
 use icecore::engine::backup::BackupOptions;
+use icecore::engine::parity;
 use icecore::engine::prune;
 use icecore::engine::prune::PruneOptions;
 use icecore::engine::restore;
@@ -396,8 +397,9 @@ fn photos(builder: &mut Builder) -> (MemorySource, Files) {
 
 /// Builds it: full and partial backups of two datasets, one that is forgotten and gone behind a
 /// floor, one that is forgotten and still there, a void, changed tags, a living reader, a dead
-/// writer, a tombstone that names a pack which is needed, a pack that is there twice.
-pub(crate) fn build(atomic_create: bool, is_encrypted: bool) -> State {
+/// writer, a tombstone that names a pack which is needed, a pack that is there twice; and parity,
+/// where that is wanted.
+pub(crate) fn build(atomic_create: bool, is_encrypted: bool, has_parity: bool) -> State {
     let backend = Arc::new(MemoryBackend::with_atomic_create(atomic_create));
     let password = is_encrypted.then(|| Secret::new(b"glacier".to_vec()));
     let caches = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
@@ -418,6 +420,10 @@ pub(crate) fn build(atomic_create: bool, is_encrypted: bool) -> State {
         builder.repository.add_key(&other, CHEAP, "other", NOW).unwrap();
     }
     let (source, files) = fill(&mut builder);
+    if has_parity {
+        let added = builder.run(|context| parity::add(&builder.repository, 10, context));
+        assert!(added.packs > 3 && added.failed.is_empty());
+    }
     let mut state = State {
         backend: backend.clone_state(),
         password,

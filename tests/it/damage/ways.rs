@@ -46,6 +46,7 @@ pub(crate) fn kind_of(key: &ObjectKey, bytes: &[u8]) -> &'static str {
         12 => "lost",
         13 => "pack",
         14 => "index",
+        15 => "parity",
         16 | 17 => "mark",
         other => panic!("{key} is of kind {other}"),
     }
@@ -86,6 +87,71 @@ fn changed(bytes: &[u8], change: impl FnOnce(&mut Vec<u8>)) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// A name that an object of this kind could have as well.
+fn other_name(kind: &str, key: &ObjectKey, numbers: u64) -> Option<ObjectKey> {
+    let (folder, name) = (key.folder(), key.name());
+    let next = |text: &str| text.parse::<u64>().ok().map(|number| number + 1);
+    // Another id: what stands behind the last hyphen or is all of the name.
+    let other_id = |text: &str| {
+        let last = if text.ends_with('7') { '8' } else { '7' };
+        format!("{}{last}", &text[..text.len() - 1])
+    };
+    let name = match kind {
+        "key" | "lease" | "tombstone" | "lost" | "pack" | "doomed pack" | "index" | "parity" => {
+            other_id(name)
+        }
+        "name" => next(name)?.to_string(),
+        "header" | "void" => match name.split_once('-') {
+            Some((_, lease)) => format!("{numbers}-{}", other_id(lease)),
+            None => numbers.to_string(),
+        },
+        // Of a backup that nobody forgot.
+        "hidden" => "0.hidden".to_owned(),
+        "tags" | "floor" | "beat" => {
+            let (start, number) = name.rsplit_once('-')?;
+            format!("{start}-{}", next(number)?)
+        }
+        _ => return None,
+    };
+    Some(folder.object(&name).expect("a key"))
+}
+
+/// Ways of which there is one for each byte.
+pub(crate) const OF_BYTES: [&str; 2] = ["flip each byte", "cut everywhere"];
+/// A small object is one whose bytes are flipped one by one.
+const SMALL_BYTES: usize = 1500;
+/// How many bytes of a larger one are, spread evenly.
+const SAMPLES: usize = 48;
+
+/// Flips each byte of small objects and cuts them at each length, and does so with some of larger
+/// ones: of the first and the last object of each kind.
+pub(crate) fn byte_cases(state: &State) -> Vec<Case> {
+    let objects: Objects = state.backend.objects();
+    let doomed = state.doomed();
+    let mut of_kind: BTreeMap<&str, Vec<&ObjectKey>> = BTreeMap::new();
+    for key in &state.order {
+        let kind = if doomed.contains(key) { "doomed pack" } else { kind_of(key, &objects[key]) };
+        of_kind.entry(kind).or_default().push(key);
+    }
+    let mut cases = Vec::new();
+    for (kind, keys) in of_kind {
+        let (first, last) = (keys[0], keys[keys.len() - 1]);
+        for key in [first, last].into_iter().take(keys.len().min(2)) {
+            let bytes = &objects[key];
+            let step = if bytes.len() <= SMALL_BYTES { 1 } else { bytes.len() / SAMPLES };
+            for at in (0..bytes.len()).step_by(step) {
+                let bit = 1 << (at % 8);
+                let flipped = changed(bytes, |bytes| bytes[at] ^= bit);
+                let cut = Some(bytes[..at].to_vec());
+                for (way, bytes) in [("flip each byte", flipped), ("cut everywhere", cut)] {
+                    cases.push(Case { kind, way, changes: vec![(key.clone(), bytes)] });
+                }
+            }
+        }
+    }
+    cases
+}
+
 /// Everything that can be done to one object alone.
 fn alone(kind: &str, bytes: &[u8]) -> Vec<(&'static str, Option<Vec<u8>>)> {
     let mut ways: Vec<_> = flips(kind, bytes)
@@ -110,12 +176,21 @@ pub(crate) fn cases(state: &State) -> Vec<Case> {
     let objects: Objects = state.backend.objects();
     let doomed = state.doomed();
     let mut cases = Vec::new();
+    let numbers =
+        objects.keys().filter_map(|key| key.name().split('-').next()?.parse::<u64>().ok());
+    let numbers = numbers.max().unwrap_or(0) + 1;
     for (at, key) in state.order.iter().enumerate() {
         let bytes = &objects[key];
         let ways = alone(kind_of(key, bytes), bytes);
         let kind = if doomed.contains(key) { "doomed pack" } else { kind_of(key, bytes) };
-        for (way, bytes) in ways {
-            cases.push(Case { kind, way, changes: vec![(key.clone(), bytes)] });
+        for (way, changed) in ways {
+            cases.push(Case { kind, way, changes: vec![(key.clone(), changed)] });
+        }
+        let other = other_name(kind, key, numbers);
+        // What has that name already is another case.
+        if let Some(other) = other.filter(|other| !objects.contains_key(other)) {
+            let changes = vec![(other, Some(bytes.clone()))];
+            cases.push(Case { kind, way: "duplicate", changes });
         }
         let alike = |other: &&ObjectKey| kind_of(other, &objects[*other]) == kind_of(key, bytes);
         let before: Vec<&ObjectKey> = state.order[..at].iter().filter(alike).collect();

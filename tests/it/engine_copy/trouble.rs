@@ -8,9 +8,11 @@ use crate::engine_copy::numbers;
 use crate::engine_copy::try_copy;
 use crate::support::pruning::all_rows;
 use crate::support::pruning::assert_sound;
+use crate::support::pruning::keys;
 use crate::support::tree::noise;
 use crate::support::world::World;
 use icecore::backend::Backend;
+use icecore::backend::key::ObjectKey;
 use icecore::backend::wrap::Around;
 use icecore::backend::wrap::Call;
 use icecore::backend::wrap::Outcome;
@@ -24,6 +26,7 @@ use icecore::base::progress::Silent;
 use icecore::base::time::FixedClock;
 use icecore::base::time::Timestamp;
 use icecore::engine::Context;
+use icecore::engine::backup::BackupOptions;
 use icecore::engine::check;
 use icecore::engine::check::CheckOptions;
 use icecore::engine::copy;
@@ -314,5 +317,31 @@ fn a_target_that_lost_content_gets_it_again() {
         assert_eq!(numbers(&copy_all(&from, &to)), [(1, 1)]);
 
         assert_same(&from, 1, &to, 1);
+    }
+}
+
+/// A backup whose header is gone is missed: the others are copied, and that it is not is told.
+#[test]
+fn a_backup_that_is_gone_is_told() {
+    for make in [World::memory as fn() -> World, World::encrypted, World::class_b] {
+        let (mut from, to) = (make(), World::memory());
+        let full = BackupOptions { full: true, ..BackupOptions::default() };
+        for name in ["a", "b", "c"] {
+            let source = MemorySource::new("s").file(name, name.as_bytes());
+            from.backup_with(&source, &full).unwrap();
+        }
+        let header = keys(&from, "datasets/").into_iter().find(|key| {
+            let (_, name) = key.rsplit_once('/').unwrap();
+            name == "1" || name.starts_with("1-")
+        });
+        from.backend.remove_raw(&ObjectKey::new(header.unwrap()).unwrap());
+        from.forget_caches();
+
+        let report = try_copy(&from, &to, all(&from.repository)).unwrap();
+
+        let one = &report.datasets[0];
+        assert_eq!(numbers(one), [(0, 0), (2, 1)]);
+        assert_eq!(one.failures.len(), 1);
+        assert!(one.failures[0].message.contains("backup_1"), "{:?}", one.failures);
     }
 }

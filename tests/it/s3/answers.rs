@@ -11,6 +11,7 @@ use crate::s3::page;
 use crate::s3::refused;
 use crate::s3::rows;
 use icecore::backend::Backend;
+use icecore::backend::key::FolderKey;
 use icecore::base::error::ErrorKind;
 use std::time::Duration;
 
@@ -69,6 +70,15 @@ fn a_key_that_is_shown_twice_for_a_moment_is_looked_at_again() {
         _ => page(&["p/a/x", "p/a/y"], END),
     });
     assert_eq!(rows(&backend(&fake).0, "a").unwrap(), ["a/x", "a/y"]);
+
+    // Also where a folder is listed with all below it.
+    let fake = Fake::start(|number, _| match number {
+        0 | 1 => page(&["p/a/b/x", "p/a/b/x", "p/a/y"], END),
+        _ => page(&["p/a/b/x", "p/a/y"], END),
+    });
+    let deep = backend(&fake).0.list_deep(&FolderKey::new("a").unwrap()).unwrap();
+    let keys: Vec<&str> = deep.iter().map(|it| it.key.as_str()).collect();
+    assert_eq!(keys, ["a/b/x", "a/y"]);
 
     let fake = Fake::start(|_, _| page(&["p/a/x", "p/a/x"], END));
     let error = refused(rows(&backend(&fake).0, "a"));

@@ -21,6 +21,8 @@ pub(crate) struct Ways {
     pub(crate) listed: Precision,
     /// Files have a tag that stays with them.
     pub(crate) unique: bool,
+    /// The size of a file that was written is not asked for when it may be compared later.
+    pub(crate) proves_later: bool,
     /// Most sessions at a time.
     pub(crate) sessions_max: usize,
 }
@@ -35,6 +37,7 @@ pub(crate) const SFTP: Ways = Ways {
     symlinks: true,
     listed: Precision::Second,
     unique: false,
+    proves_later: false,
     sessions_max: 16,
 };
 
@@ -48,5 +51,6 @@ pub(crate) const FTP: Ways = Ways {
     symlinks: false,
     listed: Precision::Second,
     unique: true,
+    proves_later: true,
     sessions_max: 16,
 };

@@ -1,0 +1,167 @@
+//! References that lead in circles, names that come again and again, names that are one to others.
+
+use crate::hostile::forge::back_up;
+use crate::hostile::forge::back_up_edited;
+use crate::hostile::forge::entry;
+use crate::hostile::forge::soon;
+use crate::hostile::forge::store;
+use crate::support::restored::options;
+use crate::support::world::World;
+use icecore::base::error::ErrorKind;
+use icecore::base::id::BackupId;
+use icecore::codec::compress;
+use icecore::codec::frame;
+use icecore::codec::frame::ObjectKind;
+use icecore::engine::check;
+use icecore::engine::check::CheckOptions;
+use icecore::engine::restore;
+use icecore::format::backup::Body;
+use icecore::format::backup::Header;
+use icecore::format::entry::Content;
+use icecore::format::entry::EntryNode;
+use icecore::format::entry::FileNode;
+use icecore::format::entry::Run;
+use icecore::repository::layout;
+use icecore::target::local::LocalTarget;
+use icecore::target::memory::MemoryTarget;
+
+fn file(world: &World, content: &[u8]) -> EntryNode {
+    let block = store(world, &[content]);
+    let bytes = content.len() as u64;
+    let content = Content::Runs(vec![Run { block, first: 0, count: 1, bytes }]);
+    EntryNode::File(FileNode { size: bytes, cut: 0, hard_link: None, extents: None, content })
+}
+
+/// A backup that is its own parent, hangs on itself, or on what comes after it.
+#[test]
+fn backups_that_hang_on_themselves_are_refused() {
+    let edits: [fn(&mut Header); 5] = [
+        |header| header.chain = vec![header.number],
+        |header| header.parent = Some(header.number),
+        |header| {
+            header.parent = Some(header.number);
+            header.chain = vec![header.number];
+        },
+        |header| {
+            header.parent = Some(BackupId(header.number.0 + 1));
+            header.chain = vec![BackupId(0), BackupId(header.number.0 + 1)];
+        },
+        |header| header.chain = vec![BackupId(0), BackupId(0)],
+    ];
+    for (nth, edit) in edits.into_iter().enumerate() {
+        let world = World::memory();
+        back_up(&world, Vec::new());
+        let number = back_up_edited(&world, Vec::new(), edit);
+        soon(move || {
+            let set = world.repository.dataset(&world.name()).expect("there");
+            let numbers = set.all_numbers().expect("lists");
+            let read = set.backup(&numbers, BackupId(number));
+            assert_eq!(read.expect_err("refused").kind(), ErrorKind::Corrupt, "edit {nth}");
+            let checked = check::run(&world.repository, &CheckOptions::default(), &world.context());
+            assert!(!checked.expect("checks").is_ok(), "edit {nth}");
+        });
+    }
+}
+
+/// A million entries of one name: the same range, named a thousand times.
+#[test]
+fn a_name_that_comes_again_is_refused() {
+    let world = World::memory();
+    let node = file(&world, b"x");
+    let number = back_up_edited(&world, vec![entry("same", node)], |header| {
+        let Body::Inline(ranges) = &header.body else { panic!("inline") };
+        let again = std::iter::repeat_n(ranges[0].clone(), 1000);
+        header.body = Body::Inline(again.collect());
+    });
+    soon(move || {
+        let target = MemoryTarget::new();
+        let done = restore::run(&world.snapshot(number), &target, &options(), &world.context());
+        assert_eq!(done.expect_err("refused").kind(), ErrorKind::Corrupt);
+        let checked = check::run(&world.repository, &CheckOptions::default(), &world.context());
+        assert!(!checked.expect("checks").is_ok());
+    });
+}
+
+/// Names that are one to some file systems: here each is a file of its own, or an error.
+#[test]
+fn names_that_clash_elsewhere_come_back_or_are_told() {
+    let world = World::memory();
+    let names = ["A", "\u{1e9e}", "a", "e\u{301}", "ss", "\u{df}", "\u{e9}", "\u{fb01}"];
+    let mut sorted = names;
+    sorted.sort_by_key(|name| name.as_bytes().to_vec());
+    let entries = sorted.iter().map(|name| entry(name, file(&world, name.as_bytes())));
+    back_up(&world, entries.collect());
+    let folder = tempfile::tempdir().expect("a folder");
+    let target = LocalTarget::new(folder.path());
+    let report =
+        restore::run(&world.snapshot(0), &target, &options(), &world.context()).expect("runs");
+    for name in names {
+        let is_told = report
+            .errors
+            .iter()
+            .any(|it| it.path.as_ref().is_some_and(|path| path.as_bytes() == name.as_bytes()));
+        let there = std::fs::read(folder.path().join(name)).expect("reads");
+        assert!(is_told || there == name.as_bytes(), "{name} holds another's content");
+    }
+}
+
+/// Devices are made of what a backup says, and never opened: neither to look at nor to write.
+#[test]
+fn a_device_where_a_file_shall_be_is_not_written() {
+    use crate::support::restored::overwriting;
+    use icecore::engine::restore::Overwrite;
+    let world = World::memory();
+    back_up(&world, vec![entry("device", file(&world, b"content"))]);
+    let folder = tempfile::tempdir().expect("a folder");
+    let place = folder.path().join("device");
+    let made = rustix::fs::mknodat(
+        rustix::fs::CWD,
+        &place,
+        rustix::fs::FileType::CharacterDevice,
+        rustix::fs::Mode::RWXU,
+        // As /dev/full: a write to it fails, so a restore that does write is seen.
+        rustix::fs::makedev(1, 7),
+    );
+    if made.is_err() {
+        return crate::support::folder::skipped("a device in the target");
+    }
+    for rule in [Overwrite::Never, Overwrite::IfChanged, Overwrite::Always] {
+        let target = LocalTarget::new(folder.path());
+        let done = restore::run(&world.snapshot(0), &target, &overwriting(rule), &world.context());
+        let report = done.expect("runs");
+        match rule {
+            Overwrite::Never => assert_eq!(report.errors.len(), 1, "what is there stays"),
+            _ => assert_eq!(report.errors, [], "{rule:?}"),
+        }
+    }
+    assert_eq!(std::fs::read(&place).expect("a file now"), b"content");
+}
+
+/// Small records that claim, or decode to, far more than records have.
+#[test]
+fn records_that_unpack_to_far_more_are_refused() {
+    let bomb = |claimed: u32, zeros: usize| {
+        let mut body = claimed.to_le_bytes().to_vec();
+        compress::compress_once(3, &vec![0; zeros], &mut body).expect("compresses");
+        let mut bytes = frame::start(ObjectKind::Backup, frame::COMPRESSED);
+        bytes.extend_from_slice(&body);
+        frame::finish(&mut bytes);
+        bytes
+    };
+    for (claimed, zeros) in
+        [(u32::MAX, 64 << 20), (1000, 64 << 20), (1 << 20, 16 << 20), (u32::MAX, 10), (0, 10)]
+    {
+        let world = World::memory();
+        let number = back_up(&world, Vec::new());
+        let set = world.repository.dataset(&world.name()).expect("there");
+        let at = layout::header(&set.id(), BackupId(number)).expect("a key");
+        let bytes = bomb(claimed, zeros);
+        assert!(bytes.len() < 100_000, "it is small");
+        world.backend.insert_raw(&at, bytes);
+        soon(move || {
+            let numbers = set.all_numbers().expect("lists");
+            let read = set.backup(&numbers, BackupId(number));
+            assert_eq!(read.expect_err("refused").kind(), ErrorKind::Corrupt, "{claimed}");
+        });
+    }
+}
