@@ -70,6 +70,7 @@ pub struct ObjectInfo {
 /// - `put_new` does the same, but fails with `AlreadyExists` when the key is taken; of many
 ///   that race, exactly one wins. Only with [`Capabilities::atomic_create`].
 /// - What is shown may not be durable until its `put` has returned; see [`Backend::settle`].
+///   Without an atomic create it may not even be found yet, though a listing shows it.
 /// - `get` of a missing key is `NotFound`; `delete` of one is success.
 /// - `list` shows every object that was put before it began and not deleted, exactly once, or
 ///   fails: an error is an error, never a shorter list. A missing folder is an empty list.

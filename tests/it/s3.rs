@@ -85,7 +85,13 @@ pub(crate) fn page(keys: &[&str], more: &str) -> Reply {
         .iter()
         .map(|key| match key.ends_with('/') {
             true => format!("<CommonPrefixes><Prefix>{key}</Prefix></CommonPrefixes>"),
-            false => format!("<Contents><Key>{key}</Key><Size>1</Size></Contents>"),
+            false => {
+                let mut said = key.split(' ');
+                let mut next = |unsaid| said.next().unwrap_or(unsaid);
+                let (key, size, etag) = (next(""), next("1"), next(""));
+                let row = format!("<Key>{key}</Key><Size>{size}</Size><ETag>{etag}</ETag>");
+                format!("<Contents>{row}</Contents>")
+            }
         })
         .collect();
     Reply::ok(format!("<ListBucketResult>{rows}{more}</ListBucketResult>"))

@@ -215,7 +215,9 @@ impl Client {
     }
 }
 
-/// Returns the rows of a page, sorted by what they begin with.
+/// Returns the rows of a page, sorted by what they begin with. An object that comes twice is one
+/// where both may be the same: after two put one at once, `rclone serve s3` may go on showing the
+/// file that one of them wrote first, of which it cannot tell the content any more.
 fn rows(page: Page, prefix: &str) -> Result<Vec<(String, Row)>> {
     let objects = page.objects.into_iter().map(|it| (it.key.clone(), Row::Object(it)));
     let folders = page.folders.into_iter().map(|it| (it.clone(), Row::Folder(it)));
@@ -224,10 +226,26 @@ fn rows(page: Page, prefix: &str) -> Result<Vec<(String, Row)>> {
         return Err(xml::garbled("a key is of another place"));
     }
     rows.sort_by(|one, other| one.0.cmp(&other.0));
+    rows.dedup_by(|(_, twin), (_, kept)| is_twin(twin, kept));
     if rows.windows(2).any(|pair| pair[0].0 == pair[1].0) {
         return Err(xml::garbled("a key comes twice"));
     }
     Ok(rows)
+}
+
+/// Says whether two rows show the same object; `kept` then says what both say.
+fn is_twin(twin: &mut Row, kept: &mut Row) -> bool {
+    let (Row::Object(twin), Row::Object(kept)) = (twin, kept) else { return false };
+    let is_unsaid = twin.etag.is_empty() || kept.etag.is_empty();
+    let is_same =
+        (&twin.key, twin.size) == (&kept.key, kept.size) && (is_unsaid || twin.etag == kept.etag);
+    if is_same {
+        kept.modified = kept.modified.max(twin.modified);
+        if kept.etag.is_empty() {
+            std::mem::swap(&mut kept.etag, &mut twin.etag);
+        }
+    }
+    is_same
 }
 
 fn time_of(answer: &Answer) -> Option<Timestamp> {

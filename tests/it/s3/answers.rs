@@ -66,24 +66,37 @@ fn patience_ends_and_says_what_it_met() {
 #[test]
 fn a_key_that_is_shown_twice_for_a_moment_is_looked_at_again() {
     let fake = Fake::start(|number, _| match number {
-        0 | 1 => page(&["p/a/x", "p/a/x", "p/a/y"], END),
+        0 | 1 => page(&["p/a/x", "p/a/x 2", "p/a/y"], END),
         _ => page(&["p/a/x", "p/a/y"], END),
     });
     assert_eq!(rows(&backend(&fake).0, "a").unwrap(), ["a/x", "a/y"]);
 
     // Also where a folder is listed with all below it.
     let fake = Fake::start(|number, _| match number {
-        0 | 1 => page(&["p/a/b/x", "p/a/b/x", "p/a/y"], END),
+        0 | 1 => page(&["p/a/b/x", "p/a/b/x 2", "p/a/y"], END),
         _ => page(&["p/a/b/x", "p/a/y"], END),
     });
     let deep = backend(&fake).0.list_deep(&FolderKey::new("a").unwrap()).unwrap();
     let keys: Vec<&str> = deep.iter().map(|it| it.key.as_str()).collect();
     assert_eq!(keys, ["a/b/x", "a/y"]);
 
-    let fake = Fake::start(|_, _| page(&["p/a/x", "p/a/x"], END));
+    let fake = Fake::start(|_, _| page(&["p/a/x", "p/a/x 2"], END));
     let error = refused(rows(&backend(&fake).0, "a"));
     assert_eq!(error.kind(), ErrorKind::Corrupt);
     assert_eq!(fake.asked().len(), 4);
+}
+
+#[test]
+fn an_object_that_is_shown_twice_is_one() {
+    for twins in [["p/a/x", "p/a/x"], ["p/a/x 1 e", "p/a/x 1 e"], ["p/a/x 1", "p/a/x 1 e"]] {
+        let fake = Fake::start(move |_, _| page(&[twins[0], "p/a/y", twins[1]], END));
+        assert_eq!(rows(&backend(&fake).0, "a").unwrap(), ["a/x", "a/y"]);
+        assert_eq!(fake.asked().len(), 1);
+    }
+    for others in [["p/a/b/", "p/a/b/"], ["p/a/x 1 e", "p/a/x 1 f"], ["p/a/x 1 e", "p/a/x 2"]] {
+        let fake = Fake::start(move |_, _| page(&others, END));
+        assert_eq!(refused(rows(&backend(&fake).0, "a")).kind(), ErrorKind::Corrupt);
+    }
 }
 
 #[test]
@@ -184,7 +197,7 @@ fn a_listing_is_whole_or_an_error() {
         page(&["p/a"], "<IsTruncated>true</IsTruncated><NextContinuationToken/>"),
         page(&["p/a"], "<IsTruncated>false</IsTruncated><KeyCount>2</KeyCount>"),
         page(&["p/a"], "<IsTruncated>perhaps</IsTruncated>"),
-        page(&["p/a", "p/a"], END),
+        page(&["p/a", "p/a 2"], END),
         page(&["elsewhere"], END),
     ] {
         let shown = format!("{cut:?}");
