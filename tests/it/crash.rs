@@ -22,15 +22,20 @@
 //! | a repair that calls that whole | `whatever_a_power_cut_leaves_is_sound`, a lost index |
 //! | header before its last pack | `a_header_before_its_last_pack_is_noticed` |
 //! | a reply lost, a call that comes late | `whatever_calls_are_lost_or_late_all_is_sound` |
+//! | the same over FTP, SFTP and S3 | `whatever_gets_lost_on_the_way_to_...` |
 //!
-//! `ICECORE_CRASH_STATES=N` goes on with other seeds until there were N states,
+//! `ICECORE_CRASH_STATES=N` goes on with other seeds until there were N states, and through so
+//! many times as many of the other cases as N has thousands;
 //! `ICECORE_CRASH_SEED=S` begins with another one. A state that is found wanting is printed with
 //! its seed, its moment, and what was lost; `ICECORE_CRASH_ONLY='...'` judges it alone.
 
 mod calls;
 mod cuts;
+mod deeds;
+mod depth;
 mod disk;
 mod explore;
+mod served;
 mod source;
 mod story;
 mod tape;
@@ -39,6 +44,7 @@ mod verdict;
 use crate::backend::fulfils_the_contract;
 use crate::crash::calls::Calls;
 use crate::crash::cuts::Cut;
+use crate::crash::depth::Depth;
 use crate::crash::disk::Change;
 use crate::crash::disk::MemoryDisk;
 use crate::crash::disk::REPOSITORY;
@@ -48,11 +54,19 @@ use crate::crash::explore::Manner;
 use crate::crash::explore::Recording;
 use crate::crash::explore::Stage;
 use crate::crash::explore::Violation;
+use crate::crash::served::Bucket;
+use crate::crash::served::Served;
+use crate::crash::served::Shelf;
+use crate::crash::served::go_wrong;
+use crate::crash::served::noticed_of_haste;
 use crate::crash::story::Medium;
 use crate::crash::story::WORKLOADS;
 use crate::crash::story::Workload;
 use crate::crash::tape::Hasty;
 use crate::support::random::Random;
+use crate::support::ways::FTP;
+use crate::support::ways::SFTP;
+use crate::support::ways::Ways;
 use icecore::backend::Backend;
 use icecore::backend::key::ObjectKey;
 use icecore::backend::local::LocalBackend;
@@ -141,6 +155,31 @@ fn whatever_calls_are_lost_or_late_all_is_sound() {
     assert!(states >= 200, "only {states} states");
 }
 
+/// Does the workloads over one kind of server.
+fn serve(title: &str, make: &dyn Fn() -> Arc<dyn Served>, is_atomic: bool) {
+    let count = go_wrong(title, make, is_atomic, WORKLOADS, &Depth::asked());
+    assert!(count >= 2 * WORKLOADS.len(), "only {count} cases");
+}
+
+#[test]
+fn whatever_gets_lost_on_the_way_to_sftp_all_is_sound() {
+    serve("SFTP", &|| Shelf::new(SFTP), true);
+}
+
+#[test]
+fn whatever_gets_lost_on_the_way_to_ftp_all_is_sound() {
+    serve("FTP", &|| Shelf::new(FTP), true);
+    let replaces = Ways { folders_refuse: false, ..FTP };
+    serve("FTP, class B", &|| Shelf::new(replaces.clone()), false);
+}
+
+#[test]
+fn whatever_gets_lost_on_the_way_to_a_bucket_all_is_sound() {
+    for (title, is_atomic) in [("S3", true), ("S3, class B", false)] {
+        serve(title, &|| Arc::new(Bucket::new(is_atomic)), is_atomic);
+    }
+}
+
 fn workload(name: &str) -> &'static Workload {
     WORKLOADS.iter().find(|workload| workload.name == name).unwrap()
 }
@@ -197,6 +236,15 @@ fn a_header_before_its_last_pack_is_noticed() {
     Recording::of(workload("first backup"), 0, manner).all_scenes(&mut |scene| stage.add(scene));
     let violation = stage.judge().expect_err("it must be noticed");
     eprintln!("{violation}");
+}
+
+/// The same over the clients of servers.
+#[test]
+fn a_header_before_its_last_pack_is_noticed_behind_servers() {
+    for place in [Shelf::new(FTP), Arc::new(Bucket::new(true)) as Arc<dyn Served>] {
+        let noticed = noticed_of_haste(workload("first backup"), place, true);
+        assert!(noticed.iter().any(|what| what.contains("packs/")), "{noticed:#?}");
+    }
 }
 
 /// What the disk in memory shows while it runs is what a real one shows.

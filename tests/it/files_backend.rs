@@ -39,7 +39,7 @@ struct World {
     folder: Folder,
 }
 
-fn pool(server: &Arc<Server>, sessions_max: usize) -> Arc<Pool> {
+pub(crate) fn pool(server: &Arc<Server>, sessions_max: usize) -> Arc<Pool> {
     let options = PoolOptions { sessions_max, ..PoolOptions::default() };
     let door = Arc::new(Door(Arc::clone(server)));
     Pool::new(door, Arc::new(FixedClock::default()), options)

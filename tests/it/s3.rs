@@ -22,7 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 mod answers;
-mod fake;
+pub(crate) mod fake;
 mod puts;
 mod source;
 pub(crate) mod store;

@@ -84,13 +84,18 @@ impl Calls {
         if !self.seen.insert(*hasher.finalize().as_bytes()) {
             return Ok(());
         }
+        let medium = Arc::new(Tape::on(Arc::clone(&store)));
+        let late = late.cloned().map(|write| {
+            let come = move || write.apply(&store);
+            Box::new(come) as Box<dyn Fn() + Send + Sync>
+        });
         let wreck = Wreck {
-            medium: Arc::new(Tape::on(Arc::clone(&store))),
+            medium,
             is_encrypted: self.workload.is_encrypted,
             version: self.version,
             promises: promises.iter().map(|(_, promise)| promise.clone()).collect(),
             cache: None,
-            late: late.map(|write| (write.clone(), store)),
+            late,
             is_repaired: true,
         };
         let class = if self.is_atomic { "A" } else { "B" };

@@ -1,17 +1,25 @@
 //! What a person does with a repository before the cut, and what was promised to them by then.
 //!
-//! A new deed is a function here and a row in [`WORKLOADS`]; a new promise is a variant of
-//! [`Promise`] and a line in `verdict`.
+//! A new deed is a function here or in `deeds`, and a row in [`WORKLOADS`]; a new promise is a
+//! variant of [`Promise`] and a line in `verdict`.
 
+use crate::crash::deeds::add_key;
+use crate::crash::deeds::add_parity;
+use crate::crash::deeds::change_password;
+use crate::crash::deeds::check_all;
+use crate::crash::deeds::copy_from_another;
+use crate::crash::deeds::lose_a_pack;
+use crate::crash::deeds::lose_an_index;
+use crate::crash::deeds::remove_parity;
+use crate::crash::deeds::repair;
+use crate::crash::deeds::restore_newest;
+use crate::crash::deeds::spoil_a_pack;
 use crate::crash::source;
 use crate::support::folder::Folder;
 use crate::support::world::CHEAP;
 use icecore::backend::Backend;
-use icecore::backend::Listed;
-use icecore::backend::key::FolderKey;
 use icecore::backend::key::ObjectKey;
 use icecore::base::cancel::Cancel;
-use icecore::base::error::Error;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Result;
 use icecore::base::id::BackupId;
@@ -27,10 +35,6 @@ use icecore::engine::forget;
 use icecore::engine::forget::Selection;
 use icecore::engine::prune;
 use icecore::engine::prune::PruneOptions;
-use icecore::engine::repair;
-use icecore::engine::repair::Action;
-use icecore::engine::repair::ActionKind;
-use icecore::engine::repair::RepairOptions;
 use icecore::format::dataset::DatasetName;
 use icecore::repository::Repository;
 use icecore::repository::cache::CachePlace;
@@ -297,6 +301,24 @@ pub(super) const WORKLOADS: &[Workload] = &[
         before: &[init, backup],
         deeds: &[add_key, change_password],
     },
+    Workload {
+        name: "restore and check",
+        is_encrypted: false,
+        before: &[init, backup, change, backup],
+        deeds: &[restore_newest, check_all],
+    },
+    Workload {
+        name: "copy from another repository",
+        is_encrypted: true,
+        before: &[init, change],
+        deeds: &[copy_from_another],
+    },
+    Workload {
+        name: "parity",
+        is_encrypted: false,
+        before: &[init, backup, change, backup],
+        deeds: &[add_parity, remove_parity],
+    },
 ];
 
 /// Makes the repository, or goes on with the one that is there.
@@ -320,7 +342,7 @@ pub(super) fn init(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-fn change(story: &mut Story) -> Result<()> {
+pub(super) fn change(story: &mut Story) -> Result<()> {
     story.version += 1;
     Ok(())
 }
@@ -330,7 +352,7 @@ fn grow(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-fn backup(story: &mut Story) -> Result<()> {
+pub(super) fn backup(story: &mut Story) -> Result<()> {
     story.back_up(false).map(|_| ())
 }
 
@@ -403,98 +425,5 @@ fn prune_killed(story: &mut Story) -> Result<()> {
     // It may have had nothing to copy, and so have died nowhere.
     let _ = prune(story);
     story.medium.kill_before(None);
-    Ok(())
-}
-
-/// Does something to the object of a folder that is the largest.
-fn hurt(
-    story: &mut Story,
-    folder: &str,
-    work: impl FnOnce(&dyn Backend, &ObjectKey) -> Result<()>,
-) -> Result<()> {
-    let backend = story.medium.open()?;
-    let mut keys = BTreeMap::new();
-    for nth in 0..=255 {
-        let folder = FolderKey::new(format!("{folder}/{nth:02x}"))?;
-        backend.list(&folder, &mut |listed| {
-            if let Listed::Object(object) = listed {
-                keys.insert((object.size, object.key.as_str().to_owned()), object.key);
-            }
-            Ok(())
-        })?;
-    }
-    story.promise(Promise::Damaged);
-    work(&*backend, keys.values().next_back().unwrap())
-}
-
-fn lose_an_index(story: &mut Story) -> Result<()> {
-    hurt(story, "index", |backend, key| backend.delete(key))
-}
-
-fn lose_a_pack(story: &mut Story) -> Result<()> {
-    hurt(story, "packs", |backend, key| backend.delete(key))
-}
-
-/// Spoils the checksum of a pack: every block of it can be read all the same.
-fn spoil_a_pack(story: &mut Story) -> Result<()> {
-    hurt(story, "packs", |backend, key| {
-        let mut bytes = backend.get(key, 1 << 20)?;
-        *bytes.last_mut().unwrap() ^= 1;
-        backend.delete(key)?;
-        backend.put(key, &bytes)
-    })
-}
-
-/// Repairs all that is damaged, which leaves nothing damaged behind.
-pub(super) fn repair(story: &mut Story) -> Result<()> {
-    let repository = story.open()?;
-    let cancel = Cancel::new();
-    let context = context(&story.clock, &cancel, story.threads);
-    let options = RepairOptions { read_data: true, ..RepairOptions::default() };
-    let plan = repair::plan(&repository, &options, &context)?;
-    let report = repair::execute(&repository, plan, &context)?;
-    assert!(report.unrepaired.is_empty(), "{report:?}");
-    story.promise(Promise::Repaired);
-    Ok(())
-}
-
-/// Repairs what is sound but for garbage: there is nothing to be done.
-pub(super) fn repair_the_sound(story: &Story) -> Result<()> {
-    let repository = story.open()?;
-    let cancel = Cancel::new();
-    let context = context(&story.clock, &cancel, story.threads);
-    let plan = repair::plan(&repository, &RepairOptions::default(), &context)?;
-    // What may be done is to tidy: a record of lost places that nobody needs any more goes, and so
-    // does an index that names packs which a prune was about to free.
-    let is_harmless = |action: &Action| {
-        action.kind == ActionKind::ReplaceIndex || action.object.starts_with("lost/")
-    };
-    if !plan.actions.iter().all(is_harmless) || !plan.lost.is_empty() || !plan.unrepaired.is_empty()
-    {
-        return Err(Error::bug(format!("a repair of what is sound: {plan:?}")));
-    }
-    repair::execute(&repository, plan, &context).map(|_| ())
-}
-
-fn add_key(story: &mut Story) -> Result<()> {
-    let repository = story.open()?;
-    repository.add_key(&secret("second"), CHEAP, "", Timestamp::new(1_800_000_000, 0))?;
-    story.promise(Promise::Password { password: "second", opens: Some(true) });
-    Ok(())
-}
-
-/// Puts a third password in the place of the first, as `key passwd` does.
-fn change_password(story: &mut Story) -> Result<()> {
-    let repository = story.open()?;
-    let (old, now) = (secret(FIRST_PASSWORD), Timestamp::new(1_800_000_000, 0));
-    let slot = match repository.slot_of(&old) {
-        Err(e) if e.kind() == ErrorKind::Password => return Ok(()),
-        slot => slot?,
-    };
-    repository.add_key(&secret("third"), CHEAP, "", now)?;
-    story.promise(Promise::Password { password: FIRST_PASSWORD, opens: None });
-    repository.remove_key(&slot.to_string())?;
-    story.promise(Promise::Password { password: "third", opens: Some(true) });
-    story.promise(Promise::Password { password: FIRST_PASSWORD, opens: Some(false) });
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! What must hold of every state that a cut may leave: promises are kept, there is garbage but no
 //! damage, and the next run goes on as if nothing had been.
 
+use crate::crash::deeds;
 use crate::crash::source;
 use crate::crash::story;
 use crate::crash::story::CacheImage;
@@ -11,9 +12,7 @@ use crate::crash::story::context;
 use crate::crash::story::init;
 use crate::crash::story::name;
 use crate::crash::story::write_cache;
-use crate::crash::tape::Write;
 use icecore::backend::key::ObjectKey;
-use icecore::backend::memory::MemoryBackend;
 use icecore::base::cancel::Cancel;
 use icecore::base::error::Error;
 use icecore::base::error::ErrorKind;
@@ -48,7 +47,7 @@ pub(super) struct Wreck {
     /// What is left of the cache.
     pub(super) cache: Option<Arc<CacheImage>>,
     /// A write of the dead run that reaches the store only after the next run.
-    pub(super) late: Option<(Write, Arc<MemoryBackend>)>,
+    pub(super) late: Option<Box<dyn Fn() + Send + Sync>>,
     /// Whether a repair goes first, which must find nothing to do.
     pub(super) is_repaired: bool,
 }
@@ -70,21 +69,21 @@ impl Wreck {
         self.judge_passwords(&story)?;
         let repository = self.open(&mut story)?;
         if self.is_damaged() {
-            story::repair(&mut story).map_err(|e| refused("it cannot be repaired", &e))?;
+            deeds::repair(&mut story).map_err(|e| refused("it cannot be repaired", &e))?;
         }
         let mut backups = self.promised_backups();
         let lost = self.excused(judge_damage(&story, &repository)?);
         judge_backups(&story, &repository, &backups, &lost)?;
         drop(repository);
         if self.is_repaired {
-            story::repair_the_sound(&story).map_err(|e| refused("repair fails", &e))?;
+            deeds::repair_the_sound(&story).map_err(|e| refused("repair fails", &e))?;
         }
         bury_the_dead(&story);
         story.version += 1;
         let next = story.back_up(false).map_err(|e| refused("the next backup fails", &e))?;
         backups.insert(next.backup.0, story.version);
-        if let Some((write, store)) = &self.late {
-            write.apply(store);
+        if let Some(late) = &self.late {
+            late();
         }
         for aftermath in AFTERMATHS {
             aftermath(&mut story).map_err(|e| refused("going on fails", &e))?;

@@ -45,6 +45,8 @@ struct Content {
     keeps_versions: bool,
     /// A folder that is put takes the place of all that is in it, as a file.
     folders_are_files: bool,
+    /// What is to be put only where nothing is takes its place all the same.
+    ignores_conditions: bool,
     number: i64,
 }
 
@@ -98,6 +100,15 @@ impl Store {
 
     pub(crate) fn take_folders_for_files(&self) {
         self.shared.content.lock().unwrap().folders_are_files = true;
+    }
+
+    pub(crate) fn ignore_conditions(&self) {
+        self.shared.content.lock().unwrap().ignores_conditions = true;
+    }
+
+    /// Does what was asked, whenever that was.
+    pub(crate) fn answer(&self, asked: &Asked) -> Reply {
+        self.shared.content.lock().unwrap().answer(asked)
     }
 
     /// Answers otherwise where a test says so.
@@ -316,6 +327,10 @@ impl Content {
     }
 
     fn put(&mut self, asked: &Asked, key: &str) -> Reply {
+        let is_conditional = !self.ignores_conditions && asked.header("if-none-match").is_some();
+        if is_conditional && self.find(key, None).is_some() {
+            return Reply::error(412, "PreconditionFailed");
+        }
         let stored = match asked.header("x-amz-copy-source") {
             None => described(asked, asked.body.clone()),
             Some(source) => {
