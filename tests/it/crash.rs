@@ -35,6 +35,7 @@ mod deeds;
 mod depth;
 mod disk;
 mod explore;
+mod restore;
 mod served;
 mod source;
 mod story;
@@ -54,6 +55,7 @@ use crate::crash::explore::Manner;
 use crate::crash::explore::Recording;
 use crate::crash::explore::Stage;
 use crate::crash::explore::Violation;
+use crate::crash::restore::die_at_each_step;
 use crate::crash::served::Bucket;
 use crate::crash::served::Served;
 use crate::crash::served::Shelf;
@@ -178,6 +180,13 @@ fn whatever_gets_lost_on_the_way_to_a_bucket_all_is_sound() {
     for (title, is_atomic) in [("S3", true), ("S3, class B", false)] {
         serve(title, &|| Arc::new(Bucket::new(is_atomic)), is_atomic);
     }
+}
+
+#[test]
+fn a_restore_that_was_killed_and_is_done_again_ends_equal() {
+    let count = die_at_each_step();
+    eprintln!("{count} restores were killed");
+    assert!(count >= 100, "only {count}");
 }
 
 fn workload(name: &str) -> &'static Workload {
