@@ -35,6 +35,8 @@ mod deeds;
 mod depth;
 mod disk;
 mod explore;
+mod full;
+mod refusal;
 mod restore;
 mod served;
 mod source;
@@ -55,6 +57,7 @@ use crate::crash::explore::Manner;
 use crate::crash::explore::Recording;
 use crate::crash::explore::Stage;
 use crate::crash::explore::Violation;
+use crate::crash::full::refuse_one_by_one;
 use crate::crash::restore::die_at_each_step;
 use crate::crash::served::Bucket;
 use crate::crash::served::Served;
@@ -180,6 +183,14 @@ fn whatever_gets_lost_on_the_way_to_a_bucket_all_is_sound() {
     for (title, is_atomic) in [("S3", true), ("S3, class B", false)] {
         serve(title, &|| Arc::new(Bucket::new(is_atomic)), is_atomic);
     }
+}
+
+#[test]
+fn whatever_a_full_or_failing_disk_refuses_nothing_is_lost() {
+    let (writes, reads) = refuse_one_by_one(WORKLOADS, &Depth::asked());
+    eprintln!("{writes} writes and {reads} reads were refused");
+    assert!(writes >= 9 * WORKLOADS.len(), "only {writes} writes");
+    assert!(reads >= 2 * WORKLOADS.len(), "only {reads} reads");
 }
 
 #[test]

@@ -5,6 +5,8 @@
 //! any of them, each on its own: names of one folder come and go independently, a renamed file
 //! may stand at both names or at neither, and what was removed may be back.
 
+use crate::crash::refusal::Account;
+use crate::crash::refusal::Refusal;
 use icecore::backend::local::disk::Disk;
 use icecore::backend::local::disk::DiskFile;
 use icecore::backend::local::disk::DiskKind;
@@ -205,6 +207,7 @@ type Watch = Box<dyn FnMut(usize) + Send>;
 
 struct State {
     tree: Tree,
+    account: Account,
     log: Vec<Change>,
     is_off: bool,
     kill_before: Option<&'static str>,
@@ -227,6 +230,7 @@ impl MemoryDisk {
     pub(super) fn new(tree: Tree) -> Self {
         let state = State {
             tree,
+            account: Account::default(),
             log: Vec::new(),
             is_off: false,
             kill_before: None,
@@ -254,6 +258,12 @@ impl MemoryDisk {
         let mut state = self.lock();
         state.kill_after = changes.map(|changes| state.log.len() + changes);
         state.is_off = false;
+    }
+
+    /// Counts what is asked from 0 again, and refuses some of it; returns the account until now.
+    pub(super) fn refuse(&self, refusal: Option<Refusal>) -> Account {
+        let account = Account { refusal, ..Account::default() };
+        std::mem::replace(&mut self.lock().account, account)
     }
 
     pub(super) fn watch(&self, watch: impl FnMut(usize) + Send + 'static) {
@@ -300,6 +310,7 @@ impl MemoryDisk {
             state.is_off = true;
             return state.refuse_when_off();
         }
+        state.refuse_change(&change)?;
         if state.skips.is_some() && state.site(&change) == state.skips {
             return Ok(());
         }
@@ -316,6 +327,21 @@ impl MemoryDisk {
 impl State {
     fn refuse_when_off(&self) -> io::Result<()> {
         if self.is_off { Err(io::Error::other("the machine is off")) } else { Ok(()) }
+    }
+
+    /// Refuses a change; half of a write is done all the same.
+    fn refuse_change(&mut self, change: &Change) -> io::Result<()> {
+        let Some(errno) = self.account.change(change) else { return Ok(()) };
+        if let Change::Write(inode, bytes) = change {
+            let half = bytes[..bytes.len() / 2].to_vec();
+            self.tree.apply(&Change::Write(*inode, Arc::new(half)))?;
+        }
+        Err(errno.into())
+    }
+
+    fn refuse_read(&mut self) -> io::Result<()> {
+        self.refuse_when_off()?;
+        self.account.read().map_or(Ok(()), |errno| Err(errno.into()))
     }
 
     fn site(&self, change: &Change) -> Option<Site> {
@@ -355,7 +381,8 @@ impl Disk for MemoryDisk {
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         self.change(Change::Create(path.to_owned()))?;
-        self.open(path)
+        let inode = self.lock().tree.find(path)?;
+        Ok(Box::new(MemoryFile { disk: self.clone(), inode }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -376,22 +403,22 @@ impl Disk for MemoryDisk {
     }
 
     fn look(&self, path: &Path) -> io::Result<Look> {
-        let state = self.lock();
-        state.refuse_when_off()?;
+        let mut state = self.lock();
+        state.refuse_read()?;
         state.tree.find(path).map(|inode| state.tree.look(inode))
     }
 
     fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
         let mut state = self.lock();
-        state.refuse_when_off()?;
+        state.refuse_read()?;
         let names = state.tree.folder(path)?.iter();
         let shown = names.filter(|(_, values)| values.last().unwrap().is_some());
         Ok(shown.map(|(name, _)| name.clone()).collect())
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
-        let state = self.lock();
-        state.refuse_when_off()?;
+        let mut state = self.lock();
+        state.refuse_read()?;
         let inode = state.tree.find(path)?;
         Ok(Box::new(MemoryFile { disk: self.clone(), inode }))
     }
@@ -404,8 +431,8 @@ struct MemoryFile {
 
 impl MemoryFile {
     fn bytes(&self) -> io::Result<Bytes> {
-        let state = self.disk.lock();
-        state.refuse_when_off()?;
+        let mut state = self.disk.lock();
+        state.refuse_read()?;
         match &state.tree.nodes[self.inode] {
             Node::File(values) => Ok(Arc::clone(values.last().unwrap())),
             Node::Folder(_) => Err(io::ErrorKind::IsADirectory.into()),
