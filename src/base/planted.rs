@@ -2,7 +2,7 @@
 //!
 //! Only a build with the feature `planted` can; in every other build [`keeps`] is a constant,
 //! and the compiler takes the switches out. The rules stand in `format`, the tests in
-//! `tests/it/concurrency/planted.rs`.
+//! `tests/it/concurrency/planted.rs` and `tests/it/engine_backup_trouble.rs`.
 
 /// A rule that can be left out. The number in front is that of its counterexample.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub enum Rule {
     KeepsAPassword,
     /// What looks damaged while a prune moves it is looked at again.
     ChecksTwice,
+    /// A full disk where backups are kept ends a backup; it is no file that cannot be read.
+    FullEndsIt,
 }
 
 #[cfg(feature = "planted")]

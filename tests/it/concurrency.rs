@@ -22,7 +22,7 @@ mod explore;
 mod order;
 mod others;
 #[cfg(feature = "planted")]
-mod planted;
+pub(crate) mod planted;
 mod policy;
 mod recover;
 mod remote;

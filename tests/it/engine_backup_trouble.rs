@@ -1,11 +1,13 @@
 //! Backups when things go wrong: the source, the repository, another writer, the machine.
 
+use crate::support::tree::noise;
 use crate::support::world::World;
 use icecore::backend::wrap::fault::Fault;
 use icecore::backend::wrap::fault::FaultBackend;
 use icecore::backend::wrap::record::RecordBackend;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Origin;
+use icecore::base::error::Result;
 use icecore::base::id::BackupId;
 use icecore::base::id::LeaseId;
 use icecore::base::sys::ProcessIdentity;
@@ -13,6 +15,7 @@ use icecore::base::time::Timestamp;
 use icecore::codec::frame::ObjectKind;
 use icecore::engine::backup::BackupKind;
 use icecore::engine::backup::BackupOptions;
+use icecore::engine::backup::BackupReport;
 use icecore::format::lease::LeaseRecord;
 use icecore::repository::layout;
 use icecore::repository::transaction::Transaction;
@@ -149,6 +152,58 @@ fn a_full_repository_stops_the_backup_before_its_header() {
         world.drop_leases();
         assert_eq!(world.backup(&source()).expect("room again").kind, BackupKind::Full);
         assert_eq!(world.sound_backups(), 1);
+    }
+}
+
+/// Backs up several packs' worth, once for each call that is refused for want of room, and shows
+/// how each ended. There is room again for all that comes after it.
+fn refuse_for_a_moment(see: &mut dyn FnMut(&World, Result<BackupReport>)) {
+    let source = (0..3).fold(source(), |source, number| {
+        source.file(&format!("{number}"), &noise(6_000_000, number))
+    });
+    for call in 1.. {
+        let mut world = World::memory();
+        let faulty = wrap_faulty(&mut world, Fault::Call { call, kind: ErrorKind::Full });
+        let result = world.backup(&source);
+        let is_last = faulty.calls() < call;
+        see(&world, result);
+        if is_last {
+            return;
+        }
+    }
+}
+
+#[test]
+fn files_for_which_there_was_no_room_are_none_that_cannot_be_read() {
+    let mut refused = 0;
+    refuse_for_a_moment(&mut |world, result| match result {
+        Ok(report) => assert_eq!(report.counts.errors, 0),
+        Err(e) => {
+            refused += 1;
+            assert_eq!((e.kind(), e.origin()), (ErrorKind::Full, Origin::Repository), "{e:?}");
+            assert_eq!(world.sound_backups(), 0);
+        }
+    });
+    assert!(refused > 4, "{refused}");
+}
+
+/// A rule left out: what the test above would say of it.
+#[cfg(feature = "planted")]
+mod planted {
+    use crate::concurrency::planted::alone;
+    use icecore::base::planted;
+    use icecore::base::planted::Rule;
+
+    #[test]
+    fn a_full_disk_is_taken_for_files_that_cannot_be_read() {
+        let _one = alone();
+        planted::switch_off(&[Rule::FullEndsIt]);
+        let mut missed = 0;
+        super::refuse_for_a_moment(&mut |_, result| {
+            missed += usize::from(result.is_ok_and(|report| report.counts.errors > 0));
+        });
+        planted::switch_off(&[]);
+        assert!(missed > 0, "no backup goes on without them");
     }
 }
 

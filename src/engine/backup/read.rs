@@ -8,6 +8,8 @@ use crate::base::limits::PIECE_BYTES;
 use crate::base::metadata::Extent;
 use crate::base::metadata::Kind;
 use crate::base::path::EntryPath;
+use crate::base::planted;
+use crate::base::planted::Rule;
 use crate::base::progress::Counter;
 use crate::base::progress::Warning;
 use crate::chunk;
@@ -213,7 +215,7 @@ impl<'a> Worker<'a> {
     ) -> Result<Outcome> {
         match self.read_entry(&path, before.as_deref(), attempt) {
             Ok((tracked, stretches)) => Ok(Outcome::Put(Box::new(tracked), stretches, before)),
-            Err(e) if e.origin() != Origin::Source => Err(e),
+            Err(e) if ends_the_run(&e) => Err(e),
             Err(e) if e.kind() == ErrorKind::NotFound => Ok(Outcome::Vanished(path, before)),
             Err(e) => Ok(Outcome::Failed(path, e, before)),
         }
@@ -376,7 +378,7 @@ impl<'a> Worker<'a> {
         let done = self.read_piece(&file, extents, &mut stretches);
         match done {
             Ok(()) => {}
-            Err(e) if e.origin() != Origin::Source => return Err(e),
+            Err(e) if ends_the_run(&e) => return Err(e),
             Err(e) => file.fail(e),
         }
         Ok(Outcome::Piece(file, stretches, is_last))
@@ -445,6 +447,12 @@ pub fn compresses(content: &[u8], compressor: &mut Compressor) -> Result<bool> {
         sample.extend_from_slice(&content[start..content.len().min(start + length)]);
     }
     compressor.gains(&sample)
+}
+
+/// Says whether an error ends the backup: any but that of an entry which cannot be read.
+pub(super) fn ends_the_run(e: &Error) -> bool {
+    let is_taken_so = planted::keeps(Rule::FullEndsIt) || e.kind() != ErrorKind::Full;
+    e.origin() != Origin::Source && is_taken_so
 }
 
 fn same_file(a: &SourceEntry, b: &SourceEntry) -> bool {

@@ -19,6 +19,7 @@ use crate::codec::compress::Compressor;
 use crate::engine::backup::attempt::Attempt;
 use crate::engine::backup::old;
 use crate::engine::backup::read::compresses;
+use crate::engine::backup::read::ends_the_run;
 use crate::engine::backup::read::may_resume;
 use crate::engine::backup::unit::Item;
 use crate::engine::backup::unit::LargeFile;
@@ -174,7 +175,7 @@ impl<'a> Producer<'a> {
         let path = now.path.clone();
         match self.open_large(now, before.as_deref()) {
             Ok((opened, cut)) => self.send_pieces(opened, before, cut),
-            Err(e) if e.origin() != Origin::Source => Err(e),
+            Err(e) if ends_the_run(&e) => Err(e),
             Err(e) => {
                 self.failed(&path, &e)?;
                 self.items.extend(before.map(Item::Keep));

@@ -22,10 +22,16 @@ use crate::concurrency::writer;
 use icecore::base::planted;
 use icecore::base::planted::Rule;
 use std::sync::Mutex;
+use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
 /// Rules are left out in the whole process, so one test at a time.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+/// Returns what a test holds while it leaves rules out.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Schedules within which a violation has to be found.
 const BOUND: usize = 10_000;
@@ -47,7 +53,7 @@ fn misses_by(
     stamps: Stamps,
     make: impl Fn() -> (World, Vec<Actor>),
 ) {
-    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _one = alone();
     let explore = |rules: &[Rule], schedules: usize| {
         planted::switch_off(rules);
         let (world, actors) = make();
