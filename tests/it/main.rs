@@ -34,6 +34,7 @@ mod files_backend;
 mod files_pool;
 mod files_source;
 mod files_target;
+mod full;
 mod fuzz;
 mod history;
 mod hostile;

@@ -88,7 +88,9 @@ pub(super) fn repair(story: &mut Story) -> Result<()> {
     let options = RepairOptions { read_data: true, ..RepairOptions::default() };
     let plan = repair::plan(&repository, &options, &context)?;
     let report = repair::execute(&repository, plan, &context)?;
-    assert!(report.unrepaired.is_empty(), "{report:?}");
+    if !report.unrepaired.is_empty() {
+        return Err(partial("a repair", &report.unrepaired));
+    }
     story.promise(Promise::Repaired);
     Ok(())
 }

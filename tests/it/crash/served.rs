@@ -109,9 +109,8 @@ pub(super) struct Shelf {
 const ROOT: &str = "repository";
 
 impl Shelf {
-    pub(super) fn new(ways: Ways) -> Arc<dyn Served> {
-        let folder = Folder::in_memory();
-        Arc::new(Shelf::at(folder, ways))
+    pub(super) fn new(ways: Ways) -> Self {
+        Shelf::at(Folder::in_memory(), ways)
     }
 
     fn at(folder: Folder, ways: Ways) -> Self {
