@@ -261,7 +261,7 @@ pub fn open_peeked(
 }
 
 fn unlock(backend: &dyn Backend, config: &Config, password: &Secret) -> Result<Keys> {
-    let mut damaged = None;
+    let (mut damaged, mut unread) = (None, None);
     let ids = slot_ids(backend)?;
     if ids.is_empty() {
         let message = format!("there is no key slot in the repository at {}", backend.location());
@@ -277,8 +277,15 @@ fn unlock(backend: &dyn Backend, config: &Config, password: &Secret) -> Result<K
         match unlocked {
             Ok(keys) => return Ok(keys),
             Err(e) if e.kind() == ErrorKind::Password => {}
-            Err(e) => damaged = Some(e),
+            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                damaged = Some(e);
+            }
+            Err(e) => unread = Some(e),
         }
+    }
+    // It may be this one that the password opens.
+    if let Some(e) = unread {
+        return Err(e);
     }
     let message = format!("wrong password for the repository at {}", backend.location());
     let error = Error::new(ErrorKind::Password, message);

@@ -57,6 +57,7 @@ use crate::crash::explore::Manner;
 use crate::crash::explore::Recording;
 use crate::crash::explore::Stage;
 use crate::crash::explore::Violation;
+use crate::crash::full::open_with_reads_refused;
 use crate::crash::full::refuse_one_by_one;
 use crate::crash::restore::die_at_each_step;
 use crate::crash::served::Bucket;
@@ -194,6 +195,12 @@ fn whatever_a_full_or_failing_disk_refuses_nothing_is_lost() {
     eprintln!("{writes} writes and {reads} reads were refused");
     assert!(writes >= 9 * WORKLOADS.len(), "only {writes} writes");
     assert!(reads >= 2 * WORKLOADS.len(), "only {reads} reads");
+}
+
+/// A disk that failed to read the key slot was told as a wrong password.
+#[test]
+fn a_key_slot_that_cannot_be_read_is_no_wrong_password() {
+    assert!(open_with_reads_refused() >= 3, "root, config and slot are read");
 }
 
 #[test]

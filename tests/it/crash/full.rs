@@ -13,9 +13,11 @@ use crate::crash::refusal::Account;
 use crate::crash::refusal::Asked;
 use crate::crash::refusal::Refusal;
 use crate::crash::story::Deed;
+use crate::crash::story::FIRST_PASSWORD;
 use crate::crash::story::Promise;
 use crate::crash::story::Story;
 use crate::crash::story::Workload;
+use crate::crash::story::init;
 use crate::crash::story::name;
 use crate::crash::verdict::Wreck;
 use crate::crash::verdict::bury_the_dead;
@@ -90,7 +92,9 @@ impl Scene {
             judge_words(e, refusal)?;
         }
         judge_leftovers(&self.base, &disk, &account)?;
-        if !matches!(account.refused, Some(Change::SyncFolder(_))) {
+        // What is read or synced after the header was put may fail as well: then nobody knows.
+        let is_unknown = matches!(account.refused, Some(Change::SyncFolder(_)));
+        if refusal.of == Asked::Change && !is_unknown {
             self.judge_headers(&story)?;
         }
         // The process has ended.
@@ -111,8 +115,7 @@ impl Scene {
         wreck.judge()
     }
 
-    /// Of a run that failed there is no backup. One that may not be durable is shown: whether it
-    /// is there nobody knows before the next power cut.
+    /// Of a run that failed there is no backup.
     fn judge_headers(&self, story: &Story) -> Result<(), String> {
         // A copy makes several backups, and those before the one that failed are there.
         if self.workload.name.starts_with("copy") {
@@ -134,6 +137,28 @@ impl Scene {
             None => Ok(()),
         }
     }
+}
+
+/// Opens an encrypted repository with each read refused; returns how often that failed.
+pub(super) fn open_with_reads_refused() -> usize {
+    let disk = MemoryDisk::new(Tree::new());
+    let mut story = Story::new(Arc::new(disk.clone()), true);
+    init(&mut story).unwrap();
+    let mut failed = 0;
+    for at in 0.. {
+        let refusal = Refusal { of: Asked::Read, at, errno: Errno::IO, lasts: false };
+        disk.refuse(Some(refusal));
+        let opened = story.open_with(FIRST_PASSWORD);
+        if disk.refuse(None).reads <= at {
+            opened.unwrap();
+            break;
+        }
+        if let Err(e) = opened {
+            judge_words(&e, refusal).unwrap();
+            failed += 1;
+        }
+    }
+    failed
 }
 
 /// A full disk is called full, and neither is taken for damage or for a fault of this program.
