@@ -118,6 +118,19 @@ pub trait Backend: Send + Sync {
     /// As the store says, or as `visit` says, which ends the listing.
     fn list(&self, folder: &FolderKey, visit: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()>;
 
+    /// Shows what is directly in a folder like [`Backend::list`], and may leave out size and time
+    /// where they are asked of each object alone.
+    ///
+    /// # Errors
+    /// As [`Backend::list`].
+    fn list_names(
+        &self,
+        folder: &FolderKey,
+        visit: &mut dyn FnMut(Listed) -> Result<()>,
+    ) -> Result<()> {
+        self.list(folder, visit)
+    }
+
     /// Whether [`Backend::list_deep`] is offered.
     fn lists_deep(&self) -> bool {
         false
@@ -203,6 +216,29 @@ pub fn all_below(backend: &dyn Backend, folder: &FolderKey) -> Result<Vec<Object
         objects.push(object);
         Ok(())
     })?;
+    Ok(objects)
+}
+
+/// Returns every object below a folder like [`all_below`], maybe without sizes and times: for
+/// folders that hold a hundred thousand names, and who asks for no more.
+///
+/// # Errors
+/// Those of [`Backend::list_names`].
+pub fn names_below(backend: &dyn Backend, folder: &FolderKey) -> Result<Vec<ObjectInfo>> {
+    if backend.lists_deep() {
+        return backend.list_deep(folder);
+    }
+    let mut objects = Vec::new();
+    let mut folders = vec![folder.clone()];
+    while let Some(next) = folders.pop() {
+        backend.list_names(&next, &mut |listed| {
+            match listed {
+                Listed::Object(object) => objects.push(object),
+                Listed::Folder(below) => folders.push(below),
+            }
+            Ok(())
+        })?;
+    }
     Ok(objects)
 }
 

@@ -154,6 +154,11 @@ impl<B: Deref<Target = [u8]>> IndexTable<B> {
         known && present_fits && bounded
     }
 
+    /// Returns the bytes it is made of.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Returns how many rows there are.
     pub fn len(&self) -> usize {
         self.rows

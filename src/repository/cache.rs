@@ -17,7 +17,8 @@ use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 
-const CHECKSUM_BYTES: usize = 32;
+/// Bytes of the checksum that each file ends in.
+pub(super) const CHECKSUM_BYTES: usize = 32;
 
 /// Where caches are kept.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -14,7 +14,6 @@ use crate::base::id::BlockId;
 use crate::base::id::IndexId;
 use crate::base::id::LeaseId;
 use crate::base::id::PackId;
-use crate::base::limits::BLOCK_COPIES_MAX;
 use crate::base::limits::INDEX_BYTES_MAX;
 use crate::base::limits::INDEX_EXPANSION_MAX;
 use crate::base::limits::INDEX_LOOKS_MAX;
@@ -27,21 +26,22 @@ use crate::format::pack_index;
 use crate::format::pack_index::IndexTable;
 use crate::format::pack_index::IndexedPack;
 use crate::repository::ahead;
+use crate::repository::cache::CHECKSUM_BYTES;
 use crate::repository::cache::Cache;
-use crate::repository::index::stretches::TableStretches;
+use crate::repository::index::loaded::Loaded;
 use crate::repository::layout;
 use crate::repository::store::Store;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
+use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::RwLock;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 
+mod bundles;
+mod loaded;
 mod stretches;
 mod view;
 
@@ -50,26 +50,31 @@ pub use view::IndexView;
 type Segment = IndexTable<Slice>;
 type Segments = BTreeMap<IndexId, Arc<Segment>>;
 
-/// So many segments are always asked one after the other.
-const SEGMENTS_FEW: usize = 8;
-
 /// Folders that index objects lie in: one server lists 10 000 names of each, and with so many
 /// objects it is high time for a prune.
 const INDEX_FOLDERS: u8 = 4;
 /// Objects up to this size are loaded several at a time.
 const EARLY_BYTES_MAX: u64 = 4 * MIB as u64;
 
-/// The plain bytes of one index object.
+/// The plain bytes of one index object: a file in the cache, a part of one, or memory.
 #[derive(Debug)]
 pub struct Slice {
-    bytes: Mapped,
-    length: usize,
+    bytes: Arc<Mapped>,
+    range: Range<usize>,
+}
+
+impl Slice {
+    fn memory(mut plain: Vec<u8>) -> Self {
+        // There may be a hundred thousand of a few hundred bytes.
+        plain.shrink_to_fit();
+        Slice { range: 0..plain.len(), bytes: Arc::new(Mapped::Memory(plain)) }
+    }
 }
 
 impl std::ops::Deref for Slice {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.bytes[..self.length]
+        &self.bytes[self.range.clone()]
     }
 }
 
@@ -80,39 +85,6 @@ pub struct Location {
     pub pack: IndexedPack,
     /// Where in the pack.
     pub row: BlockRow,
-}
-
-/// The objects in use.
-#[derive(Default)]
-struct Loaded {
-    segments: Segments,
-    rows: usize,
-    /// How many blocks were looked for in all segments, one after the other.
-    looks: AtomicUsize,
-    /// All rows in one order, made when the looks have cost as much as making it.
-    view: OnceLock<IndexView>,
-    /// Made when a writer far away first asks for the tables of a whole pack.
-    stretches: OnceLock<TableStretches>,
-}
-
-impl Loaded {
-    fn new(segments: Segments) -> Self {
-        let rows = segments.values().map(|segment| segment.len()).sum();
-        Loaded { segments, rows, ..Loaded::default() }
-    }
-
-    /// Returns copies of a block.
-    fn find(&self, block: &BlockId) -> Vec<Location> {
-        let looks = self.looks.fetch_add(1, Ordering::Relaxed);
-        if self.segments.len() > SEGMENTS_FEW
-            && looks.saturating_mul(self.segments.len()) >= self.rows
-        {
-            let view = self.view.get_or_init(|| IndexView::of(&self.segments));
-            return view.copies_up_to(block, BLOCK_COPIES_MAX);
-        }
-        let segments = self.segments.values();
-        distinct(segments.flat_map(|segment| segment.find(block)), BLOCK_COPIES_MAX)
-    }
 }
 
 /// All index objects of a repository.
@@ -149,12 +121,22 @@ impl PackIndex {
     /// Says false when an object went between listing and reading: what replaces it was put
     /// before, and is in the next listing. At the `last` look it is left out.
     fn try_to_refresh(&self, store: &Store, cache: &Cache, last: bool) -> Result<bool> {
-        let objects = store.objects_below(&layout::folder("index")?)?;
+        let objects = store.listed_below(&layout::folder("index")?)?;
         let id_of = |object: &ObjectInfo| object.key.name().parse::<IndexId>().ok();
         // In the order of the listing, so that runs over equal listings make equal calls.
         let ids: Vec<IndexId> = objects.iter().filter_map(id_of).collect();
+        if self.has_just(&ids) {
+            return Ok(true);
+        }
         let loaded = self.segments();
-        let mut early = load_early(&objects, &loaded, store, cache)?;
+        let mut early = if loaded.is_empty() {
+            let wanted: HashSet<&IndexId> = ids.iter().collect();
+            let bundled = bundles::load(cache, &|id| wanted.contains(id));
+            bundled.into_iter().map(|(id, segment)| (id, Ok(segment))).collect()
+        } else {
+            HashMap::new()
+        };
+        load_early(&objects, &loaded, &mut early, store, cache)?;
         let mut segments = BTreeMap::new();
         let mut damaged = Vec::new();
         for id in &ids {
@@ -176,12 +158,14 @@ impl PackIndex {
             segments.insert(*id, segment);
         }
         *self.damaged.write().unwrap_or_else(PoisonError::into_inner) = damaged;
-        for stale in cache.list("index") {
+        let kept = cache.list("index");
+        for stale in &kept {
             let is_known = stale.parse().is_ok_and(|id: IndexId| segments.contains_key(&id));
-            if !is_known && !stale.ends_with(".tmp") {
+            if !is_known && !bundles::is_bundle(stale) && !stale.ends_with(".tmp") {
                 cache.remove(&format!("index/{stale}"));
             }
         }
+        bundles::gather(cache, &kept, &segments);
         self.use_only(segments);
         Ok(true)
     }
@@ -236,14 +220,26 @@ impl PackIndex {
         (bytes, damaged)
     }
 
+    /// Says whether these are loaded, and nothing else, and none was damaged: after most backups
+    /// of a process a listing shows what is in use already.
+    fn has_just(&self, ids: &[IndexId]) -> bool {
+        let guard = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(loaded) = guard.as_ref().filter(|_| self.damaged().is_empty()) else {
+            return false;
+        };
+        let mut sorted = ids.to_vec();
+        sorted.sort();
+        sorted.iter().eq(loaded.segments().keys())
+    }
+
     fn segments(&self) -> Segments {
         let guard = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
-        guard.as_ref().map(|loaded| loaded.segments.clone()).unwrap_or_default()
+        guard.as_ref().map(|loaded| loaded.segments().clone()).unwrap_or_default()
     }
 
     fn segment(&self, id: &IndexId) -> Option<Arc<Segment>> {
         let guard = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
-        guard.as_ref().and_then(|loaded| loaded.segments.get(id).cloned())
+        guard.as_ref().and_then(|loaded| loaded.segments().get(id).cloned())
     }
 
     fn use_only(&self, segments: Segments) {
@@ -280,8 +276,7 @@ impl PackIndex {
     /// Returns the bytes of a pack in which its tables are; None when no object names it.
     pub(super) fn tables_of(&self, pack: &PackId) -> Option<Range<u32>> {
         let guard = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
-        let loaded = guard.as_ref()?;
-        loaded.stretches.get_or_init(|| TableStretches::of(&loaded.segments)).find(pack)
+        guard.as_ref()?.tables_of(pack)
     }
 
     /// Returns the ids of the loaded objects.
@@ -315,8 +310,7 @@ impl PackIndex {
     pub fn add_pending(&self, pack: &IndexedPack, rows: &[BlockRow]) -> Result<()> {
         let rows: Vec<(u32, &BlockRow)> = rows.iter().map(|row| (0, row)).collect();
         let plain = pack_index::encode(LeaseId::new([0; 16]), &[*pack], &rows)?;
-        let length = plain.len();
-        let segment = IndexTable::new(Slice { bytes: Mapped::Memory(plain), length })?;
+        let segment = IndexTable::new(Slice::memory(plain))?;
         let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
         pending.insert(pack.pack, Arc::new(segment));
         Ok(())
@@ -369,30 +363,13 @@ impl PackIndex {
         let segment = Arc::new(keep(&id, plain, Some(cache))?);
         let mut guard = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(loaded) = guard.as_mut() {
-            let mut segments = std::mem::take(&mut loaded.segments);
-            segments.insert(id, segment);
-            *loaded = Loaded::new(segments);
+            loaded.add(id, segment);
             drop(guard);
             let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
             packs.iter().for_each(|pack| drop(pending.remove(&pack.pack)));
         }
         Ok((id, sealed.len() as u64))
     }
-}
-
-/// Takes so many copies at most, each once whatever objects name it.
-fn distinct(copies: impl Iterator<Item = (IndexedPack, BlockRow)>, most: usize) -> Vec<Location> {
-    let mut found: Vec<Location> = Vec::new();
-    for (pack, row) in copies {
-        let is_known = found.iter().any(|l| l.pack.pack == pack.pack && l.row.offset == row.offset);
-        if !is_known {
-            found.push(Location { pack, row });
-        }
-        if found.len() == most {
-            break;
-        }
-    }
-    found
 }
 
 fn segment_rows(segment: &Segment) -> impl Iterator<Item = Location> + '_ {
@@ -403,21 +380,24 @@ fn segment_rows(segment: &Segment) -> impl Iterator<Item = Location> + '_ {
 /// under way is. What is wrong with one is for whoever asks for it.
 fn load_early(
     objects: &[ObjectInfo],
-    loaded: &BTreeMap<IndexId, Arc<Segment>>,
+    loaded: &Segments,
+    early: &mut HashMap<IndexId, Result<Segment>>,
     store: &Store,
     cache: &Cache,
-) -> Result<HashMap<IndexId, Result<Segment>>> {
+) -> Result<()> {
     if store.backend().capabilities().ahead() == 1 {
-        return Ok(HashMap::new());
+        return Ok(());
     }
     let is_small = |object: &&ObjectInfo| object.size.is_some_and(|size| size <= EARLY_BYTES_MAX);
     let ids = objects.iter().filter(is_small).filter_map(|object| object.key.name().parse().ok());
-    let ids: Vec<IndexId> = ids.filter(|id| !loaded.contains_key(id)).collect();
+    let ids: Vec<IndexId> =
+        ids.filter(|id| !loaded.contains_key(id) && !early.contains_key(id)).collect();
     let load = |id: &IndexId| match load(id, store, cache) {
         Err(e) if !matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => Err(e),
         outcome => Ok((*id, outcome)),
     };
-    Ok(ahead::map(store, &ids, &load)?.into_iter().collect())
+    early.extend(ahead::map(store, &ids, &load)?);
+    Ok(())
 }
 
 fn load(id: &IndexId, store: &Store, cache: &Cache) -> Result<Segment> {
@@ -445,81 +425,22 @@ fn fetch(id: &IndexId, store: &Store, cache: Option<&Cache>) -> Result<(Segment,
 
 fn from_cache(id: &IndexId, cache: &Cache) -> Option<Segment> {
     let bytes = cache.map(&format!("index/{id}"))?;
-    let length = bytes.len().checked_sub(32)?;
-    IndexTable::new(Slice { bytes, length }).ok()
+    let length = bytes.len().checked_sub(CHECKSUM_BYTES)?;
+    let slice = match length <= bundles::SMALL_BYTES_MAX {
+        true => Slice::memory(bytes[..length].to_vec()),
+        false => Slice { bytes: Arc::new(bytes), range: 0..length },
+    };
+    IndexTable::new(slice).ok()
 }
 
 fn keep(id: &IndexId, plain: Vec<u8>, cache: Option<&Cache>) -> Result<Segment> {
-    let kept = cache.and_then(|cache| {
+    if let Some(cache) = cache {
         cache.write(&format!("index/{id}"), &plain);
-        from_cache(id, cache)
-    });
-    match kept {
+    }
+    // What is large is used as the cache has it: pages that the system may take back.
+    let is_large = plain.len() > bundles::SMALL_BYTES_MAX;
+    match cache.filter(|_| is_large).and_then(|cache| from_cache(id, cache)) {
         Some(segment) => Ok(segment),
-        None => {
-            let length = plain.len();
-            IndexTable::new(Slice { bytes: Mapped::Memory(plain), length })
-                .map_err(|e: Error| e.at(Origin::Repository))
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::hash;
-
-    fn block(n: u8) -> BlockId {
-        // Some begin alike.
-        let mut bytes = hash::hash(&[n / 3]);
-        bytes[31] = n % 3;
-        BlockId::new(bytes)
-    }
-
-    fn segment(n: u8, blocks: &[u8]) -> (IndexId, Arc<Segment>) {
-        let row = |&number: &u8| BlockRow {
-            block: block(number),
-            offset: 100 + u32::from(number),
-            length: 5,
-            plain_length: 50,
-            table_offset: 1000,
-            table_length: 40,
-            places: 20,
-            number: number.into(),
-            class: 0,
-            present: Vec::new(),
-            hooks: Vec::new(),
-        };
-        let rows: Vec<BlockRow> = blocks.iter().map(row).collect();
-        let rows: Vec<(u32, &BlockRow)> = rows.iter().map(|row| (0, row)).collect();
-        let pack = IndexedPack { pack: PackId::new([n / 2; 32]), size: 5000, salt: [7; 32] };
-        let plain = pack_index::encode(LeaseId::new([1; 16]), &[pack], &rows).expect("encodes");
-        let length = plain.len();
-        let table = IndexTable::new(Slice { bytes: Mapped::Memory(plain), length });
-        (IndexId::new([n; 16]), Arc::new(table.expect("sound")))
-    }
-
-    /// Segments by twos name the same pack, so that half of the copies come twice.
-    #[test]
-    fn many_segments_are_asked_at_once_with_the_same_answer() {
-        let segments: Segments = (0..40).map(|n| segment(n, &[n / 4, 100 + n / 2, 200])).collect();
-        let loaded = Loaded::new(segments);
-        let all: Vec<BlockId> = (0..=255).map(block).collect();
-        let asked = |loaded: &Loaded| all.iter().map(|id| loaded.find(id)).collect::<Vec<_>>();
-        loaded.looks.store(0, Ordering::Relaxed);
-        let one_by_one: Vec<Vec<Location>> = all
-            .iter()
-            .map(|id| distinct(loaded.segments.values().flat_map(|it| it.find(id)), usize::MAX))
-            .map(|mut found| {
-                found.truncate(BLOCK_COPIES_MAX);
-                found
-            })
-            .collect();
-        assert_eq!(one_by_one.iter().filter(|found| !found.is_empty()).count(), 10 + 20 + 1);
-        assert!(one_by_one.iter().all(|found| found.len() <= 20));
-        assert!(loaded.view.get().is_none());
-        assert_eq!(asked(&loaded), one_by_one);
-        assert!(loaded.view.get().is_some(), "they were asked often enough");
-        assert_eq!(asked(&loaded), one_by_one);
+        None => IndexTable::new(Slice::memory(plain)).map_err(|e: Error| e.at(Origin::Repository)),
     }
 }

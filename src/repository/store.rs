@@ -5,6 +5,7 @@ use crate::backend::ObjectInfo;
 use crate::backend::all_below;
 use crate::backend::key::FolderKey;
 use crate::backend::key::ObjectKey;
+use crate::backend::names_below;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
@@ -151,7 +152,7 @@ impl Store {
     /// # Errors
     /// Those of the backend.
     pub fn names_below(&self, folder: &FolderKey) -> Result<Vec<ObjectKey>> {
-        Ok(self.objects_below(folder)?.into_iter().map(|object| object.key).collect())
+        Ok(self.listed_below(folder)?.into_iter().map(|object| object.key).collect())
     }
 
     /// Returns what a listing shows of all objects below a folder, at any depth.
@@ -160,6 +161,16 @@ impl Store {
     /// Those of the backend.
     pub fn objects_below(&self, folder: &FolderKey) -> Result<Vec<ObjectInfo>> {
         let listed = all_below(self.backend(), folder);
+        listed.map_err(|e| e.context(format!("cannot list {folder}")).at(Origin::Repository))
+    }
+
+    /// Returns the names of all objects below a folder, at any depth, with sizes and times where
+    /// these cost nothing more.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn listed_below(&self, folder: &FolderKey) -> Result<Vec<ObjectInfo>> {
+        let listed = names_below(self.backend(), folder);
         listed.map_err(|e| e.context(format!("cannot list {folder}")).at(Origin::Repository))
     }
 

@@ -220,6 +220,7 @@ impl Transaction {
         let repository = self.repository();
         repository.refresh_index()?;
         let mut unknown = repository.index().ids();
+        self.names.keep_absorbed(&unknown);
         unknown.retain(|id| !self.names.has_absorbed(id));
         absorb::absorb(repository, &self.names, &unknown)?;
         Ok(*self.own_from.get_or_init(|| self.names.count()))

@@ -103,6 +103,13 @@ impl Place {
         Place { folder, repository }
     }
 
+    /// The same repository as the next process finds it, with what the cache has kept.
+    fn opened_anew(&self) -> Repository {
+        let backend = LocalBackend::open(&self.folder.path().join("repository")).unwrap();
+        let cache = CachePlace::Kept(self.folder.path().join("cache"));
+        open::open(Arc::new(backend), None, &cache).unwrap()
+    }
+
     fn at<T>(&self, work: impl FnOnce(&Context<'_>) -> T) -> T {
         let cancel = Cancel::new();
         work(&Context { progress: &Silent, cancel: &cancel, clock: &SystemClock, threads: 2 })
@@ -325,6 +332,43 @@ fn a_history_of_very_many_backups() {
         assert_eq!(target.content(&moves), Some(content(n)));
     }
     measured("50 000 backups: check", || place.check());
+}
+
+/// What a backup takes must not grow with those before it, whoever has pruned or not.
+#[test]
+fn backups_that_nobody_prunes() {
+    let backups = size(120, 20_000);
+    let mut place = Place::new();
+    let source = MemorySource::new("source");
+    (0..10_u64).for_each(|n| source.put_file(format!("still-{n}"), noise(50, n)));
+    let content = |n: u64| noise(40, 1_000 + n);
+    let mut back_up = |place: &Place, from: u64, to: u64| {
+        for n in from..to {
+            source.put_file("moves", content(n));
+            place.back_up("data", &source);
+        }
+    };
+    let mut before = 0;
+    for mark in [100, 1_000, 5_000, 20_000].into_iter().filter(|mark| *mark <= backups) {
+        back_up(&place, before, mark - 20);
+        let title = format!("20 backups after {mark} that nobody prunes");
+        measured(&title, || back_up(&place, mark - 20, mark));
+        place.repository = place.opened_anew();
+        measured(&title.replace("20 backups", "one in a new process"), || {
+            back_up(&place, mark, mark + 1);
+        });
+        before = mark + 1;
+    }
+
+    let moves = EntryPath::new(b"moves").unwrap();
+    for n in [0, before / 2, before - 1] {
+        assert_eq!(place.restore_to_memory("data", n).content(&moves), Some(content(n)));
+    }
+    measured("20 000 backups that nobody prunes: check", || place.check());
+    measured("20 000 backups that nobody prunes: prune", || place.prune());
+    measured("20 000 backups: prune again", || place.prune());
+    back_up(&place, before, before + 1);
+    place.check();
 }
 
 #[test]

@@ -12,6 +12,7 @@ use rustix::io::Errno;
 use std::ffi::OsString;
 use std::fmt;
 use std::fs::DirBuilder;
+use std::fs::DirEntry;
 use std::fs::File;
 use std::fs::Metadata;
 use std::fs::OpenOptions;
@@ -109,6 +110,15 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// `NotFound`, `NotADirectory`, ...
     fn names(&self, path: &Path) -> io::Result<Vec<OsString>>;
 
+    /// Returns the names in a folder with what stands there, where that is told without a look at
+    /// each.
+    ///
+    /// # Errors
+    /// Those of [`Disk::names`].
+    fn names_and_kinds(&self, path: &Path) -> io::Result<Vec<(OsString, Option<DiskKind>)>> {
+        Ok(self.names(path)?.into_iter().map(|name| (name, None)).collect())
+    }
+
     /// Opens a file for reading, without waiting for a pipe's writer.
     ///
     /// # Errors
@@ -196,6 +206,17 @@ impl Disk for RealDisk {
 
     fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
         std::fs::read_dir(path)?.map(|entry| entry.map(|entry| entry.file_name())).collect()
+    }
+
+    fn names_and_kinds(&self, path: &Path) -> io::Result<Vec<(OsString, Option<DiskKind>)>> {
+        let kind = |entry: &DirEntry| match entry.file_type() {
+            Ok(kind) if kind.is_file() => Some(DiskKind::File),
+            Ok(kind) if kind.is_dir() => Some(DiskKind::Folder),
+            // A link to a file is one.
+            _ => None,
+        };
+        let entries = std::fs::read_dir(path)?;
+        entries.map(|entry| entry.map(|entry| (entry.file_name(), kind(&entry)))).collect()
     }
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {

@@ -210,10 +210,11 @@ impl LocalBackend {
         Error::corrupt(message).at(Origin::Repository)
     }
 
-    /// Returns the names of keys in a folder, each once; none when it is missing.
-    fn names_in(&self, folder: &FolderKey) -> Result<Vec<String>> {
+    /// Returns the names of keys in a folder, each once, with what stands there where that is
+    /// known; none when the folder is missing.
+    fn names_in(&self, folder: &FolderKey) -> Result<Vec<(String, Option<DiskKind>)>> {
         let path = self.root.join(folder.as_str());
-        let found = match self.disk.names(&path) {
+        let found = match self.disk.names_and_kinds(&path) {
             Ok(found) => found,
             Err(e) if is_missing(&e) => {
                 self.check_root()?;
@@ -222,17 +223,30 @@ impl LocalBackend {
             Err(e) => return Err(failed("list", &path, e)),
         };
         let mut names = Vec::new();
-        for name in found {
+        for (name, kind) in found {
             let name = name.into_string().unwrap_or_default();
             let is_key = !name.contains('/') && folder.object(&name).is_ok();
             let is_ours = *folder == FolderKey::top() && (name == TEMPORARY || name == RESERVE);
             if is_key && !is_ours {
-                names.push(name);
+                names.push((name, kind));
             }
         }
         // A file replaced while a folder is read may be shown twice.
-        names.sort_unstable();
-        names.dedup();
+        names.sort_unstable_by(|one, other| one.0.cmp(&other.0));
+        names.dedup_by(|one, other| one.0 == other.0);
+        Ok(names)
+    }
+
+    /// Returns the names in a folder that is about to be shown.
+    fn shown_in(&self, folder: &FolderKey) -> Result<Vec<(String, Option<DiskKind>)>> {
+        let first = folder.as_str().split('/').next().unwrap_or_default();
+        if first == TEMPORARY || first == RESERVE {
+            return Ok(Vec::new());
+        }
+        let names = self.names_in(folder)?;
+        if !names.is_empty() {
+            self.durable.show(folder.clone());
+        }
         Ok(names)
     }
 
@@ -332,18 +346,29 @@ impl Backend for LocalBackend {
     }
 
     fn list(&self, folder: &FolderKey, visit: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()> {
-        let first = folder.as_str().split('/').next().unwrap_or_default();
-        if first == TEMPORARY || first == RESERVE {
-            return Ok(());
-        }
-        let names = self.names_in(folder)?;
-        if !names.is_empty() {
-            self.durable.show(folder.clone());
-        }
-        for name in names {
+        for (name, _) in self.shown_in(folder)? {
             if let Some(row) = self.row(folder, &name)? {
                 visit(row)?;
             }
+        }
+        Ok(())
+    }
+
+    fn list_names(
+        &self,
+        folder: &FolderKey,
+        visit: &mut dyn FnMut(Listed) -> Result<()>,
+    ) -> Result<()> {
+        for (name, kind) in self.shown_in(folder)? {
+            let row = match kind {
+                Some(DiskKind::Folder) => Some(Listed::Folder(folder.folder(&name)?)),
+                Some(DiskKind::File) => {
+                    let key = folder.object(&name)?;
+                    Some(Listed::Object(ObjectInfo { key, size: None, modified: None }))
+                }
+                _ => self.row(folder, &name)?,
+            };
+            row.map_or(Ok(()), &mut *visit)?;
         }
         Ok(())
     }

@@ -184,14 +184,17 @@ impl<A: Around> Backend for Wrapper<A> {
     }
 
     fn list(&self, folder: &FolderKey, visit: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()> {
-        let gather = || {
-            let mut rows = Vec::new();
-            self.inner.list(folder, &mut |row| {
-                rows.push(row);
-                Ok(())
-            })?;
-            Ok(rows)
-        };
+        let gather = || gathered(&mut |push| self.inner.list(folder, push));
+        let rows = self.run(Operation::List, folder.as_str(), 0, &gather)?;
+        rows.into_iter().try_for_each(visit)
+    }
+
+    fn list_names(
+        &self,
+        folder: &FolderKey,
+        visit: &mut dyn FnMut(Listed) -> Result<()>,
+    ) -> Result<()> {
+        let gather = || gathered(&mut |push| self.inner.list_names(folder, push));
         let rows = self.run(Operation::List, folder.as_str(), 0, &gather)?;
         rows.into_iter().try_for_each(visit)
     }
@@ -224,4 +227,16 @@ impl<A: Around> Backend for Wrapper<A> {
     fn sweep(&self) -> Result<u64> {
         self.run(Operation::Delete, "tmp", 0, &|| self.inner.sweep())
     }
+}
+
+/// Returns the rows of a listing.
+fn gathered(
+    list: &mut dyn FnMut(&mut dyn FnMut(Listed) -> Result<()>) -> Result<()>,
+) -> Result<Vec<Listed>> {
+    let mut rows = Vec::new();
+    list(&mut |row| {
+        rows.push(row);
+        Ok(())
+    })?;
+    Ok(rows)
 }

@@ -49,7 +49,6 @@ mod tests {
     use crate::base::id::BlockId;
     use crate::base::id::IndexId;
     use crate::base::id::LeaseId;
-    use crate::base::mapped::Mapped;
     use crate::format::pack::BlockRow;
     use crate::format::pack_index;
     use crate::format::pack_index::IndexTable;
@@ -77,9 +76,7 @@ mod tests {
         let made: Vec<BlockRow> = rows.iter().map(row).collect();
         let rows: Vec<(u32, &BlockRow)> = rows.iter().map(|(n, ..)| *n).zip(&made).collect();
         let plain = pack_index::encode(LeaseId::new([0; 16]), &packs, &rows).expect("encodes");
-        let length = plain.len();
-        let slice = Slice { bytes: Mapped::Memory(plain), length };
-        Arc::new(IndexTable::new(slice).expect("sound"))
+        Arc::new(IndexTable::new(Slice::memory(plain)).expect("sound"))
     }
 
     fn pack(n: u8) -> PackId {

@@ -7,7 +7,7 @@ use crate::format::pack_index::IndexedPack;
 use crate::repository::index::Location;
 use crate::repository::index::Segment;
 use crate::repository::index::Segments;
-use crate::repository::index::distinct;
+use crate::repository::index::loaded::distinct;
 use crate::repository::index::segment_rows;
 use std::sync::Arc;
 use std::sync::OnceLock;

@@ -183,6 +183,13 @@ impl NameIndex {
         lock(&self.absorbed).insert(id);
     }
 
+    /// Forgets that objects are in here which are there no more: each prune replaces some, and the
+    /// list of them is read and written by each run.
+    pub fn keep_absorbed(&self, there: &[IndexId]) {
+        let there: HashSet<&IndexId> = there.iter().collect();
+        lock(&self.absorbed).retain(|id| there.contains(id));
+    }
+
     /// Adds rows of tables that were read from the repository; their blocks are settled.
     ///
     /// # Errors
