@@ -370,12 +370,14 @@ impl Dataset {
     /// Those of [`Dataset::backup`].
     pub(crate) fn kept_at(&self, numbers: &Numbers, n: BackupId) -> Result<Vec<Backup>> {
         match numbers.slots.get(&n.0) {
-            Some(slot) if !numbers.is_below_floor(n) => {
-                let bare = Slot { tags: None, ..slot.clone() };
-                Ok(self.at(n, &bare)?.into_iter().map(|(_, backup)| backup).collect())
-            }
+            Some(slot) if !numbers.is_below_floor(n) => self.kept_in(n, &slot.bare()),
             _ => Ok(Vec::new()),
         }
+    }
+
+    /// Returns all backups that a listing showed at a number, as [`Dataset::kept_at`] does.
+    pub(super) fn kept_in(&self, n: BackupId, bare: &Slot) -> Result<Vec<Backup>> {
+        Ok(self.at(n, bare)?.into_iter().map(|(_, backup)| backup).collect())
     }
 
     fn tags(&self, n: BackupId, slot: &Slot, header: &Header) -> Result<(Vec<String>, String)> {

@@ -16,6 +16,13 @@ pub(super) struct Slot {
     pub(super) tags: Option<(u64, Told)>,
 }
 
+impl Slot {
+    /// Returns what a chain leans on: the headers, without what was said of them later.
+    pub(super) fn bare(&self) -> Slot {
+        Slot { headers: self.headers.clone(), hidden: None, tags: None }
+    }
+}
+
 /// The numbers of a dataset as listed in this run.
 #[derive(Clone, Debug, Default)]
 pub struct Numbers {

@@ -14,12 +14,11 @@ use crate::base::id::LeaseId;
 use crate::repository::Repository;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
-use crate::repository::datasets::Numbers;
 use crate::repository::fence::Observer;
 use crate::repository::layout;
 use crate::repository::lease;
 use crate::repository::lease::SeenLease;
-use std::collections::BTreeMap;
+use crate::repository::numbers::Slot;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -35,10 +34,15 @@ pub type HeaderAt = (u64, usize);
 pub struct DatasetRoots {
     /// The dataset; its name is its id when it has none any more.
     pub dataset: Dataset,
-    /// Its numbers as listed.
-    pub numbers: Numbers,
-    /// Each root with the chain that is replayed before it.
-    pub roots: BTreeMap<HeaderAt, Vec<HeaderAt>>,
+    /// The number after the highest that was ever taken.
+    pub next: BackupId,
+    /// The floor: every number below it is taken for good.
+    pub floor: u64,
+    /// Each root with the numbers of the chain that is replayed before it, in order. Lists and no
+    /// maps, as there may be a hundred thousand datasets of one backup each.
+    pub roots: Vec<(HeaderAt, Vec<u64>)>,
+    /// What was listed of the roots and of their chains, in order.
+    headers: Vec<(u64, Slot)>,
     /// Numbers that are forgotten and that no root has as ancestor.
     pub unneeded: Vec<BackupId>,
     /// Bytes of the snapshots of forgotten backups whose headers are there.
@@ -110,7 +114,9 @@ impl Repository {
         let mut forgotten: HashMap<DatasetId, BTreeSet<u64>> = HashMap::new();
         for dataset in self.all_datasets()? {
             let hidden = dataset.forgotten_numbers()?;
-            forgotten.entry(dataset.id()).or_default().extend(hidden);
+            if !hidden.is_empty() {
+                forgotten.entry(dataset.id()).or_default().extend(hidden);
+            }
         }
         let leases = lease::list(self.store())?;
         let mut pins: HashMap<DatasetId, BTreeSet<u64>> = HashMap::new();
@@ -145,7 +151,7 @@ impl Repository {
     /// Returns the datasets that this machine's cache knows with backups, and that are gone or
     /// show less than they did.
     fn missing_datasets(&self, datasets: &[DatasetRoots]) -> Vec<DatasetId> {
-        let next = |known: &DatasetRoots| (known.dataset.id(), known.numbers.next().0);
+        let next = |known: &DatasetRoots| (known.dataset.id(), known.next.0);
         let next: HashMap<DatasetId, u64> = datasets.iter().map(next).collect();
         let is_there =
             |id: &DatasetId, highest: u64| next.get(id).is_some_and(|next| *next >= highest);
@@ -162,7 +168,7 @@ impl Repository {
 impl Dataset {
     fn roots(&self, forgotten: &BTreeSet<u64>, pins: &BTreeSet<u64>) -> Result<DatasetRoots> {
         let numbers = self.surely_all_numbers()?;
-        let mut roots = BTreeMap::new();
+        let mut roots = Vec::new();
         let mut ancestors: BTreeSet<u64> = BTreeSet::new();
         let mut hidden = Vec::new();
         let mut forgotten_bytes = 0_u64;
@@ -180,26 +186,55 @@ impl Dataset {
                 continue;
             }
             for (which, backup) in self.kept_at(&numbers, n)?.iter().enumerate() {
-                let chain: Vec<HeaderAt> =
-                    backup.header.chain.iter().map(|link| (link.0, 0)).collect();
-                ancestors.extend(chain.iter().map(|(link, _)| *link));
-                roots.insert((n.0, which), chain);
+                let chain: Vec<u64> = backup.header.chain.iter().map(|link| link.0).collect();
+                ancestors.extend(chain.iter());
+                roots.push(((n.0, which), chain));
             }
         }
+        let is_root = |n: u64| roots.binary_search_by_key(&n, |((root, _), _)| *root).is_ok();
+        let needed = numbers.iter().filter(|n| is_root(n.0) || ancestors.contains(&n.0));
+        let needed = needed.filter(|n| !numbers.is_below_floor(*n));
+        let mut headers: Vec<(u64, Slot)> =
+            needed.filter_map(|n| Some((n.0, numbers.slots.get(&n.0)?.bare()))).collect();
+        headers.shrink_to_fit();
+        roots.shrink_to_fit();
         let is_unneeded = |n: &BackupId| !ancestors.contains(&n.0) && !numbers.is_below_floor(*n);
         let unneeded = hidden.into_iter().filter(is_unneeded).collect();
-        Ok(DatasetRoots { dataset: self.clone(), numbers, roots, unneeded, forgotten_bytes })
+        Ok(DatasetRoots {
+            dataset: self.clone(),
+            next: numbers.next(),
+            floor: numbers.floor(),
+            roots,
+            headers,
+            unneeded,
+            forgotten_bytes,
+        })
     }
 }
 
 impl DatasetRoots {
+    /// Returns the chain that is replayed before a root; nothing before what is none.
+    pub fn chain(&self, root: HeaderAt) -> &[u64] {
+        let found = self.roots.binary_search_by_key(&root, |(at, _)| *at).ok();
+        found.and_then(|n| self.roots.get(n)).map(|(_, chain)| chain.as_slice()).unwrap_or_default()
+    }
+
+    /// Says whether nothing of it can go: nothing is forgotten, and no floor was ever put.
+    pub fn has_nothing_to_retire(&self) -> bool {
+        self.unneeded.is_empty() && self.floor == 0
+    }
+
     /// Reads one header again.
     ///
     /// # Errors
     /// `Corrupt` when it is not there any more, or cannot be read.
     pub fn header(&self, at: HeaderAt) -> Result<Backup> {
         let (n, which) = at;
-        let found = self.dataset.kept_at(&self.numbers, BackupId(n))?.into_iter().nth(which);
+        let listed = self.headers.binary_search_by_key(&n, |(number, _)| *number).ok();
+        let found = match listed.and_then(|at| self.headers.get(at)) {
+            Some((_, slot)) => self.dataset.kept_in(BackupId(n), slot)?.into_iter().nth(which),
+            None => None,
+        };
         found.ok_or_else(|| {
             let name = self.dataset.name();
             Error::corrupt(format!("{} of {name} is missing, and others need it", BackupId(n)))

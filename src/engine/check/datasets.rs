@@ -19,6 +19,7 @@ use crate::codec::serial;
 use crate::engine::check::Run;
 use crate::engine::check::Severity;
 use crate::engine::check::damage_of;
+use crate::engine::check::headers::Headers;
 use crate::engine::check::ledger::Ledger;
 use crate::engine::check::ledger::Sufferer;
 use crate::engine::check::objects::belongs;
@@ -63,7 +64,7 @@ pub(crate) struct Kept {
 /// A dataset with its headers.
 pub(crate) struct View {
     pub(crate) named: Named,
-    pub(crate) headers: BTreeMap<u64, Kept>,
+    pub(crate) headers: Headers,
     /// Numbers that hold something which cannot be read, and their objects.
     pub(crate) damaged_headers: BTreeMap<u64, ObjectKey>,
     /// Stretches of numbers that hold nothing, each with its end.
@@ -80,7 +81,7 @@ pub(crate) struct View {
 impl View {
     /// Goes through the backups that were not forgotten.
     pub(crate) fn visible(&self) -> impl Iterator<Item = u64> + '_ {
-        self.headers.iter().filter(|(_, kept)| !kept.is_hidden).map(|(&n, _)| n)
+        self.headers.iter().filter(|(_, kept)| !kept.is_hidden).map(|(n, _)| n)
     }
 
     /// Says whether a backup was forgotten or pruned.
@@ -90,7 +91,7 @@ impl View {
 
     /// Returns how many entries that are no folders a replay of all visible backups gives.
     pub(crate) fn files(&self) -> u64 {
-        self.visible().map(|n| self.headers[&n].counts.files).fold(0, u64::saturating_add)
+        self.visible().map(|n| self.headers[n].counts.files).fold(0, u64::saturating_add)
     }
 
     /// Names a backup.
@@ -105,7 +106,7 @@ impl View {
 
     /// Returns the visible backups that a number is replayed for.
     pub(crate) fn users_of(&self, n: u64) -> Vec<Sufferer> {
-        let uses = |user: &u64| *user == n || self.headers[user].chain.contains(&n);
+        let uses = |user: &u64| *user == n || self.headers[*user].chain.contains(&n);
         self.visible().filter(uses).map(|user| self.sufferer(user)).collect()
     }
 }
@@ -305,7 +306,7 @@ pub(crate) fn view(run: &Run<'_>, named: &Named, ledger: &mut Ledger) -> Result<
     let listing = list_numbers(run, named, ledger)?;
     let mut view = View {
         named: named.clone(),
-        headers: BTreeMap::new(),
+        headers: Headers::default(),
         damaged_headers: BTreeMap::new(),
         gaps: Vec::new(),
         damaged_tags: listing.damaged_tags.clone(),
@@ -338,7 +339,7 @@ pub(crate) fn view(run: &Run<'_>, named: &Named, ledger: &mut Ledger) -> Result<
                     continue;
                 }
             };
-            if is_marked(run, *lease)? || view.headers.contains_key(&n) {
+            if is_marked(run, *lease)? || view.headers.contains(n) {
                 continue;
             }
             let kept = Kept {
@@ -408,9 +409,9 @@ fn note_gaps(
 /// Every backup of a chain must be there, with the beginning of the chain as its own.
 fn check_chains(view: &View, ledger: &mut Ledger) -> Result<()> {
     for n in view.visible() {
-        let kept = &view.headers[&n];
+        let kept = &view.headers[n];
         for (position, link) in kept.chain.iter().enumerate() {
-            let Some(found) = view.headers.get(link) else {
+            let Some(found) = view.headers.get(*link) else {
                 let key = layout::header(&view.named.id, BackupId(*link))?;
                 ledger.damage(key.as_str(), "it is not readable, and later backups need it");
                 ledger.suffer(key.as_str(), [view.sufferer(n)], None);

@@ -20,6 +20,7 @@
 //! the cache. Memory: see `stock`; one pack a thread; one range for each stream of a chain.
 
 pub(crate) mod datasets;
+pub(crate) mod headers;
 pub(crate) mod ledger;
 mod lengths;
 pub(crate) mod names;

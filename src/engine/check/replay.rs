@@ -65,8 +65,8 @@ pub(crate) fn all(
 
 fn batches(view: &View) -> Vec<Batch<u64>> {
     let chains = view.visible().filter_map(|n| {
-        let chain = &view.headers[&n].chain;
-        let is_whole = chain.iter().all(|link| view.headers.contains_key(link));
+        let chain = &view.headers[n].chain;
+        let is_whole = chain.iter().all(|link| view.headers.contains(*link));
         is_whole.then(|| (n, chain.to_vec()))
     });
     chains::batches(chains)
@@ -77,7 +77,7 @@ fn forgotten_meanwhile(run: &Run<'_>, view: &View, batch: &mut Batch<u64>) -> Re
     let now = datasets::view(run, &view.named, &mut Ledger::default())?;
     let before = batch.users.len();
     batch.users.retain(|n| !now.is_forgotten(*n));
-    let chains = batch.users.iter().flat_map(|n| view.headers[n].chain.iter().chain([n]));
+    let chains = batch.users.iter().flat_map(|n| view.headers[*n].chain.iter().chain([n]));
     batch.streams = chains.copied().collect();
     Ok(batch.users.len() < before)
 }
@@ -103,12 +103,12 @@ impl<'a> Replay<'a> {
         let mut ledger = Ledger::default();
         let mut streams = Vec::new();
         let needs = batch.users.iter().map(|n| {
-            let chain = &view.headers[n].chain;
+            let chain = &view.headers[*n].chain;
             batch.streams.iter().map(|link| link == n || chain.contains(link)).collect()
         });
         let needs: Vec<Vec<bool>> = needs.collect();
         for (position, n) in batch.streams.iter().enumerate() {
-            let kept = &view.headers[n];
+            let kept = &view.headers[*n];
             match datasets::read_header(run, &kept.key, *n, None) {
                 Ok(Some(header)) => streams.push(Rows::new(kept.key.clone(), header.body)),
                 other => {
@@ -246,7 +246,7 @@ impl<'a> Replay<'a> {
                 let total = runs.iter().try_fold(0_u64, |sum, run| sum.checked_add(run.bytes));
                 if total != Some(file.data_bytes()) {
                     let why = "the runs of a file do not add up to its length";
-                    let object = self.view.headers[&self.visible[live[0]]].key.as_str().to_owned();
+                    let object = self.view.headers[self.visible[live[0]]].key.as_str().to_owned();
                     troubles.push(Trouble::damage(object, why.to_owned(), Some(path)));
                 }
             }
@@ -254,7 +254,7 @@ impl<'a> Replay<'a> {
                 let total = self.listed(lists, (path, file.data_bytes()), stock, &mut troubles)?;
                 if total.is_some_and(|total| total != file.data_bytes()) {
                     let why = "the lists of runs of a file do not add up to its length";
-                    let object = self.view.headers[&self.visible[live[0]]].key.as_str().to_owned();
+                    let object = self.view.headers[self.visible[live[0]]].key.as_str().to_owned();
                     troubles.push(Trouble::damage(object, why.to_owned(), Some(path)));
                 }
             }
@@ -334,7 +334,7 @@ impl<'a> Replay<'a> {
             if misses_rows.into_iter().any(|(stream, &needed)| needed && stream.is_broken) {
                 continue;
             }
-            let kept = &self.view.headers[n];
+            let kept = &self.view.headers[*n];
             let tally = &self.tallies[user];
             let mut wrong = Vec::new();
             let counts = &kept.counts;

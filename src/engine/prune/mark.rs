@@ -96,7 +96,10 @@ fn try_to_mark(
     let marks = Marks::new(repository.index().view(), &repository.cache().path(""));
     let mut marking = Marking { repository, context, marks, lost };
     for dataset in &roots.datasets {
-        let named = dataset.roots.iter().map(|(root, chain)| (*root, chain.clone()));
+        let named = dataset.roots.iter().map(|(root, chain)| {
+            let chain: Vec<HeaderAt> = chain.iter().map(|link| (*link, 0)).collect();
+            (*root, chain)
+        });
         for batch in chains::batches(named) {
             marking.replay(dataset, &batch)?;
         }
@@ -127,8 +130,9 @@ impl Marking<'_> {
             .users
             .iter()
             .map(|user| {
-                let chain = &dataset.roots[user];
-                batch.streams.iter().map(|link| link == user || chain.contains(link)).collect()
+                let chain = dataset.chain(*user);
+                let is_in = |link: &HeaderAt| link.1 == 0 && chain.contains(&link.0);
+                batch.streams.iter().map(|link| link == user || is_in(link)).collect()
             })
             .collect();
         self.merge(&mut streams, &needs).map_err(|trouble| match trouble {

@@ -101,7 +101,7 @@ fn name_of(
 ) -> Result<DatasetName> {
     let id = view.named.id;
     let mut candidates: Vec<DatasetName> = older.iter().filter_map(|(_, it)| it.clone()).collect();
-    for (&n, kept) in view.headers.iter().rev().take(SOURCES_ASKED) {
+    for (n, kept) in view.headers.iter().rev().take(SOURCES_ASKED) {
         let Ok(Some(header)) = datasets::read_header(run, &kept.key, n, None) else { continue };
         let mut parts = header.source.rsplit(['/', ':']).filter(|part| !part.is_empty());
         candidates.extend(parts.next().and_then(|last| last.parse().ok()));

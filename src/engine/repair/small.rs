@@ -133,7 +133,7 @@ fn plan_tags(
 ) -> Result<()> {
     let store = run.repository.store();
     for (&n, &highest) in &view.damaged_tags {
-        let Some(kept) = view.headers.get(&n) else { continue };
+        let Some(kept) = view.headers.get(n) else { continue };
         let mut found = None;
         for revision in (0..highest).rev().take(100) {
             let key = layout::tags(&view.named.id, BackupId(n), revision)?;
@@ -177,7 +177,7 @@ fn plan_floor(
     let Some(m) = view.damaged_floor else { return Ok(()) };
     let floor = m.saturating_add(1);
     let key = layout::floor(&view.named.id, floor)?;
-    let there = view.headers.keys().chain(view.damaged_headers.keys()).copied();
+    let there = view.headers.iter().map(|(n, _)| n).chain(view.damaged_headers.keys().copied());
     let mut remaining: Vec<u64> = there.filter(|&n| n < floor).collect();
     remaining.sort_unstable();
     let message = format!(

@@ -94,6 +94,19 @@ fn an_object_comes_back_whole(backend: &Shared) {
 
     assert_eq!(backend.get(&key("packs/ab/abcd"), bytes.len()).expect("there"), bytes);
     assert_eq!(backend.stat(&key("packs/ab/abcd")).expect("there"), Some(300_000));
+    for text in ["packs", "packs/ab"] {
+        let (all, mut names) = (listed(backend, text), Vec::new());
+        let visit = &mut |row| {
+            names.push(match row {
+                Listed::Object(object) => object.key.to_string(),
+                Listed::Folder(folder) => folder.to_string(),
+            });
+            Ok(())
+        };
+        backend.list_names(&folder(text), visit).expect("listed");
+        names.sort_unstable();
+        assert!(all.keys().eq(&names), "names alone are the same: {names:?}");
+    }
 }
 
 fn putting_the_same_bytes_again_is_success(backend: &Shared) {
