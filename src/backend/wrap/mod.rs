@@ -184,7 +184,7 @@ impl<A: Around> Backend for Wrapper<A> {
     }
 
     fn list(&self, folder: &FolderKey, visit: &mut dyn FnMut(Listed) -> Result<()>) -> Result<()> {
-        let gather = || gathered(&mut |push| self.inner.list(folder, push));
+        let gather = || gathered(|push| self.inner.list(folder, push));
         let rows = self.run(Operation::List, folder.as_str(), 0, &gather)?;
         rows.into_iter().try_for_each(visit)
     }
@@ -194,7 +194,7 @@ impl<A: Around> Backend for Wrapper<A> {
         folder: &FolderKey,
         visit: &mut dyn FnMut(Listed) -> Result<()>,
     ) -> Result<()> {
-        let gather = || gathered(&mut |push| self.inner.list_names(folder, push));
+        let gather = || gathered(|push| self.inner.list_names(folder, push));
         let rows = self.run(Operation::List, folder.as_str(), 0, &gather)?;
         rows.into_iter().try_for_each(visit)
     }
@@ -229,10 +229,11 @@ impl<A: Around> Backend for Wrapper<A> {
     }
 }
 
+/// What a listing shows its rows to.
+type Visit<'a> = dyn FnMut(Listed) -> Result<()> + 'a;
+
 /// Returns the rows of a listing.
-fn gathered(
-    list: &mut dyn FnMut(&mut dyn FnMut(Listed) -> Result<()>) -> Result<()>,
-) -> Result<Vec<Listed>> {
+fn gathered(list: impl FnOnce(&mut Visit<'_>) -> Result<()>) -> Result<Vec<Listed>> {
     let mut rows = Vec::new();
     list(&mut |row| {
         rows.push(row);
