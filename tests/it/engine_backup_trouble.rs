@@ -159,7 +159,7 @@ fn a_full_repository_stops_the_backup_before_its_header() {
 /// how each ended. There is room again for all that comes after it.
 fn refuse_for_a_moment(see: &mut dyn FnMut(&World, Result<BackupReport>)) {
     let source = (0..3).fold(source(), |source, number| {
-        source.file(&format!("{number}"), &noise(6_000_000, number))
+        source.file(format!("{number}"), noise(6_000_000, number))
     });
     for call in 1.. {
         let mut world = World::memory();
