@@ -208,15 +208,7 @@ pub fn size_of(backend: &dyn Backend, object: &ObjectInfo) -> Result<Option<u64>
 /// # Errors
 /// Those of [`Backend::list`].
 pub fn all_below(backend: &dyn Backend, folder: &FolderKey) -> Result<Vec<ObjectInfo>> {
-    if backend.lists_deep() {
-        return backend.list_deep(folder);
-    }
-    let mut objects = Vec::new();
-    list_all(backend, folder, &mut |object| {
-        objects.push(object);
-        Ok(())
-    })?;
-    Ok(objects)
+    gather(backend, folder, &|folder, visit| backend.list(folder, visit))
 }
 
 /// Returns every object below a folder like [`all_below`], maybe without sizes and times: for
@@ -225,21 +217,7 @@ pub fn all_below(backend: &dyn Backend, folder: &FolderKey) -> Result<Vec<Object
 /// # Errors
 /// Those of [`Backend::list_names`].
 pub fn names_below(backend: &dyn Backend, folder: &FolderKey) -> Result<Vec<ObjectInfo>> {
-    if backend.lists_deep() {
-        return backend.list_deep(folder);
-    }
-    let mut objects = Vec::new();
-    let mut folders = vec![folder.clone()];
-    while let Some(next) = folders.pop() {
-        backend.list_names(&next, &mut |listed| {
-            match listed {
-                Listed::Object(object) => objects.push(object),
-                Listed::Folder(below) => folders.push(below),
-            }
-            Ok(())
-        })?;
-    }
-    Ok(objects)
+    gather(backend, folder, &|folder, visit| backend.list_names(folder, visit))
 }
 
 /// Shows every object below a folder, at any depth.
@@ -251,9 +229,32 @@ pub fn list_all(
     folder: &FolderKey,
     visit: &mut dyn FnMut(ObjectInfo) -> Result<()>,
 ) -> Result<()> {
+    walk(folder, &|folder, visit| backend.list(folder, visit), visit)
+}
+
+/// Lists one folder.
+type List<'a> = dyn Fn(&FolderKey, &mut dyn FnMut(Listed) -> Result<()>) -> Result<()> + 'a;
+
+fn gather(backend: &dyn Backend, folder: &FolderKey, list: &List<'_>) -> Result<Vec<ObjectInfo>> {
+    if backend.lists_deep() {
+        return backend.list_deep(folder);
+    }
+    let mut objects = Vec::new();
+    walk(folder, list, &mut |object| {
+        objects.push(object);
+        Ok(())
+    })?;
+    Ok(objects)
+}
+
+fn walk(
+    folder: &FolderKey,
+    list: &List<'_>,
+    visit: &mut dyn FnMut(ObjectInfo) -> Result<()>,
+) -> Result<()> {
     let mut folders = vec![folder.clone()];
     while let Some(next) = folders.pop() {
-        backend.list(&next, &mut |listed| match listed {
+        list(&next, &mut |listed| match listed {
             Listed::Object(object) => visit(object),
             Listed::Folder(below) => {
                 folders.push(below);

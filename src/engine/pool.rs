@@ -1,6 +1,7 @@
 //! The worker threads: the only home of rayon.
 
 use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use rayon::iter::IntoParallelRefIterator;
 use rayon::iter::ParallelIterator;
@@ -29,7 +30,7 @@ fn start(threads: usize) -> Result<rayon::ThreadPool> {
         .num_threads(threads.max(1))
         .thread_name(|n| format!("worker-{n}"))
         .build()
-        .map_err(|e| Error::new(crate::base::error::ErrorKind::Io, format!("no threads: {e}")))
+        .map_err(|e| Error::new(ErrorKind::Io, format!("no threads: {e}")))
 }
 
 /// Threads for many small pieces of work, one after the other.

@@ -274,31 +274,51 @@ fn field(row: &[u8], n: usize) -> u32 {
     u32::from_le_bytes(row[start..start + 4].try_into().unwrap_or([0; 4]))
 }
 
+/// Tables for tests.
+#[cfg(test)]
+pub(crate) mod samples {
+    use super::*;
+
+    /// A row of a block in a pack of [`table`].
+    pub(crate) fn row(block: BlockId, number: u32) -> BlockRow {
+        BlockRow {
+            block,
+            offset: 100 + number,
+            length: 5,
+            plain_length: 50,
+            table_offset: 1000,
+            table_length: 40,
+            places: 20,
+            number,
+            class: 0,
+            present: Vec::new(),
+            hooks: Vec::new(),
+        }
+    }
+
+    /// The plain bytes of an object that names these rows of one pack.
+    pub(crate) fn table(pack: u8, rows: &[BlockRow]) -> Vec<u8> {
+        let packs = [IndexedPack { pack: PackId::new([pack; 32]), size: 5000, salt: [7; 32] }];
+        let rows: Vec<_> = rows.iter().map(|row| (0, row)).collect();
+        encode(LeaseId::new([1; 16]), &packs, &rows).expect("encodes")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn row(n: u8) -> BlockRow {
         BlockRow {
-            block: BlockId::new([n; 32]),
-            offset: 100 + u32::from(n),
-            length: 5,
-            plain_length: 50,
-            table_offset: 1000,
-            table_length: 40,
-            places: 20,
-            number: n.into(),
             class: n % 2,
             present: if n.is_multiple_of(2) { Vec::new() } else { vec![n, 255, 1] },
             hooks: (0..u64::from(n % 4)).collect(),
+            ..samples::row(BlockId::new([n; 32]), n.into())
         }
     }
 
     fn sample() -> Vec<u8> {
-        let packs = [IndexedPack { pack: PackId::new([9; 32]), size: 5000, salt: [7; 32] }];
-        let rows = [row(3), row(1), row(2), row(1)];
-        let rows: Vec<_> = rows.iter().map(|row| (0, row)).collect();
-        encode(LeaseId::new([1; 16]), &packs, &rows).expect("encodes")
+        samples::table(9, &[row(3), row(1), row(2), row(1)])
     }
 
     #[test]
@@ -316,9 +336,7 @@ mod tests {
     fn a_row_that_claims_gigabytes_is_refused() {
         for (length, table_length) in [(u32::MAX, 40), (5, u32::MAX)] {
             let row = BlockRow { length, table_length, ..row(1) };
-            let packs = [IndexedPack { pack: PackId::new([9; 32]), size: 5000, salt: [7; 32] }];
-            let bytes = encode(LeaseId::new([1; 16]), &packs, &[(0, &row)]).expect("encodes");
-            assert!(IndexTable::new(bytes).is_err());
+            assert!(IndexTable::new(samples::table(9, &[row])).is_err());
         }
     }
 

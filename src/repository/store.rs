@@ -160,8 +160,7 @@ impl Store {
     /// # Errors
     /// Those of the backend.
     pub fn objects_below(&self, folder: &FolderKey) -> Result<Vec<ObjectInfo>> {
-        let listed = all_below(self.backend(), folder);
-        listed.map_err(|e| e.context(format!("cannot list {folder}")).at(Origin::Repository))
+        all_below(self.backend(), folder).map_err(|e| cannot_list(e, folder))
     }
 
     /// Returns the names of all objects below a folder, at any depth, with sizes and times where
@@ -170,8 +169,7 @@ impl Store {
     /// # Errors
     /// Those of the backend.
     pub fn listed_below(&self, folder: &FolderKey) -> Result<Vec<ObjectInfo>> {
-        let listed = names_below(self.backend(), folder);
-        listed.map_err(|e| e.context(format!("cannot list {folder}")).at(Origin::Repository))
+        names_below(self.backend(), folder).map_err(|e| cannot_list(e, folder))
     }
 
     /// Makes durable all that was shown of the repository, before anything leans on it for good.
@@ -193,6 +191,10 @@ impl Store {
         let done = self.backend.delete(key);
         done.map_err(|e| e.context(format!("cannot delete {key}")).at(Origin::Repository))
     }
+}
+
+fn cannot_list(error: Error, folder: &FolderKey) -> Error {
+    error.context(format!("cannot list {folder}")).at(Origin::Repository)
 }
 
 fn at_repository(error: Error, verb: &str, kind: ObjectKind, key: &ObjectKey) -> Error {

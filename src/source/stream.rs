@@ -7,6 +7,7 @@
 
 use crate::base::cancel::Cancel;
 use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::to_hex;
@@ -134,7 +135,7 @@ impl StreamSource {
         let mut source = read?;
         if !status.success() {
             let message = format!("the command {shown} failed: {status}");
-            return Err(Error::new(crate::base::error::ErrorKind::Io, message)
+            return Err(Error::new(ErrorKind::Io, message)
                 .hint("nothing was stored, as its output may be incomplete")
                 .at(Origin::Source));
         }
@@ -210,8 +211,7 @@ impl SourceReader for StreamReader<'_> {
     fn open(&mut self, path: &EntryPath) -> Result<OpenedEntry> {
         let entries = [&self.source.root, &self.source.entry];
         let entry = entries.into_iter().find(|entry| entry.path == *path).ok_or_else(|| {
-            Error::new(crate::base::error::ErrorKind::NotFound, format!("there is no {path}"))
-                .at(Origin::Source)
+            Error::new(ErrorKind::NotFound, format!("there is no {path}")).at(Origin::Source)
         })?;
         self.open = Some(entry);
         Ok(OpenedEntry::plain(entry.clone()))

@@ -63,14 +63,16 @@ impl Around for Limit {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::memory::MemoryBackend;
+    use crate::backend::wrap::Operation;
     use std::sync::atomic::AtomicUsize;
     use std::sync::atomic::Ordering;
 
     #[test]
     fn no_more_than_allowed_run_at_a_time() {
-        let backend = LimitBackend::new(Arc::new(crate::backend::memory::MemoryBackend::new()), 3);
+        let backend = LimitBackend::new(Arc::new(MemoryBackend::new()), 3);
         let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let call = Call { operation: crate::backend::wrap::Operation::Stat, key: "a", bytes_up: 0 };
+        let call = Call { operation: Operation::Stat, key: "a", bytes_up: 0 };
         let work = || {
             most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             std::thread::yield_now();

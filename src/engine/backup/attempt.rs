@@ -2,6 +2,7 @@
 //! It starts again when another backup was committed meanwhile.
 
 use crate::base::error::Error;
+use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::hash::Digest;
 use crate::base::id::BackupId;
@@ -280,7 +281,7 @@ impl<'a> Attempt<'a> {
         if let Err(e) = feed(self, &mut committer) {
             // What was read is kept for the next backup: packs are put and named by an index.
             if let Some(metadata) = committer.leave()
-                && e.origin() != crate::base::error::Origin::Repository
+                && e.origin() != Origin::Repository
             {
                 let _ = metadata.finish();
             }

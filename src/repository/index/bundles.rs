@@ -139,12 +139,8 @@ fn parts_of(mapped: &Arc<Mapped>) -> Option<Vec<(IndexId, Slice)>> {
 mod tests {
     use super::*;
     use crate::base::id::BlockId;
-    use crate::base::id::LeaseId;
-    use crate::base::id::PackId;
     use crate::base::id::RepositoryId;
-    use crate::format::pack::BlockRow;
-    use crate::format::pack_index;
-    use crate::format::pack_index::IndexedPack;
+    use crate::format::pack_index::samples;
     use crate::repository::cache::CachePlace;
 
     fn id(n: u32) -> IndexId {
@@ -154,23 +150,8 @@ mod tests {
     }
 
     fn plain(n: u32, rows: u32) -> Vec<u8> {
-        let row = |at: u32| BlockRow {
-            block: BlockId::new([n as u8; 32]),
-            offset: at,
-            length: 5,
-            plain_length: 50,
-            table_offset: 1000,
-            table_length: 40,
-            places: 20,
-            number: n,
-            class: 0,
-            present: Vec::new(),
-            hooks: Vec::new(),
-        };
-        let pack = IndexedPack { pack: PackId::new([n as u8; 32]), size: 5000, salt: [7; 32] };
-        let rows: Vec<BlockRow> = (0..rows).map(row).collect();
-        let rows: Vec<(u32, &BlockRow)> = rows.iter().map(|row| (0, row)).collect();
-        pack_index::encode(LeaseId::new([1; 16]), &[pack], &rows).expect("encodes")
+        let rows = (0..rows).map(|at| samples::row(BlockId::new([n as u8; 32]), at));
+        samples::table(n as u8, &rows.collect::<Vec<_>>())
     }
 
     fn cache(folder: &std::path::Path) -> Cache {

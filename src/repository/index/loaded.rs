@@ -111,9 +111,8 @@ pub(super) fn distinct(
 mod tests {
     use super::*;
     use crate::base::hash;
-    use crate::base::id::LeaseId;
-    use crate::format::pack_index;
     use crate::format::pack_index::IndexTable;
+    use crate::format::pack_index::samples;
     use crate::repository::index::Slice;
 
     fn block(n: u8) -> BlockId {
@@ -124,23 +123,8 @@ mod tests {
     }
 
     fn segment(n: u8, blocks: &[u8]) -> (IndexId, Arc<Segment>) {
-        let row = |&number: &u8| BlockRow {
-            block: block(number),
-            offset: 100 + u32::from(number),
-            length: 5,
-            plain_length: 50,
-            table_offset: 1000,
-            table_length: 40,
-            places: 20,
-            number: number.into(),
-            class: 0,
-            present: Vec::new(),
-            hooks: Vec::new(),
-        };
-        let rows: Vec<BlockRow> = blocks.iter().map(row).collect();
-        let rows: Vec<(u32, &BlockRow)> = rows.iter().map(|row| (0, row)).collect();
-        let pack = IndexedPack { pack: PackId::new([n / 2; 32]), size: 5000, salt: [7; 32] };
-        let plain = pack_index::encode(LeaseId::new([1; 16]), &[pack], &rows).expect("encodes");
+        let rows = blocks.iter().map(|&number| samples::row(block(number), number.into()));
+        let plain = samples::table(n / 2, &rows.collect::<Vec<_>>());
         let table = IndexTable::new(Slice::memory(plain));
         (IndexId::new([n; 16]), Arc::new(table.expect("sound")))
     }

@@ -48,11 +48,7 @@ pub(crate) fn copy(scene: &Scene<'_>) -> Result<()> {
     for one in report.datasets {
         let mut told = one.failures.iter().filter_map(|failure| failure.backup).count();
         for copied in &one.copied {
-            let labels = scene.state.trees.keys();
-            let label = labels
-                .into_iter()
-                .find(|label| label.0 == one.dataset.as_str() && label.1 == copied.from.0);
-            let Some(label) = label else {
+            let Some(label) = scene.label(&one.dataset, copied.from.0) else {
                 scene.complain("a backup is copied that never was");
                 continue;
             };
@@ -154,33 +150,25 @@ fn untar(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
 
 /// Writes every backup as an archive: a file in it is whole, and one that is not in it is named.
 pub(crate) fn export(scene: &Scene<'_>) -> Result<()> {
-    for dataset in ["photos", "music"] {
-        let set = scene.repository.dataset(&name(dataset))?;
-        for backup in set.backups()? {
-            let label = (dataset, backup.header.number.0);
-            let Some(tree) = scene.state.trees.get(&label) else { continue };
-            let snapshot = list::snapshot(&set, backup)?;
-            let mut out = Vec::new();
-            let done = with_context(|context| {
-                exporting::run(&snapshot, &EntryPath::root(), Format::Tar, &mut out, context)
-            });
-            let is_silent = done.as_ref().is_ok_and(|report| report.errors.is_empty());
-            let files = untar(&out);
-            for (at, (entry, bytes)) in tree {
-                let found = files.get(&at.to_string());
-                if found.is_some_and(|found| found != bytes) {
-                    scene.complain("an archive holds other bytes");
-                }
-                // Further names of a file are links, and have no content there.
-                let is_alone = tree.values().filter(|it| it.0.inode == entry.inode).count() == 1;
-                if is_silent && found.is_none() && entry.kind == Kind::File && is_alone {
-                    scene.complain("an archive without errors lacks a file");
-                }
+    scene.each_backup(|snapshot, tree| {
+        let mut out = Vec::new();
+        let done = with_context(|context| {
+            exporting::run(snapshot, &EntryPath::root(), Format::Tar, &mut out, context)
+        });
+        let is_silent = done.as_ref().is_ok_and(|report| report.errors.is_empty());
+        let files = untar(&out);
+        for (at, (entry, bytes)) in tree {
+            let found = files.get(&at.to_string());
+            if found.is_some_and(|found| found != bytes) {
+                scene.complain("an archive holds other bytes");
             }
-            if let Err(error) = done {
-                scene.errors.borrow_mut().push(error);
+            // Further names of a file are links, and have no content there.
+            let is_alone = tree.values().filter(|it| it.0.inode == entry.inode).count() == 1;
+            if is_silent && found.is_none() && entry.kind == Kind::File && is_alone {
+                scene.complain("an archive without errors lacks a file");
             }
         }
-    }
-    Ok(())
+        scene.errors.borrow_mut().extend(done.err());
+        Ok(())
+    })
 }

@@ -13,6 +13,7 @@ use icecore::backend::memory::MemoryBackend;
 use icecore::base::cancel::Cancel;
 use icecore::base::error::Result;
 use icecore::base::id::BackupId;
+use icecore::base::metadata::Kind;
 use icecore::base::path::EntryPath;
 use icecore::engine::Failure;
 use icecore::engine::address;
@@ -36,7 +37,9 @@ use icecore::engine::restore::RestoreOptions;
 use icecore::engine::stats;
 use icecore::engine::tag;
 use icecore::engine::tag::TagChange;
+use icecore::format::dataset::DatasetName;
 use icecore::repository::Repository;
+use icecore::repository::history::Snapshot;
 use icecore::target::memory::MemoryTarget;
 use std::cell::Cell;
 use std::cell::RefCell;
@@ -112,6 +115,28 @@ pub(crate) const OPERATIONS: [Operation; 24] = [
 pub(crate) const FORGOTTEN: Label = ("photos", 0);
 
 impl Scene<'_> {
+    /// Returns the label of a backup that once was.
+    pub(crate) fn label(&self, dataset: &DatasetName, number: u64) -> Option<&Label> {
+        let mut labels = self.state.trees.keys();
+        labels.find(|label| label.0 == dataset.as_str() && label.1 == number)
+    }
+
+    /// Opens each backup that is shown and has a plain copy, with that copy.
+    pub(crate) fn each_backup(
+        &self,
+        mut visit: impl FnMut(&Snapshot, &Tree) -> Result<()>,
+    ) -> Result<()> {
+        for dataset in ["photos", "music"] {
+            let set = self.repository.dataset(&name(dataset))?;
+            for backup in set.backups()? {
+                let label = (dataset, backup.header.number.0);
+                let Some(tree) = self.state.trees.get(&label) else { continue };
+                visit(&list::snapshot(&set, backup)?, tree)?;
+            }
+        }
+        Ok(())
+    }
+
     pub(crate) fn complain(&self, text: impl Into<String>) {
         self.complaints.borrow_mut().push(text.into());
     }
@@ -201,10 +226,7 @@ fn list_all(scene: &Scene<'_>) -> Result<()> {
 fn show(scene: &Scene<'_>) -> Result<()> {
     for set in scene.repository.datasets()? {
         for backup in set.backups()? {
-            let number = backup.header.number.0;
-            let labels = scene.state.trees.keys();
-            let label = labels.into_iter().find(|l| l.0 == set.name().to_string() && l.1 == number);
-            let Some(label) = label else {
+            let Some(label) = scene.label(set.name(), backup.header.number.0) else {
                 scene.complain("a backup is shown that never was");
                 continue;
             };
@@ -223,31 +245,25 @@ fn show(scene: &Scene<'_>) -> Result<()> {
 }
 
 fn cat(scene: &Scene<'_>) -> Result<()> {
-    for dataset in ["photos", "music"] {
-        let set = scene.repository.dataset(&name(dataset))?;
-        for backup in set.backups()? {
-            let label = (dataset, backup.header.number.0);
-            let Some(tree) = scene.state.trees.get(&label) else { continue };
-            let snapshot = list::snapshot(&set, backup)?;
-            for (at, (entry, bytes)) in tree {
-                if entry.kind != icecore::base::metadata::Kind::File {
-                    continue;
-                }
-                let mut out = Vec::new();
-                match list::cat(&snapshot, at, &mut out, &Cancel::new()) {
-                    Ok(_) if out != *bytes => scene.complain("cat gives other bytes"),
-                    Ok(_) => {}
-                    Err(error) => {
-                        if !bytes.starts_with(&out) {
-                            scene.complain("cat gives wrong bytes before it fails");
-                        }
-                        scene.errors.borrow_mut().push(error);
+    scene.each_backup(|snapshot, tree| {
+        for (at, (entry, bytes)) in tree {
+            if entry.kind != Kind::File {
+                continue;
+            }
+            let mut out = Vec::new();
+            match list::cat(snapshot, at, &mut out, &Cancel::new()) {
+                Ok(_) if out != *bytes => scene.complain("cat gives other bytes"),
+                Ok(_) => {}
+                Err(error) => {
+                    if !bytes.starts_with(&out) {
+                        scene.complain("cat gives wrong bytes before it fails");
                     }
+                    scene.errors.borrow_mut().push(error);
                 }
             }
         }
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 fn stats(scene: &Scene<'_>) -> Result<()> {
