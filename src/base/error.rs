@@ -79,6 +79,7 @@ struct Inner {
     message: String,
     hint: Option<String>,
     source: Option<Cause>,
+    may_be_done: bool,
 }
 
 impl Error {
@@ -90,6 +91,7 @@ impl Error {
             message: message.into(),
             hint: None,
             source: None,
+            may_be_done: false,
         }))
     }
 
@@ -136,6 +138,12 @@ impl Error {
         self
     }
 
+    /// Says that an earlier try of the same may have been done, or may still be.
+    pub fn after_a_lost_answer(mut self) -> Self {
+        self.0.may_be_done = true;
+        self
+    }
+
     /// Puts what was being done in front: `doing: message`. Kind, origin and hint stay.
     pub fn context(mut self, doing: impl fmt::Display) -> Self {
         self.0.message = format!("{doing}: {}", self.0.message);
@@ -150,6 +158,12 @@ impl Error {
     /// Returns which end failed.
     pub fn origin(&self) -> Origin {
         self.0.origin
+    }
+
+    /// Says whether what failed may have been done all the same, or may still be: an answer was
+    /// lost, of this try or of one before it.
+    pub fn may_be_done(&self) -> bool {
+        self.0.may_be_done || self.0.kind == ErrorKind::Unreachable
     }
 
     /// Returns the sentence on what to do, if there is one.

@@ -233,7 +233,8 @@ impl Pool {
             Err(e) if was_idle && e.kind() == ErrorKind::Unreachable => {
                 // A server that hung up on one has hung up on its neighbours.
                 self.drop_idle();
-                self.take()?.run(&mut work)
+                let again = self.take().and_then(|taken| taken.run(&mut work));
+                again.map_err(Error::after_a_lost_answer)
             }
             other => other,
         }

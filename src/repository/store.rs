@@ -78,7 +78,10 @@ impl Store {
             Ok(()) => Ok(true),
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {
                 let there = self.backend.get(key, bytes.len().max(RECORD_BYTES_MAX));
-                Ok(there.map_err(|e| at_repository(e, "read", kind, key))? == bytes)
+                // It may be this one, put by a try whose answer was lost.
+                let there =
+                    there.map_err(|e| at_repository(e, "read", kind, key).after_a_lost_answer())?;
+                Ok(there == bytes)
             }
             Err(e) => Err(at_repository(e, "write", kind, key)),
         }

@@ -345,7 +345,8 @@ impl Transaction {
     /// not known whether the header will be there: until then it keeps what that one needs.
     ///
     /// # Errors
-    /// Those of the backend; the backup does not exist then, unless only the reply was lost.
+    /// Those of the backend; the backup does not exist then, unless only the reply was lost, or
+    /// what comes behind its header has failed: the lease is not given back then.
     pub fn commit(self, header: &Header) -> Result<Committed> {
         let store = self.repository().store().clone();
         // Names, parent, indexes and packs that others have put, and may have died before syncing.
@@ -360,20 +361,18 @@ impl Transaction {
         if !planted::keeps(Rule::VoidsTheDead) && store.backend().stat(&lease)?.is_none() {
             return Ok(Committed::Lost);
         }
-        let committed = if store.is_class_a() {
-            let key = layout::header(&self.dataset.id(), self.number)?;
-            store.put_new_bytes(ObjectKind::Backup, &key, &sealed)
-        } else {
-            self.commit_class_b(&sealed)
-        };
-        let committed = match committed {
+        let is_first = match self.put_header(&sealed) {
             // It was refused, and will not come later.
-            Err(e) if matches!(e.kind(), ErrorKind::Full | ErrorKind::Denied) => {
+            Err(e)
+                if matches!(e.kind(), ErrorKind::Full | ErrorKind::Denied) && !e.may_be_done() =>
+            {
                 self.abandon();
                 return Err(e);
             }
-            committed => committed? && !self.dataset.is_passed(self.number)?,
+            put => put?,
         };
+        let stands = is_first && (store.is_class_a() || self.stood()?);
+        let committed = stands && !self.dataset.is_passed(self.number)?;
         if committed {
             remember_highest(&self.dataset, BackupId(self.number.0 + 1))?;
         }
@@ -400,13 +399,23 @@ impl Transaction {
         }
     }
 
-    /// Class B: put the header, then look whether somebody asked if the lease stands.
-    fn commit_class_b(&self, sealed: &[u8]) -> Result<bool> {
+    /// Puts the header; with an atomic create, says whether it is the first of its number.
+    fn put_header(&self, sealed: &[u8]) -> Result<bool> {
         let store = self.repository().store();
         let key = self.header_key()?;
-        store.backend().put(&key, sealed).map_err(|e| {
+        if store.is_class_a() {
+            return store.put_new_bytes(ObjectKind::Backup, &key, sealed);
+        }
+        let put = store.backend().put(&key, sealed);
+        put.map_err(|e| {
             e.context(format!("cannot write backup header {key}")).at(Origin::Repository)
         })?;
+        Ok(true)
+    }
+
+    /// Class B, when the header is put: looks whether somebody asked if the lease stands.
+    fn stood(&self) -> Result<bool> {
+        let store = self.repository().store();
         let lease = self.lease.id();
         if planted::keeps(Rule::RereadsMarks) && !lease::marks_on(store, &lease)?.is_empty() {
             return Ok(false);

@@ -196,7 +196,7 @@ impl S3Backend {
                     let message = format!("cannot store {place}: others are at it all the time");
                     return Err(Error::new(ErrorKind::RateLimited, message).caused_by(error));
                 }
-                Ok(None) | Err(_) => return Err(error),
+                Ok(None) | Err(_) => return Err(error.after_a_lost_answer()),
             }
             self.client.wait(CONFLICT_WAIT)?;
         }

@@ -88,14 +88,22 @@ fn again<T>(
     work: impl Fn() -> Result<T>,
 ) -> Result<T> {
     let mut wait = policy.first_wait;
+    let mut is_doubtful = false;
+    let tell = |error: Error, is_doubtful| match is_doubtful {
+        true => error.after_a_lost_answer(),
+        false => error,
+    };
     for _ in 1..policy.tries_max {
         match work() {
-            Err(e) if is_worth_a_try(&e) => sleeper.sleep(wait)?,
-            other => return other,
+            Err(e) if is_worth_a_try(&e) => {
+                is_doubtful |= e.may_be_done();
+                sleeper.sleep(wait).map_err(|e| tell(e, is_doubtful))?;
+            }
+            other => return other.map_err(|e| tell(e, is_doubtful)),
         }
         wait = wait.saturating_mul(WAITS_GROW).min(policy.longest_wait);
     }
-    work()
+    work().map_err(|e| tell(e, is_doubtful))
 }
 
 fn is_worth_a_try(error: &Error) -> bool {
@@ -141,6 +149,19 @@ mod tests {
 
     fn key() -> ObjectKey {
         ObjectKey::new("a").expect("a good key")
+    }
+
+    #[test]
+    fn what_follows_a_lost_answer_may_be_done() {
+        for (first, may_be_done) in
+            [(ErrorKind::Unreachable, true), (ErrorKind::RateLimited, false)]
+        {
+            let faults = [(1, first), (2, ErrorKind::Full)];
+            let faults = faults.map(|(call, kind)| Fault::Call { call, kind });
+            let (backend, _, _) = retrying(faults.into());
+            let error = backend.put(&key(), b"x").expect_err("full");
+            assert_eq!((error.kind(), error.may_be_done()), (ErrorKind::Full, may_be_done));
+        }
     }
 
     #[test]

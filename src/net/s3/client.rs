@@ -156,7 +156,7 @@ pub struct Refused {
 impl Refused {
     /// Returns why.
     pub fn into_error(self) -> Error {
-        self.error
+        if self.is_doubtful { self.error.after_a_lost_answer() } else { self.error }
     }
 }
 
