@@ -159,6 +159,11 @@ impl<B: Deref<Target = [u8]>> IndexTable<B> {
         &self.bytes
     }
 
+    #[cfg(test)]
+    pub(crate) fn source(&self) -> &B {
+        &self.bytes
+    }
+
     /// Returns how many rows there are.
     pub fn len(&self) -> usize {
         self.rows

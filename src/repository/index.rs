@@ -69,6 +69,12 @@ impl Slice {
         plain.shrink_to_fit();
         Slice { range: 0..plain.len(), bytes: Arc::new(Mapped::Memory(plain)) }
     }
+
+    /// Whether it lies in a file and takes no memory of this process.
+    #[cfg(test)]
+    fn is_mapped(&self) -> bool {
+        !matches!(*self.bytes, Mapped::Memory(_))
+    }
 }
 
 impl std::ops::Deref for Slice {
@@ -165,7 +171,7 @@ impl PackIndex {
                 cache.remove(&format!("index/{stale}"));
             }
         }
-        bundles::gather(cache, &kept, &segments);
+        bundles::gather(cache, &kept, &mut segments);
         self.use_only(segments);
         Ok(true)
     }

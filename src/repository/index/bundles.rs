@@ -56,8 +56,9 @@ pub(super) fn load(cache: &Cache, wanted: &dyn Fn(&IndexId) -> bool) -> HashMap<
     found
 }
 
-/// Bundles the small files of the cache once there are many; `names` are those of its files.
-pub(super) fn gather(cache: &Cache, names: &[String], segments: &Segments) {
+/// Bundles the small files of the cache once there are many; `names` are those of its files. What
+/// was bundled is used from there: mapped, and no longer in memory.
+pub(super) fn gather(cache: &Cache, names: &[String], segments: &mut Segments) {
     let small = names.iter().filter_map(|name| {
         let id: IndexId = name.parse().ok()?;
         let segment = segments.get(&id)?;
@@ -85,11 +86,11 @@ pub(super) fn gather(cache: &Cache, names: &[String], segments: &Segments) {
         }
         bytes = parts.values().map(|segment| segment.bytes().len()).sum();
     }
-    let Some(name) = write(cache, &parts) else { return };
-    // Gone only when the bundle is there: a full disk costs no more than it did.
-    if cache.path(&name).exists() {
-        replaced.iter().for_each(|old| cache.remove(&format!("index/{old}")));
-    }
+    let bundled = write_all(cache, parts);
+    // Gone only when the bundles are there: a full disk costs no more than it did.
+    let Some(bundled) = bundled else { return };
+    replaced.iter().for_each(|old| cache.remove(&format!("index/{old}")));
+    segments.extend(bundled.into_iter().map(|(id, segment)| (id, Arc::new(segment))));
 }
 
 /// Bundles of one tier differ in size by less than eight times.
@@ -97,18 +98,38 @@ fn tier(bytes: u64) -> u32 {
     bytes.max(1).ilog2() / 3
 }
 
-fn write(cache: &Cache, parts: &BTreeMap<IndexId, Arc<Segment>>) -> Option<String> {
+/// Writes bundles of bounded size, and returns what is in them; None when one cannot be written.
+fn write_all(
+    cache: &Cache,
+    parts: BTreeMap<IndexId, Arc<Segment>>,
+) -> Option<HashMap<IndexId, Segment>> {
+    let mut bundled = HashMap::new();
     let mut content = Vec::new();
     for (id, segment) in parts {
         let length = u32::try_from(segment.bytes().len()).ok()?;
         content.extend_from_slice(id.as_bytes());
         content.extend_from_slice(&length.to_le_bytes());
         content.extend_from_slice(segment.bytes());
+        if content.len() as u64 >= BUNDLE_BYTES_MAX {
+            bundled.extend(write(cache, &content)?);
+            content.clear();
+        }
     }
+    if !content.is_empty() {
+        bundled.extend(write(cache, &content)?);
+    }
+    Some(bundled)
+}
+
+fn write(cache: &Cache, content: &[u8]) -> Option<Vec<(IndexId, Segment)>> {
     let unique: [u8; 8] = sys::random().ok()?;
-    let name = format!("index/{PREFIX}{}", to_hex(&unique));
-    cache.write(&name, &content);
-    Some(name)
+    let name = format!("{PREFIX}{}", to_hex(&unique));
+    cache.write(&format!("index/{name}"), content);
+    let segments = open(cache, &name).into_iter();
+    let segments: Vec<_> = segments
+        .map(|(id, slice)| Some((id, IndexTable::new(slice).ok()?)))
+        .collect::<Option<_>>()?;
+    (!segments.is_empty()).then_some(segments)
 }
 
 /// Returns the objects of a bundle; none of one that is gone or damaged.
@@ -138,6 +159,7 @@ fn parts_of(mapped: &Arc<Mapped>) -> Option<Vec<(IndexId, Slice)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::hash;
     use crate::base::id::BlockId;
     use crate::base::id::RepositoryId;
     use crate::format::pack_index::samples;
@@ -150,7 +172,9 @@ mod tests {
     }
 
     fn plain(n: u32, rows: u32) -> Vec<u8> {
-        let rows = (0..rows).map(|at| samples::row(BlockId::new([n as u8; 32]), at));
+        let block =
+            |at: u32| BlockId::new(hash::hash(&[n.to_be_bytes(), at.to_be_bytes()].concat()));
+        let rows = (0..rows).map(|at| samples::row(block(at), at));
         samples::table(n as u8, &rows.collect::<Vec<_>>())
     }
 
@@ -172,7 +196,7 @@ mod tests {
             let segment = IndexTable::new(Slice::memory(bytes)).expect("sound");
             segments.insert(id(n), Arc::new(segment));
             if n % 10 == 9 {
-                gather(&cache, &cache.list("index"), &segments);
+                gather(&cache, &cache.list("index"), &mut segments);
                 files_most = files_most.max(cache.list("index").len());
             }
         }
@@ -190,13 +214,39 @@ mod tests {
     }
 
     #[test]
+    fn many_that_come_at_once_fill_several_bundles() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = cache(folder.path());
+        let mut segments = Segments::new();
+        for n in 0..400 {
+            let bytes = plain(n, 500);
+            cache.write(&format!("index/{}", id(n)), &bytes);
+            segments.insert(id(n), Arc::new(IndexTable::new(Slice::memory(bytes)).expect("sound")));
+        }
+        let bytes: usize = segments.values().map(|segment| segment.bytes().len()).sum();
+        gather(&cache, &cache.list("index"), &mut segments);
+
+        let names = cache.list("index");
+        assert!(names.iter().all(|name| is_bundle(name)));
+        assert_eq!(names.len() as u64, (bytes as u64).div_ceil(BUNDLE_BYTES_MAX));
+        assert!(names.len() > 1, "{bytes}");
+        let found = load(&cache, &|_| true);
+        assert_eq!(found.len(), 400);
+        assert!(found.iter().all(|(id, segment)| segment.bytes() == segments[id].bytes()));
+        assert!(
+            segments.values().all(|segment| segment.source().is_mapped()),
+            "none is held twice"
+        );
+    }
+
+    #[test]
     fn what_is_not_wanted_is_left_out_and_an_idle_bundle_goes() {
         let folder = tempfile::tempdir().expect("a folder");
         let cache = cache(folder.path());
         let parts = (0..9).map(|n| {
             (id(n), Arc::new(IndexTable::new(Slice::memory(plain(n, 2))).expect("sound")))
         });
-        assert!(write(&cache, &parts.collect()).is_some());
+        assert_eq!(write_all(&cache, parts.collect()).expect("written").len(), 9);
 
         assert_eq!(load(&cache, &|wanted| *wanted == id(3)).len(), 1);
         assert_eq!(cache.list("index").len(), 1);
