@@ -95,7 +95,7 @@ fn run(arguments: &[OsString]) -> u8 {
     exit::code_of(error.kind())
 }
 
-/// Answers what the parser took for itself: help and version, or arguments that make no sense.
+/// Takes passwords out of what the parser says, as it repeats arguments.
 fn hide_passwords(arguments: &[OsString], mut text: String) -> String {
     for argument in arguments.iter().filter_map(|argument| argument.to_str()) {
         let shown = connect::without_password(argument);
@@ -106,6 +106,7 @@ fn hide_passwords(arguments: &[OsString], mut text: String) -> String {
     connect::without_passwords(&text).into_owned()
 }
 
+/// Answers what the parser took for itself: help and version, or arguments that make no sense.
 fn refuse(arguments: &[OsString], error: &clap::Error) -> u8 {
     let mut flags = arguments.iter().take_while(|argument| *argument != "--");
     let is_json = flags.any(|argument| argument == "--json");

@@ -35,9 +35,9 @@ pub struct DatasetRoots {
     /// The dataset; its name is its id when it has none any more.
     pub dataset: Dataset,
     /// The number after the highest that was ever taken.
-    pub next: BackupId,
+    next: BackupId,
     /// The floor: every number below it is taken for good.
-    pub floor: u64,
+    floor: u64,
     /// Each root with the numbers of the chain that is replayed before it, in order. Lists and no
     /// maps, as there may be a hundred thousand datasets of one backup each.
     pub roots: Vec<(HeaderAt, Vec<u64>)>,
@@ -219,9 +219,10 @@ impl DatasetRoots {
         found.and_then(|n| self.roots.get(n)).map(|(_, chain)| chain.as_slice()).unwrap_or_default()
     }
 
-    /// Says whether nothing of it can go: nothing is forgotten, and no floor was ever put.
-    pub fn has_nothing_to_retire(&self) -> bool {
-        self.unneeded.is_empty() && self.floor == 0
+    /// Says whether something of it may go: a forgotten header that no chain needs, or what an
+    /// earlier prune that put a floor left below it.
+    pub fn may_retire(&self) -> bool {
+        !self.unneeded.is_empty() || self.floor > 0
     }
 
     /// Reads one header again.

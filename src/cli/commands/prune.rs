@@ -119,6 +119,7 @@ pub(crate) fn usual(repository: &Repository, session: &Session) -> Result<PruneR
 /// Returns what a prune did as JSON tells it.
 pub(crate) fn document(report: &PruneReport, dry_run: bool) -> Document {
     let plan = &report.plan;
+    let figures = Figures::of(report, dry_run);
     let writer = |it: &WaitsFor| Writer {
         lease: it.lease.to_string(),
         host: it.host.clone(),
@@ -131,12 +132,12 @@ pub(crate) fn document(report: &PruneReport, dry_run: bool) -> Document {
         dry_run,
         packs: plan.packs,
         bytes: plan.bytes,
-        used_bytes: plan.used_bytes,
+        used_bytes: figures.used,
         unused_bytes: plan.unused_bytes,
-        packs_deleted: if dry_run { plan.going().len() as u64 } else { report.packs_deleted },
+        packs_deleted: figures.deleted,
         packs_copied: (plan.wasteful.len() + plan.small.len()) as u64,
-        bytes_copied: if dry_run { plan.copied_bytes } else { report.bytes_written },
-        bytes_freed: if dry_run { plan.freed_bytes } else { freed(report) },
+        bytes_copied: figures.copied,
+        bytes_freed: figures.freed,
         bytes_left_unused: plan.tolerated_bytes,
         bytes_busy: plan.busy_bytes,
         indexes_replaced: report.indexes_replaced,
@@ -153,9 +154,37 @@ pub(crate) fn document(report: &PruneReport, dry_run: bool) -> Document {
     }
 }
 
-/// Bytes that were deleted, less those that were written for them.
-fn freed(report: &PruneReport) -> u64 {
-    report.bytes_deleted.saturating_sub(report.bytes_written)
+/// What a prune did, or would do.
+struct Figures {
+    /// Packs that go.
+    deleted: u64,
+    copied: u64,
+    /// Bytes that go, less those that are written for them.
+    freed: u64,
+    used: u64,
+}
+
+impl Figures {
+    fn of(report: &PruneReport, dry_run: bool) -> Self {
+        let plan = &report.plan;
+        if dry_run {
+            return Figures {
+                deleted: plan.going().len() as u64,
+                copied: plan.copied_bytes,
+                freed: plan.freed_bytes,
+                used: plan.used_bytes,
+            };
+        }
+        let copied = report.bytes_written;
+        // Before a copy it is not known what a part of a block takes when compressed by itself.
+        let estimated = if copied > 0 { plan.copied_bytes } else { 0 };
+        Figures {
+            deleted: report.packs_deleted,
+            copied,
+            freed: report.bytes_deleted.saturating_sub(copied),
+            used: plan.used_bytes.saturating_sub(estimated).saturating_add(copied),
+        }
+    }
 }
 
 /// Tells a person what a prune did, and why not more.
@@ -189,21 +218,19 @@ pub(crate) fn say(report: &PruneReport, dry_run: bool, session: &mut Session) ->
         0 => "nothing unused is left".to_owned(),
         bytes => format!("{} unused stay, as copying around them costs more", text::bytes(bytes)),
     };
-    let used = text::bytes(plan.used_bytes);
+    let figures = Figures::of(report, dry_run);
+    let deleted = text::plural(figures.deleted, "pack", "packs");
+    let [copied, freed, used] = [figures.copied, figures.freed, figures.used].map(text::bytes);
     if dry_run {
-        let going = text::plural(plan.going().len() as u64, "pack", "packs");
+        let packs = text::count(plan.packs);
         return session.output.sentence(&format!(
-            "would delete {going} of {}, copy {} and free {}; {used} are used, {stays}",
-            text::count(plan.packs),
-            text::bytes(plan.copied_bytes),
-            text::bytes(plan.freed_bytes),
+            "would delete {deleted} of {packs}, copy {copied} and free {freed}; {used} are used, \
+             {stays}"
         ));
     }
     session.output.sentence(&format!(
-        "{} freed: {} deleted, {} copied, {} retired; {used} are used, {stays}; {}",
-        text::bytes(freed(report)),
-        text::plural(report.packs_deleted, "pack", "packs"),
-        text::bytes(report.bytes_written),
+        "{freed} freed: {deleted} deleted, {copied} copied, {} retired; {used} are used, {stays}; \
+         {}",
         text::plural(report.headers_retired, "forgotten backup", "forgotten backups"),
         text::seconds(report.seconds),
     ))

@@ -441,7 +441,7 @@ impl Work<'_> {
     fn retire(&mut self, roots: &Roots) -> Result<()> {
         let now = self.context.clock.now();
         // Most have nothing to retire, and each look at one takes several listings.
-        for dataset in roots.datasets.iter().filter(|it| !it.has_nothing_to_retire()) {
+        for dataset in roots.datasets.iter().filter(|it| it.may_retire()) {
             self.report.headers_retired += dataset.dataset.retire(&dataset.unneeded, now)?;
         }
         Ok(())

@@ -112,7 +112,7 @@ impl Settle<'_> {
             let there = stock::packs(store)?;
             self.repository.refresh_index()?;
             let view = self.repository.index().view();
-            let mut jobs = Vec::new();
+            let mut to_copy = Vec::new();
             let mut unseen = Vec::new();
             left.clear();
             let rows = self.rows_of_packs(doomed);
@@ -130,18 +130,21 @@ impl Settle<'_> {
                     is_there => {
                         left.insert(*pack);
                         match is_there {
-                            Some(_) => jobs.extend(missing),
+                            Some(_) => to_copy.push(missing),
                             None => unseen.push(*pack),
                         }
                     }
                 }
             }
             left.extend(self.stuck.keys());
-            let is_done = jobs.is_empty() && unseen.is_empty();
+            let is_done = to_copy.is_empty() && unseen.is_empty();
             if is_done || !planted::keeps(Rule::KeepsDoom) {
                 break;
             }
             if round + 1 < PRUNE_ROUNDS_MAX {
+                // Where there is little room, those that need the least of it make more.
+                to_copy.sort_by_key(|jobs| bytes_of(jobs));
+                let jobs: Vec<Job> = to_copy.into_iter().flatten().collect();
                 let is_whole = self.copy(&jobs, &view)?;
                 // Where there is little room, packs go a few at a time: no sign of others at work.
                 let has_gone_on = self.settled.packs_deleted > deleted;
@@ -254,14 +257,13 @@ impl Settle<'_> {
         Ok(true)
     }
 
-    /// Copies, a window at a time, in the order of packs and offsets. Where there is no room for
-    /// all, some are copied, and what they free makes room for others; says false then.
+    /// Copies, a window at a time, pack by pack and in the order of offsets. Where there is no
+    /// room for all, some are copied, and what they free makes room for others; says false then.
     fn copy(&mut self, jobs: &[Job], view: &IndexView) -> Result<bool> {
         if jobs.is_empty() {
             return Ok(true);
         }
-        let bytes = jobs.iter().map(|job| u64::from(job.location.row.length)).sum();
-        let totals = Totals { files: None, bytes: Some(bytes) };
+        let totals = Totals { files: None, bytes: Some(bytes_of(jobs)) };
         self.context.progress.start(Phase::Prune, totals);
         let done = match self.copy_all(jobs, view) {
             Err(e) if e.kind() == ErrorKind::Full => match of_one_pack(jobs) {
@@ -367,12 +369,15 @@ impl Settle<'_> {
     }
 }
 
-/// Returns the jobs of the pack for which the least has to be copied.
+/// Returns the jobs of the first pack, for which the least has to be copied.
 fn of_one_pack(jobs: &[Job]) -> &[Job] {
-    let packs = jobs.chunk_by(|one, next| one.location.pack.pack == next.location.pack.pack);
-    let bytes =
-        |jobs: &&[Job]| -> u64 { jobs.iter().map(|job| u64::from(job.location.row.length)).sum() };
-    packs.min_by_key(bytes).unwrap_or(jobs)
+    let mut packs = jobs.chunk_by(|one, next| one.location.pack.pack == next.location.pack.pack);
+    packs.next().unwrap_or(jobs)
+}
+
+/// Returns how many bytes the blocks of jobs have where they are.
+fn bytes_of(jobs: &[Job]) -> u64 {
+    jobs.iter().map(|job| u64::from(job.location.row.length)).sum()
 }
 
 /// Returns how many of the jobs fit into one window; at least one.
