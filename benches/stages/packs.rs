@@ -17,6 +17,7 @@ use aws_lc_rs::aead::LessSafeKey;
 use aws_lc_rs::aead::Nonce;
 use aws_lc_rs::aead::UnboundKey;
 use icecore::base::limits::BLOCK_BYTES_TARGET;
+use icecore::base::limits::MIB;
 use icecore::base::limits::PACK_BYTES_TARGET;
 use icecore::chunk;
 use icecore::chunk::Cut;
@@ -85,9 +86,9 @@ pub(crate) fn seal(settings: &Settings, folder: &Path) -> Done<()> {
     let aes = bare_aes()?;
     for is_whole in [false, true] {
         let name = if is_whole {
-            "packs of 16 MiB, from block to name"
+            format!("packs of {} MiB, from block to name", PACK_BYTES_TARGET / MIB)
         } else {
-            "blocks of 1 MiB into a pack"
+            format!("blocks of {} MiB into a pack", BLOCK_BYTES_TARGET / MIB)
         };
         let mut buffer = Vec::new();
         let ours = side(name, || {
