@@ -118,6 +118,10 @@ pub trait Target: Send + Sync {
     fn finish(&self) -> Result<Finished> {
         Ok(Finished::default())
     }
+
+    /// Leaves no finished file without all of its content, as far as that can be done, when a
+    /// restore ends early and [`Target::finish`] is not called.
+    fn break_off(&self) {}
 }
 
 /// Writes for one thread, one file open at a time.

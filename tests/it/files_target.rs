@@ -13,6 +13,7 @@ use icecore::base::error::Result;
 use icecore::base::metadata::Metadata;
 use icecore::base::path::EntryPath;
 use icecore::base::time::SystemClock;
+use icecore::base::time::Timestamp;
 use icecore::net::pool::Pool;
 use icecore::net::pool::PoolOptions;
 use icecore::target::MetadataRules;
@@ -25,6 +26,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
+use std::time::UNIX_EPOCH;
 
 const OLD: &[u8] = b"what stood there before";
 const NEW: &[u8] = b"what the backup has";
@@ -248,17 +250,94 @@ fn one_that_comes_in_part_again_is_told_and_removed() {
 }
 
 #[test]
-fn what_cannot_be_looked_at_in_the_end_is_told() {
+fn where_a_folder_is_not_listed_each_file_is_looked_at() {
     let world = world(ways::FTP);
+    world.server.halve("many/7", 1);
     let target = world.target();
     write_many(&target);
     world.server.refuse("list many");
     let failed = target.finish().unwrap().failed;
-    assert_eq!(failed.len(), 20, "{failed:?}");
-    assert!(
-        failed.iter().all(|(at, e)| at.parent_bytes() == b"many" && e.kind() == ErrorKind::Denied)
-    );
+    assert!(failed.is_empty(), "{failed:?}");
+    assert_eq!(world.tree()["many/7"], NEW);
+}
+
+#[test]
+fn what_cannot_be_looked_at_in_the_end_is_told() {
+    let world = world(ways::FTP);
+    let target = world.target();
+    write_many(&target);
+    world.server.refuse("look few/b");
+    let failed = target.finish().unwrap().failed;
+    let [(at, error)] = failed.as_slice() else { panic!("{failed:?}") };
+    assert_eq!((at, error.kind()), (&path("few/b"), ErrorKind::Denied));
+    assert!(error.full_message().contains("it was sent, and cannot be looked at"), "{error:?}");
     assert_eq!(world.tree().len(), 3 + 23, "what nobody could look at stays");
+}
+
+/// Writes a file, and then a second name of it.
+fn write_with_a_second_name(target: &FilesTarget) -> Result<()> {
+    target.prepare()?;
+    let mut writer = target.writer()?;
+    writer.create_file(&path("first"))?;
+    writer.write_at(0, NEW)?;
+    writer.finish_file(&Metadata::default(), MetadataRules { owner: false })?;
+    writer.link(&path("second"), &path("first"))
+}
+
+#[test]
+fn a_second_name_is_made_of_what_is_whole() {
+    let linking = Ways { links: true, ..ways::FTP };
+    for ways in [ways::FTP, linking] {
+        let world = world(ways);
+        world.server.halve("first", 1);
+        let target = world.target();
+        write_with_a_second_name(&target).unwrap();
+        assert!(target.finish().unwrap().failed.is_empty());
+        let tree = world.tree();
+        assert_eq!((tree["first"].as_slice(), tree["second"].as_slice()), (NEW, NEW));
+    }
+}
+
+#[test]
+fn of_a_file_that_never_came_whole_no_second_name_is_made() {
+    let world = world(ways::FTP);
+    world.server.halve("first", 2);
+    let target = world.target();
+    let error = write_with_a_second_name(&target).expect_err("the first is not there");
+    let message = "cannot make second: it is one file with first, which could not be written";
+    assert_eq!((error.kind(), error.origin()), (ErrorKind::Io, Origin::Target));
+    assert_eq!(error.full_message(), message);
+    let failed = target.finish().unwrap().failed;
+    assert_eq!(failed.iter().map(|(at, _)| at).collect::<Vec<_>>(), [&path("first")]);
+    assert_eq!(world.tree().len(), 3);
+}
+
+#[test]
+fn files_are_seen_before_their_folder_gets_its_mode_and_time() {
+    let world = world(ways::FTP);
+    world.server.halve("many/7", 1);
+    let target = world.target();
+    write_many(&target);
+    let before = world.server.calls().len();
+    let metadata =
+        Metadata { mode: 0o300, mtime: Timestamp::new(1_000_000, 0), ..Metadata::default() };
+    let mut writer = target.writer().unwrap();
+    for folder in ["few", "many"] {
+        let set = writer.set_metadata(&path(folder), &metadata, MetadataRules { owner: false });
+        assert_eq!(set.unwrap(), [""; 0]);
+    }
+    drop(writer);
+    let calls = world.server.calls().split_off(before);
+    let at = |what: &str| calls.iter().position(|it| it == what).expect(what);
+    assert!(at("list many") < at("set_mode many"), "{calls:#?}");
+    assert!(at("look few/b") < at("set_mode few"), "{calls:#?}");
+    assert_eq!(calls.iter().filter(|it| it.starts_with("list")).count(), 1, "{calls:#?}");
+    assert!(target.finish().unwrap().failed.is_empty());
+    assert_eq!(world.server.calls().len(), before + calls.len(), "nothing is left to see");
+    let many = world.folder.path().join("served/many");
+    let modified = many.metadata().unwrap().modified().unwrap();
+    assert_eq!(modified.duration_since(UNIX_EPOCH).unwrap(), Duration::from_secs(1_000_000));
+    assert_eq!(world.tree()["many/7"], NEW);
 }
 
 #[test]

@@ -28,6 +28,7 @@ mod engine_rename;
 mod engine_repair;
 mod engine_restore;
 mod engine_restore_over;
+mod engine_restore_served;
 mod engine_restore_trouble;
 mod engine_tag;
 mod files_backend;

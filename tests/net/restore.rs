@@ -34,8 +34,8 @@ struct World {
     sets_times_of_folders: Cell<bool>,
 }
 
-fn make_data(root: &Path, has_links: bool) {
-    for folder in ["some/deeper", "hollow", "with blank #1 50%"] {
+fn make_data(root: &Path, kind: &str) {
+    for folder in ["some/deeper", "hollow", "shut", "with blank #1 50%"] {
         fs::create_dir_all(root.join(folder)).unwrap();
     }
     fs::write(root.join("plain"), "plain").unwrap();
@@ -45,16 +45,32 @@ fn make_data(root: &Path, has_links: bool) {
     for number in 0..20 {
         fs::write(root.join(format!("some/{number:02}")), noise(number, 2000)).unwrap();
     }
+    for number in 0..5 {
+        fs::write(root.join(format!("shut/{number}")), noise(number, 100)).unwrap();
+    }
     fs::hard_link(root.join("plain"), root.join("some/deeper/again")).unwrap();
     let sparse = fs::File::create(root.join("sparse")).unwrap();
     sparse.set_len(SPARSE_BYTES).unwrap();
     sparse.write_at(b"first", 0).unwrap();
     sparse.write_at(b"last", SPARSE_BYTES - 4).unwrap();
     for (path, content) in tree(root) {
-        let mode = if path == "some/03" { 0o600 } else { 0o644 };
-        date(&root.join(path), OLD_SECONDS, if content.is_some() { mode } else { 0o755 });
+        let mode = match (path.as_str(), content) {
+            ("some/03", _) => 0o600,
+            // Nobody can list it afterwards. That one sets no mode of a folder that it cannot list.
+            ("shut", _) => {
+                if kind == "pure-ftpd" {
+                    0o500
+                } else {
+                    0o300
+                }
+            }
+            (_, Some(_)) => 0o644,
+            (_, None) => 0o755,
+        };
+        date(&root.join(path), OLD_SECONDS, mode);
     }
-    if has_links {
+    // The others make none.
+    if kind == "openssh" {
         symlink("plain", root.join("link")).unwrap();
     }
     date(root, OLD_SECONDS, 0o755);
@@ -66,8 +82,7 @@ impl World {
         let mut home = Home::new();
         place.admit(&mut home, By::Config);
         let root = home.path("data");
-        // The other one makes none.
-        make_data(&root, kind == "openssh");
+        make_data(&root, kind);
         let wanted = tree(&root);
         let flags = place.flags().into_iter().map(str::to_owned).collect();
         let world = World { home, place, wanted, flags, sets_times_of_folders: Cell::new(true) };

@@ -88,6 +88,7 @@ impl<'w, 'a> Walker<'w, 'a> {
             Ok(()) => Ok(self.walked),
             Err(e) => {
                 self.remove_unfinished();
+                self.work.target.break_off();
                 Err(e)
             }
         }

@@ -208,10 +208,17 @@ impl Target for FilesTarget {
     /// Makes sure that all came whole, and says what the server has not kept, as that is in its
     /// nature and nobody failed.
     fn finish(&self) -> Result<Finished> {
-        let failed = self.see_all();
+        let failed = self.see_all().into_iter().collect();
         let not_kept = std::mem::take(&mut self.state().not_kept);
         let notes = not_kept.into_iter().map(|mark| mark.not_kept().to_owned()).collect();
         Ok(Finished { notes, failed })
+    }
+
+    fn break_off(&self) {
+        for path in self.see_all().into_keys() {
+            // The restore has failed already, and its error says why.
+            let _ = self.ask(|files| files.remove(&self.way(&path)));
+        }
     }
 
     fn writer(&self) -> Result<Box<dyn TargetWriter + Send + '_>> {

@@ -2,9 +2,12 @@
 //! question for each file in it.
 //!
 //! With a server on the same machine there is no wait to hide, and each question takes time of its
-//! processors. Files that are new there are seen together, when many are to be seen, or in the end;
-//! until then their content is kept, and one that came in part is sent once more. A restore that dies
-//! before leaves nothing wrong behind: the next one compares sizes.
+//! processors. Files that are new there are seen together: before their folder gets its mode and its
+//! time, when many are to be seen, and in the end, also in that of a restore that fails; one alone
+//! before it gets a second name. Until then their content is kept, and one that came in part is sent
+//! once more. A restore that is killed before may leave a short file with the mode and the time of the
+//! whole one, as one that is killed while it writes leaves one without: the next makes it whole with
+//! `--overwrite always` or `if-changed`, while `if-newer` and `never` keep it.
 //! Over a distance the question goes out with what else is asked of a file and costs no wait, where
 //! a listing would.
 
@@ -46,7 +49,7 @@ pub(super) struct Unseen {
     files: usize,
     bytes: u64,
     /// What is not there as it was sent.
-    failed: Vec<(EntryPath, Error)>,
+    failed: BTreeMap<EntryPath, Error>,
 }
 
 impl Unseen {
@@ -72,13 +75,18 @@ impl Unseen {
         self.bytes -= sent.content.len();
     }
 
+    /// Takes out one file, if it is still to be seen.
+    fn take_file(&mut self, path: &EntryPath) -> Option<Sent> {
+        let folder = path.parent().unwrap_or_else(EntryPath::root);
+        let taken = self.folders.get_mut(&folder)?.remove(path.name())?;
+        self.count_out(&taken);
+        Some(taken)
+    }
+
     /// Forgets what stands no more at a path or below it.
     pub(super) fn take(&mut self, path: &EntryPath) {
-        let folder = path.parent().unwrap_or_else(EntryPath::root);
+        self.take_file(path);
         let mut taken = Vec::new();
-        if let Some(files) = self.folders.get_mut(&folder) {
-            taken.extend(files.remove(path.name()));
-        }
         let within = self.folders.keys().filter(|it| it.is_within(path)).cloned();
         for folder in within.collect::<Vec<EntryPath>>() {
             taken.extend(self.folders.remove(&folder).into_iter().flat_map(Files::into_values));
@@ -101,35 +109,67 @@ impl FilesTarget {
     }
 
     /// Looks at all that is still to be seen. Returns what is not there as it was sent.
-    pub(super) fn see_all(&self) -> Vec<(EntryPath, Error)> {
+    pub(super) fn see_all(&self) -> BTreeMap<EntryPath, Error> {
+        self.see_now();
+        std::mem::take(&mut self.state().unseen).failed
+    }
+
+    /// Makes sure of what is in a folder before that gets its mode, which may close it, and its
+    /// time, which to send a file again would move. What is in others is seen on the way.
+    pub(super) fn see_below(&self, folder: &EntryPath) {
+        let is_below = self.state().unseen.folders.keys().any(|it| it.is_within(folder));
+        if is_below {
+            self.see_now();
+        }
+    }
+
+    fn see_now(&self) {
         let folders = self.state().unseen.take_all();
         let folders: Vec<(EntryPath, Files)> = folders.into_iter().collect();
         at_a_time(folders.len(), self.parallel(), &|number| {
             let (folder, files) = &folders[number];
             self.see(folder, files);
         });
-        std::mem::take(&mut self.state().unseen).failed
     }
 
-    /// Looks at files of a folder, and sends those again that did not come whole.
-    fn see(&self, folder: &EntryPath, files: &Files) {
-        let seen = self.sizes_there(folder, files);
-        for (name, sent) in files {
-            let Ok(path) = folder.join(name) else { continue };
-            let outcome = match &seen {
-                Ok(seen) if seen.get(name) == Some(&sent.content.len()) => continue,
-                Ok(_) => self.send_again(&path, sent),
-                Err(e) => {
-                    let error = Error::new(e.kind(), e.full_message());
-                    Err(error.context("it was sent, and cannot be looked at"))
-                }
-            };
-            if let Err(e) = outcome {
-                let error = failed("cannot write", &path, e);
-                let mut state = self.state();
-                state.known.forget_folder_of(&path);
-                state.unseen.failed.push((path, error));
+    /// Makes sure of a file that something else is to be made of.
+    pub(super) fn see_first(&self, path: &EntryPath) -> Result<()> {
+        let sent = self.state().unseen.take_file(path);
+        if let Some(sent) = sent {
+            self.see_one(path, &sent, None);
+        }
+        match self.state().unseen.failed.get(path) {
+            Some(e) => {
+                let message = format!("it is one file with {path}, which could not be written");
+                Err(Error::new(e.kind(), message))
             }
+            None => Ok(()),
+        }
+    }
+
+    /// Looks at files of a folder.
+    fn see(&self, folder: &EntryPath, files: &Files) {
+        let sizes = self.sizes_listed(folder, files);
+        for (name, sent) in files {
+            if let Ok(path) = folder.join(name) {
+                self.see_one(&path, sent, sizes.get(name).copied());
+            }
+        }
+    }
+
+    /// Looks at a file whose size was not listed, and sends it again when it did not come whole.
+    fn see_one(&self, path: &EntryPath, sent: &Sent, listed: Option<u64>) {
+        let size = listed.map_or_else(|| self.size_there(path), |size| Ok(Some(size)));
+        let outcome = match size {
+            Ok(size) if size == Some(sent.content.len()) => return,
+            Ok(_) => self.send_again(path, sent),
+            Err(e) => Err(e.context("it was sent, and cannot be looked at")),
+        };
+        if let Err(e) = outcome {
+            let error = failed("cannot write", path, e);
+            let mut state = self.state();
+            state.known.forget_folder_of(path);
+            state.unseen.failed.insert(path.clone(), error);
         }
     }
 
@@ -140,30 +180,29 @@ impl FilesTarget {
         self.send(path, &sent.content, false, Some(sent.wish.proven_now())).map(drop)
     }
 
-    /// Returns the sizes of the files of a folder that are there.
-    fn sizes_there(&self, folder: &EntryPath, files: &Files) -> Result<BTreeMap<Vec<u8>, u64>> {
+    /// Returns the sizes of files of a folder as one listing tells them: none where there are few,
+    /// and where the server does not list them, as it may show each all the same.
+    fn sizes_listed(&self, folder: &EntryPath, files: &Files) -> BTreeMap<Vec<u8>, u64> {
+        if files.len() <= FEW_FILES {
+            return BTreeMap::new();
+        }
         let way = self.way(folder);
         let way: &[u8] = if way.is_empty() { b"." } else { &way };
-        let mut seen = BTreeMap::new();
-        if files.len() > FEW_FILES {
-            seen = self.ask(|session| {
-                let mut seen = BTreeMap::new();
-                session.list(way, &mut |found| {
-                    seen.extend(found.look.size.map(|size| (found.name, size)));
-                    Ok(())
-                })?;
-                Ok(seen)
+        let listed = self.ask(|session| {
+            let mut sizes = BTreeMap::new();
+            session.list(way, &mut |found| {
+                sizes.extend(found.look.size.map(|size| (found.name, size)));
+                Ok(())
             })?;
-        }
-        // A listing need not tell sizes.
-        for name in files.keys() {
-            if !seen.contains_key(name) {
-                let way = self.way(&folder.join(name)?);
-                let look = self.ask(|session| session.look_at(&way))?;
-                seen.extend(look.and_then(|it| it.size).map(|size| (name.clone(), size)));
-            }
-        }
-        Ok(seen)
+            Ok(sizes)
+        });
+        listed.unwrap_or_default()
+    }
+
+    fn size_there(&self, path: &EntryPath) -> Result<Option<u64>> {
+        let way = self.way(path);
+        let look = self.ask(|session| session.look_at(&way))?;
+        Ok(look.and_then(|look| look.size))
     }
 }
 

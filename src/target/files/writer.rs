@@ -347,10 +347,13 @@ impl TargetWriter for FilesWriter<'_> {
         set.map_err(|e| failed("cannot set the metadata of", path, e))
     }
 
-    /// Where the server has no second names, the content is sent once more.
+    /// Where the server has no second names, the content is sent once more. The first one is seen
+    /// to be whole before: a copy would be as short as it is, and a name of what is sent again
+    /// would lead to what came first.
     fn link(&mut self, path: &EntryPath, existing: &EntryPath) -> Result<()> {
         self.target.make_room(path)?;
         self.target.send_begun(existing)?;
+        self.target.see_first(existing).map_err(|e| failed("cannot make", path, e))?;
         let (from, to) = (self.target.way(existing), self.target.way(path));
         let scratch = &self.target.scratch;
         let mut is_copy = false;
@@ -383,6 +386,9 @@ impl TargetWriter for FilesWriter<'_> {
     ) -> Result<Vec<String>> {
         let look = self.target.look(path).map_err(|e| failed("cannot look at", path, e))?;
         let kind = look.map_or(Kind::File, |look| look.kind);
+        if kind == Kind::Directory {
+            self.target.see_below(path);
+        }
         let set = self.target.set(path, kind, metadata, rules);
         set.map_err(|e| failed("cannot set the metadata of", path, e))
     }

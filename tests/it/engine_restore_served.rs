@@ -1,0 +1,120 @@
+//! Restoring to a server that keeps less than it was sent and does not say so: what it has in the
+//! end is whole, or told once, or not there.
+
+use crate::support::files::Door;
+use crate::support::files::Server;
+use crate::support::folder::Folder;
+use crate::support::restored::TINY;
+use crate::support::restored::backed_up;
+use crate::support::restored::options;
+use crate::support::tree::noise;
+use crate::support::ways::FTP;
+use crate::support::world::World;
+use icecore::base::cancel::Cancel;
+use icecore::base::error::ErrorKind;
+use icecore::base::path::EntryPath;
+use icecore::base::progress::Counter;
+use icecore::base::progress::Phase;
+use icecore::base::progress::Progress;
+use icecore::base::progress::Totals;
+use icecore::base::progress::Warning;
+use icecore::base::time::SystemClock;
+use icecore::engine::Context;
+use icecore::engine::restore;
+use icecore::net::pool::Pool;
+use icecore::net::pool::PoolOptions;
+use icecore::source::memory::MemorySource;
+use icecore::target::files::FilesTarget;
+use std::sync::Arc;
+use std::time::Duration;
+
+const CONTENT: &[u8] = b"what the backup has";
+
+struct Served {
+    folder: Folder,
+    server: Arc<Server>,
+}
+
+fn served() -> Served {
+    let folder = Folder::new();
+    std::fs::create_dir_all(folder.path().join("served")).unwrap();
+    let server = Server::new(&folder.path().join("served"), FTP);
+    Served { folder, server }
+}
+
+impl Served {
+    fn target(&self) -> FilesTarget {
+        let door = Arc::new(Door(Arc::clone(&self.server)));
+        let pool = Pool::new(door, Arc::new(SystemClock), PoolOptions::default());
+        let scratch = self.folder.path().to_owned();
+        let target = FilesTarget::new(pool, b"", "fake://server".to_owned(), scratch);
+        target.waiting([Duration::ZERO; 3])
+    }
+
+    fn content(&self, at: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.folder.path().join("served").join(at)).ok()
+    }
+}
+
+/// Asks to stop when a file was restored.
+struct StopAtOnce(Cancel);
+
+impl Progress for StopAtOnce {
+    fn start(&self, _: Phase, _: Totals) {}
+
+    fn count(&self, counter: Counter, _: u64) {
+        if counter == Counter::Files {
+            self.0.cancel();
+        }
+    }
+
+    fn working_on(&self, _: &EntryPath) {}
+
+    fn warn(&self, _: &Warning) {}
+
+    fn finish(&self) {}
+}
+
+/// Many files, so that there are several windows, and a further name of one of them.
+fn many() -> World {
+    let mut source = MemorySource::new("many").file("d/first", CONTENT);
+    for number in 0..20 {
+        source = source.file(format!("d/{number:02}"), noise(100, number));
+    }
+    backed_up(&source)
+}
+
+#[test]
+fn a_restore_that_is_stopped_leaves_no_file_in_part() {
+    for (times, stays) in [(0, true), (1, true), (2, false)] {
+        let (world, served) = (many(), served());
+        served.server.halve("d/00", times);
+        let cancel = Cancel::new();
+        let progress = StopAtOnce(cancel.clone());
+        let context =
+            Context { progress: &progress, cancel: &cancel, clock: &world.clock, threads: 1 };
+
+        let target = served.target();
+        let stopped = restore::run_bounded(&world.snapshot(0), &target, &options(), &context, TINY);
+
+        assert_eq!(stopped.unwrap_err().kind(), ErrorKind::Cancelled);
+        let wanted = Some(noise(100, 0)).filter(|_| stays);
+        assert_eq!(served.content("d/00"), wanted, "halved {times} times");
+        assert_eq!(served.content("d/19"), None, "it was stopped before");
+    }
+}
+
+#[test]
+fn a_file_that_came_in_part_is_whole_in_the_end_and_so_is_its_second_name() {
+    let source = MemorySource::new("links").file("a", CONTENT).hard_link("b", "a");
+    let (world, served) = (backed_up(&source), served());
+    served.server.halve("a", 1);
+
+    let target = served.target();
+    let report = restore::run(&world.snapshot(0), &target, &options(), &world.context());
+
+    let report = report.unwrap();
+    assert_eq!((report.errors.len(), report.files), (0, 2));
+    assert_eq!(served.content("a").as_deref(), Some(CONTENT));
+    assert_eq!(served.content("b").as_deref(), Some(CONTENT));
+}
