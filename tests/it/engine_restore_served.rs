@@ -7,6 +7,7 @@ use crate::support::folder::Folder;
 use crate::support::restored::TINY;
 use crate::support::restored::backed_up;
 use crate::support::restored::options;
+use crate::support::restored::path;
 use crate::support::tree::noise;
 use crate::support::ways::FTP;
 use crate::support::world::World;
@@ -21,6 +22,7 @@ use icecore::base::progress::Warning;
 use icecore::base::time::SystemClock;
 use icecore::engine::Context;
 use icecore::engine::restore;
+use icecore::engine::restore::RestoreOptions;
 use icecore::net::pool::Pool;
 use icecore::net::pool::PoolOptions;
 use icecore::source::memory::MemorySource;
@@ -105,6 +107,22 @@ fn a_restore_that_is_stopped_leaves_no_file_in_part() {
 }
 
 #[test]
+fn what_is_not_seen_in_the_end_is_neither_counted_nor_told_twice() {
+    let (world, served) = (many(), served());
+    served.server.halve("d/first", 2);
+
+    let verified = RestoreOptions { verify: true, ..options() };
+    let target = served.target();
+    let report = restore::run(&world.snapshot(0), &target, &verified, &world.context());
+
+    let report = report.unwrap();
+    let [failure] = report.errors.as_slice() else { panic!("{:?}", report.errors) };
+    assert_eq!(failure.path, Some(path("d/first")));
+    assert_eq!(failure.message, "cannot write d/first: 550 another size");
+    assert_eq!((report.files, report.bytes), (20, 2000));
+}
+
+#[test]
 fn a_file_that_came_in_part_is_whole_in_the_end_and_so_is_its_second_name() {
     let source = MemorySource::new("links").file("a", CONTENT).hard_link("b", "a");
     let (world, served) = (backed_up(&source), served());
@@ -117,4 +135,20 @@ fn a_file_that_came_in_part_is_whole_in_the_end_and_so_is_its_second_name() {
     assert_eq!((report.errors.len(), report.files), (0, 2));
     assert_eq!(served.content("a").as_deref(), Some(CONTENT));
     assert_eq!(served.content("b").as_deref(), Some(CONTENT));
+}
+
+#[test]
+fn of_a_file_that_never_comes_whole_each_name_is_told() {
+    let source = MemorySource::new("links").file("a", CONTENT).hard_link("b", "a");
+    let (world, served) = (backed_up(&source), served());
+    served.server.halve("a", 2);
+
+    let target = served.target();
+    let report = restore::run(&world.snapshot(0), &target, &options(), &world.context());
+
+    let report = report.unwrap();
+    let mut told: Vec<_> = report.errors.iter().filter_map(|it| it.path.clone()).collect();
+    told.sort();
+    assert_eq!((told, report.files, report.bytes), (vec![path("a"), path("b")], 0, 0));
+    assert_eq!((served.content("a"), served.content("b")), (None, None));
 }

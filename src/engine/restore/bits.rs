@@ -17,6 +17,13 @@ impl Bits {
         self.0[word] |= 1 << (position % 64);
     }
 
+    /// Makes the bit at a position 0.
+    pub(super) fn clear(&mut self, position: u64) {
+        if let Some(word) = self.0.get_mut((position / 64) as usize) {
+            *word &= !(1 << (position % 64));
+        }
+    }
+
     /// Returns the bit at a position.
     pub(super) fn get(&self, position: u64) -> bool {
         let word = self.0.get((position / 64) as usize);
@@ -32,7 +39,10 @@ mod tests {
     fn a_bit_that_was_set_is_found_and_no_other() {
         let mut bits = Bits::default();
         bits.set(3);
+        bits.set(4);
         bits.set(130);
+        bits.clear(4);
+        bits.clear(5000);
 
         let found: Vec<u64> = (0..300).filter(|&n| bits.get(n)).collect();
 

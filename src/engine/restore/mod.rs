@@ -41,6 +41,7 @@ use crate::source::filter::Filter;
 use crate::source::filter::FilterOptions;
 use crate::target::Target;
 use crate::target::TargetWriter;
+use std::collections::BTreeSet;
 
 mod bits;
 mod compare;
@@ -215,12 +216,15 @@ fn restore(snapshot: &Snapshot, work: &Work<'_>) -> Result<Vec<PlannedAction>> {
     context.progress.start(Phase::Restore, totals);
     let walked = Walker::new(work, &selection, writer, was_there).run();
     context.progress.finish();
-    let walked = walked?;
+    let mut walked = walked?;
     if !options.dry_run {
         let finished = target.finish()?;
+        let mut lost = BTreeSet::new();
         for (path, error) in finished.failed {
             work.fail(&path, error)?;
+            lost.insert(path);
         }
+        walked.take_back(work, &selection, lost)?;
         finished.notes.iter().for_each(|note| context.progress.warn(&Warning::general(note)));
     }
     if options.verify && !options.dry_run {

@@ -29,6 +29,7 @@ use crate::format::entry::FileNode;
 use crate::target::Node;
 use crate::target::TargetEntry;
 use crate::target::TargetWriter;
+use std::collections::BTreeSet;
 
 /// What the walk leaves behind.
 #[derive(Default)]
@@ -37,6 +38,35 @@ pub(super) struct Walked {
     pub(super) plan: Vec<PlannedAction>,
     /// Which files were restored, by position; kept only for `verify`.
     pub(super) restored: Bits,
+}
+
+impl Walked {
+    /// Takes back that entries were restored which the target found in the end not to be there.
+    /// The selection is gone through once more, as where they stand in it is not kept.
+    ///
+    /// # Errors
+    /// When the snapshot cannot be read.
+    pub(super) fn take_back(
+        &mut self,
+        work: &Work<'_>,
+        selection: &Selection<'_>,
+        mut lost: BTreeSet<EntryPath>,
+    ) -> Result<()> {
+        if lost.is_empty() {
+            return Ok(());
+        }
+        for (position, picked) in selection.entries().enumerate() {
+            let entry = picked?.entry;
+            if lost.remove(&entry.path) {
+                work.count_lost(entry.file().map_or(0, |file| file.size));
+                self.restored.clear(position as u64);
+            }
+            if lost.is_empty() {
+                break;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The walk. It works on one thread; the files of each window are written on all.

@@ -114,6 +114,12 @@ impl<'a> Work<'a> {
         self.context.progress.count(Counter::Files, 1);
     }
 
+    /// Takes back [`Self::count_restored`] of an entry that is not there as it should, after all.
+    pub(super) fn count_lost(&self, size: u64) {
+        self.files.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(size, Ordering::Relaxed);
+    }
+
     /// Counts an entry that was kept as it is.
     pub(super) fn count_kept(&self, size: u64) {
         self.context.progress.count(Counter::Files, 1);
