@@ -347,6 +347,8 @@ pub const S3_COPY_BYTES_MAX: u64 = 5 * 1024 * MIB as u64;
 pub const S3_AT_A_TIME: usize = 16;
 /// Names in folders of another machine that a restore to it remembers.
 pub const TARGET_NAMES_KNOWN_MAX: usize = 256 * 1024;
+/// Bits by which it knows names that it put beyond that: 2 MiB, good for some millions.
+pub const TARGET_FORGOTTEN_BITS: u64 = 16 * 1024 * 1024;
 /// Pages in a row that show nothing, after which a listing is taken for endless.
 pub const S3_EMPTY_PAGES_MAX: usize = 1000;
 /// Rows of one folder of a bucket that are held in memory to be sorted.

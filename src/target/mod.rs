@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering;
 pub mod bucket;
 pub mod file;
 pub mod files;
+mod forgotten;
 mod known;
 pub mod local;
 pub mod memory;

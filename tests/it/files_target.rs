@@ -355,6 +355,28 @@ fn what_is_removed_is_not_looked_for() {
 }
 
 #[test]
+fn names_that_are_not_remembered_cost_a_question_only_when_they_are_wanted_again() {
+    let counts = |names_max: usize| {
+        let world = world(ways::FTP);
+        let target = world.target().remembering(names_max);
+        write_many(&target);
+        let written = world.server.calls().len();
+        let mut writer = target.writer().unwrap();
+        assert!(writer.stat(&path("many/7")).unwrap().is_some());
+        assert!(writer.stat(&path("many/none")).unwrap().is_none());
+        writer.link(&path("many/again"), &path("many/7")).unwrap();
+        writer.create_file(&path("many/7")).expect_err("something stands there");
+        drop(writer);
+        assert!(target.finish().unwrap().failed.is_empty());
+        assert_eq!(world.tree()["many/again"], NEW);
+        (written, world.server.calls().len())
+    };
+    let (all, few) = (counts(1000), counts(10));
+    assert_eq!(all.0, few.0, "to write asks for none");
+    assert!(few.1 > all.1, "{few:?} {all:?}");
+}
+
+#[test]
 fn where_the_proof_costs_no_question_there_is_none_in_the_end() {
     let world = world(ways::SFTP);
     let target = world.target();

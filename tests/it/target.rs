@@ -70,8 +70,12 @@ fn memory() -> World {
     World { target: Box::new(MemoryTarget::new()), keeps: ALL, _folder: None }
 }
 
-/// A server with the ways of others; it tells times in whole seconds.
 fn served(ways: Ways, keeps: Keeps) -> World {
+    served_as(ways, keeps, |target| target)
+}
+
+/// A server with the ways of others; it tells times in whole seconds.
+fn served_as(ways: Ways, keeps: Keeps, make: impl Fn(FilesTarget) -> FilesTarget) -> World {
     let folder = Folder::new();
     let server = Server::new(folder.path(), ways);
     let clock = Arc::new(SystemClock);
@@ -79,7 +83,7 @@ fn served(ways: Ways, keeps: Keeps) -> World {
     let scratch = folder.path().join("scratch");
     std::fs::create_dir(&scratch).unwrap();
     let target = FilesTarget::new(pool, b"not/there/yet", "sftp://h/x".to_owned(), scratch);
-    World { target: Box::new(target), keeps, _folder: Some(folder) }
+    World { target: Box::new(make(target)), keeps, _folder: Some(folder) }
 }
 
 fn sftp() -> World {
@@ -93,8 +97,26 @@ fn bucket() -> World {
     World { target: Box::new(target), keeps, _folder: Some(folder) }
 }
 
+const BY_FTP: Keeps = Keeps { links: false, modes: true, times: false, symlinks: false };
+
 fn ftp() -> World {
-    served(ways::FTP, Keeps { links: false, modes: true, times: false, symlinks: false })
+    served(ways::FTP, BY_FTP)
+}
+
+/// Those that remember none of the names that they put, as in a folder of very many.
+fn forgetful_ftp() -> World {
+    served_as(ways::FTP, BY_FTP, |target| target.remembering(0))
+}
+
+fn forgetful_sftp() -> World {
+    served_as(ways::SFTP, Keeps { times: false, ..ALL }, |target| target.remembering(0))
+}
+
+fn forgetful_bucket() -> World {
+    let folder = Folder::new();
+    let target = BucketTarget::new(Store::new().client(), "p", folder.path().to_path_buf());
+    let keeps = Keeps { links: false, modes: true, times: true, symlinks: true };
+    World { target: Box::new(target.remembering(0)), keeps, _folder: Some(folder) }
 }
 
 /// Makes a module of tests out of a way to make a [`World`].
@@ -128,7 +150,7 @@ contract!(local, memory; [
     what_lies_in_something_that_is_no_folder_is_refused,
 ]);
 
-contract!(sftp, ftp, bucket; [
+contract!(sftp, ftp, bucket, forgetful_sftp, forgetful_ftp, forgetful_bucket; [
     preparing_makes_the_root_once,
     a_file_holds_what_was_written_in_any_order,
     holes_read_as_zeros,

@@ -23,6 +23,8 @@ use crate::target::bucket::stand::Stand;
 use crate::target::bucket::stand::Standing;
 use crate::target::bucket::stand::unseen;
 use crate::target::known::Names;
+use crate::target::known::Word;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -124,7 +126,7 @@ impl BucketTarget {
         if path.is_root() {
             return Ok(Some(Stand::folder()));
         }
-        {
+        let word = {
             let mut state = self.state();
             if state.made.contains_key(path) {
                 return Ok(Some(Stand::folder()));
@@ -133,9 +135,13 @@ impl BucketTarget {
                 drop(state);
                 return Ok(Some(Stand::file(begun.content().spool.len())));
             }
-            if let Some(known) = state.known.look(path) {
-                return Ok(known);
-            }
+            state.known.look(path)
+        };
+        match word {
+            Word::There(stand) => return Ok(Some(stand)),
+            Word::Nothing => return Ok(None),
+            Word::Forgotten => return self.look_alone(path),
+            Word::Unknown => {}
         }
         self.check_folder_of(path)?;
         let folder = path.parent().unwrap_or_else(EntryPath::root);
@@ -143,6 +149,29 @@ impl BucketTarget {
         let stand = names.get(path.name()).cloned();
         self.state().known.learn(folder.as_bytes(), names);
         Ok(stand)
+    }
+
+    /// Asks for a path by itself, whose folder is one.
+    fn look_alone(&self, path: &EntryPath) -> Result<Option<Stand>> {
+        let (key, below) = (self.key(path)?, self.folder_key(path)?);
+        if let Some(head) = self.ask(|| self.client.head(&key, None))? {
+            let mut stand = Stand::file(head.size);
+            stand.saw(&Arc::new(head));
+            return Ok(Some(stand));
+        }
+        let is_folder = Cell::new(false);
+        self.ask(|| {
+            let listed = self.client.list(&below, Depth::Folder, &mut |_| {
+                is_folder.set(true);
+                // The first row is enough to know.
+                Err(Error::cancelled())
+            });
+            match listed {
+                Err(e) if e.kind() != ErrorKind::Cancelled => Err(e),
+                _ => Ok(()),
+            }
+        })?;
+        Ok(is_folder.get().then(Stand::folder))
     }
 
     /// As [`Self::look`], where nothing can stand in what is no folder.

@@ -50,7 +50,7 @@ impl Stand {
 
 /// Returns files of a folder, from a name on, that were not looked at yet.
 pub(super) fn unseen(known: &Known<Stand>, path: &EntryPath, most: usize) -> Vec<Vec<u8>> {
-    let Some(names) = known.names(path.parent_bytes()) else { return Vec::new() };
+    let Some(names) = known.some_names(path.parent_bytes()) else { return Vec::new() };
     let from = (Bound::Included(path.name().to_vec()), Bound::Unbounded);
     let is_unseen = |stand: &Stand| stand.as_file().is_some_and(|it| it.head.is_none());
     let names = names.range::<Vec<u8>, _>(from).take(most);
@@ -61,6 +61,7 @@ pub(super) fn unseen(known: &Known<Stand>, path: &EntryPath, most: usize) -> Vec
 mod tests {
     use super::*;
     use crate::target::known::Names;
+    use crate::target::known::Word;
 
     fn path(text: &str) -> EntryPath {
         EntryPath::new(text.as_bytes()).expect("a path")
@@ -78,7 +79,7 @@ mod tests {
         assert_eq!(unseen(&known, &path("b"), 9), [b"d"]);
         assert_eq!(unseen(&known, &path("a"), 9), [b"a", b"d"]);
         assert_eq!(unseen(&known, &path("a"), 1), [b"a"]);
-        let seen = known.look(&path("b")).flatten().expect("there");
+        let Word::There(seen) = known.look(&path("b")) else { panic!("it is there") };
         assert_eq!(seen.as_file().map(|it| (it.size, it.head.is_some())), Some((9, true)));
     }
 }

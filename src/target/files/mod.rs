@@ -106,6 +106,12 @@ impl FilesTarget {
         FilesTarget { waits, ..self }
     }
 
+    /// Remembers so many names of folders: for machines that have little memory.
+    pub fn remembering(self, names_max: usize) -> Self {
+        self.state().known = Known::with_names_max(names_max);
+        self
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }

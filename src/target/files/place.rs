@@ -23,6 +23,7 @@ use crate::target::files::lock;
 use crate::target::files::new_look;
 use crate::target::files::session::able;
 use crate::target::known::Names;
+use crate::target::known::Word;
 use std::sync::Arc;
 
 /// What may be set of an entry.
@@ -117,8 +118,15 @@ impl FilesTarget {
             let look = self.ask(|files| files.look_at(way))?;
             return Ok(Some(look.unwrap_or_else(|| new_look(Kind::Directory))));
         }
-        if let Some(known) = self.state().known.look(path) {
-            return Ok(known);
+        let word = self.state().known.look(path);
+        match word {
+            Word::There(look) => return Ok(Some(look)),
+            Word::Nothing => return Ok(None),
+            Word::Forgotten => {
+                let way = self.way(path);
+                return self.ask(|files| files.look_at(&way));
+            }
+            Word::Unknown => {}
         }
         self.check_folder_of(path)?;
         let way = joined(&self.root, path.parent_bytes());
