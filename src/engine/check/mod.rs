@@ -31,26 +31,22 @@ pub(crate) mod replay;
 mod rows;
 mod sample;
 pub(crate) mod stock;
+pub(crate) mod traces;
 
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
-use crate::base::planted;
-use crate::base::planted::Rule;
 use crate::base::progress::Phase;
 use crate::base::progress::Totals;
 use crate::engine::Context;
 use crate::engine::check::datasets::View;
 use crate::engine::check::ledger::Ledger;
-use crate::engine::check::objects::Traces;
+use crate::engine::check::stock::Stock;
 use crate::format::dataset::DatasetName;
 use crate::repository::Repository;
 use crate::repository::lease::Lease;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
-
-/// How often a repository is looked at again that a prune changes meanwhile.
-const LOOKS_MAX: usize = 3;
 
 /// How deep a check goes.
 #[derive(Clone, Debug, Default)]
@@ -162,39 +158,36 @@ pub fn run(
         blobs: AtomicU64::new(0),
     };
     let mut leases = Vec::new();
-    let checked = until_nothing_moved(&run, &mut leases);
+    let checked = traces::until_still(&run, &mut || all(&run, &mut leases), CheckReport::is_ok);
     leases.into_iter().for_each(Lease::give_back);
-    checked
+    // What looks damaged beside prunes without end is told: better too much than too little.
+    checked.map(|(report, _)| report)
 }
 
-/// A prune may move blocks to other packs while they are looked for in the old ones: what looks
-/// like damage then is looked at again.
-fn until_nothing_moved(run: &Run<'_>, leases: &mut Vec<Lease>) -> Result<CheckReport> {
-    for _ in 1..LOOKS_MAX {
-        let before = Traces::look(run)?;
-        let report = all(run, leases)?;
-        if report.is_ok()
-            || !planted::keeps(Rule::ChecksTwice)
-            || !Traces::look(run)?.tell_of_a_prune(&before)
-        {
-            return Ok(report);
-        }
-        run.blobs.store(0, Ordering::Relaxed);
-    }
-    all(run, leases)
-}
-
-fn all(run: &Run<'_>, leases: &mut Vec<Lease>) -> Result<CheckReport> {
-    let started = run.context.clock.now();
-    let mut ledger = Ledger::default();
-    let names = names::all(run, &mut ledger)?;
+/// Looks at all that is small: names, headers, other objects, indexes; and takes leases on what
+/// is read after that, unless there are some. Returns the datasets, what is in store, and how
+/// many rows the indexes have.
+pub(crate) fn begin(
+    run: &Run<'_>,
+    leases: &mut Vec<Lease>,
+    ledger: &mut Ledger,
+) -> Result<(Vec<View>, Stock, u64)> {
+    let names = names::all(run, ledger)?;
     if leases.is_empty() {
         datasets::take_leases(run, &names, leases);
     }
     // Before the indexes: each header was put after the indexes that name what it needs.
-    let views: Vec<View> =
-        names.iter().map(|named| datasets::view(run, named, &mut ledger)).collect::<Result<_>>()?;
-    let (mut stock, blocks) = objects::survey(run, &mut ledger)?;
+    let views = names.iter().map(|named| datasets::view(run, named, ledger));
+    let views: Vec<View> = views.collect::<Result<_>>()?;
+    let (stock, blocks) = objects::survey(run, ledger)?;
+    Ok((views, stock, blocks))
+}
+
+fn all(run: &Run<'_>, leases: &mut Vec<Lease>) -> Result<CheckReport> {
+    let started = run.context.clock.now();
+    run.blobs.store(0, Ordering::Relaxed);
+    let mut ledger = Ledger::default();
+    let (views, mut stock, blocks) = begin(run, leases, &mut ledger)?;
 
     let mut jobs = packs::jobs(run, &stock);
     if run.options.dataset.is_some() && !jobs.is_empty() {

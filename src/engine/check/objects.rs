@@ -66,26 +66,6 @@ pub(crate) fn survey(run: &Run<'_>, ledger: &mut Ledger) -> Result<(Stock, u64)>
     Ok((stock, blocks))
 }
 
-/// What a prune leaves on its way: it puts a tombstone first, and takes away indexes near the end.
-#[derive(PartialEq, Eq)]
-pub(crate) struct Traces {
-    indexes: HashSet<ObjectKey>,
-    tombstones: HashSet<ObjectKey>,
-}
-
-impl Traces {
-    pub(crate) fn look(run: &Run<'_>) -> Result<Self> {
-        let store = run.repository.store();
-        let list = |folder| Ok(store.names_below(&layout::folder(folder)?)?.into_iter().collect());
-        Ok(Traces { indexes: list("index")?, tombstones: list("tombstones")? })
-    }
-
-    /// Says whether a prune has begun, gone on or ended between two looks.
-    pub(crate) fn tell_of_a_prune(&self, before: &Traces) -> bool {
-        self.tombstones != before.tombstones || !self.indexes.is_superset(&before.indexes)
-    }
-}
-
 /// Adds the finding for blocks that no readable index names.
 pub(crate) fn report_unknown_blocks(stock: &Stock, ledger: &mut Ledger) {
     let count = stock.unknown_blocks();

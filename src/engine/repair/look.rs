@@ -8,12 +8,11 @@ use crate::base::id::PackId;
 use crate::base::progress::Phase;
 use crate::base::progress::Totals;
 use crate::codec::frame;
+use crate::engine::check;
 use crate::engine::check::Run;
 use crate::engine::check::damage_of;
-use crate::engine::check::datasets;
 use crate::engine::check::datasets::View;
 use crate::engine::check::ledger::Ledger;
-use crate::engine::check::names;
 use crate::engine::check::objects;
 use crate::engine::check::packs;
 use crate::engine::check::packs::Job;
@@ -126,14 +125,7 @@ pub(super) fn all(
     leases: &mut Vec<Lease>,
 ) -> Result<Looked> {
     let mut ledger = Ledger::default();
-    let names = names::all(run, &mut ledger)?;
-    if leases.is_empty() {
-        datasets::take_leases(run, &names, leases);
-    }
-    // Before the indexes: each header was put after the indexes that name what it needs.
-    let views: Vec<View> =
-        names.iter().map(|named| datasets::view(run, named, &mut ledger)).collect::<Result<_>>()?;
-    let (mut stock, _) = objects::survey(run, &mut ledger)?;
+    let (views, mut stock, _) = check::begin(run, leases, &mut ledger)?;
     stock.heals = true;
     let unindexed: Vec<PackId> =
         stock.unindexed().into_iter().filter(|pack| !stock.doomed.contains(pack)).collect();

@@ -31,15 +31,12 @@ use crate::engine::Context;
 use crate::engine::check::CheckOptions;
 use crate::engine::check::Finding;
 use crate::engine::check::Run;
-use crate::engine::check::objects::Traces;
+use crate::engine::check::traces;
 use crate::engine::repair::content::Content;
 use crate::engine::repair::small::Small;
 use crate::repository::Repository;
 use crate::repository::lease::Lease;
 use std::sync::atomic::AtomicU64;
-
-/// How often everything is looked at again when prunes move it meanwhile.
-const LOOKS_MAX: usize = 3;
 
 /// How deep a repair looks, and what it may assume.
 #[derive(Clone, Debug, Default)]
@@ -204,8 +201,7 @@ pub fn execute(
     Ok(RepairReport { actions, lost, unrepaired, seconds })
 }
 
-/// A prune may move blocks to other packs while they are looked for in the old ones, and what looks
-/// lost then is not: it is looked at again, and no plan is made of it.
+/// No plan is made of what a prune was moving while it was looked for.
 fn plan_under(
     repository: &Repository,
     options: &RepairOptions,
@@ -224,12 +220,10 @@ fn plan_under(
         bytes_read: AtomicU64::new(0),
         blobs: AtomicU64::new(0),
     };
-    for _ in 0..LOOKS_MAX {
-        let before = Traces::look(&run)?;
-        let plan = plan_once(&run, options, leases)?;
-        if plan.is_empty() || !Traces::look(&run)?.tell_of_a_prune(&before) {
-            return Ok(plan);
-        }
+    let mut look = || plan_once(&run, options, leases);
+    let (plan, is_still) = traces::until_still(&run, &mut look, RepairPlan::is_empty)?;
+    if is_still {
+        return Ok(plan);
     }
     let message = "prunes move what is stored, so it cannot be told what is damaged";
     Err(Error::new(ErrorKind::Busy, message).hint("repair it again when they are done"))
