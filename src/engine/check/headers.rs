@@ -47,7 +47,6 @@ impl Index<u64> for Headers {
 
     /// The number must be one that [`Headers::iter`] gave.
     fn index(&self, n: u64) -> &Kept {
-        let at = self.place(n).unwrap_or_else(|_| panic!("the header of {n} is not there"));
-        &self.0[at].1
+        self.get(n).expect("because a number that `iter` gave stays, as no header is taken out")
     }
 }
