@@ -4,9 +4,11 @@
 //! stay gapless and none is ever used again. The floor is put first, then headers and markers
 //! are deleted: a crash in between leaves objects that nobody looks at.
 
+use crate::backend::Listed;
 use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
+use crate::base::id::DatasetId;
 use crate::base::planted;
 use crate::base::planted::Rule;
 use crate::base::time::Timestamp;
@@ -18,6 +20,7 @@ use crate::repository::layout;
 use crate::repository::lease;
 use crate::repository::lease::SeenLease;
 use crate::repository::lease::Standing;
+use crate::repository::store::Store;
 use std::collections::BTreeSet;
 
 impl Dataset {
@@ -136,14 +139,19 @@ impl Dataset {
 
     /// Returns the heights of all floors that are there.
     pub(crate) fn floors(&self) -> Result<Vec<u64>> {
-        let top = layout::dataset(&self.id())?;
-        let mut floors = Vec::new();
-        self.repository().store().backend().list(&top, &mut |listed| {
-            if let crate::backend::Listed::Object(object) = listed {
-                floors.extend(layout::parse_floor(object.key.name()));
-            }
-            Ok(())
-        })?;
-        Ok(floors)
+        heights(self.repository().store(), &self.id())
     }
+}
+
+/// Returns the heights of all floors of a dataset, the lowest first.
+pub(crate) fn heights(store: &Store, dataset: &DatasetId) -> Result<Vec<u64>> {
+    let mut heights = Vec::new();
+    store.backend().list(&layout::dataset(dataset)?, &mut |listed| {
+        if let Listed::Object(object) = listed {
+            heights.extend(layout::parse_floor(object.key.name()));
+        }
+        Ok(())
+    })?;
+    heights.sort_unstable();
+    Ok(heights)
 }

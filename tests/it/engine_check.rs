@@ -33,6 +33,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 
 mod backups;
+mod beside;
 mod blind;
 pub(crate) mod world;
 

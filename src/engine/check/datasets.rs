@@ -13,6 +13,8 @@ use crate::base::id::DatasetId;
 use crate::base::id::LeaseId;
 use crate::base::id::SnapshotHash;
 use crate::base::limits::RECORD_BYTES_MAX;
+use crate::base::planted;
+use crate::base::planted::Rule;
 use crate::codec::frame;
 use crate::codec::frame::ObjectKind;
 use crate::codec::serial;
@@ -31,6 +33,7 @@ use crate::format::dataset::FloorRecord;
 use crate::format::dataset::HiddenRecord;
 use crate::format::dataset::TagsRecord;
 use crate::format::dataset::VoidRecord;
+use crate::repository::floor;
 use crate::repository::layout;
 use crate::repository::layout::NumberObject;
 use crate::repository::lease;
@@ -42,6 +45,8 @@ use std::sync::Arc;
 
 /// Leases taken by one check.
 const LEASES_MAX: usize = 64;
+/// How often a dataset is looked at whose floor rises meanwhile.
+const LOOKS_MAX: usize = 3;
 
 /// A dataset and what to call it.
 #[derive(Clone, Debug)]
@@ -141,6 +146,8 @@ struct Slot {
 #[derive(Default)]
 struct Listing {
     slots: BTreeMap<u64, Slot>,
+    /// The heights of all floors, whether they can be read or not.
+    floors: Vec<u64>,
     floor: u64,
     remaining: HashSet<u64>,
     /// The highest floor if it could not be read: then no number is known to be missing below
@@ -218,6 +225,7 @@ fn list_numbers(run: &Run<'_>, named: &Named, ledger: &mut Ledger) -> Result<Lis
         Ok(())
     })
     .map_err(|e| e.context(format!("cannot list {folder}")).at(Origin::Repository))?;
+    listing.floors = floors.keys().copied().collect();
     read_floors(run, floors, &mut listing, ledger)?;
     small_records(run, named, small, &mut listing, ledger)?;
     Ok(listing)
@@ -302,8 +310,28 @@ fn small_records(
 }
 
 /// Reads a dataset's headers from the store and looks whether their chains are there.
+///
+/// A prune puts a higher floor before it takes away headers below it, and the floor before last
+/// of all. So what is missing is looked for again while the floors are not those that were listed.
 pub(crate) fn view(run: &Run<'_>, named: &Named, ledger: &mut Ledger) -> Result<View> {
-    let listing = list_numbers(run, named, ledger)?;
+    let mut looks = 0;
+    loop {
+        let mut found = Ledger::default();
+        let listing = list_numbers(run, named, &mut found)?;
+        let view = view_of(run, named, &listing, &mut found)?;
+        looks += 1;
+        if found.damaged_objects().next().is_none()
+            || looks == LOOKS_MAX
+            || !planted::keeps(Rule::ChecksTwice)
+            || floor::heights(run.repository.store(), &named.id)? == listing.floors
+        {
+            ledger.merge(found);
+            return Ok(view);
+        }
+    }
+}
+
+fn view_of(run: &Run<'_>, named: &Named, listing: &Listing, ledger: &mut Ledger) -> Result<View> {
     let mut view = View {
         named: named.clone(),
         headers: Headers::default(),
@@ -352,7 +380,7 @@ pub(crate) fn view(run: &Run<'_>, named: &Named, ledger: &mut Ledger) -> Result<
             view.headers.insert(n, kept);
         }
     }
-    view.gaps = note_gaps(run, &view, &listing, ledger)?;
+    view.gaps = note_gaps(run, &view, listing, ledger)?;
     check_chains(&view, ledger)?;
     Ok(view)
 }
