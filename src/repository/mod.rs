@@ -36,6 +36,7 @@ pub mod runs;
 pub mod saved;
 pub(crate) mod seen;
 pub mod shown;
+pub mod slots;
 mod spare;
 pub mod stock;
 pub mod store;

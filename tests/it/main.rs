@@ -40,6 +40,7 @@ mod fuzz;
 mod history;
 mod hostile;
 mod kept;
+mod keys;
 mod kill;
 mod limits;
 mod model;

@@ -14,13 +14,12 @@ use crate::config::secret::NEW_PASSWORD_VARIABLE;
 use crate::config::secret::PasswordPlaces;
 use crate::format::key_file::About;
 use crate::repository::Repository;
+use crate::repository::slots::ListedSlot;
+use crate::repository::slots::SlotState;
 use clap::Args;
 use clap::Subcommand;
 use serde::Serialize;
 use std::path::PathBuf;
-
-/// Stands for the label of a slot that was not made with the repository's key.
-const NOT_OURS: &str = "(of no use here)";
 
 /// Show and change the passwords of a repository
 ///
@@ -69,12 +68,14 @@ struct NewPasswordArgs {
     label: Option<String>,
 }
 
-#[derive(Serialize)]
-struct SlotRow<'a> {
+#[derive(Default, Serialize)]
+struct SlotRow {
     key: String,
-    label: &'a str,
-    created: String,
-    host: &'a str,
+    label: String,
+    created: Option<String>,
+    host: String,
+    /// Why no password opens the repository by it.
+    problem: Option<&'static str>,
 }
 
 #[derive(Serialize)]
@@ -155,19 +156,8 @@ fn report(added: Option<KeyId>, removed: Option<KeyId>, session: &mut Session) -
 
 fn list(repository: &Repository, session: &mut Session) -> Result<()> {
     let slots = repository.key_slots()?;
-    // One that an init left which did not come to its end tells nothing.
-    let unknown = || About { label: NOT_OURS.to_owned(), host: String::new() };
-    let about = slots.iter().map(|slot| repository.about_slot(slot).unwrap_or_else(|_| unknown()));
-    let about: Vec<About> = about.collect();
-    let rows = slots.iter().zip(&about);
     if session.output.is_json() {
-        let rows = rows.map(|(slot, about)| SlotRow {
-            key: slot.id.to_string(),
-            label: &about.label,
-            created: slot.created.to_rfc3339(),
-            host: &about.host,
-        });
-        return session.output.document(&rows.collect::<Vec<_>>());
+        return session.output.document(&slots.iter().map(SlotRow::of).collect::<Vec<_>>());
     }
     if slots.is_empty() {
         session.output.note("the repository is not encrypted, so it has no passwords");
@@ -176,13 +166,52 @@ fn list(repository: &Repository, session: &mut Session) -> Result<()> {
     let heads =
         [("KEY", Side::Left), ("CREATED", Side::Left), ("HOST", Side::Left), ("LABEL", Side::Left)];
     let mut table = Table::new(&heads);
-    for (slot, about) in rows {
-        table.row(vec![
-            slot.id.short(),
-            slot.created.to_local_text(),
-            about.host.clone(),
-            about.label.clone(),
-        ]);
+    for ListedSlot { id, state } in &slots {
+        let (created, host, label) = match state {
+            SlotState::Ours(slot, about) => (Some(slot.created), &*about.host, &*about.label),
+            SlotState::Foreign(slot) => (Some(slot.created), "", ""),
+            SlotState::Unreadable(_) => (None, "", ""),
+        };
+        let created = created.map(|time| time.to_local_text()).unwrap_or_default();
+        table.row(vec![id.short(), created, host.to_owned(), label.to_owned()]);
     }
-    table.print(&mut session.output)
+    table.print(&mut session.output)?;
+    slots.iter().filter_map(note_on).for_each(|note| session.output.note(&note));
+    Ok(())
+}
+
+/// Says of a slot that is no password here what is known of it.
+fn note_on(slot: &ListedSlot) -> Option<String> {
+    let id = slot.id.short();
+    let why = match &slot.state {
+        SlotState::Ours(..) => return None,
+        // A label that was changed looks just so.
+        SlotState::Foreign(_) => {
+            "was not made with this repository's key: an init that did not come to its end left \
+             it, or somebody put it there or changed it"
+                .to_owned()
+        }
+        SlotState::Unreadable(e) => format!("cannot be read: {}", e.full_message()),
+    };
+    Some(format!("key {id} {why}; it opens nothing here, and `icecore key remove {id}` removes it"))
+}
+
+impl SlotRow {
+    fn of(slot: &ListedSlot) -> Self {
+        let row = SlotRow { key: slot.id.to_string(), ..SlotRow::default() };
+        match &slot.state {
+            SlotState::Ours(slot, About { label, host }) => SlotRow {
+                label: label.clone(),
+                created: Some(slot.created.to_rfc3339()),
+                host: host.clone(),
+                ..row
+            },
+            SlotState::Foreign(slot) => SlotRow {
+                created: Some(slot.created.to_rfc3339()),
+                problem: Some("foreign"),
+                ..row
+            },
+            SlotState::Unreadable(_) => SlotRow { problem: Some("unreadable"), ..row },
+        }
+    }
 }

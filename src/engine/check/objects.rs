@@ -28,7 +28,6 @@ use crate::engine::check::stock::pack_object;
 use crate::format::config;
 use crate::format::config::Encryption;
 use crate::format::dataset::LostRecord;
-use crate::format::key_file;
 use crate::format::lease::BeatRecord;
 use crate::format::lease::LeaseRecord;
 use crate::format::lease::MarkRecord;
@@ -36,11 +35,12 @@ use crate::format::tombstone::TombstoneRecord;
 use crate::repository;
 use crate::repository::layout;
 use crate::repository::lease;
+use crate::repository::slots::SlotState;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::HashSet;
 
-/// How often the indexes are looked at again when a prune replaces them meanwhile.
+/// How often indexes and key slots are looked at that others replace meanwhile.
 const LOOKS_MAX: usize = 4;
 
 /// Looks at all small objects, loads the indexes, and lists the packs. Returns what is in store
@@ -128,40 +128,60 @@ pub(crate) fn note_unreadable<T>(
     }
 }
 
+/// Looks at passwords. Where one is put while another goes, a listing may show neither, or the one
+/// that is gone when it is read: only what stays so is damage.
 fn keys(run: &Run<'_>, ledger: &mut Ledger) -> Result<()> {
-    let store = run.repository.store();
     let is_encrypted = run.repository.config().encryption == Encryption::Password;
-    let mut slots = 0;
+    let mut found = Ledger::default();
+    let mut opening = key_slots(run, is_encrypted, &mut found)?;
+    for _ in 1..LOOKS_MAX {
+        if opening > 0 || !is_encrypted {
+            break;
+        }
+        found = Ledger::default();
+        opening = key_slots(run, is_encrypted, &mut found)?;
+    }
+    ledger.merge(found);
+    if opening == 0 && is_encrypted {
+        let message = "no password opens the repository any more once this run ends: there is no \
+                       key slot that can be read and was made with its key";
+        ledger.damage("keys", message);
+    }
+    Ok(())
+}
+
+/// Looks at what is in the folder of passwords. Returns how many open the repository.
+fn key_slots(run: &Run<'_>, is_encrypted: bool, ledger: &mut Ledger) -> Result<u64> {
+    let store = run.repository.store();
+    let mut opening = 0;
     for key in store.names_below(&layout::folder("keys")?)? {
         if let Some((_, by)) = layout::parse_going(key.name()).filter(|_| is_encrypted) {
             let is_right = |mark: &MarkRecord| mark.lease == by;
-            record(run, ObjectKind::Revoke, &key, is_right, ledger)?;
-            ledger.add(Severity::Note, key.as_str(), "the removal of this password was begun");
+            if record(run, ObjectKind::Revoke, &key, is_right, ledger)?.is_some() {
+                let message = "the removal of this password was begun";
+                ledger.add(Severity::Note, key.as_str(), message);
+            }
             continue;
         }
         let Some(id) = key.name().parse::<KeyId>().ok().filter(|_| is_encrypted) else {
             foreign(ledger, key.as_str());
             continue;
         };
-        let read = store.get_bytes(ObjectKind::Key, &key).and_then(|bytes| {
-            let slot = key_file::open(&bytes, key.as_str())?;
-            belongs(slot.id == id).map(|()| slot)
-        });
-        let slot = note_unreadable(read, key.as_str(), ledger)?;
-        if slot.is_some_and(|slot| run.repository.about_slot(&slot).is_err()) {
-            let message = "it was not made with this repository's key: an init that did not come \
-                           to its end left it, or somebody put it there or changed it";
-            ledger.add(Severity::Garbage, key.as_str(), message);
-            continue;
+        match run.repository.slot_state(&id) {
+            Ok(SlotState::Ours(..)) => opening += 1,
+            Ok(SlotState::Foreign(_)) => {
+                let message = "it was not made with this repository's key: an init that did not \
+                               come to its end left it, or somebody put it there or changed it";
+                ledger.add(Severity::Garbage, key.as_str(), message);
+            }
+            // It was removed since it was listed.
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Ok(SlotState::Unreadable(e)) | Err(e) => {
+                ledger.damage(key.as_str(), damage_of(e)?.full_message());
+            }
         }
-        slots += 1;
     }
-    if is_encrypted && slots == 0 {
-        let message = "no password opens the repository any more once this run ends: \
-                       there is no key slot";
-        ledger.damage("keys", message);
-    }
-    Ok(())
+    Ok(opening)
 }
 
 /// Refuses what says of itself that it belongs elsewhere.

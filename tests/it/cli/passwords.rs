@@ -1,6 +1,7 @@
 //! Repositories with a password, and without.
 
 use crate::cli::Home;
+use serde_json::Value;
 
 #[test]
 fn a_given_password_means_encrypted() {
@@ -104,4 +105,54 @@ fn without_encryption_there_are_no_keys() {
     home.run(&["key", "list"]).says(0, "not encrypted");
     home.run(&["key", "add"]).says(2, "not encrypted");
     home.run(&["key", "passwd"]).says(2, "not encrypted");
+}
+
+/// A repository in `s` beside the slot of an `init` that did not come to its end.
+fn beside_a_dead_init() -> Home {
+    let mut home = Home::new();
+    home.set("ICECORE_PASSWORD", "one");
+    home.set("ICECORE_REPOSITORY", "s");
+    home.done(&["init"]);
+    std::fs::remove_file(home.path("s/config")).unwrap();
+    home.done(&["init"]);
+    home
+}
+
+#[test]
+fn the_password_of_a_repository_stays_beside_the_slot_of_a_dead_init() {
+    let mut home = beside_a_dead_init();
+    let slots = home.json(0, &["key", "list"]);
+    let of = |problem: Value| {
+        let slot = slots.as_array().unwrap().iter().find(|slot| slot["problem"] == problem);
+        slot.unwrap()["key"].as_str().unwrap().to_owned()
+    };
+    let (mine, dead) = (of(Value::Null), of("foreign".into()));
+
+    home.run(&["key", "remove", &mine]).says(2, "the last password");
+    home.run(&["check"]).says(0, "");
+    home.set("ICECORE_NEW_PASSWORD", "two");
+    home.done(&["key", "passwd"]);
+    home.set("ICECORE_PASSWORD", "two");
+    home.run(&["key", "list"]).says(0, &format!("key remove {}", &dead[..8]));
+    home.done(&["key", "remove", &dead]);
+    home.done(&["list"]);
+}
+
+#[test]
+fn a_slot_that_cannot_be_read_is_listed_as_such() {
+    let home = beside_a_dead_init();
+    let slots = home.json(0, &["key", "list"]);
+    let slots = slots.as_array().unwrap().iter();
+    let dead = slots.clone().find(|slot| slot["problem"] == "foreign").unwrap()["key"].clone();
+    let path = format!("s/keys/{}", dead.as_str().unwrap());
+    std::fs::write(home.path(&path), b"rubbish").unwrap();
+
+    let again = home.json(0, &["key", "list"]);
+
+    let again = again.as_array().unwrap().iter();
+    let row = again.clone().find(|slot| slot["key"] == dead).unwrap();
+    assert_eq!(row["problem"], "unreadable");
+    assert_eq!((&row["label"], &row["created"]), (&"".into(), &Value::Null));
+    assert_eq!(again.filter(|slot| slot["problem"].is_null()).count(), 1);
+    home.run(&["key", "list"]).says(0, "cannot be read");
 }
