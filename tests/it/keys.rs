@@ -240,3 +240,27 @@ fn a_removal_that_was_begun_is_told_of_only_where_its_mark_can_be_read() {
     assert_eq!((found[1].object.as_str(), found[1].severity), (marks[0].as_str(), Severity::Note));
     assert!(found[1].message.contains("was begun"), "{found:?}");
 }
+
+#[test]
+fn a_mark_that_rotted_goes_with_a_repair() {
+    let world = World::encrypted();
+    let first = mine(&world.repository);
+    let second = world.repository.add_key(&secret("second"), CHEAP, "", NOW).unwrap();
+    rot(&world, &put_mark(&world, &KeyId::new([1; 16]), 1));
+    let of_a_slot = put_mark(&world, &second, 2);
+    rot(&world, &of_a_slot);
+
+    let report = mend(&world);
+
+    assert!(report.is_whole() && report.actions.len() == 2, "{report:?}");
+    let found = findings(&world);
+    assert!(found.iter().all(|finding| finding.severity == Severity::Note), "{found:?}");
+    // Who removes it may sleep: nobody must count on it because of a repair.
+    let marks = keys(&world, "keys/").into_iter().filter(|key| key.contains(".going-"));
+    let marks: Vec<String> = marks.collect();
+    assert!(marks.len() == 1 && marks[0].starts_with(&format!("keys/{second}")), "{marks:?}");
+    assert_ne!(marks[0], of_a_slot.as_str());
+    let error = world.repository.remove_key(&first.to_string()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error:?}");
+    assert!(mend(&world).actions.is_empty());
+}

@@ -1,13 +1,15 @@
 //! Plans and cures for everything small: numbers, tags, floors, names, leases, tombstones,
-//! records of lost places.
+//! records of lost places, marks on passwords.
 
 use crate::backend::key::ObjectKey;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
 use crate::base::id::DatasetId;
+use crate::base::id::KeyId;
 use crate::base::id::LeaseId;
 use crate::base::limits::RECORD_BYTES_MAX;
+use crate::base::sys;
 use crate::base::time::Timestamp;
 use crate::codec::frame::ObjectKind;
 use crate::engine::Context;
@@ -26,6 +28,7 @@ use crate::engine::repair::names;
 use crate::format::dataset::FloorRecord;
 use crate::format::dataset::TagsRecord;
 use crate::format::dataset::VoidRecord;
+use crate::format::lease::MarkRecord;
 use crate::repository::Repository;
 use crate::repository::layout;
 use crate::repository::lease;
@@ -41,6 +44,7 @@ pub(super) struct Small {
     tags: Vec<(ObjectKey, TagsRecord)>,
     floors: Vec<(ObjectKey, FloorRecord)>,
     names: names::Names,
+    marks: Vec<(ObjectKey, MarkRecord)>,
     remove: Vec<ObjectKey>,
 }
 
@@ -204,7 +208,7 @@ fn plan_removals(
         plan.actions.push(Action::new(ActionKind::Remove, key.as_str(), message));
         plan.small.remove.push(key);
     };
-    let mut stays_without_force = Vec::new();
+    let (mut stays_without_force, mut marks) = (Vec::new(), Vec::new());
     for object in looked.ledger.damaged_objects() {
         let Ok(key) = ObjectKey::new(object) else { continue };
         let Some(kind) = removable(&key) else { continue };
@@ -212,6 +216,10 @@ fn plan_removals(
             continue;
         }
         cured.insert(object.to_owned());
+        if let Some((slot, _)) = layout::parse_going(key.name()) {
+            remove(key, plan_mark(run, &slot, &mut marks)?);
+            continue;
+        }
         match kind {
             ObjectKind::Lost => {
                 remove(key, "it cannot be read; what of it is still missing is declared anew");
@@ -247,7 +255,26 @@ fn plan_removals(
         }
     }
     plan.unrepaired.append(&mut stays_without_force);
+    plan.small.marks = marks;
     Ok(())
+}
+
+/// A mark that a password is being removed counts by its name. Whoever put it may have looked at
+/// the other passwords already and sleep, so while its slot is there another mark takes its place:
+/// else somebody could remove the others and count on this one. Returns why it goes.
+fn plan_mark(
+    run: &Run<'_>,
+    slot: &KeyId,
+    marks: &mut Vec<(ObjectKey, MarkRecord)>,
+) -> Result<&'static str> {
+    if run.repository.store().backend().stat(&layout::key_slot(slot)?)?.is_none() {
+        return Ok("a mark that cannot be read, on a password that is gone");
+    }
+    let by = LeaseId::new(sys::random()?);
+    let record = MarkRecord { lease: by, by: format!("repaired on {}", sys::host_name()) };
+    marks.push((layout::going(slot, &by)?, record));
+    Ok("a mark that cannot be read; another says as well that the removal of this password was \
+        begun, and `icecore key remove` ends it")
 }
 
 /// Returns the kind of an object that may go when it cannot be read.
@@ -255,6 +282,7 @@ fn removable(key: &ObjectKey) -> Option<ObjectKind> {
     let (id, suffix) = key.name().split_once('.').unwrap_or((key.name(), ""));
     let is_of_lease = id.parse::<LeaseId>().is_ok();
     match key.as_str().split('/').next()? {
+        "keys" => layout::parse_going(key.name()).map(|_| ObjectKind::Revoke),
         "lost" => Some(ObjectKind::Lost),
         "tombstones" => Some(ObjectKind::Tombstone),
         "datasets" if suffix == "hidden" => Some(ObjectKind::Hidden),
@@ -310,6 +338,9 @@ pub(super) fn execute(repository: &Repository, small: &Small, context: &Context<
         put_unless_there(repository, ObjectKind::Floor, key, record)?;
     }
     names::execute(repository, &small.names, now)?;
+    for (key, record) in &small.marks {
+        repository.store().put(ObjectKind::Revoke, key, record)?;
+    }
     small.remove.iter().try_for_each(|key| repository.store().delete(key))
 }
 
