@@ -54,9 +54,15 @@ pub fn keep_alive(socket: &std::net::TcpStream) -> std::io::Result<()> {
 }
 
 /// Has the system write no core file of this process: it would hold keys. Programs that it
-/// starts inherit that, and may ask for theirs again.
+/// starts inherit the limit, and may ask for theirs again.
+///
+/// The limit alone does not keep a core from a program that the system pipes it to (core(5)), so
+/// the process is not dumpable either. That keeps other processes of the same user from its
+/// memory as well; its own look at itself in `/proc/self` is always granted.
 pub fn leave_no_core() {
+    use rustix::process::DumpableBehavior;
     use rustix::process::Resource;
+    let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
     let limit = rustix::process::getrlimit(Resource::Core);
     // Less is always granted; where it is not, all is as it was.
     let _ = rustix::process::setrlimit(
@@ -222,8 +228,10 @@ impl ProcessIdentity {
         if self.namespace == 0 || self.namespace != pid_namespace() {
             return false;
         }
-        let proc_is_mounted = start_ticks(std::process::id()).is_some();
-        proc_is_mounted && start_ticks(self.pid) != Some(self.started)
+        match start_ticks(self.pid) {
+            Some(ticks) => ticks != self.started,
+            None => is_free(self.pid),
+        }
     }
 
     /// Says whether the process runs for certain, on this very machine.
@@ -248,6 +256,13 @@ fn start_ticks(pid: u32) -> Option<u64> {
     let after = stat.iter().rposition(|&byte| byte == b')')?;
     let text = std::str::from_utf8(stat.get(after + 1..)?).ok()?;
     text.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// Says whether no process has a number. `/proc` shows none of others, nor of the same user where
+/// they are not dumpable, when it is mounted with `hidepid`; or it is not mounted at all.
+fn is_free(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    pid.is_none_or(|pid| rustix::process::test_kill_process(pid) == Err(rustix::io::Errno::SRCH))
 }
 
 /// The inode number of the namespace, out of `pid:[4026531836]`.
@@ -277,6 +292,18 @@ mod tests {
         let mut before = ProcessIdentity::current();
         before.boot = "another".to_owned();
         assert!(before.is_certainly_dead());
+    }
+
+    #[test]
+    fn a_number_is_free_when_its_process_was_waited_for() {
+        let mut child = std::process::Command::new("sleep").arg("60").spawn().expect("starts");
+        let pid = child.id();
+        assert!(!is_free(pid) && !is_free(1) && !is_free(std::process::id()));
+
+        child.kill().expect("is killed");
+        child.wait().expect("ends");
+
+        assert!(is_free(pid) && is_free(u32::MAX));
     }
 
     #[test]
