@@ -17,6 +17,7 @@ use crate::base::secret::Secret;
 use crate::base::sys;
 use crate::base::time::SystemClock;
 use crate::base::time::Timestamp;
+use crate::config::foreign;
 use crate::config::places;
 use crate::config::remote;
 use crate::config::remote::Purpose;
@@ -118,7 +119,8 @@ impl Location {
     /// Reads a location: a path, one after `file:`, or an address.
     ///
     /// # Errors
-    /// `InvalidInput` for an address that makes no sense, and for an unknown scheme.
+    /// `InvalidInput` for an address that makes no sense, for an unknown scheme, and for what
+    /// other programs take for an address, unless it is there.
     pub fn parse(location: &OsStr) -> Result<Self> {
         let bytes = location.as_bytes();
         if bytes.is_empty() {
@@ -132,9 +134,11 @@ impl Location {
             return Ok(Location::Remote(address));
         }
         match scheme(location) {
-            None => Ok(Location::Folder(PathBuf::from(location))),
-            Some(other) => Err(Error::invalid(format!("nothing is known of {other}://"))
-                .hint("a path beginning so is written ./PATH")),
+            None => {
+                foreign::refuse(bytes, Path::new(location))?;
+                Ok(Location::Folder(PathBuf::from(location)))
+            }
+            Some(other) => Err(foreign::unknown(other)),
         }
     }
 }

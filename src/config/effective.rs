@@ -11,6 +11,7 @@ use crate::config::credentials::Configured;
 use crate::config::credentials::ConfiguredSecret;
 use crate::config::file::ConfigFile;
 use crate::config::file::Setting;
+use crate::config::foreign;
 use crate::config::places;
 use crate::config::remote::RemoteSettings;
 use crate::config::secret::ConfiguredPassword;
@@ -381,7 +382,9 @@ impl Config {
         if text.starts_with("file:") || connect::scheme(OsStr::new(text)).is_some() {
             return Ok(OsString::from(text));
         }
-        self.expand(setting, text).map(PathBuf::into_os_string)
+        let path = self.expand(setting, text)?;
+        foreign::refuse(text.as_bytes(), &path)?;
+        Ok(path.into_os_string())
     }
 
     fn table_of(&self, dataset: Option<&DatasetName>) -> BackupTable {

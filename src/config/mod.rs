@@ -4,13 +4,15 @@
 //! the folders, [`secret`] the passwords, [`mod@file`] the config file; [`effective`] decides
 //! which of them counts, and [`connect`] puts the parts together; [`other`] is for commands that
 //! have two repositories. [`credentials`] finds who logs in on another machine ([`netrc`] and
-//! [`aws`] read the files of other programs), and [`remote`] reaches it.
+//! [`aws`] read the files of other programs), and [`remote`] reaches it; `foreign` refuses
+//! addresses as other programs write them.
 
 pub mod aws;
 pub mod connect;
 pub mod credentials;
 pub mod effective;
 pub mod file;
+mod foreign;
 pub mod netrc;
 pub mod other;
 pub mod places;

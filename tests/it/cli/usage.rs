@@ -220,3 +220,48 @@ fn files_of_credentials_that_make_no_sense_are_named() {
     home.write(".aws/config", b"[default\n");
     home.run(&["backup", "s3://bucket"]).says(2, ".aws/config: line 1");
 }
+
+/// To take them for folders would say that all went well, and keep the backups on this machine.
+#[test]
+fn addresses_as_other_programs_write_them_are_no_folders() {
+    let home = Home::new();
+    home.write("photos/a.txt", b"x");
+    home.done(&["backup", "photos"]);
+    let before = home.run(&["list"]).stdout;
+    for (location, meant) in [
+        ("sftp:me@nas:/backups", "write sftp://me@nas/backups;"),
+        ("me@nas:/backups", "write sftp://me@nas/backups;"),
+        ("nas:/backups", "write sftp://nas/backups;"),
+        ("s3:https://s3.amazonaws.com/bucket", "AWS_ENDPOINT_URL=https://s3.amazonaws.com;"),
+        ("rest:https://nas/", "ftp://, ftps://, sftp://"),
+        ("FTP://x/y", "schemes are written small: ftp://;"),
+    ] {
+        for arguments in [
+            &["-r", location, "init"][..],
+            &["-r", location, "init", "--encryption", "none"],
+            &["-r", location, "backup", "photos", "--init"],
+            &["backup", location],
+            &["restore", "photos", location],
+            &["copy", "--to", location],
+        ] {
+            home.run(arguments).says(2, meant);
+        }
+    }
+    home.run(&["restore", "photos", "s3:/bucket"]).says(2, "write s3://bucket;");
+    let config = format!("[repository]\nlocation = {:?}\n", "sftp:me@nas:/backups");
+    home.write("c.toml", config.as_bytes());
+    home.run(&["--config", "c.toml", "init"]).says(2, "write sftp://me@nas/backups;");
+    let left = std::fs::read_dir(home.path("")).unwrap().map(|it| it.unwrap().file_name());
+    let mut left: Vec<_> = left.filter(|name| !name.as_encoded_bytes().starts_with(b".")).collect();
+    left.sort();
+    assert_eq!(left, ["c.toml", "photos"]);
+    assert_eq!(home.run(&["list"]).stdout, before);
+
+    // A path that nothing else can be, and one that is there.
+    home.done(&["-r", "./me@nas:x", "init"]);
+    home.done(&["-r", "me@nas:x", "list"]);
+    home.done(&["restore", "photos", home.path("s3:out").to_str().unwrap()]);
+    let ran = home.run(&["-r", "me:hunter2@nas:/x", "init"]);
+    ran.says(2, "write sftp://me@nas/x;");
+    assert!(!format!("{ran:?}").contains("hunter2"), "{ran:?}");
+}
