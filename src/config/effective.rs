@@ -25,6 +25,8 @@ use crate::config::tables::Tables;
 use crate::config::values;
 use crate::config::values::DatasetKey;
 use crate::config::values::Hidden;
+use crate::config::values::Kept;
+use crate::engine::retention::Rules;
 use crate::format::dataset::DatasetName;
 use crate::net::address::Address;
 use crate::net::tcp::Limits;
@@ -150,27 +152,6 @@ pub struct BackupDefaults {
     pub allow_unchanged: Option<bool>,
     /// As `--init`.
     pub init: Option<bool>,
-}
-
-/// Which backups of a dataset its table in the config file keeps.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Retention {
-    /// So many newest.
-    pub keep_last: Option<u64>,
-    /// The last one of so many hours.
-    pub keep_hourly: Option<u64>,
-    /// The last one of so many days.
-    pub keep_daily: Option<u64>,
-    /// The last one of so many weeks.
-    pub keep_weekly: Option<u64>,
-    /// The last one of so many months.
-    pub keep_monthly: Option<u64>,
-    /// The last one of so many years.
-    pub keep_yearly: Option<u64>,
-    /// All that are at most so many seconds older than the newest.
-    pub keep_within_seconds: Option<i64>,
-    /// All with one of these tags.
-    pub keep_tags: Vec<String>,
 }
 
 fn value<T: Clone>(setting: &Option<Setting<T>>) -> Option<T> {
@@ -440,22 +421,29 @@ impl Config {
     }
 
     /// Returns which backups of a dataset its table keeps; None when it does not say.
-    pub fn retention(&self, dataset: &DatasetName) -> Option<Retention> {
-        self.table_of(Some(dataset)).retention.as_ref().map(RetentionTable::plain)
+    pub fn retention(&self, dataset: &DatasetName) -> Option<Rules> {
+        let rules = self.table_of(Some(dataset)).retention.as_ref().map(RetentionTable::rules);
+        rules.filter(|rules| *rules != Rules::default())
+    }
+
+    /// Says whether the file says of any dataset which backups are kept.
+    pub fn has_retention(&self) -> bool {
+        self.tables.backup.datasets.keys().any(|name| self.retention(&name.0).is_some())
     }
 }
 
 impl RetentionTable {
-    fn plain(&self) -> Retention {
-        Retention {
-            keep_last: value(&self.keep_last),
-            keep_hourly: value(&self.keep_hourly),
-            keep_daily: value(&self.keep_daily),
-            keep_weekly: value(&self.keep_weekly),
-            keep_monthly: value(&self.keep_monthly),
-            keep_yearly: value(&self.keep_yearly),
-            keep_within_seconds: self.keep_within.as_ref().map(|it| it.value.0),
-            keep_tags: value(&self.keep_tags).unwrap_or_default(),
+    fn rules(&self) -> Rules {
+        let amount = |setting: &Option<Setting<Kept>>| setting.as_ref().map(|it| it.value.0);
+        Rules {
+            last: amount(&self.keep_last),
+            hourly: amount(&self.keep_hourly),
+            daily: amount(&self.keep_daily),
+            weekly: amount(&self.keep_weekly),
+            monthly: amount(&self.keep_monthly),
+            yearly: amount(&self.keep_yearly),
+            within: self.keep_within.as_ref().map(|it| it.value.0),
+            tags: value(&self.keep_tags).unwrap_or_default(),
         }
     }
 }
@@ -510,9 +498,9 @@ mod tests {
         let text = "[backup]\nexcludes = [\"x\"]\nexclude-from = [\"list\", \"/all\"]\n\
             exclude-larger-than = \"1k\"\n\
             [backup.datasets.a]\nsources = [\"data\"]\nexcludes = []\n\
-            [backup.datasets.a.retention]\nkeep-last = 2\nkeep-yearly = 5\nkeep-within = \"30d\"\n\
-            keep-tags = [\"t\"]\n\
-            [backup.datasets.b]\nsources = [\"ftp://h/x\"]\n[backup.datasets.c]\n";
+            [backup.datasets.a.retention]\nkeep-last = 2\nkeep-yearly = \"all\"\n\
+            keep-within = \"30d\"\nkeep-tags = [\"t\"]\n\
+            [backup.datasets.b]\nsources = [\"ftp://h/x\"]\n[backup.datasets.c.retention]\n";
         std::fs::write(&path, text).expect("written");
         let file = ConfigFile::read(&path).expect("a file");
         let tables = file.tables(None).expect("tables");
@@ -528,12 +516,13 @@ mod tests {
         assert_eq!(of_other.excludes, Some(vec!["x".to_owned()]));
         let lists = vec![folder.path().join("list"), PathBuf::from("/all")];
         assert_eq!(of_other.exclude_from, Some(lists));
-        let rules = Retention {
-            keep_last: Some(2),
-            keep_yearly: Some(5),
-            keep_within_seconds: Some(30 * 86_400),
-            keep_tags: vec!["t".to_owned()],
-            ..Retention::default()
+        let amount = |text: &str| Some(text.parse().expect("an amount"));
+        let rules = Rules {
+            last: amount("2"),
+            yearly: amount("all"),
+            within: Some("30d".parse().expect("a span")),
+            tags: vec!["t".to_owned()],
+            ..Rules::default()
         };
         assert_eq!(config.retention(&name("a")), Some(rules));
         assert_eq!((config.retention(&name("c")), config.retention(&name("x"))), (None, None));

@@ -318,6 +318,7 @@ impl ConfigFile {
 mod tests {
     use super::*;
     use crate::base::error::ErrorKind;
+    use crate::config::values::Kept;
 
     fn parse(text: &str) -> Result<ConfigFile> {
         ConfigFile::parse(PathBuf::from("/etc/c.toml"), text)
@@ -339,9 +340,10 @@ mod tests {
             ("[backup]\nsources = [\"a\"]", 2, "belong to a dataset"),
             ("[backup.datasets.a]\ninit = true", 2, "belongs to [backup]"),
             ("[backup.datasets.\"a:b\"]", 1, "a:b"),
-            ("[backup.datasets.a.retention]\nkeep-last = -1", 2, "invalid value"),
-            ("[backup.datasets.a.retention]\nkeep-within = \"soon\"", 2, "no age"),
-            ("[backup.datasets.a.retention]\nkeep-within = \"2026-01-01\"", 2, "no age"),
+            ("[backup.datasets.a.retention]\nkeep-last = -1", 2, "from 1 up"),
+            ("[backup.datasets.a.retention]\nkeep-within = \"soon\"", 2, "no duration"),
+            ("[backup.datasets.a.retention]\nkeep-within = \"6m\"", 2, "no duration"),
+            ("[backup.datasets.a.retention]\nkeep-daily = 0", 2, "from 1 up"),
             ("[repository]\nlimit-upload = \"fast\"", 2, "no rate"),
             ("[repository]\nlimit-upload = -3", 2, "a number of bytes"),
             ("[repository]\npassword-file = \"a\"\npassword-command = \"b\"", 3, "both"),
@@ -425,8 +427,9 @@ mod tests {
         assert_eq!(own.tags.map(|it| it.value), Some(vec!["a".to_owned()]));
         assert_eq!(own.gitignore.map(|it| it.value), Some(true));
         let retention = own.retention.expect("rules");
-        assert_eq!(retention.keep_last.map(|it| it.value), Some(3));
-        assert_eq!(retention.keep_daily.map(|it| it.value), Some(7));
+        let kept = |text: &str| Some(Kept(text.parse().expect("an amount")));
+        assert_eq!(retention.keep_last.map(|it| it.value), kept("3"));
+        assert_eq!(retention.keep_daily.map(|it| it.value), kept("7"));
         let other = tables.backup.for_dataset(None);
         assert_eq!(other.tags.map(|it| it.value), Some(vec!["p".to_owned()]));
     }

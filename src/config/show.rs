@@ -16,9 +16,11 @@ use crate::config::tables::CredentialsTable;
 use crate::config::tables::RetentionTable;
 use crate::config::values::Age;
 use crate::config::values::Hidden;
+use crate::config::values::Kept;
 use crate::config::values::Rate;
 use crate::config::values::Size;
 use crate::config::values::Sources;
+use crate::engine::retention::Amount;
 use serde::Serialize;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -96,7 +98,16 @@ impl Show for Rate {
 
 impl Show for Age {
     fn show(&self) -> Value {
-        Value::Text(format!("{}s", self.0))
+        Value::Text(self.0.to_string())
+    }
+}
+
+impl Show for Kept {
+    fn show(&self) -> Value {
+        match self.0 {
+            Amount::Most(number) => Value::Number(number.get()),
+            Amount::All => Value::Text("all".to_owned()),
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::config::values::Address;
 use crate::config::values::Age;
 use crate::config::values::DatasetKey;
 use crate::config::values::Hidden;
+use crate::config::values::Kept;
 use crate::config::values::Rate;
 use crate::config::values::Seconds;
 use crate::config::values::Size;
@@ -95,17 +96,17 @@ pub struct BackupTable {
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct RetentionTable {
     /// So many newest.
-    pub keep_last: Option<Setting<u64>>,
+    pub keep_last: Option<Setting<Kept>>,
     /// The last one of so many hours.
-    pub keep_hourly: Option<Setting<u64>>,
+    pub keep_hourly: Option<Setting<Kept>>,
     /// The last one of so many days.
-    pub keep_daily: Option<Setting<u64>>,
+    pub keep_daily: Option<Setting<Kept>>,
     /// The last one of so many weeks.
-    pub keep_weekly: Option<Setting<u64>>,
+    pub keep_weekly: Option<Setting<Kept>>,
     /// The last one of so many months.
-    pub keep_monthly: Option<Setting<u64>>,
+    pub keep_monthly: Option<Setting<Kept>>,
     /// The last one of so many years.
-    pub keep_yearly: Option<Setting<u64>>,
+    pub keep_yearly: Option<Setting<Kept>>,
     /// All that are younger.
     pub keep_within: Option<Setting<Age>>,
     /// All with one of these tags.

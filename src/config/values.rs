@@ -7,8 +7,8 @@ use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::secret::Secret;
 use crate::base::size;
-use crate::base::time::Timestamp;
-use crate::base::time::parse_until;
+use crate::engine::retention::Amount;
+use crate::engine::retention::Span;
 use crate::format::dataset::DatasetName;
 use crate::net::address;
 use serde::Deserialize;
@@ -136,21 +136,34 @@ impl<'de> Deserialize<'de> for Seconds {
     }
 }
 
-/// An age in seconds, written `30d`, `12h`, `8w` or `1y`.
+/// An age, written as `--keep-within` takes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Age(pub i64);
+pub struct Age(pub Span);
 
 impl<'de> Deserialize<'de> for Age {
     fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
-        let text = String::deserialize(from)?;
-        let digits = text.get(..text.len().saturating_sub(1)).unwrap_or_default();
-        let is_age = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
-        // So long before 1970 is that many seconds below zero.
-        let then = parse_until(&text, Timestamp::default()).ok().filter(|_| is_age);
-        let seconds = then.and_then(|then| then.seconds().checked_neg());
-        seconds.map(Age).ok_or_else(|| {
-            D::Error::custom(format!("{text:?} is no age: write 12h, 30d, 8w or 1y"))
-        })
+        parsed(from, |text| text.parse().map(Age))
+    }
+}
+
+/// How many backups a rule keeps: a whole number from 1 on, or `"all"`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Kept(pub Amount);
+
+#[derive(Deserialize)]
+#[serde(untagged, expecting = "expected a number from 1 up, or \"all\"")]
+enum CountOrText {
+    Count(i64),
+    Text(String),
+}
+
+impl<'de> Deserialize<'de> for Kept {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> std::result::Result<Self, D::Error> {
+        let text = match CountOrText::deserialize(from)? {
+            CountOrText::Count(count) => count.to_string(),
+            CountOrText::Text(text) => text,
+        };
+        text.parse().map(Kept).map_err(|e: Error| D::Error::custom(e.full_message()))
     }
 }
 

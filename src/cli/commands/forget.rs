@@ -33,16 +33,20 @@ use std::collections::HashSet;
 /// --keep-daily 7 keeps the newest backup of each of the last 7 days that have one, in local
 /// time, and so on. What is forgotten is no longer listed, restored or built upon; the space it
 /// takes is freed by `icecore prune`, or at once with --prune.
+///
+/// Without a rule those of the config file count, [backup.datasets.DATASET.retention]; with --all
+/// each dataset's own, and one that has none there loses nothing. Typed rules replace them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
   icecore forget photos --keep-daily 7 --keep-weekly 4 --keep-yearly all --dry-run
   icecore forget --all --keep-within 30d --keep-tag release
+  icecore forget --all --dry-run
   icecore forget photos --keep-daily 7 --prune
   icecore forget photos --backup 3 4")]
 pub(crate) struct ForgetArgs {
     /// Dataset whose backups to go through
-    #[arg(value_name = "DATASET", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(value_name = "DATASET", conflicts_with = "all")]
     dataset: Option<DatasetName>,
 
     /// Go through every dataset; what fails for one does not stop the others
@@ -80,31 +84,31 @@ pub(crate) struct ForgetArgs {
 #[command(next_help_heading = "What is kept (N is a number from 1 up, or `all`)")]
 struct RulesArgs {
     /// Keep the newest N backups
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     keep_last: Option<Amount>,
 
     /// Keep one backup of each of the last N hours that have one
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     keep_hourly: Option<Amount>,
 
     /// Keep one backup of each of the last N days that have one
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     keep_daily: Option<Amount>,
 
     /// Keep one backup of each of the last N weeks that have one
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     keep_weekly: Option<Amount>,
 
     /// Keep one backup of each of the last N months that have one
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     keep_monthly: Option<Amount>,
 
     /// Keep one backup of each of the last N years that have one
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
     keep_yearly: Option<Amount>,
 
     /// Keep what is no older than the newest backup by more than DURATION: 36h, 30d, 8w, 2y
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_negative_numbers = true)]
     keep_within: Option<Span>,
 
     /// Keep backups with this tag; may be repeated
@@ -140,6 +144,14 @@ struct Forgotten {
     time: String,
 }
 
+/// Who says what is let go.
+enum Choice {
+    /// The command line.
+    Typed(Selection),
+    /// The config file, for each dataset.
+    Configured,
+}
+
 /// One dataset, and what came of it.
 struct Outcome {
     dataset: DatasetName,
@@ -147,9 +159,9 @@ struct Outcome {
 }
 
 pub(crate) fn run(args: &ForgetArgs, session: &mut Session) -> Result<Exit> {
-    let selection = args.selection()?;
+    let choice = args.choice(session)?;
     let repository = session.open()?;
-    let outcomes = forget_each(args, &selection, &repository, session)?;
+    let outcomes = forget_each(args, &choice, &repository, session)?;
     // What was let go in one dataset is freed, whatever failed in another.
     let pruned = if args.prune { Some(prune::usual(&repository, session)?) } else { None };
     finish(args, outcomes, pruned.as_ref(), session)
@@ -158,13 +170,22 @@ pub(crate) fn run(args: &ForgetArgs, session: &mut Session) -> Result<Exit> {
 /// Forgets in one dataset after the other; only an interruption ends it early.
 fn forget_each(
     args: &ForgetArgs,
-    selection: &Selection,
+    choice: &Choice,
     repository: &Repository,
     session: &mut Session,
 ) -> Result<Vec<Outcome>> {
     let mut outcomes = Vec::new();
-    for dataset in args.datasets(repository)? {
-        let done = forget_in(&dataset, selection, args.dry_run, session);
+    let datasets = args.datasets(repository)?;
+    let is_any = !datasets.is_empty();
+    for dataset in datasets {
+        let Some(selection) = choice.of(dataset.name(), session) else {
+            let name = dataset.name();
+            session
+                .output
+                .note(&format!("{name}: no rule says what to keep, so all of it is kept"));
+            continue;
+        };
+        let done = forget_in(&dataset, &selection, args.dry_run, session);
         if done.as_ref().is_err_and(|e| e.kind() == ErrorKind::Cancelled) {
             return Err(Error::cancelled());
         }
@@ -180,7 +201,17 @@ fn forget_each(
         }
         outcomes.push(Outcome { dataset: dataset.name().clone(), done });
     }
+    if outcomes.is_empty() && is_any {
+        return Err(no_rule("NAME"));
+    }
     Ok(outcomes)
+}
+
+fn no_rule(dataset: &str) -> Error {
+    Error::invalid("no rule says what to keep, and no backup is named").hint(format!(
+        "say for example --keep-daily 7 --keep-weekly 4, or --backup 3; or write rules into the \
+         config file: [backup.datasets.{dataset}.retention] with keep-daily = 7"
+    ))
 }
 
 fn forget_in(
@@ -266,13 +297,34 @@ fn say(plan: &Plan, args: &ForgetArgs, session: &mut Session) -> Result<()> {
     session.output.sentence(&format!("{name}: {forgotten} forgotten, {kept} kept{dry}"))
 }
 
-impl ForgetArgs {
-    fn selection(&self) -> Result<Selection> {
-        if self.backups.is_empty() {
-            return Ok(Selection::Unless(self.rules.rules()?));
+impl Choice {
+    fn of(&self, dataset: &DatasetName, session: &Session) -> Option<Selection> {
+        match self {
+            Choice::Typed(selection) => Some(selection.clone()),
+            Choice::Configured => session.config.retention(dataset).map(Selection::Unless),
         }
-        let numbers = self.backups.iter().map(|text| self.number(text));
-        numbers.collect::<Result<_>>().map(Selection::Numbers)
+    }
+}
+
+impl ForgetArgs {
+    fn choice(&self, session: &Session) -> Result<Choice> {
+        if self.dataset.is_none() && !self.all {
+            return Err(Error::invalid("no dataset is named")
+                .hint("name a DATASET, or go through all of them with --all"));
+        }
+        if !self.backups.is_empty() {
+            let numbers = self.backups.iter().map(|text| self.number(text));
+            return numbers.collect::<Result<_>>().map(|it| Choice::Typed(Selection::Numbers(it)));
+        }
+        let rules = self.rules.rules();
+        if rules != Rules::default() {
+            return Ok(Choice::Typed(Selection::Unless(rules)));
+        }
+        match &self.dataset {
+            Some(name) if session.config.retention(name).is_none() => Err(no_rule(name.as_str())),
+            None if !session.config.has_retention() => Err(no_rule("NAME")),
+            _ => Ok(Choice::Configured),
+        }
     }
 
     fn number(&self, text: &str) -> Result<BackupId> {
@@ -297,8 +349,8 @@ impl ForgetArgs {
 }
 
 impl RulesArgs {
-    fn rules(&self) -> Result<Rules> {
-        let rules = Rules {
+    fn rules(&self) -> Rules {
+        Rules {
             last: self.keep_last,
             hourly: self.keep_hourly,
             daily: self.keep_daily,
@@ -307,7 +359,6 @@ impl RulesArgs {
             yearly: self.keep_yearly,
             within: self.keep_within,
             tags: self.keep_tags.clone(),
-        };
-        rules.check().map(|()| rules)
+        }
     }
 }

@@ -287,3 +287,77 @@ fn a_rename_that_was_interrupted_is_told_of() {
     assert_eq!(done, "photos is now called pics, as an earlier rename began\n");
     assert_eq!(home.run(&["list"]).stderr, "");
 }
+
+/// Writes rules for some datasets into the usual config file.
+fn configure(home: &Home, rules: &[(&str, &str)]) {
+    let table =
+        |(name, rule): &(&str, &str)| format!("[backup.datasets.{name}.retention]\n{rule}\n");
+    let text: String = rules.iter().map(table).collect();
+    home.write(".config/icecore/config.toml", text.as_bytes());
+}
+
+#[test]
+fn without_typed_rules_those_of_the_config_file_count() {
+    let home = four();
+    home.run(&["forget", "photos"]).says(2, "[backup.datasets.photos.retention]");
+    home.run(&["forget", "photos"]).says(2, "no rule says what to keep");
+    configure(&home, &[("photos", "keep-daily = 2\nkeep-yearly = \"all\"")]);
+
+    let planned = home.json(0, &["forget", "photos", "-n"]);
+    assert_eq!(numbers(&planned["datasets"][0]["kept"]), ["2", "3"]);
+    let why = &planned["datasets"][0]["kept"][1]["reasons"];
+    assert_eq!(*why, json!(["newest", "daily 2026-11-20 (1 of 2)", "yearly 2026 (1)"]));
+    let typed = home.json(0, &["forget", "photos", "-n", "--keep-last", "3"]);
+    assert_eq!(numbers(&typed["datasets"][0]["kept"]), ["1", "2", "3"], "typed rules alone");
+    let named = home.json(0, &["forget", "photos", "-n", "--backup", "3"]);
+    assert_eq!(numbers(&named["datasets"][0]["kept"]), ["0", "1", "2"]);
+    assert_eq!(listed(&home).len(), 4);
+    home.run(&["--config", "/dev/null", "forget", "photos"]).says(2, "no rule says what to keep");
+
+    home.done(&["forget", "photos", "--prune"]);
+    assert_eq!(listed(&home), ["2", "3"]);
+    configure(&home, &[("photos", "keep-within = \"6m\"")]);
+    home.run(&["forget", "photos"]).says(2, "config.toml:2: \"6m\" is no duration");
+    configure(&home, &[("photos", "keep-last = 0")]);
+    home.run(&["forget", "photos"]).says(2, "\"0\" is no number from 1 up");
+}
+
+#[test]
+fn all_datasets_have_their_own_rules_in_the_config_file() {
+    let home = four();
+    for (dataset, days) in [("music", ["18", "19"]), ("notes", ["18", "19"])] {
+        for day in days {
+            home.write(&format!("{dataset}/a.txt"), day.as_bytes());
+            home.done(&["-q", "backup", dataset, "--time", &format!("2026-11-{day}")]);
+        }
+    }
+    let of = |dataset: &str| numbers(&home.json(0, &["list", dataset]));
+    configure(&home, &[("other", "keep-last = 1")]);
+    home.run(&["forget", "--all"]).says(2, "no rule says what to keep");
+    configure(&home, &[("photos", "keep-last = 2"), ("music", "keep-last = 1"), ("notes", "")]);
+
+    let ran = home.done(&["forget", "--all"]);
+
+    assert!(
+        ran.stderr.contains("notes: no rule says what to keep, so all of it is kept"),
+        "{ran:?}"
+    );
+    assert!(ran.stdout.contains("photos: 2 forgotten, 2 kept"), "{ran:?}");
+    assert_eq!((of("photos"), of("music")), (vec!["2".into(), "3".into()], vec!["1".to_owned()]));
+    assert_eq!(of("notes"), ["0", "1"]);
+    let document = home.json(0, &["forget", "--all", "--dry-run"]);
+    assert_eq!(column(document["datasets"].as_array().unwrap(), "dataset"), ["music", "photos"]);
+    home.done(&["forget", "--all", "--keep-last", "1"]);
+    assert_eq!((of("photos").len(), of("notes").len()), (1, 1), "typed rules are for all");
+}
+
+#[test]
+fn what_is_missing_or_below_one_is_told_in_words() {
+    let home = four();
+
+    home.run(&["forget"]).says(2, "go through all of them with --all");
+    home.run(&["forget", "--keep-last", "1"]).says(2, "name a DATASET");
+    home.run(&["forget", "photos", "--keep-daily", "-1"]).says(2, "\"-1\" is no number from 1 up");
+    home.run(&["forget", "photos", "--keep-daily", "0"]).says(2, "\"0\" is no number from 1 up");
+    home.run(&["forget", "photos", "--keep-within", "-1"]).says(2, "\"-1\" is no duration");
+}
