@@ -145,6 +145,8 @@ pub const SPARE_BYTES_MAX: usize = 8 * MIB;
 pub const SPOOL_MEMORY_BYTES: u64 = 4 * MIB as u64;
 /// Rows of newly stored blobs kept in memory before they go to a segment file: some 4 MB.
 pub const NAMES_MEMORY_ROWS: usize = 64 * KIB;
+/// Names of new chunks that a dry run remembers, to count each once: some 40 MB at most.
+pub const DRY_RUN_NAMES_MAX: usize = MIB;
 /// Places of tables that are read at a time into the index of names, over a network: some 20 MB.
 pub const ABSORB_PLACES: usize = 512 * KIB;
 /// Rows under one part of a segment's filter: to make one takes some 24 bytes a row, 12 MB.

@@ -42,7 +42,7 @@ pub(crate) struct Part {
 
 impl Part {
     /// Returns the name of the blob that it is, if it is a whole one.
-    fn whole(&self) -> Option<BlobId> {
+    pub(crate) fn whole(&self) -> Option<BlobId> {
         let data = self.data?;
         let is_whole = data.start == 0 && self.bytes == u64::from(data.length);
         is_whole.then_some(data.blob)

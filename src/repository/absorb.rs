@@ -23,7 +23,7 @@ use std::sync::Arc;
 ///
 /// # Errors
 /// Those of the backend when it is gone; when the cache cannot be written.
-pub(super) fn absorb(repository: &Repository, names: &NameIndex, ids: &[IndexId]) -> Result<()> {
+fn absorb(repository: &Repository, names: &NameIndex, ids: &[IndexId]) -> Result<()> {
     let is_far = repository.is_far();
     let mut absorber = Absorber { repository, names, rows: Vec::new() };
     let mut waiting: Vec<Location> = Vec::new();
@@ -47,6 +47,18 @@ pub(super) fn absorb(repository: &Repository, names: &NameIndex, ids: &[IndexId]
     names.learn(repository.cache(), absorber.rows)?;
     ids.iter().for_each(|id| names.absorbed(*id));
     Ok(())
+}
+
+/// Reads the tables of packs that other machines or lost caches have left unknown here.
+///
+/// # Errors
+/// Those of [`absorb`], and those of listing the indexes.
+pub(super) fn catch_up(repository: &Repository, names: &NameIndex) -> Result<()> {
+    repository.refresh_index()?;
+    let mut unknown = repository.index().ids();
+    names.keep_absorbed(&unknown);
+    unknown.retain(|id| !names.has_absorbed(id));
+    absorb(repository, names, &unknown)
 }
 
 struct Absorber<'a> {

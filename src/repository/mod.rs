@@ -15,6 +15,7 @@ pub mod fence;
 pub mod floor;
 pub mod history;
 pub mod index;
+pub mod known;
 pub mod layout;
 pub mod lease;
 pub mod lost;

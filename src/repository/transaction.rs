@@ -217,12 +217,7 @@ impl Transaction {
         if let Some(&own_from) = self.own_from.get() {
             return Ok(own_from);
         }
-        let repository = self.repository();
-        repository.refresh_index()?;
-        let mut unknown = repository.index().ids();
-        self.names.keep_absorbed(&unknown);
-        unknown.retain(|id| !self.names.has_absorbed(id));
-        absorb::absorb(repository, &self.names, &unknown)?;
+        absorb::catch_up(self.repository(), &self.names)?;
         Ok(*self.own_from.get_or_init(|| self.names.count()))
     }
 

@@ -16,6 +16,7 @@
 //! cache. None of it grows with the dataset.
 
 pub mod attempt;
+mod dry;
 mod old;
 mod parent;
 mod pump;
@@ -29,8 +30,6 @@ use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
 use crate::base::limits::COMMIT_TRIES_MAX;
-use crate::base::metadata::Kind;
-use crate::base::progress::Warning;
 use crate::base::sys;
 use crate::base::time::Timestamp;
 use crate::engine::Context;
@@ -38,9 +37,6 @@ use crate::engine::Failure;
 use crate::engine::Failures;
 use crate::engine::backup::attempt::Attempt;
 use crate::engine::backup::attempt::Ended;
-use crate::engine::compare::Compared;
-use crate::engine::compare::Comparison;
-use crate::engine::compare::Rules;
 use crate::format::backup::Counts;
 use crate::format::dataset::DatasetName;
 use crate::format::dataset::check_description;
@@ -116,10 +112,11 @@ pub fn run(
     let options = &BackupOptions { tags: check_tags(&options.tags)?, ..options.clone() };
     check_description(&options.description)?;
     // The source is looked at first: one that is not there makes no dataset.
-    let mut scan = Some(source.scan(context.cancel)?);
+    let scan = source.scan(context.cancel)?;
     if options.dry_run {
-        return dry_run(repository, name, source, options, context);
+        return dry::run(repository, name, source, scan, options, context);
     }
+    let mut scan = Some(scan);
     let dataset = repository.dataset_or_new(name, context.clock.now())?;
     let mut lean_on = LeanOn::Parent;
     for _ in 0..COMMIT_TRIES_MAX {
@@ -128,7 +125,9 @@ pub fn run(
         let attempt =
             Attempt::prepare(&dataset, source, options, context, &failures, started, lean_on)?;
         let parent = attempt.parent.as_ref().map(Snapshot::number);
-        refuse_another_source(&attempt)?;
+        if let Some(parent) = &attempt.parent {
+            refuse_another_source(name, parent, source, options)?;
+        }
         let scan = match scan.take() {
             Some(scan) => scan,
             None => source.scan(context.cancel)?,
@@ -151,96 +150,25 @@ pub fn run(
 }
 
 /// Two machines that back up different things under one default name would mix them up.
-fn refuse_another_source(attempt: &Attempt<'_>) -> Result<()> {
-    let Some(parent) = &attempt.parent else { return Ok(()) };
+fn refuse_another_source(
+    name: &DatasetName,
+    parent: &Snapshot,
+    source: &dyn Source,
+    options: &BackupOptions,
+) -> Result<()> {
     let header = &parent.backup().header;
-    let host = attempt.options.host.clone().unwrap_or_else(sys::host_name);
-    let is_same = header.host == host && header.source == attempt.source.location();
-    if is_same || attempt.options.dataset_was_named {
+    let host = options.host.clone().unwrap_or_else(sys::host_name);
+    let is_same = header.host == host && header.source == source.location();
+    if is_same || options.dataset_was_named {
         return Ok(());
     }
     let message = format!(
-        "dataset {} holds backups of {} on {}, not of {} on {host}",
-        attempt.dataset.name(),
+        "dataset {name} holds backups of {} on {}, not of {} on {host}",
         header.source,
         header.host,
-        attempt.source.location(),
+        source.location(),
     );
     Err(Error::invalid(message).hint(format!(
-        "`--dataset {}` goes on with it all the same, another name starts another dataset",
-        attempt.dataset.name()
+        "`--dataset {name}` goes on with it all the same, another name starts another dataset",
     )))
-}
-
-/// Compares by metadata alone and stores nothing.
-fn dry_run(
-    repository: &Repository,
-    name: &DatasetName,
-    source: &dyn Source,
-    options: &BackupOptions,
-    context: &Context<'_>,
-) -> Result<BackupReport> {
-    let failures = Failures::new(context.progress);
-    let started = context.clock.now();
-    let (parent, next) = match repository.dataset(name) {
-        Ok(dataset) => {
-            let numbers = dataset.newest_numbers()?;
-            let newest = dataset.newest_readable(&numbers)?.map(std::sync::Arc::new);
-            let parent = newest.map(|newest| dataset.snapshot(&numbers, newest)).transpose()?;
-            (parent, numbers.next())
-        }
-        Err(e) if e.kind() == ErrorKind::NotFound => (None, BackupId(0)),
-        Err(e) => return Err(e),
-    };
-    let rules = Rules {
-        read_all: options.read_all || !source.detects_changes(),
-        tells_metadata: source.tells_metadata(),
-        checked: parent.as_ref().map_or(started, |parent| parent.backup().header.read_from),
-        lost: repository.lost_places()?,
-    };
-    let previous = parent.iter().flat_map(Snapshot::entries);
-    let mut counts = Counts::default();
-    for compared in Comparison::new(source.scan(context.cancel)?, previous, rules) {
-        count_dry(compared?, &mut counts, &failures);
-    }
-    context.cancel.check()?;
-    counts.errors = failures.count();
-    let is_changed = parent.is_none() || counts.added + counts.modified + counts.deleted > 0;
-    let kind = match (&parent, is_changed) {
-        (Some(_), false) => BackupKind::Unchanged,
-        (Some(_), true) if !options.full => BackupKind::Partial,
-        _ => BackupKind::Full,
-    };
-    let newest = parent.as_ref().map_or(next, Snapshot::number);
-    Ok(BackupReport {
-        dataset: name.clone(),
-        backup: if kind == BackupKind::Unchanged { newest } else { next },
-        kind,
-        counts,
-        errors: failures.into_list(),
-        seconds: context.clock.now().seconds_since(started).max(0.0),
-    })
-}
-
-fn count_dry(compared: Compared, counts: &mut Counts, failures: &Failures<'_>) {
-    let mut present = |kind: Kind, size: u64| {
-        counts.entries += 1;
-        counts.files += u64::from(kind != Kind::Directory);
-        counts.bytes += size;
-    };
-    match compared {
-        Compared::Same(kept) => present(kept.entry.kind(), kept.entry.size()),
-        Compared::Look(now, before, _) => {
-            present(now.kind, now.size);
-            let is_file = now.kind != Kind::Directory;
-            counts.new_bytes += now.size;
-            counts.added += u64::from(is_file && before.is_none());
-            counts.modified += u64::from(is_file && before.is_some());
-        }
-        Compared::Gone(gone) => {
-            counts.deleted += u64::from(gone.entry.kind() != Kind::Directory);
-        }
-        Compared::Failed(path, error) => failures.warn(&Warning::failed(&path, &error)),
-        Compared::Skipped(path, why) => failures.warn(&Warning::note(&path, why)),
-    }
 }

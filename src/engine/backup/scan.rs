@@ -37,7 +37,7 @@ use std::sync::Arc;
 use std::sync::mpsc;
 
 /// Bytes of a large file that are sampled to choose how it is cut.
-const LARGE_SAMPLE_BYTES: usize = 1024 * 1024;
+pub(super) const LARGE_SAMPLE_BYTES: usize = 1024 * 1024;
 
 /// What a backup that died has left, asked in path order.
 pub struct Journal {
@@ -266,13 +266,13 @@ impl<'a> Producer<'a> {
 }
 
 /// Splits extents at multiples of the piece size, and gathers them until a piece is full.
-struct Pieces {
+pub(super) struct Pieces {
     extents: std::vec::IntoIter<Extent>,
     rest: Option<Extent>,
 }
 
 impl Pieces {
-    fn of(extents: Vec<Extent>) -> Self {
+    pub(super) fn of(extents: Vec<Extent>) -> Self {
         Pieces { extents: extents.into_iter(), rest: None }
     }
 

@@ -254,17 +254,6 @@ fn several_sources_are_datasets_of_their_own() {
 }
 
 #[test]
-fn a_dry_run_stores_nothing_and_makes_no_repository() {
-    let home = Home::new();
-    home.write("a/x", b"1");
-
-    let report = home.json(0, &["backup", "a", "--dry-run"]);
-
-    assert_eq!((&report["added"], &report["dry_run"]), (&1.into(), &true.into()));
-    assert!(!home.path(".local").exists());
-}
-
-#[test]
 fn what_is_to_be_left_out_is() {
     let home = Home::new();
     for file in ["a/keep", "a/x.tmp", "a/large", "a/marked/y", "a/marked/.nobackup", "a/log"] {

@@ -6,6 +6,7 @@ mod bench;
 mod choices;
 mod config;
 mod copy;
+mod dry_run;
 mod forget;
 mod history;
 mod limits;
