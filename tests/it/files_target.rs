@@ -359,13 +359,20 @@ fn names_that_are_not_remembered_cost_a_question_only_when_they_are_wanted_again
     let counts = |names_max: usize| {
         let world = world(ways::FTP);
         let target = world.target().remembering(names_max);
-        write_many(&target);
-        let written = world.server.calls().len();
+        target.prepare().unwrap();
+        world.server.cut(None);
         let mut writer = target.writer().unwrap();
-        assert!(writer.stat(&path("many/7")).unwrap().is_some());
+        writer.create_directory(&path("many")).unwrap();
+        for number in 0..20 {
+            writer.create_file(&path(&format!("many/{number}"))).unwrap();
+            writer.write_at(0, NEW).unwrap();
+            writer.finish_file(&Metadata::default(), MetadataRules { owner: false }).unwrap();
+        }
+        let written = world.server.calls().len();
+        assert!(writer.stat(&path("many/17")).unwrap().is_some());
         assert!(writer.stat(&path("many/none")).unwrap().is_none());
-        writer.link(&path("many/again"), &path("many/7")).unwrap();
-        writer.create_file(&path("many/7")).expect_err("something stands there");
+        writer.link(&path("many/again"), &path("many/17")).unwrap();
+        writer.create_file(&path("many/17")).expect_err("something stands there");
         drop(writer);
         assert!(target.finish().unwrap().failed.is_empty());
         assert_eq!(world.tree()["many/again"], NEW);
