@@ -118,8 +118,8 @@ fn give_away(path: &Path) {
     }
 }
 
-/// Of a process whose memory no other of its user may read, and of which no core is written wherever
-/// cores go, the system shows the files that tell of it as root's.
+/// Of a process whose memory no other of its user may read, and of which no core is written
+/// wherever cores go, the system shows the files that tell of it as root's.
 #[test]
 fn a_process_gives_no_memory_to_others_of_its_user() {
     let home = home();
