@@ -25,8 +25,9 @@ pub(super) type Names<T> = BTreeMap<Vec<u8>, T>;
 pub(super) enum Word<T> {
     /// Its folder is not known: it is to be listed.
     Unknown,
-    /// Its folder is, but it was put there, most likely, and not remembered: it is to be asked for.
-    Forgotten,
+    /// Its folder is, and of this name nobody knows: most likely it was put there and is not
+    /// remembered, or the server does not list the folder. It is to be asked for by itself.
+    Alone,
     /// Nothing is there.
     Nothing,
     /// This is there.
@@ -44,9 +45,18 @@ pub(super) struct Known<T> {
 
 struct Folder<T> {
     names: Names<T>,
-    /// Whether some that were put there are not among the names.
-    has_more: bool,
+    rest: Rest,
     used: u64,
+}
+
+/// What is in a folder beside the names that are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Rest {
+    Nothing,
+    /// What was put there and is not remembered.
+    Forgotten,
+    /// Nobody knows.
+    Anything,
 }
 
 impl<T> Default for Known<T> {
@@ -67,16 +77,17 @@ impl<T: Clone> Known<T> {
         self.uses += 1;
         let Some(folder) = self.folders.get_mut(path.parent_bytes()) else { return Word::Unknown };
         folder.used = self.uses;
-        match folder.names.get(path.name()) {
-            Some(what) => Word::There(what.clone()),
-            None if folder.has_more && self.forgotten.may_have(path.as_bytes()) => Word::Forgotten,
-            None => Word::Nothing,
+        match (folder.names.get(path.name()), folder.rest) {
+            (Some(what), _) => Word::There(what.clone()),
+            (None, Rest::Anything) => Word::Alone,
+            (None, Rest::Forgotten) if self.forgotten.may_have(path.as_bytes()) => Word::Alone,
+            (None, Rest::Forgotten | Rest::Nothing) => Word::Nothing,
         }
     }
 
     /// Returns all that is in a folder; None when nobody knows.
     pub(super) fn names(&self, folder: &[u8]) -> Option<&Names<T>> {
-        self.folders.get(folder).filter(|it| !it.has_more).map(|it| &it.names)
+        self.folders.get(folder).filter(|it| it.rest == Rest::Nothing).map(|it| &it.names)
     }
 
     /// Returns what is remembered of a folder.
@@ -86,8 +97,17 @@ impl<T: Clone> Known<T> {
 
     /// Learns all that is in a folder.
     pub(super) fn learn(&mut self, folder: &[u8], names: Names<T>) {
+        self.insert(folder, names, Rest::Nothing);
+    }
+
+    /// Learns that a folder cannot be listed, so that nobody tries for each name in it.
+    pub(super) fn learn_unlisted(&mut self, folder: &[u8]) {
+        self.insert(folder, Names::new(), Rest::Anything);
+    }
+
+    fn insert(&mut self, folder: &[u8], names: Names<T>, rest: Rest) {
         self.uses += 1;
-        let learned = Folder { names, has_more: false, used: self.uses };
+        let learned = Folder { names, rest, used: self.uses };
         self.folders.insert(folder.to_vec(), learned);
         if self.folders.len() > FOLDERS_MAX {
             self.forget_oldest(|_| true);
@@ -128,7 +148,9 @@ impl<T: Clone> Known<T> {
             folder.names.insert(path.name().to_vec(), what);
             return;
         }
-        folder.has_more = true;
+        if folder.rest == Rest::Nothing {
+            folder.rest = Rest::Forgotten;
+        }
         self.forgotten.put(path.as_bytes());
     }
 
@@ -239,7 +261,7 @@ mod tests {
         }
         let last = format!("a/{}", TARGET_NAMES_KNOWN_MAX + 9);
         assert_eq!(known.look(&path("a/7")), Word::There(7));
-        assert_eq!(known.look(&path(&last)), Word::Forgotten);
+        assert_eq!(known.look(&path(&last)), Word::Alone);
         assert_eq!(known.look(&path("a/x")), Word::Nothing, "nobody has put it");
         assert_eq!(known.names(b"a"), None, "it has more");
         known.put(&path("a/7"), 70);
@@ -259,8 +281,20 @@ mod tests {
         assert_eq!(known.look(&path("a/b/d")), Word::There(()));
         assert_eq!(known.look(&path("done/x")), Word::Unknown);
         known.put(&path("a/b/e"), ());
-        assert_eq!(known.look(&path("a/b/e")), Word::Forgotten);
+        assert_eq!(known.look(&path("a/b/e")), Word::Alone);
         assert_eq!(known.look(&path("a/x")), Word::Nothing);
         assert_eq!(known.look(&path("a")), Word::There(()));
+    }
+
+    #[test]
+    fn of_a_folder_that_is_not_listed_each_name_is_asked_for() {
+        let mut known = Known::default();
+        known.learn_unlisted(b"a");
+        assert_eq!(known.look(&path("a/x")), Word::Alone);
+        assert_eq!(known.names(b"a"), None);
+        known.put(&path("a/x"), ());
+        assert_eq!(known.look(&path("a/x")), Word::There(()));
+        known.take(&path("a/x"));
+        assert_eq!(known.look(&path("a/x")), Word::Alone);
     }
 }

@@ -355,6 +355,29 @@ fn what_is_removed_is_not_looked_for() {
 }
 
 #[test]
+fn in_a_folder_that_is_not_listed_each_name_is_asked_for() {
+    for ways in [ways::SFTP, ways::FTP] {
+        let world = world(ways);
+        world.server.refuse("list d");
+        let target = world.target();
+        target.prepare().unwrap();
+        let mut writer = target.writer().unwrap();
+        assert_eq!(writer.stat(&path("d/replaced")).unwrap().unwrap().size, OLD.len() as u64);
+        assert!(writer.stat(&path("d/none")).unwrap().is_none());
+        writer.replace_file(&path("d/replaced")).unwrap();
+        writer.write_at(0, NEW).unwrap();
+        writer.finish_file(&Metadata::default(), MetadataRules { owner: false }).unwrap();
+        writer.create_file(&path("d/replaced")).expect_err("something stands there");
+        writer.list(&path("d")).expect_err("it is not listed");
+        drop(writer);
+        assert_eq!(world.tree()["d/replaced"], NEW);
+        let calls = world.server.calls();
+        let tries = calls.iter().filter(|it| *it == "list d").count();
+        assert_eq!(tries, 2, "once to look and once to list: {calls:#?}");
+    }
+}
+
+#[test]
 fn names_that_are_not_remembered_cost_a_question_only_when_they_are_wanted_again() {
     let counts = |names_max: usize| {
         let world = world(ways::FTP);

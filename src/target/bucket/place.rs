@@ -140,7 +140,7 @@ impl BucketTarget {
         match word {
             Word::There(stand) => return Ok(Some(stand)),
             Word::Nothing => return Ok(None),
-            Word::Forgotten => return self.look_alone(path),
+            Word::Alone => return self.look_alone(path),
             Word::Unknown => {}
         }
         self.check_folder_of(path)?;

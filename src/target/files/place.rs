@@ -122,26 +122,36 @@ impl FilesTarget {
         match word {
             Word::There(look) => return Ok(Some(look)),
             Word::Nothing => return Ok(None),
-            Word::Forgotten => {
-                let way = self.way(path);
-                return self.ask(|files| files.look_at(&way));
-            }
+            Word::Alone => return self.look_alone(path),
             Word::Unknown => {}
         }
         self.check_folder_of(path)?;
         let way = joined(&self.root, path.parent_bytes());
         let way: &[u8] = if way.is_empty() { b"." } else { &way };
-        let names = self.ask(|files| {
+        let listed = self.ask(|files| {
             let mut names = Names::new();
             files.list(way, &mut |found| {
                 names.insert(found.name, found.look);
                 Ok(())
             })?;
             Ok(names)
-        })?;
+        });
+        let names = match listed {
+            Err(e) if matches!(e.kind(), ErrorKind::Denied | ErrorKind::Unsupported) => {
+                // One that may be entered and not read, or that has more names than are listed.
+                self.state().known.learn_unlisted(path.parent_bytes());
+                return self.look_alone(path);
+            }
+            listed => listed?,
+        };
         let look = names.get(path.name()).cloned();
         self.state().known.learn(path.parent_bytes(), names);
         Ok(look)
+    }
+
+    fn look_alone(&self, path: &EntryPath) -> Result<Option<Look>> {
+        let way = self.way(path);
+        self.ask(|files| files.look_at(&way))
     }
 
     /// Makes sure that a path's folder is one: a link there would lead elsewhere.
