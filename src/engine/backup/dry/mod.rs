@@ -7,57 +7,45 @@
 //! twice when more than [`DRY_RUN_NAMES_MAX`] new chunks lie in between, and what the snapshot
 //! itself takes is not told.
 
+mod reader;
+mod tally;
+
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
-use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
 use crate::base::id::BlobId;
 use crate::base::limits::CHAIN_MANIFESTS_MAX;
 use crate::base::limits::DRY_RUN_NAMES_MAX;
-use crate::base::limits::PIECE_BYTES;
-use crate::base::metadata::Extent;
-use crate::base::metadata::Kind;
-use crate::base::path::EntryPath;
 use crate::base::progress::Counter;
 use crate::base::progress::Phase;
 use crate::base::progress::Totals;
 use crate::base::progress::Warning;
-use crate::chunk;
-use crate::chunk::Cut;
-use crate::codec::compress::Compressor;
 use crate::engine::Context;
 use crate::engine::Failures;
 use crate::engine::backup::BackupKind;
 use crate::engine::backup::BackupOptions;
 use crate::engine::backup::BackupReport;
-use crate::engine::backup::read::compresses;
+use crate::engine::backup::dry::reader::Reader;
+use crate::engine::backup::dry::tally::Tally;
 use crate::engine::backup::read::ends_the_run;
-use crate::engine::backup::read::to_tracked;
 use crate::engine::backup::refuse_another_source;
-use crate::engine::backup::scan::LARGE_SAMPLE_BYTES;
-use crate::engine::backup::scan::Pieces;
-use crate::engine::backup::unit::differs_in_time_only;
 use crate::engine::compare::Compared;
 use crate::engine::compare::Comparison;
 use crate::engine::compare::Rules;
-use crate::engine::content::Parts;
 use crate::engine::pool;
 use crate::format::backup::Counts;
 use crate::format::dataset::DatasetName;
 use crate::format::entry::Entry;
 use crate::format::entry::EntryNode;
-use crate::format::entry::FileNode;
 use crate::format::entry::TrackedEntry;
 use crate::repository::Repository;
 use crate::repository::history::Snapshot;
 use crate::repository::known::KnownBlobs;
 use crate::repository::lost::LostPlaces;
-use crate::source::OpenedEntry;
 use crate::source::Scan;
 use crate::source::Source;
 use crate::source::SourceEntry;
-use crate::source::SourceReader;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -284,222 +272,5 @@ impl DryRun<'_> {
             lock(&self.tally).counts.new_bytes += length;
         }
         Ok(())
-    }
-}
-
-/// What was counted.
-#[derive(Default)]
-struct Tally {
-    counts: Counts,
-    /// Rows that the manifest would have.
-    rows: u64,
-    /// Whether anything but times of folders differs.
-    is_changed: bool,
-}
-
-impl Tally {
-    fn count(&mut self, entry: &Entry) {
-        self.counts.entries += 1;
-        self.counts.files += u64::from(!matches!(entry.node, EntryNode::Directory));
-        self.counts.bytes += entry.size();
-    }
-
-    fn put(&mut self, tracked: &TrackedEntry, before: Option<&TrackedEntry>) {
-        self.count(&tracked.entry);
-        let is_folder = matches!(tracked.entry.node, EntryNode::Directory);
-        let Some(before) = before else {
-            self.rows += 1;
-            self.is_changed = true;
-            self.counts.added += u64::from(!is_folder);
-            return;
-        };
-        if before.entry == tracked.entry {
-            return;
-        }
-        self.rows += 1;
-        if !is_folder || !differs_in_time_only(&before.entry, &tracked.entry) {
-            self.is_changed = true;
-            self.counts.modified += 1;
-        }
-    }
-
-    fn delete(&mut self, gone: &Entry) {
-        self.rows += 1;
-        self.is_changed = true;
-        self.counts.deleted += u64::from(!matches!(gone.node, EntryNode::Directory));
-    }
-}
-
-/// What one thread reads with.
-struct Reader<'a> {
-    dry: &'a DryRun<'a>,
-    reader: Box<dyn SourceReader + Send + 'a>,
-    compressor: Compressor,
-    buffer: Vec<u8>,
-}
-
-impl<'a> Reader<'a> {
-    fn new(dry: &'a DryRun<'a>) -> Result<Self> {
-        Ok(Reader {
-            dry,
-            reader: dry.source.reader()?,
-            compressor: Compressor::new(dry.repository.config().compression)?,
-            buffer: Vec::new(),
-        })
-    }
-
-    /// Returns the entry as a backup would store it. Where its content is that of before, its
-    /// runs are, too; else it has none.
-    fn read(&mut self, path: &EntryPath, before: Option<&TrackedEntry>) -> Result<TrackedEntry> {
-        let mut opened = self.reader.open(path)?;
-        if !matches!(opened.entry.kind, Kind::File) {
-            return to_tracked(opened, 0);
-        }
-        let (cut, is_same) = self.read_file(&mut opened, before)?;
-        self.reader.close();
-        let mut tracked = to_tracked(opened, cut.to_code())?;
-        let old = before.and_then(|before| before.entry.file());
-        if let (EntryNode::File(file), Some(old), true) = (&mut tracked.entry.node, old, is_same) {
-            file.content = old.content.clone();
-        }
-        Ok(tracked)
-    }
-
-    /// Reads a file, and says how it would be cut and whether it holds what it held.
-    fn read_file(
-        &mut self,
-        opened: &mut OpenedEntry,
-        before: Option<&TrackedEntry>,
-    ) -> Result<(Cut, bool)> {
-        let size = opened.entry.size;
-        let parameters = &self.dry.repository.config().chunks;
-        let old = before.and_then(|before| before.entry.file());
-        let kept = old.and_then(|old| Cut::from_code(old.cut).ok());
-        let mut cut = kept.filter(|cut| chunk::still_fits(*cut, size, parameters));
-        // Lost content is stored once more where it is read, though the file is as it was.
-        let is_lost = before.is_some_and(|before| self.dry.lost.touches(&before.entry));
-        let mut old = OldBlobs::of(self.dry.repository, old);
-        let extents = match &opened.extents {
-            Some(extents) => extents.clone(),
-            None if size == 0 => Vec::new(),
-            None => vec![Extent { offset: 0, length: size }],
-        };
-        let is_large = size > PIECE_BYTES;
-        if cut.is_none() && is_large {
-            cut = Some(self.sample(opened)?);
-        }
-        for piece in Pieces::of(extents) {
-            self.dry.context.cancel.check()?;
-            let wanted: u64 = piece.iter().map(|extent| extent.length).sum();
-            let filled = self.fill(&piece, wanted)?;
-            if filled < wanted {
-                if is_large || opened.extents.is_some() {
-                    return Err(Error::new(ErrorKind::Io, "became shorter while it was read")
-                        .at(Origin::Source));
-                }
-                opened.entry.size = filled;
-            }
-            let cut = match cut {
-                Some(cut) => cut,
-                None => *cut.insert(self.choose(filled, size)?),
-            };
-            self.name(&piece, filled, cut, |dry, blob, length| {
-                let is_as_before = old.is_next(&blob);
-                if is_as_before && !is_lost { Ok(()) } else { dry.take(blob, length) }
-            })?;
-        }
-        let cut = match cut {
-            Some(cut) => cut,
-            None => self.choose(0, size)?,
-        };
-        Ok((cut, old.is_at_end()))
-    }
-
-    /// Chooses how a file is cut by what was read of it.
-    fn choose(&mut self, filled: u64, size: u64) -> Result<Cut> {
-        let compresses = compresses(&self.buffer[..filled as usize], &mut self.compressor)?;
-        Ok(chunk::choose_cut(size, compresses, &self.dry.repository.config().chunks))
-    }
-
-    /// Chooses how a large file is cut, by the same sample as a backup.
-    fn sample(&mut self, opened: &OpenedEntry) -> Result<Cut> {
-        let offset = match &opened.extents {
-            None => opened.entry.size / 2,
-            Some(extents) => extents.first().map_or(0, |extent| extent.offset),
-        };
-        self.buffer.resize(self.buffer.len().max(LARGE_SAMPLE_BYTES), 0);
-        let got = self.reader.read_at(offset, &mut self.buffer[..LARGE_SAMPLE_BYTES])?;
-        self.choose(got as u64, opened.entry.size)
-    }
-
-    /// Reads the extents of a piece one behind the other; returns how many bytes there were.
-    fn fill(&mut self, piece: &[Extent], wanted: u64) -> Result<u64> {
-        self.buffer.resize(self.buffer.len().max(wanted as usize), 0);
-        let mut filled = 0;
-        for extent in piece {
-            let end = filled + extent.length as usize;
-            filled += self.reader.read_at(extent.offset, &mut self.buffer[filled..end])?;
-            if filled < end {
-                break;
-            }
-        }
-        self.dry.context.progress.count(Counter::Bytes, filled as u64);
-        Ok(filled as u64)
-    }
-
-    /// Cuts each extent of the buffer on its own and names the chunks.
-    fn name(
-        &self,
-        piece: &[Extent],
-        filled: u64,
-        cut: Cut,
-        mut visit: impl FnMut(&DryRun<'_>, BlobId, u64) -> Result<()>,
-    ) -> Result<()> {
-        let repository = self.dry.repository;
-        let mut done = Ok(());
-        let mut start = 0;
-        for extent in piece {
-            let end = (start + extent.length as usize).min(filled as usize);
-            let data = &self.buffer[start..end];
-            chunk::cut_lengths(data, cut, repository.gear(), |range| {
-                if done.is_ok() {
-                    let length = range.len() as u64;
-                    done = visit(self.dry, repository.name_blob(&data[range]), length);
-                }
-            });
-            start = end;
-        }
-        done
-    }
-}
-
-/// The chunks that a file had, asked one after the other.
-struct OldBlobs {
-    parts: Option<Parts>,
-}
-
-impl OldBlobs {
-    fn of(repository: &Repository, old: Option<&FileNode>) -> Self {
-        OldBlobs { parts: old.map(|old| Parts::of(repository, old)) }
-    }
-
-    /// Returns the next one. What cannot be read is not as it was.
-    fn next(&mut self) -> Option<BlobId> {
-        let parts = self.parts.as_mut()?;
-        parts.find(|part| part.as_ref().map_or(true, |part| part.data.is_some()))?.ok()?.whole()
-    }
-
-    fn is_next(&mut self, blob: &BlobId) -> bool {
-        let is_it = self.next().as_ref() == Some(blob);
-        if !is_it {
-            self.parts = None;
-        }
-        is_it
-    }
-
-    /// Says whether all of them have come, and nothing else.
-    fn is_at_end(mut self) -> bool {
-        let has_had_all = self.parts.is_some();
-        has_had_all && self.next().is_none()
     }
 }
