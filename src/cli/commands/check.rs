@@ -26,7 +26,7 @@ const NAMED_MAX: usize = 5;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  icecore check --read-data=5%")]
 pub(crate) struct CheckArgs {
-    /// Read the table of every pack
+    /// Read every pack whole and compare it with its checksum and its index
     #[arg(long)]
     read_packs: bool,
 
@@ -36,7 +36,7 @@ pub(crate) struct CheckArgs {
     read_data: Option<f64>,
 
     /// Check only this dataset
-    #[arg(long, value_name = "NAME")]
+    #[arg(short, long, value_name = "NAME")]
     dataset: Option<DatasetName>,
 }
 

@@ -29,7 +29,7 @@ use serde::Serialize;
 #[command(after_help = "Example:\n  icecore repair --dry-run")]
 pub(crate) struct RepairArgs {
     /// Say what would be done, and do nothing
-    #[arg(long)]
+    #[arg(short = 'n', long)]
     dry_run: bool,
 
     /// Read every pack; without, only those that look damaged are read

@@ -30,7 +30,7 @@ use std::os::unix::ffi::OsStrExt;
 ///
 /// The contents of the dataset's root are put into TARGET. With DATASET:PATH only what is below
 /// PATH comes back, as seen from there; with --path it keeps its place. A target that is not
-/// empty is refused unless --overwrite or --delete says what to do with what is there.
+/// empty is refused unless --overwrite says what to do with what is there.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
