@@ -238,9 +238,14 @@ impl Write for TlsStream {
 fn refused(host: &str, cause: std::io::Error) -> Error {
     let inner = cause.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match inner {
-        Some(rustls::Error::InvalidCertificate(_)) => {
+        Some(rustls::Error::InvalidCertificate(why)) => {
             let message = format!("the certificate of {host} is not trusted");
-            let hint = "name the certificate of its authority with --tls-ca FILE, if it is yours";
+            let hint = if is_of_authority(why) {
+                "the certificate is one of an authority; make it with \
+                 -addext basicConstraints=critical,CA:FALSE, as `icecore serve-ftp --help` shows"
+            } else {
+                "name the certificate of its authority with --tls-ca FILE, if it is yours"
+            };
             Error::new(ErrorKind::Denied, message).caused_by(cause).hint(hint)
         }
         Some(
@@ -252,6 +257,14 @@ fn refused(host: &str, cause: std::io::Error) -> Error {
         }
         _ => unreachable(format!("cannot begin TLS with {host}"), cause),
     }
+}
+
+/// Says whether a server shows the certificate of an authority, as `openssl req -x509` makes it
+/// where nothing else is said. By the text, as the type behind it belongs to another crate, which
+/// is named nowhere here.
+fn is_of_authority(why: &rustls::CertificateError) -> bool {
+    let rustls::CertificateError::Other(other) = why else { return false };
+    other.to_string().contains("CaUsedAsEndEntity")
 }
 
 #[cfg(test)]

@@ -50,7 +50,8 @@ Examples:
   icecore serve-ftp /srv/datasets --listen 0.0.0.0:2121 --user ann --read-only \\
     --tls-cert cert.pem --tls-key key.pem --require-tls --passive-ports 50000-50100
   openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj /CN=$(hostname) \\
-    -addext subjectAltName=DNS:$(hostname) -keyout key.pem -out cert.pem")]
+    -addext subjectAltName=DNS:$(hostname) -addext basicConstraints=critical,CA:FALSE \\
+    -keyout key.pem -out cert.pem")]
 pub(crate) struct ServeFtpArgs {
     /// Folder to serve
     #[arg(value_name = "DIR")]

@@ -102,6 +102,26 @@ fn json_says_the_same() {
 }
 
 #[test]
+fn a_certificate_of_an_authority_is_told_from_one_that_is_unknown() {
+    let home = home();
+    let pem = |name: &str| format!("{}/tests/it/serve/{name}", env!("CARGO_MANIFEST_DIR"));
+    let (key, tls) = (pem("key.pem"), ["serve-ftp", "data", "--listen", "127.0.0.1:0"]);
+    let refused = |certificate: &str, hint: &str| {
+        let certificate = pem(certificate);
+        let flags = ["--tls-cert", certificate.as_str(), "--tls-key", key.as_str()];
+        let running = Running::new(&home, &[&tls[..], &flags].concat());
+        let address = format!("ftps://icecore:x@127.0.0.1:{}/", running.port());
+        let ran = home.run(&["--tls-ca", &pem("authority.pem"), "backup", &address, "-d", "far"]);
+        ran.says(1, "is not trusted");
+        ran.says(1, hint);
+        running.stop("-TERM");
+    };
+
+    refused("authority.pem", "basicConstraints=critical,CA:FALSE");
+    refused("cert.pem", "name the certificate of its authority with --tls-ca");
+}
+
+#[test]
 fn users_come_from_where_they_are_named() {
     let mut home = home();
     home.write("users", b"ann:one\nbob:two\n");
