@@ -72,6 +72,7 @@ impl Filter {
     pub fn new(options: &FilterOptions) -> Result<Self> {
         let mut builder = GitignoreBuilder::new("");
         for pattern in &options.patterns {
+            refuse_open_class(pattern)?;
             builder.add_line(None, pattern).map_err(|e| bad_pattern(pattern, &e))?;
         }
         let patterns = builder
@@ -145,6 +146,7 @@ impl Pattern {
     /// # Errors
     /// `InvalidInput` when it is none, or one that takes back or says nothing.
     pub fn new(text: &str) -> Result<Self> {
+        refuse_open_class(text)?;
         let mut builder = GitignoreBuilder::new("");
         builder.add_line(None, text).map_err(|e| bad_pattern(text, &e))?;
         let pattern = builder.build().map_err(|e| bad_pattern(text, &e))?;
@@ -168,6 +170,29 @@ fn is_name(text: &str) -> bool {
 fn bad_pattern(pattern: &str, cause: &ignore::Error) -> Error {
     Error::invalid(format!("{pattern:?} is no pattern: {cause}"))
         .hint("patterns are written as in a .gitignore file, for example *.tmp or /build/")
+}
+
+/// Refuses a `[` that is not closed. What follows it would be taken as it stands, which is how git
+/// reads the files of a tree; who types it left something out.
+fn refuse_open_class(pattern: &str) -> Result<()> {
+    let mut rest = pattern;
+    while let Some(at) = rest.find(['\\', '[']) {
+        let is_escape = rest.as_bytes()[at] == b'\\';
+        rest = &rest[at + 1..];
+        if is_escape {
+            rest = rest.get(rest.chars().next().map_or(0, char::len_utf8)..).unwrap_or_default();
+            continue;
+        }
+        let negated = rest.strip_prefix(['!', '^']).unwrap_or(rest);
+        // A `]` that comes first is a member.
+        let first = usize::from(negated.starts_with(']'));
+        let Some(end) = negated[first..].find(']') else {
+            return Err(Error::invalid(format!("{pattern:?} is no pattern: a `[` is not closed"))
+                .hint("a `[` that is part of a name is written \\["));
+        };
+        rest = &negated[first + end + 1..];
+    }
+    Ok(())
 }
 
 fn as_path(bytes: &[u8]) -> &Path {

@@ -139,6 +139,11 @@ pub(crate) fn run(args: &RestoreArgs, session: &mut Session) -> Result<Exit> {
 impl RestoreArgs {
     fn options(&self, strip: EntryPath) -> Result<RestoreOptions> {
         let paths = self.paths.iter().map(|path| address::parse_path(path.as_bytes()));
+        // What was typed is judged as it was typed; what is made of it is more.
+        for glob in &self.include {
+            let patterns = vec![glob.clone()];
+            Filter::new(&FilterOptions { patterns, ..FilterOptions::default() })?;
+        }
         let patterns = patterns(&self.include, &self.exclude);
         Ok(RestoreOptions {
             overwrite: self.overwrite.map(|when| match when {
