@@ -6,7 +6,9 @@ use serde::Deserialize;
 use serde::Serialize;
 use std::fs::File;
 use std::os::fd::AsFd;
+use std::path::Component;
 use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Fills `out` with random bytes of the operating system.
@@ -22,6 +24,29 @@ pub fn fill_random(out: &mut [u8]) -> Result<()> {
         filled += got;
     }
     Ok(())
+}
+
+/// Returns a path from the root on, without `.`, `..` and a slash at its end, so that one folder
+/// is called the same however it was typed. Links in it keep their names, as they are what people
+/// call the folder; but for one before a `..`, which leads to where that link points.
+///
+/// # Errors
+/// Where there is no current folder, or a link before a `..` leads nowhere.
+pub fn absolute(path: &Path) -> std::io::Result<PathBuf> {
+    let mut clean = PathBuf::new();
+    for component in std::path::absolute(path)?.components() {
+        match component {
+            Component::CurDir => {}
+            Component::ParentDir => {
+                if clean.symlink_metadata().is_ok_and(|it| it.is_symlink()) {
+                    clean = std::fs::canonicalize(&clean)?;
+                }
+                clean.pop();
+            }
+            part => clean.push(part),
+        }
+    }
+    Ok(clean)
 }
 
 /// Makes a file without a name in a folder, with blocks for so many bytes allocated.

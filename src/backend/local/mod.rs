@@ -430,7 +430,7 @@ fn is_missing(e: &io::Error) -> bool {
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
-    std::path::absolute(path).map_err(|e| failed("open", path, e))
+    sys::absolute(path).map_err(|e| failed("open", path, e))
 }
 
 fn shown(path: &Path) -> String {

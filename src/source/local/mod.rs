@@ -14,6 +14,7 @@ use crate::base::error::Result;
 use crate::base::metadata::Kind;
 use crate::base::path::EntryPath;
 use crate::base::path::display;
+use crate::base::sys;
 use crate::source::Scan;
 use crate::source::Source;
 use crate::source::SourceReader;
@@ -106,11 +107,10 @@ impl LocalSource {
     pub fn open(path: &Path, options: LocalOptions) -> Result<Self> {
         let root = open_root(path).map_err(|cause| cannot_open(path, cause))?;
         let stat = rustix::fs::fstat(&root).map_err(|e| cannot_open(path, e.into()))?;
-        let absolute = std::path::absolute(path).map_err(|e| cannot_open(path, e))?;
+        let location = sys::absolute(path).map_err(|e| cannot_open(path, e))?;
         let numbers = |path: &PathBuf| std::fs::metadata(path).map(|it| (it.dev(), it.ino())).ok();
         let inner = Inner {
-            // By components, which drops a slash at the end.
-            location: absolute.components().collect(),
+            location,
             root: Arc::new(root),
             device: stat.st_dev,
             excluded: options.excluded.iter().filter_map(numbers).collect(),

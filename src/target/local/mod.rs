@@ -10,6 +10,7 @@ use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::path::EntryPath;
 use crate::base::path::display;
+use crate::base::sys;
 use crate::target::Target;
 use crate::target::TargetWriter;
 use crate::target::local::writer::LocalWriter;
@@ -58,8 +59,8 @@ impl LocalTarget {
     /// Names the folder; nothing is looked at yet. A symlink given here is followed; no other
     /// one ever is.
     pub fn new(path: &Path) -> Self {
-        let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-        LocalTarget { location: absolute.components().collect(), root: Mutex::default() }
+        let location = sys::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+        LocalTarget { location, root: Mutex::default() }
     }
 
     /// Returns the handle of the root, the same one for as long as this target lives.
