@@ -1,4 +1,4 @@
-//! Numbers as people read them.
+//! Numbers as people read them, and words as they type them.
 
 const UNITS: [&str; 7] = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
@@ -47,6 +47,15 @@ pub(crate) fn seconds(seconds: f64) -> String {
     }
 }
 
+/// Shows a word as it is typed into a shell.
+pub(crate) fn shell_word(text: &str) -> String {
+    let is_plain = |c: char| c.is_alphanumeric() || "._/~:@%+=,-".contains(c);
+    if !text.is_empty() && text.chars().all(is_plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +68,13 @@ mod tests {
         assert_eq!(count(1_234_567), "1 234 567");
         assert_eq!(plural(1, "file", "files"), "1 file");
         assert_eq!(plural(0, "file", "files"), "0 files");
+    }
+
+    #[test]
+    fn words_for_a_shell_are_quoted_where_they_must_be() {
+        assert_eq!(shell_word("sftp://me@nas/~/x"), "sftp://me@nas/~/x");
+        assert_eq!(shell_word(""), "''");
+        assert_eq!(shell_word("pass show 'a'"), "'pass show '\\''a'\\'''");
     }
 
     #[test]

@@ -9,7 +9,10 @@ use crate::cli::fields::ErrorFields;
 use crate::cli::output;
 use crate::cli::session::Session;
 use crate::cli::text;
+use crate::config::connect::without_password;
 use crate::config::other::OtherFlags;
+use crate::config::places;
+use crate::config::secret::TO_PASSWORD_VARIABLE;
 use crate::engine::address;
 use crate::engine::copy;
 use crate::engine::copy::CopiedBackup;
@@ -23,6 +26,7 @@ use crate::repository::datasets::Dataset;
 use clap::Args;
 use serde::Serialize;
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -144,13 +148,43 @@ impl CopyArgs {
         };
         let settings = session.config.settings_of_other(&other, &session.cancel)?;
         settings.open().map_err(|e| match e.kind() {
-            ErrorKind::NoRepository => e.hint("`icecore init -r LOCATION` makes one there"),
+            ErrorKind::NoRepository => e.hint(self.how_to_make()),
             ErrorKind::Password => e.hint(
                 "its password is that of ICECORE_TO_PASSWORD, --to-password-file FILE or \
                  --to-password-command CMD, or is asked for at a terminal",
             ),
             _ => e,
         })
+    }
+
+    /// Says how the repository that is not there is made with the password that it is to have.
+    fn how_to_make(&self) -> String {
+        let location = self.to.as_deref().map(OsStr::to_string_lossy);
+        let place = match (&location, &self.to_profile) {
+            (Some(location), _) => format!("-r {}", text::shell_word(&without_password(location))),
+            (None, Some(profile)) => format!("--profile {}", text::shell_word(profile)),
+            (None, None) => "-r LOCATION".to_owned(),
+        };
+        let command = match (&self.to_password_file, &self.to_password_command) {
+            (Some(file), _) => {
+                let file = file.to_string_lossy();
+                format!("icecore {place} --password-file {} init", text::shell_word(&file))
+            }
+            (None, Some(command)) => {
+                let command = text::shell_word(command);
+                format!("icecore {place} --password-command {command} init")
+            }
+            (None, None) if places::variable(TO_PASSWORD_VARIABLE).is_some() => {
+                format!("ICECORE_PASSWORD=\"${TO_PASSWORD_VARIABLE}\" icecore {place} init")
+            }
+            (None, None) => {
+                return format!(
+                    "`icecore {place} init` makes one there; `ICECORE_PASSWORD=... icecore {place} \
+                     init` one that is encrypted, and {TO_PASSWORD_VARIABLE} says the same to copy"
+                );
+            }
+        };
+        format!("`{command}` makes one there")
     }
 
     /// Returns what is copied, and whether that is all that was asked for: a dataset whose name

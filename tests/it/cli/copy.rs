@@ -110,7 +110,7 @@ fn backups_are_named_and_a_dry_run_copies_none() {
 fn what_is_wrong_with_the_other_repository_is_told() {
     let mut home = home();
 
-    home.run(&["copy", "--to", "there"]).says(10, "icecore init -r LOCATION");
+    home.run(&["copy", "--to", "there"]).says(10, "`icecore -r there init`");
     home.run(&["copy", "--to", "here"]).says(12, "ICECORE_TO_PASSWORD");
     home.set("ICECORE_TO_PASSWORD", "one");
     home.run(&["copy", "--to", "here"]).says(2, "are one repository");
@@ -164,4 +164,35 @@ fn a_damaged_backup_is_left_out_and_the_exit_code_tells() {
     assert_eq!(one["errors"][0]["backup"], 0);
     assert!(one["errors"][0]["message"].as_str().unwrap().contains("cannot read a"), "{one}");
     home.run(&["copy", "--to", "there"]).says(3, "d@0 is not copied");
+}
+
+/// A repository that is made without the password that `copy` has would be refused by it.
+#[test]
+fn a_hint_makes_the_other_repository_with_its_password() {
+    let mut home = Home::new();
+    home.write("photos/a.txt", b"x");
+    home.write("word", b"hunter2\n");
+    home.done(&["backup", "photos"]);
+    let missing = |home: &Home, more: &[&str], hint: &str| {
+        home.run(&[&["copy", "--to", "attic"], more].concat()).says(10, hint);
+        assert!(!home.path("attic").exists());
+    };
+
+    missing(&home, &[], "`icecore -r attic init` makes one there");
+    let file = ["--to-password-file", "word"];
+    missing(&home, &file, "`icecore -r attic --password-file word init` makes one there");
+    let command = ["--to-password-command", "cat word"];
+    missing(&home, &command, "`icecore -r attic --password-command 'cat word' init` makes one");
+    home.set("ICECORE_TO_PASSWORD", "hunter2");
+    let words = "ICECORE_PASSWORD=\"$ICECORE_TO_PASSWORD\" icecore -r attic init";
+    missing(&home, &[], words);
+
+    // As a shell does what the hint says.
+    let mut shell = std::process::Command::new("sh");
+    let line = words.replace("icecore", env!("CARGO_BIN_EXE_icecore"));
+    let command = home.command(&[]);
+    let variables = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    shell.arg("-c").arg(line).env_clear().envs(variables).current_dir(home.path(""));
+    assert!(shell.status().unwrap().success());
+    home.done(&["copy", "--to", "attic"]);
 }
