@@ -1,5 +1,7 @@
 //! The program's arguments: flags that all commands share, and the list of commands.
 
+use crate::base::error::Error;
+use crate::base::error::Result;
 use crate::base::size;
 use crate::cli::commands::Command;
 use crate::config::effective::Flags;
@@ -78,7 +80,8 @@ pub(crate) struct GlobalArgs {
     pub(crate) progress_json: bool,
 
     /// Use N threads [default: as many as the machine runs at once]
-    #[arg(long, global = true, value_name = "N")]
+    #[arg(long, global = true, value_name = "N", value_parser = parse_threads)]
+    #[arg(allow_negative_numbers = true)]
     pub(crate) threads: Option<NonZeroUsize>,
 
     /// Keep caches in DIR [default: ~/.cache/icecore]
@@ -112,6 +115,11 @@ pub(crate) struct GlobalArgs {
     /// Take the key of an SSH server that was never met before as it is, and remember it
     #[arg(long, global = true)]
     pub(crate) accept_new_host_key: bool,
+}
+
+fn parse_threads(text: &str) -> Result<NonZeroUsize> {
+    let threads = text.parse();
+    threads.map_err(|_| Error::invalid(format!("{text} is no number of threads: 1 or more")))
 }
 
 impl GlobalArgs {

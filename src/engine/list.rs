@@ -242,7 +242,10 @@ pub fn cat(
 ) -> Result<u64> {
     let tracked = snapshot.entry(path)?.ok_or_else(|| no_entry(snapshot, path))?;
     let EntryNode::File(file) = &tracked.entry.node else {
-        let word = tracked.entry.kind().as_str();
+        let word = match tracked.entry.kind() {
+            Kind::Directory => "folder",
+            other => other.as_str(),
+        };
         let shown = if path.is_root() { "the root".to_owned() } else { path.to_string() };
         return Err(Error::invalid(format!("{shown} is no file but a {word}"))
             .hint("`icecore ls` lists a folder, `icecore restore` brings anything back"));

@@ -41,10 +41,15 @@ impl FromStr for DatasetName {
         if fits {
             return Ok(DatasetName(text.to_owned()));
         }
-        Err(Error::invalid(format!("{text:?} cannot be a dataset's name")).hint(
-            "a name has 1 to 200 bytes and no `@`, `:`, `/` or control characters; \
-             `--dataset NAME` sets one",
-        ))
+        // Within the message, as not all who show it show a hint.
+        let rule = match text.split_once('@') {
+            Some((name, version)) if !name.is_empty() && !version.is_empty() => {
+                format!("behind an `@` stands which backup; `icecore show {text}` shows that one")
+            }
+            _ => "a name has 1 to 200 bytes and no `@`, `:`, `/` or control characters".to_owned(),
+        };
+        Err(Error::invalid(format!("{text:?} cannot be a dataset's name: {rule}"))
+            .hint("`icecore list` shows the datasets; `backup --dataset NAME` sets a name"))
     }
 }
 

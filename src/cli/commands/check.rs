@@ -38,6 +38,10 @@ pub(crate) struct CheckArgs {
     /// Check only this dataset
     #[arg(short, long, value_name = "NAME")]
     dataset: Option<DatasetName>,
+
+    // Taken to say how it is written.
+    #[arg(hide = true)]
+    stray: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -71,6 +75,13 @@ fn parse_percent(text: &str) -> Result<f64> {
 }
 
 pub(crate) fn run(args: &CheckArgs, session: &mut Session) -> Result<Exit> {
+    if let Some(stray) = &args.stray {
+        let is_share = args.read_data.is_some() && parse_percent(stray).is_ok();
+        let flag = if is_share { "--read-data=" } else { "--dataset " };
+        return Err(
+            Error::invalid(format!("{stray:?} stands alone")).hint(format!("write {flag}{stray}"))
+        );
+    }
     let repository = session.open()?;
     let options = CheckOptions {
         read_packs: args.read_packs,

@@ -121,7 +121,7 @@ impl FilesSource {
             nobody: Arc::default(),
         };
         if inner.options.excluded.iter().any(EntryPath::is_root) {
-            let message = format!("cannot back up {}: it is the repository", inner.location);
+            let message = format!("cannot read {}: it is the repository", inner.location);
             return Err(Error::invalid(message).at(ORIGIN));
         }
         inner.pool.meet(|_| Ok(())).map_err(|e| inner.failed(e))?;
@@ -175,7 +175,7 @@ impl Inner {
     }
 
     fn failed(&self, error: Error) -> Error {
-        error.context(format!("cannot back up {}", self.location)).at(ORIGIN)
+        error.context(format!("cannot read {}", self.location)).at(ORIGIN)
     }
 
     fn look_at(&self, path: &EntryPath) -> Result<Look> {
@@ -199,13 +199,13 @@ impl Inner {
         }
         match self.ask(|files| files.look_at(&self.root)).map_err(|e| self.failed(e))? {
             None => {
-                let message = format!("cannot back up {}: no such folder", self.location);
+                let message = format!("cannot read {}: no such folder", self.location);
                 Err(Error::new(ErrorKind::NotFound, message).at(ORIGIN))
             }
             Some(look) if look.kind == Kind::Directory => Ok(look),
             Some(look) if look.kind == Kind::Symlink => Ok(unknown),
             Some(_) => {
-                let message = format!("cannot back up {}: it is no folder", self.location);
+                let message = format!("cannot read {}: it is no folder", self.location);
                 Err(Error::invalid(message)
                     .hint("name the folder it is in; `--exclude` leaves out what else is there")
                     .at(ORIGIN))

@@ -120,7 +120,7 @@ impl LocalSource {
         if inner.is_excluded(&stat) {
             let shown = display(path.as_os_str().as_bytes());
             return Err(
-                Error::invalid(format!("cannot back up {shown}: it is the repository")).at(ORIGIN)
+                Error::invalid(format!("cannot read {shown}: it is the repository")).at(ORIGIN)
             );
         }
         Ok(LocalSource { inner: Arc::new(inner) })
@@ -136,13 +136,13 @@ fn cannot_open(path: &Path, cause: io::Error) -> Error {
     let shown = display(path.as_os_str().as_bytes());
     let error = match cause.kind() {
         io::ErrorKind::NotFound => {
-            Error::new(ErrorKind::NotFound, format!("cannot back up {shown}: no such folder"))
+            Error::new(ErrorKind::NotFound, format!("cannot read {shown}: no such folder"))
         }
         io::ErrorKind::NotADirectory => {
-            Error::invalid(format!("cannot back up {shown}: it is no folder"))
+            Error::invalid(format!("cannot read {shown}: it is no folder"))
                 .hint("name the folder it is in; `--exclude` leaves out what else is there")
         }
-        _ => Error::io(format!("cannot back up {shown}"), cause),
+        _ => Error::io(format!("cannot read {shown}"), cause),
     };
     error.at(ORIGIN)
 }

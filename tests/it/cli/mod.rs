@@ -18,6 +18,7 @@ mod repair;
 mod serve;
 mod streams;
 mod usage;
+mod words;
 
 use crate::support::folder::Folder;
 use serde_json::Value;

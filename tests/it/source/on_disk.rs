@@ -162,7 +162,7 @@ fn opening_what_is_no_folder_says_so() {
     };
 
     let missing = folder.path().join("missing");
-    let message = format!("cannot back up {}: no such folder", missing.display());
+    let message = format!("cannot read {}: no such folder", missing.display());
     assert_eq!(kind(&missing), (ErrorKind::NotFound, message));
     assert_eq!(kind(&file).0, ErrorKind::InvalidInput);
 }
