@@ -123,6 +123,26 @@ fn what_is_not_seen_in_the_end_is_neither_counted_nor_told_twice() {
 }
 
 #[test]
+fn each_folder_is_listed_once_and_no_file_asked_for() {
+    let mut source = MemorySource::new("folders");
+    for number in 0..60 {
+        source = source.file(format!("{}/{}/{number}", number % 3, number % 2), CONTENT);
+    }
+    let (world, served) = (backed_up(&source), served());
+
+    let target = served.target();
+    let report = restore::run(&world.snapshot(0), &target, &options(), &world.context());
+
+    assert_eq!(report.unwrap().files, 60);
+    let calls = served.server.calls();
+    for folder in (0..6).map(|it| format!("list {}/{}", it % 3, it % 2)) {
+        assert_eq!(calls.iter().filter(|it| **it == folder).count(), 1, "{folder}: {calls:#?}");
+    }
+    let looks = calls.iter().filter(|it| it.starts_with("look "));
+    assert_eq!(looks.collect::<Vec<_>>(), ["look ."], "the root alone");
+}
+
+#[test]
 fn a_file_that_came_in_part_is_whole_in_the_end_and_so_is_its_second_name() {
     let source = MemorySource::new("links").file("a", CONTENT).hard_link("b", "a");
     let (world, served) = (backed_up(&source), served());
