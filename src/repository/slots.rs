@@ -91,7 +91,9 @@ pub(super) fn unlock(
     let error = Error::new(ErrorKind::Password, message);
     Err(match damaged {
         None => error,
-        Some(cause) => error.hint("a key slot is damaged as well").caused_by(cause),
+        Some(cause) => error
+            .hint("a key slot is damaged as well, or is not of this repository")
+            .caused_by(cause),
     })
 }
 
