@@ -105,7 +105,7 @@ impl Meant {
             (_, Some(address)) => format!("write {address}{endpoint}"),
             (Some(Scheme::S3), None) => "write s3://BUCKET/PREFIX".to_owned(),
             (Some(scheme), None) => format!("write {}://USER@HOST/PATH", scheme.as_str()),
-            (None, None) => "a repository is in a folder or behind ftp://, ftps://, sftp:// \
+            (None, None) => "a place is a folder, or behind ftp://, ftps://, sftp:// \
                 or s3://"
                 .to_owned(),
         }
