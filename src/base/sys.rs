@@ -303,6 +303,31 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_path_without_dots_keeps_the_names_of_links_but_for_one_before_dots() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let root = std::fs::canonicalize(folder.path()).expect("it is there");
+        std::fs::create_dir_all(root.join("far/away")).expect("a folder");
+        std::os::unix::fs::symlink("far/away", root.join("link")).expect("a link");
+        std::os::unix::fs::symlink("nowhere", root.join("lost")).expect("a link");
+        let clean = |text: &str| absolute(&root.join(text)).expect(text);
+
+        for (text, path) in [
+            ("a/./b//c/", "a/b/c"),
+            ("a/../b", "b"),
+            ("link/x", "link/x"),
+            ("link", "link"),
+            ("link/..", "far"),
+            ("link/../../b", "b"),
+            ("lost/x", "lost/x"),
+        ] {
+            assert_eq!(clean(text), root.join(path), "{text}");
+        }
+        assert_eq!(clean("../../../../../../../../../../../.."), Path::new("/"));
+        assert!(absolute(&root.join("lost/..")).is_err());
+        assert!(absolute(Path::new("")).is_err());
+    }
+
+    #[test]
     fn this_process_is_alive() {
         let me = ProcessIdentity::current();
         assert!(!me.is_certainly_dead());

@@ -193,6 +193,6 @@ fn a_hint_makes_the_other_repository_with_its_password() {
     let command = home.command(&[]);
     let variables = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
     shell.arg("-c").arg(line).env_clear().envs(variables).current_dir(home.path(""));
-    assert!(shell.status().unwrap().success());
+    assert!(shell.output().unwrap().status.success());
     home.done(&["copy", "--to", "attic"]);
 }
