@@ -245,7 +245,11 @@ fn read_floors(
             Ok(record) => {
                 listing.floor = m;
                 listing.remaining = record.remaining.into_iter().collect();
-                for (_, key, _) in damaged.drain(..) {
+                for (_, key, error) in damaged.drain(..) {
+                    // It was listed just now: a prune takes it away behind this one.
+                    if Error::kind(&error) == ErrorKind::NotFound {
+                        continue;
+                    }
                     let message = "it cannot be read, and a higher floor stands in for it";
                     ledger.add(Severity::Garbage, ObjectKey::as_str(&key), message);
                 }

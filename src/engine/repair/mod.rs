@@ -12,8 +12,9 @@
 //! Only new objects are put, and tombstones; what they name goes with the next prune, which
 //! copies what still turns out to be needed. A kill at any moment leaves copies too many, never
 //! too few, and the next repair goes on. Deleted are only small objects that cannot be read and
-//! whose absence means as much: beats, records of lost places, damaged parity, and, when a person
-//! says that nobody else is at work (`force`), tombstones and leases. Packs that are gone are not
+//! whose absence means as much: beats, records of lost places, damaged parity, marks on passwords
+//! (another takes their place), and, when a person says that nobody else is at work (`force`),
+//! tombstones and leases. Packs that are gone are not
 //! doomed: should they come back, the next repair takes them in again. A pack that parity heals is
 //! not written over, as no object is: what backups need of it goes into a new pack, out of healed
 //! bytes that have the name of the damaged one.

@@ -88,6 +88,34 @@ fn what_a_prune_retires_meanwhile_is_no_damage() {
     }
 }
 
+/// A prune died behind its floor; while the floor before is read, the next one takes it away.
+#[test]
+fn a_floor_that_goes_behind_a_higher_one_is_not_even_noted() {
+    let mut world = world();
+    let set = world.repository.dataset(&world.name()).unwrap();
+    let (store, id) = (world.repository.store().clone(), set.id());
+    let record = FloorRecord { floor: 2, remaining: vec![], written: NOW };
+    store.put(ObjectKind::Floor, &layout::floor(&id, 2).unwrap(), &record).unwrap();
+    assert!(world.backend.remove_raw(&layout::header(&id, BackupId(1)).unwrap()));
+    assert!(world.backend.remove_raw(&layout::hidden(&id, BackupId(1)).unwrap()));
+    let lower = layout::floor(&id, 1).unwrap();
+    let (odd, backend) = (world.make_odd(), Arc::clone(&world.backend));
+    let goes = lower.clone();
+    // The first time it is read is that for a lease.
+    let mut reads = 0;
+    odd.between(move |seen, name| {
+        reads += usize::from(seen == Operation::Get && name == goes.as_str());
+        reads < 2 || !backend.remove_raw(&goes)
+    });
+
+    let options = CheckOptions::default();
+    let report = check::run(&world.repository, &options, &world.context()).unwrap();
+
+    assert!(!world.backend.objects().contains_key(&lower), "it went meanwhile");
+    let floors = report.findings.iter().filter(|found| found.object.contains("floor"));
+    assert_eq!(floors.count(), 0, "{:?}", report.findings);
+}
+
 /// A prune is between its floor and the one before: both are there, the headers are gone.
 #[test]
 fn numbers_that_fall_below_a_new_floor_meanwhile_are_not_missed() {
