@@ -15,7 +15,6 @@ use icecore::base::id::LeaseId;
 use icecore::base::sys::ProcessIdentity;
 use icecore::base::time::Timestamp;
 use icecore::codec::frame::ObjectKind;
-use icecore::engine::backup::BackupKind;
 use icecore::engine::backup::BackupOptions;
 use icecore::engine::backup::BackupReport;
 use icecore::format::lease::LeaseRecord;
@@ -130,31 +129,6 @@ pub(crate) fn wrap_faulty(world: &mut World, fault: Fault) -> Arc<FaultBackend> 
     world.wrap(|_| shared);
     faulty.set_faults(vec![fault]);
     faulty
-}
-
-#[test]
-fn a_full_repository_stops_the_backup_before_its_header() {
-    for write in 1.. {
-        let mut world = World::memory();
-        let fault = Fault::WritesFrom { write, kind: ErrorKind::Full };
-        wrap_faulty(&mut world, fault);
-
-        let result = world.backup(&source());
-
-        if result.is_ok() {
-            assert!(write > 4, "name, lease, pack, index and header are writes");
-            return;
-        }
-        let error = result.expect_err("full");
-        assert_eq!(error.kind(), ErrorKind::Full, "{error:?}");
-        assert_eq!(error.origin(), Origin::Repository, "{error:?}");
-        world.forget_caches();
-        assert_eq!(world.sound_backups(), 0, "after write {write}");
-        // The lease could not be deleted either, and its process, this one, lives.
-        world.drop_leases();
-        assert_eq!(world.backup(&source()).expect("room again").kind, BackupKind::Full);
-        assert_eq!(world.sound_backups(), 1);
-    }
 }
 
 /// Backs up several packs' worth, once for each call that is refused for want of room, and shows

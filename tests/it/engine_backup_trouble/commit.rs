@@ -1,18 +1,47 @@
-//! A header that is refused: for certain, or after an answer was lost.
+//! A header that is refused, or never tried: for certain, or after an answer was lost.
 
 use crate::engine_backup_trouble::source;
+use crate::engine_backup_trouble::wrap_faulty;
 use crate::support::world::World;
 use icecore::backend::wrap::Around;
 use icecore::backend::wrap::Call;
 use icecore::backend::wrap::Outcome;
 use icecore::backend::wrap::Wrapper;
+use icecore::backend::wrap::fault::Fault;
 use icecore::base::error::Error;
 use icecore::base::error::ErrorKind;
+use icecore::base::error::Origin;
 use icecore::base::error::Result;
+use icecore::engine::backup::BackupKind;
 use icecore::repository::layout;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
+
+#[test]
+fn a_full_repository_stops_the_backup_before_its_header() {
+    for write in 1.. {
+        let mut world = World::memory();
+        let fault = Fault::WritesFrom { write, kind: ErrorKind::Full };
+        wrap_faulty(&mut world, fault);
+
+        let result = world.backup(&source());
+
+        if result.is_ok() {
+            assert!(write > 4, "name, lease, pack, index and header are writes");
+            return;
+        }
+        let error = result.expect_err("full");
+        assert_eq!(error.kind(), ErrorKind::Full, "{error:?}");
+        assert_eq!(error.origin(), Origin::Repository, "{error:?}");
+        world.forget_caches();
+        assert_eq!(world.sound_backups(), 0, "after write {write}");
+        // The lease could not be deleted either, and its process, this one, lives.
+        world.drop_leases();
+        assert_eq!(world.backup(&source()).expect("room again").kind, BackupKind::Full);
+        assert_eq!(world.sound_backups(), 1);
+    }
+}
 
 /// Refuses one call for want of room, counted from the put of a header on.
 struct AtCommit {
