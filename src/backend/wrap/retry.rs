@@ -16,6 +16,7 @@ use crate::backend::wrap::sleeper::Sleeper;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
+use std::cell::Cell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -87,23 +88,23 @@ fn again<T>(
     is_worth_a_try: impl Fn(&Error) -> bool,
     work: impl Fn() -> Result<T>,
 ) -> Result<T> {
-    let mut wait = policy.first_wait;
-    let mut is_doubtful = false;
-    let tell = |error: Error, is_doubtful| match is_doubtful {
-        true => error.after_a_lost_answer(),
-        false => error,
-    };
-    for _ in 1..policy.tries_max {
-        match work() {
-            Err(e) if is_worth_a_try(&e) => {
-                is_doubtful |= e.may_be_done();
-                sleeper.sleep(wait).map_err(|e| tell(e, is_doubtful))?;
+    let is_doubtful = Cell::new(false);
+    let tries = || {
+        let mut wait = policy.first_wait;
+        for _ in 1..policy.tries_max {
+            match work() {
+                Err(e) if is_worth_a_try(&e) => {
+                    is_doubtful.set(is_doubtful.get() || e.may_be_done())
+                }
+                other => return other,
             }
-            other => return other.map_err(|e| tell(e, is_doubtful)),
+            sleeper.sleep(wait)?;
+            wait = wait.saturating_mul(WAITS_GROW).min(policy.longest_wait);
         }
-        wait = wait.saturating_mul(WAITS_GROW).min(policy.longest_wait);
-    }
-    work().map_err(|e| tell(e, is_doubtful))
+        work()
+    };
+    let tried = tries();
+    if is_doubtful.get() { tried.map_err(Error::after_a_lost_answer) } else { tried }
 }
 
 fn is_worth_a_try(error: &Error) -> bool {

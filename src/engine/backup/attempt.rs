@@ -310,11 +310,8 @@ impl<'a> Attempt<'a> {
     }
 
     fn decide_full(&self, gathered: &Gathered, written: &WrittenRows<'_>) -> bool {
-        let Some(parent) = &self.parent else { return true };
-        let header = &parent.backup().header;
-        self.options.full
-            || header.chain.len() + 1 > CHAIN_MANIFESTS_MAX
-            || header.counts.chain_rows + written.count() > gathered.counts.entries
+        let wants = |parent| wants_full(parent, written.count(), &gathered.counts);
+        self.options.full || self.parent.as_ref().is_none_or(wants)
     }
 
     fn make_full(&self, gathered: &Gathered, written: &mut WrittenRows<'_>) -> Result<()> {
@@ -438,4 +435,10 @@ impl<'a> Attempt<'a> {
 struct Finished {
     body: crate::format::backup::Body,
     is_full: bool,
+}
+
+/// Says whether so many rows upon a parent are better written as a full index.
+pub(super) fn wants_full(parent: &Snapshot, rows: u64, counts: &Counts) -> bool {
+    let header = &parent.backup().header;
+    header.chain.len() + 1 > CHAIN_MANIFESTS_MAX || header.counts.chain_rows + rows > counts.entries
 }

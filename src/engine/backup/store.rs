@@ -14,7 +14,7 @@ use crate::engine::backup::unit::LargeFile;
 use crate::engine::backup::unit::Outcome;
 use crate::engine::backup::unit::Stretch;
 use crate::engine::backup::unit::UnitResult;
-use crate::engine::backup::unit::differs_in_time_only;
+use crate::engine::backup::unit::matters;
 use crate::format::backup::Body;
 use crate::format::backup::Counts;
 use crate::format::entry::EntryNode;
@@ -233,8 +233,7 @@ impl<'a> Committer<'a> {
             return self.changed(tracked, Change::Added, true);
         };
         if before.entry != tracked.entry {
-            let matters = !matches!(tracked.entry.node, EntryNode::Directory)
-                || !differs_in_time_only(&before.entry, &tracked.entry);
+            let matters = matters(&before.entry, &tracked.entry);
             return self.changed(tracked, Change::Modified, matters);
         }
         self.looked = true;

@@ -9,6 +9,7 @@ use crate::chunk::Cut;
 use crate::engine::backup::old::Shunned;
 use crate::format::entry::Content;
 use crate::format::entry::Entry;
+use crate::format::entry::EntryNode;
 use crate::format::entry::Run;
 use crate::format::entry::TrackedEntry;
 use crate::format::pack::EncodedBlock;
@@ -193,11 +194,15 @@ fn follows(last: &Stretch, next: &Known) -> bool {
     }
 }
 
-/// Says whether two entries differ in nothing but the time of a folder.
-pub fn differs_in_time_only(a: &Entry, b: &Entry) -> bool {
-    let mut a = a.clone();
-    a.metadata.mtime = b.metadata.mtime;
-    a == *b
+/// Says of two versions of an entry that differ whether that is worth a backup: the time alone of
+/// a folder is not.
+pub fn matters(before: &Entry, now: &Entry) -> bool {
+    if !matches!(now.node, EntryNode::Directory) {
+        return true;
+    }
+    let mut before = before.clone();
+    before.metadata.mtime = now.metadata.mtime;
+    before != *now
 }
 
 /// Returns the result of a unit in which nothing has to be looked at.

@@ -15,7 +15,6 @@ use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
 use crate::base::id::BlobId;
-use crate::base::limits::CHAIN_MANIFESTS_MAX;
 use crate::base::limits::DRY_RUN_NAMES_MAX;
 use crate::base::progress::Counter;
 use crate::base::progress::Phase;
@@ -26,6 +25,7 @@ use crate::engine::Failures;
 use crate::engine::backup::BackupKind;
 use crate::engine::backup::BackupOptions;
 use crate::engine::backup::BackupReport;
+use crate::engine::backup::attempt::wants_full;
 use crate::engine::backup::dry::reader::Reader;
 use crate::engine::backup::dry::tally::Tally;
 use crate::engine::backup::read::ends_the_run;
@@ -34,7 +34,6 @@ use crate::engine::compare::Compared;
 use crate::engine::compare::Comparison;
 use crate::engine::compare::Rules;
 use crate::engine::pool;
-use crate::format::backup::Counts;
 use crate::format::dataset::DatasetName;
 use crate::format::entry::Entry;
 use crate::format::entry::EntryNode;
@@ -136,11 +135,6 @@ fn newest(repository: &Repository, name: &DatasetName) -> Result<(Option<Snapsho
     let newest = dataset.newest_readable(&numbers)?.map(Arc::new);
     let parent = newest.map(|newest| dataset.snapshot(&numbers, newest)).transpose()?;
     Ok((parent, numbers.next()))
-}
-
-fn wants_full(parent: &Snapshot, rows: u64, counts: &Counts) -> bool {
-    let header = &parent.backup().header;
-    header.chain.len() + 1 > CHAIN_MANIFESTS_MAX || header.counts.chain_rows + rows > counts.entries
 }
 
 /// What all threads share.

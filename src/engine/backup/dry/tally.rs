@@ -1,6 +1,6 @@
 //! What a dry run has counted: what the committer of a backup would have.
 
-use crate::engine::backup::unit::differs_in_time_only;
+use crate::engine::backup::unit::matters;
 use crate::format::backup::Counts;
 use crate::format::entry::Entry;
 use crate::format::entry::EntryNode;
@@ -36,7 +36,7 @@ impl Tally {
             return;
         }
         self.rows += 1;
-        if !is_folder || !differs_in_time_only(&before.entry, &tracked.entry) {
+        if matters(&before.entry, &tracked.entry) {
             self.is_changed = true;
             self.counts.modified += 1;
         }
