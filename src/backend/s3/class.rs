@@ -4,7 +4,8 @@
 //! that ignores the condition (Garage, `rclone serve s3`) takes the second one too, and is of class
 //! B. That is done when a repository is made, and a mark says what was found. So to open one takes
 //! a single request, and all who write to it go by the same rules, also when the store learns the
-//! condition later.
+//! condition later. The same object has to be listed as soon as it is put: who prunes finds out by
+//! listings who is at work, so a store that shows them late is refused.
 //!
 //! A bucket may be moved to a store that does not know the condition. So before the first create of
 //! a run the mark itself is put again under it, which changes nothing whatever the store does, and
@@ -21,6 +22,8 @@ use crate::base::id::to_hex;
 use crate::base::limits::S3_CONFLICTS_MAX;
 use crate::base::sys;
 use crate::net::s3::client::Refused;
+use crate::net::s3::listing::Depth;
+use crate::net::s3::listing::Row;
 use crate::net::s3::objects::Beside;
 use std::sync::atomic::Ordering;
 
@@ -125,7 +128,7 @@ impl S3Backend {
         )
     }
 
-    /// Finds out whether a second conditional put is refused.
+    /// Finds out whether a second conditional put is refused, and whether what is put is listed.
     pub(super) fn probe(&self) -> Result<Class> {
         let key = format!("{}{TEMPORARY}/probe-{}", self.prefix, to_hex(&sys::random::<16>()?));
         match self.client.put_new(&key, b"first") {
@@ -153,8 +156,28 @@ impl S3Backend {
             },
             Ok(()) => Class::Plain,
         };
+        let is_listed = self.lists(&key);
         // One that stays is swept.
         let _ = self.client.delete(&key);
-        Ok(class)
+        match is_listed? {
+            true => Ok(class),
+            false => {
+                let message = format!("{} does not list what was just put", self.location());
+                Err(Error::new(ErrorKind::Unsupported, message).hint(
+                    "writers and prunes find each other by listings, so a store or gateway whose \
+                     listings lag behind cannot keep a repository; switch its listing cache off",
+                ))
+            }
+        }
+    }
+
+    /// Says whether an object that was put is listed.
+    fn lists(&self, key: &str) -> Result<bool> {
+        let mut is_listed = false;
+        self.client.list(key, Depth::All, &mut |row| {
+            is_listed |= matches!(&row, Row::Object(object) if object.key == key);
+            Ok(())
+        })?;
+        Ok(is_listed)
     }
 }

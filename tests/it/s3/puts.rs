@@ -128,6 +128,12 @@ fn store_that_changes(condition: &Arc<Mutex<&'static str>>, objects: &Arc<Object
                 objects.remove(&asked.target);
                 Reply::Whole(204, Vec::new(), Vec::new())
             }
+            ("GET", "blind") if asked.has("list-type=2") => page(&[], END),
+            ("GET", _) if asked.has("list-type=2") => {
+                let keys = objects.keys().filter_map(|key| key.strip_prefix("/b/"));
+                // It is what a probe lists.
+                page(&keys.filter(|key| key.contains("/probe-")).collect::<Vec<_>>(), END)
+            }
             ("GET", _) => match objects.get(&asked.target) {
                 Some(bytes) => Reply::ok(bytes.clone()),
                 None => Reply::error(404, "NoSuchKey"),
@@ -147,7 +153,7 @@ fn the_class_of_a_store_is_tried_when_it_is_opened() {
 
         assert_eq!(backend.capabilities().atomic_create, atomic_create, "{condition}");
         let asked = fake.asked();
-        assert!(asked.len() <= 6, "{condition}: {}", asked.len());
+        assert!(asked.len() <= 7, "{condition}: {}", asked.len());
         assert_eq!(asked.last().unwrap().method, "DELETE", "nothing is left");
         assert!(asked[2].target.starts_with("/b/p/tmp/probe-"));
         if !atomic_create {
@@ -158,6 +164,17 @@ fn the_class_of_a_store_is_tried_when_it_is_opened() {
     let known = store("known");
     opened(&options(known.port, Some(true))).0.unwrap();
     assert!(known.asked().is_empty(), "what is known is not tried");
+}
+
+/// Who prunes looks for writers by listings.
+#[test]
+fn a_store_that_does_not_list_what_was_just_put_is_refused() {
+    let fake = store("blind");
+    let error = refused(opened(&options(fake.port, None)).0);
+
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert!(error.full_message().contains("does not list what was just put"), "{error:?}");
+    assert_eq!(fake.asked().last().unwrap().method, "DELETE", "nothing is left");
 }
 
 fn created(fake: &Fake) -> S3Backend {
