@@ -5,6 +5,7 @@ use crate::base::error::Result;
 use chrono::DateTime;
 use chrono::Datelike;
 use chrono::Duration;
+use chrono::FixedOffset;
 use chrono::Local;
 use chrono::NaiveDate;
 use chrono::NaiveDateTime;
@@ -16,6 +17,7 @@ use chrono::Utc;
 use serde::Deserialize;
 use serde::Serialize;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::sync::Mutex;
 
 const NANOS_PER_SECOND: u32 = 1_000_000_000;
@@ -145,15 +147,25 @@ impl fmt::Display for Timestamp {
 /// assert_eq!(end, Timestamp::new(1, 999_999_999));
 /// ```
 pub fn parse_until(text: &str, now: Timestamp) -> Result<Timestamp> {
+    parse_span(text, now).map(|span| *span.end())
+}
+
+/// Reads a time as [`parse_until`] does, and returns the first moment it covers.
+///
+/// # Errors
+/// `InvalidInput` when it is no time.
+pub fn parse_since(text: &str, now: Timestamp) -> Result<Timestamp> {
+    parse_span(text, now).map(|span| *span.start())
+}
+
+fn parse_span(text: &str, now: Timestamp) -> Result<RangeInclusive<Timestamp>> {
     let text = text.trim();
-    parse_ago(text, now).or_else(|| parse_zoned(text)).or_else(|| parse_local(text)).ok_or_else(
-        || {
-            Error::invalid(format!("{text:?} is no time")).hint(
-                "write 2026-11-20, \"2026-11-20 14:00\", 2026-11-20T14:00:05Z, \
-                 or an age as 2h or 7d",
-            )
-        },
-    )
+    parse_ago(text, now).map(|time| time..=time).or_else(|| parse_calendar(text)).ok_or_else(|| {
+        Error::invalid(format!("{text:?} is no time")).hint(
+            "write 2026-11-20, \"2026-11-20 14:00\", 2026-11-20T14:00:05Z, \
+             or an age as 2h or 7d",
+        )
+    })
 }
 
 fn parse_ago(text: &str, now: Timestamp) -> Option<Timestamp> {
@@ -173,38 +185,90 @@ fn parse_ago(text: &str, now: Timestamp) -> Option<Timestamp> {
     Some(now.plus_seconds(count.checked_mul(seconds)?.checked_neg()?))
 }
 
-fn parse_zoned(text: &str) -> Option<Timestamp> {
-    let time = DateTime::parse_from_rfc3339(text).ok()?;
-    let nanos = time.timestamp_subsec_nanos();
-    let fraction_typed = text.contains('.');
-    let nanos = if fraction_typed { nanos } else { NANOS_PER_SECOND - 1 };
-    Some(Timestamp::new(time.timestamp(), nanos))
-}
-
-fn parse_local(text: &str) -> Option<Timestamp> {
-    let text = text.replacen('T', " ", 1);
-    let (first, unit) = if let Ok(date) = NaiveDate::parse_from_str(&text, "%Y-%m-%d") {
+/// Reads a date, which may be followed by a time of day, and that by a zone.
+fn parse_calendar(text: &str) -> Option<RangeInclusive<Timestamp>> {
+    // Two digits for the year would mean another century than was meant.
+    let is_year = |year: &str| year.bytes().all(|byte| byte.is_ascii_digit());
+    if text.get(4..5) != Some("-") || !text.get(..4).is_some_and(is_year) {
+        return None;
+    }
+    let text = text.replacen(['T', 't'], " ", 1);
+    let (text, zone) = split_zone(&text)?;
+    let (first, unit) = if let Ok(date) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
         (date.and_hms_opt(0, 0, 0)?, Duration::days(1))
-    } else if let Ok(minute) = NaiveDateTime::parse_from_str(&text, "%Y-%m-%d %H:%M") {
+    } else if let Ok(minute) = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M") {
         (minute, Duration::minutes(1))
-    } else {
-        let second = NaiveDateTime::parse_from_str(&text, "%Y-%m-%d %H:%M:%S").ok()?;
+    } else if let Ok(second) = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S") {
         (second, Duration::seconds(1))
+    } else {
+        let exact = NaiveDateTime::parse_from_str(text, "%Y-%m-%d %H:%M:%S%.f").ok()?;
+        (exact, Duration::nanoseconds(1))
     };
+    // A leap second, which no clock here shows.
+    if first.nanosecond() >= NANOS_PER_SECOND {
+        return None;
+    }
     // The calendar ends, and a person may have typed its last day.
     let last = first.checked_add_signed(unit - Duration::nanoseconds(1))?;
-    // In an autumn hour that comes twice the later one covers both; a spring hour that never
-    // was is read with the offset in force a day before.
-    let local = match Local.from_local_datetime(&last) {
-        chrono::LocalResult::Single(time) => time,
-        chrono::LocalResult::Ambiguous(_, later) => later,
-        chrono::LocalResult::None => {
-            let day_before = last.checked_sub_signed(Duration::days(1))?;
-            let local = Local.from_local_datetime(&day_before).latest()?;
-            local.checked_add_signed(Duration::days(1))?
-        }
+    let moments = |naive: NaiveDateTime| match zone {
+        Some(zone) => zone.from_local_datetime(&naive).single().map(|time| [stamp(&time); 2]),
+        None => local_moments(naive),
     };
-    Some(Timestamp::new(local.timestamp(), local.timestamp_subsec_nanos()))
+    Some(moments(first)?[0]..=moments(last)?[1])
+}
+
+/// Parts a time of day and the zone behind it, as in `14:00 +01:00` and `14:00Z`. `None` for a zone
+/// that is none.
+fn split_zone(text: &str) -> Option<(&str, Option<FixedOffset>)> {
+    let Some(time) = text.find(':') else {
+        return Some((text, None));
+    };
+    let sign = |c: char| matches!(c, 'Z' | 'z' | '+' | '-');
+    let Some(at) = text[time..].find(sign).map(|at| time + at) else {
+        return Some((text, None));
+    };
+    Some((text[..at].trim_end(), Some(read_zone(&text[at..])?)))
+}
+
+/// Reads `Z`, `+01:00`, `+0100` or `+01`.
+fn read_zone(text: &str) -> Option<FixedOffset> {
+    let (sign, digits) = match text.split_at_checked(1)? {
+        ("Z" | "z", "") => return FixedOffset::east_opt(0),
+        ("+", digits) => (1, digits),
+        ("-", digits) => (-1, digits),
+        _ => return None,
+    };
+    let (hours, minutes) = match (digits.len(), digits.split_at_checked(2)?) {
+        (2, (hours, _)) => (hours, "00"),
+        (4, (hours, minutes)) => (hours, minutes),
+        (5, (hours, minutes)) => (hours, minutes.strip_prefix(':')?),
+        _ => return None,
+    };
+    let number =
+        |text: &str| text.bytes().all(|byte| byte.is_ascii_digit()).then(|| text.parse().ok());
+    let (hours, minutes): (i32, i32) = (number(hours)??, number(minutes)??);
+    if minutes < 60 { FixedOffset::east_opt(sign * (hours * 3600 + minutes * 60)) } else { None }
+}
+
+/// Returns the first and the last moment that clocks here show as such: two of an autumn hour that
+/// comes twice. One of a spring hour that never was is read with the offset of a day before.
+fn local_moments(naive: NaiveDateTime) -> Option<[Timestamp; 2]> {
+    match Local.from_local_datetime(&naive) {
+        chrono::LocalResult::Single(time) => Some([stamp(&time); 2]),
+        // Which of them comes first is not the same everywhere.
+        chrono::LocalResult::Ambiguous(one, other) => {
+            Some([stamp(&one.min(other)), stamp(&one.max(other))])
+        }
+        chrono::LocalResult::None => {
+            let day_before = naive.checked_sub_signed(Duration::days(1))?;
+            let local = Local.from_local_datetime(&day_before).latest()?;
+            Some([stamp(&local.checked_add_signed(Duration::days(1))?); 2])
+        }
+    }
+}
+
+fn stamp<Z: TimeZone>(time: &DateTime<Z>) -> Timestamp {
+    Timestamp::new(time.timestamp(), time.timestamp_subsec_nanos())
 }
 
 /// A stretch of the calendar.
@@ -337,13 +401,40 @@ mod tests {
         for bad in ["", "x", "h", "-2h", "2026-13-01", "1.5h", "9999999999999999999d", "\u{e9}"] {
             assert!(parse_until(bad, NOW).is_err(), "{bad:?}");
         }
+        for bad in ["26-01-01", "2026-06-01 14", "2026-06-01 14:00 CET", "2026-06-01 14:00:60 Z"] {
+            assert!(parse_until(bad, NOW).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_begins_where_its_unit_does() {
+        let first = |text: &str| parse_since(text, NOW).expect(text);
+        let day = first("2026-11-20");
+        assert_eq!(first("2026-11-20 00:00"), day);
+        assert_eq!(first("2026-11-20T00:00:00"), day);
+        assert_eq!(first("1970-01-01T00:00:05Z"), Timestamp::new(5, 0));
+        assert_eq!(first("1970-01-01T00:00:05.25Z"), Timestamp::new(5, 250_000_000));
+        assert!(parse_since("soon", NOW).is_err());
+    }
+
+    #[test]
+    fn a_zone_may_stand_behind_each_time_of_day() {
+        let until = |text| parse_until(text, NOW).expect(text).to_rfc3339();
+        assert_eq!(until("2026-06-01T12:00Z"), "2026-06-01T12:00:59.999999999Z");
+        assert_eq!(until("2026-06-01 14:00+02:00"), "2026-06-01T12:00:59.999999999Z");
+        assert_eq!(until("2026-06-01 14:00:05 +02:00"), "2026-06-01T12:00:05.999999999Z");
+        assert_eq!(until("2026-06-01 14:00:05.5 +0200"), "2026-06-01T12:00:05.500Z");
+        let since = |text| parse_since(text, NOW).expect(text).to_rfc3339();
+        assert_eq!(since("2026-06-01T14:00-01:00"), "2026-06-01T15:00:00Z");
+        assert_eq!(parse_since("2h", NOW).expect("an age"), NOW.plus_seconds(-7_200));
     }
 
     #[test]
     fn the_last_day_of_the_calendar_is_no_reason_to_stop() {
-        for text in ["+262142-12-31", "+262142-12-31 23:59", "+262142-12-31 23:59:59"] {
-            let _ = parse_until(text, Timestamp::default());
+        for text in ["9999-12-31", "9999-12-31 23:59", "9999-12-31 23:59:59Z"] {
+            parse_until(text, NOW).expect(text);
         }
+        assert!(parse_until("+262142-12-31", NOW).is_err());
     }
 
     #[test]

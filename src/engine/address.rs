@@ -158,7 +158,15 @@ fn split_version(rest: &[u8], now: Timestamp) -> Result<(Version, &[u8])> {
     for &end in ends.iter().rev().filter(|&&end| end <= VERSION_BYTES_MAX) {
         let version = std::str::from_utf8(&rest[..end]).ok().map(|text| Version::parse(text, now));
         if let Some(Ok(version)) = version {
-            return Ok((version, rest.get(end + 1..).unwrap_or_default()));
+            let path = rest.get(end + 1..).unwrap_or_default();
+            // `14:00:60` and `14:00:05 CET` are no times: what was meant for one is no path.
+            let is_rest_of_time =
+                matches!(version, Version::At(_)) && path.first().is_some_and(u8::is_ascii_digit);
+            if is_rest_of_time && rest[..end].contains(&b':') {
+                let error = no_version(&display(rest));
+                return Err(error.hint("a path that begins with a digit is written `:/05`"));
+            }
+            return Ok((version, path));
         }
     }
     Err(no_version(&display(&rest[..ends[0]])))

@@ -58,7 +58,7 @@ impl FindOptions {
         let is_directory = entry.kind() == Kind::Directory;
         self.kind.is_none_or(|kind| entry.kind() == kind)
             && self.larger_than.is_none_or(|least| entry.file().is_some() && entry.size() > least)
-            && self.newer_than.is_none_or(|time| entry.metadata.mtime > time)
+            && self.newer_than.is_none_or(|time| entry.metadata.mtime >= time)
             && self.pattern.matches(&entry.path, is_directory)
     }
 }

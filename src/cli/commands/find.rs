@@ -4,7 +4,7 @@ use crate::base::error::Result;
 use crate::base::metadata::Kind;
 use crate::base::path::display;
 use crate::base::size::parse_bytes;
-use crate::base::time::parse_until;
+use crate::base::time::parse_since;
 use crate::cli::exit::Exit;
 use crate::cli::fields::PathField;
 use crate::cli::session::Session;
@@ -57,7 +57,7 @@ pub(crate) struct FindArgs {
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
     larger_than: Option<u64>,
 
-    /// Look only for what was changed after TIME: 2026-11-20, or 2h for two hours ago
+    /// Look only for what was changed at TIME or later: 2026-11-20 (from its beginning), or 2h ago
     #[arg(long, value_name = "TIME")]
     newer_than: Option<String>,
 }
@@ -111,7 +111,7 @@ pub(crate) fn run(args: &FindArgs, session: &mut Session) -> Result<Exit> {
     options.kind = args.kind.map(TypeArg::kind);
     options.larger_than = args.larger_than;
     let now = session.now();
-    options.newer_than = args.newer_than.as_ref().map(|time| parse_until(time, now)).transpose()?;
+    options.newer_than = args.newer_than.as_ref().map(|time| parse_since(time, now)).transpose()?;
     let at = args.backup.as_ref().map(|backup| session.address(backup)).transpose()?;
     let repository = session.open()?;
     let mut found = 0;

@@ -6,6 +6,7 @@ use crate::cli::column;
 use crate::support::folder::is_root;
 use crate::support::folder::skipped;
 use crate::support::tree::noise;
+use serde_json::Value;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
@@ -412,4 +413,31 @@ fn bytes_below(path: &Path) -> u64 {
         true => fs::read_dir(path).unwrap().map(|e| bytes_below(&e.unwrap().path())).sum(),
         false => metadata.len(),
     }
+}
+
+/// In autumn 02:10 comes twice in Berlin: a time covers both, and a day all of its 25 hours.
+#[test]
+fn an_hour_that_comes_twice_counts_to_its_second_end() {
+    let mut home = Home::new();
+    for (n, time) in
+        ["2026-10-24T10:00Z", "2026-10-25T00:10Z", "2026-10-25T01:10Z"].iter().enumerate()
+    {
+        home.write("photos/a.txt", n.to_string().as_bytes());
+        home.done(&["-q", "backup", "photos", "--time", time]);
+    }
+    home.set("TZ", "CET-1CEST,M3.5.0,M10.5.0/3");
+    let number = |address: &str| home.json(0, &["show", address])["backup"].to_string();
+
+    assert_eq!(number("photos@2026-10-25 02:10"), "2");
+    assert_eq!(number("photos@2026-10-25 02:09"), "1");
+    assert_eq!(number("photos@2026-10-25 01:59"), "0");
+    assert_eq!(number("photos@2026-10-25 02:10:00 +02:00"), "1");
+    assert_eq!(number("photos@2026-10-25"), "2");
+    let since = |time: &str| home.json(0, &["list", "photos", "--since", time]);
+    let numbers = |document: Value| column(document.as_array().unwrap(), "backup");
+    assert_eq!(numbers(since("2026-10-25")), ["1", "2"]);
+    assert_eq!(numbers(since("2026-10-25 02:10")), ["1", "2"]);
+
+    home.run(&["show", "photos@2026-10-25 02:10:60"]).says(2, "is no version of a backup");
+    home.run(&["show", "photos@2026-10-25 02:10 CET"]).says(2, "is no version of a backup");
 }

@@ -4,7 +4,7 @@ use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::size;
 use crate::base::time::Timestamp;
-use crate::base::time::parse_until;
+use crate::base::time::parse_since;
 use crate::config::effective::BackupDefaults;
 use crate::engine::backup::BackupOptions;
 use crate::format::dataset::DatasetName;
@@ -172,7 +172,7 @@ impl BackupArgs {
             dry_run: self.dry_run,
             tags: typed(&self.tags).or(below.tags).unwrap_or_default(),
             description: self.description.clone().or(below.description).unwrap_or_default(),
-            time: self.time.as_deref().map(|time| first_moment(time, now)).transpose()?,
+            time: self.time.as_deref().map(|time| parse_since(time, now)).transpose()?,
             host: self.host.clone().or(below.host),
             dataset_was_named: self.dataset.is_some(),
         };
@@ -215,20 +215,6 @@ fn typed<T: Clone>(list: &[T]) -> Option<Vec<T>> {
     if list.is_empty() { None } else { Some(list.to_vec()) }
 }
 
-/// Reads a time as the first moment it covers, in whole seconds unless a fraction was typed: a
-/// backup of 14:00 began then, while one asked for by 14:00 may have begun within that minute.
-fn first_moment(text: &str, now: Timestamp) -> Result<Timestamp> {
-    let text = text.trim();
-    let filled = [format!("{text} 00:00:00"), format!("{text}:00"), text.to_owned()];
-    let time = filled.iter().find_map(|text| parse_until(text, now).ok());
-    let time = match time {
-        Some(time) => time,
-        None => parse_until(text, now)?,
-    };
-    let is_exact = text.contains('.');
-    Ok(if is_exact { time } else { Timestamp::new(time.seconds(), 0) })
-}
-
 impl FilterArgs {
     fn filter(&self, below: &BackupDefaults) -> Result<Filter> {
         let mut patterns = Vec::new();
@@ -250,24 +236,5 @@ impl FilterArgs {
             exclude_if_present: markers.unwrap_or_default(),
             exclude_larger_than: self.exclude_larger_than.or(below.exclude_larger_than),
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_time_given_to_a_backup_is_the_first_moment_it_covers() {
-        let now = Timestamp::new(1_800_000_000, 5);
-        let first = |text: &str| first_moment(text, now).expect(text);
-        let day = first("2026-11-20");
-        assert_eq!(first("2026-11-20 00:00"), day);
-        assert_eq!(first("2026-11-20 00:00:00"), day);
-        assert_eq!(first("2026-11-20T00:00"), day);
-        assert_eq!(first("1970-01-01T00:00:05Z"), Timestamp::new(5, 0));
-        assert_eq!(first("1970-01-01T00:00:05.25Z"), Timestamp::new(5, 250_000_000));
-        assert_eq!(first("2h"), Timestamp::new(1_800_000_000 - 7_200, 0));
-        assert!(first_moment("soon", now).is_err());
     }
 }
