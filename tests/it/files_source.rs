@@ -311,6 +311,29 @@ fn a_file_that_grows_or_vanishes_while_it_is_read_is_noticed() {
     assert_eq!((error.kind(), error.origin()), (ErrorKind::NotFound, Origin::Source));
 }
 
+/// Servers show a name with an end of a line in it as another one, which then is not there.
+#[test]
+fn a_file_that_is_listed_and_not_found_is_an_error() {
+    let world = world(FTP);
+    world.write("a\nb", b"12345");
+    world.write("c", b"1");
+    let repository = Repository::memory();
+
+    let report = back_up(&repository, &world.source(), 1_900_000_000);
+
+    assert_eq!(report.errors.len(), 1, "{report:?}");
+    let restored = restored(&repository, 0);
+    assert!(restored.path().join("out/c").exists());
+
+    let source = world.source();
+    assert_eq!(scanned(&source), ["", "a?b", "c"]);
+    let mut reader = source.reader().unwrap();
+    let opened = reader.open(&path("a?b"));
+    let error = opened.and_then(|_| reader.read_at(0, &mut [0; 5])).unwrap_err();
+    assert_eq!((error.kind(), error.origin()), (ErrorKind::Unsupported, Origin::Source));
+    assert!(error.full_message().contains("the server lists it"), "{error:?}");
+}
+
 #[test]
 fn a_dead_server_ends_a_scan_with_errors_and_soon() {
     let world = world(FTP);

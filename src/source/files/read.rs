@@ -187,6 +187,24 @@ impl FilesReader {
         files.iter().filter(|file| !is_as_read(file)).map(|(path, _)| path.clone()).collect()
     }
 
+    /// Returns why an entry could not be read. One that a server does not find has vanished, unless
+    /// it is listed still: then its name is shown as another than it is (an end of line as `?`), and
+    /// to leave it out without a word would lose it.
+    fn reason(&self, path: &EntryPath, error: Error) -> Error {
+        let is_missing = error.kind() == ErrorKind::NotFound && !path.is_root();
+        let folder = path.parent().filter(|_| is_missing);
+        let listed = folder.and_then(|folder| all_in(&self.inner, &folder, &Stop::default()).ok());
+        match listed {
+            Some((all, _)) if all.iter().any(|listed| listed.name == path.name()) => {
+                let message = "the server lists it, and does not find it when it is asked for";
+                Error::new(ErrorKind::Unsupported, message)
+                    .hint("its name may hold what the server shows as another character")
+                    .caused_by(error)
+            }
+            _ => error,
+        }
+    }
+
     fn look_for_opening(&self, path: &EntryPath) -> Result<Look> {
         let listed = self.inner.looks().get(path).cloned();
         match listed {
@@ -200,7 +218,8 @@ impl FilesReader {
 impl SourceReader for FilesReader {
     fn open(&mut self, path: &EntryPath) -> Result<OpenedEntry> {
         self.close();
-        let look = self.look_for_opening(path).map_err(|e| failed("cannot open", path, e))?;
+        let cannot = |e| failed("cannot open", path, self.reason(path, e));
+        let look = self.look_for_opening(path).map_err(cannot)?;
         let mut opened = OpenedEntry::plain(self.inner.entry(path.clone(), &look));
         if look.kind == Kind::Symlink {
             let place = self.inner.place(path);
@@ -241,7 +260,7 @@ impl SourceReader for FilesReader {
             }
             Err(_) => self.release(),
         }
-        outcome.map_err(|e| failed("cannot read", &path, e))
+        outcome.map_err(|e| failed("cannot read", &path, self.reason(&path, e)))
     }
 
     fn finish(&mut self) -> Result<SourceEntry> {

@@ -304,7 +304,10 @@ impl Files for Session {
                 // It may be gone meanwhile, or lead nowhere.
                 let precision = this.server.ways.listed;
                 let Ok(look) = this.look_of(&entry.path(), precision) else { continue };
-                visit(Found { name: entry.file_name().into_vec(), look })?;
+                // A line holds no end of a line.
+                let shown = |byte| if byte == b'\n' { b'?' } else { byte };
+                let name = entry.file_name().into_vec().into_iter().map(shown).collect();
+                visit(Found { name, look })?;
             }
             Ok(())
         })
