@@ -67,17 +67,26 @@ pub fn datasets(repository: &Repository) -> Result<Vec<DatasetSummary>> {
 }
 
 /// Returns the datasets as far as they can be read, sorted by name, and what is missing or
-/// damaged.
+/// damaged. With a filter only backups that it lets pass count, and a dataset without any is left
+/// out.
 ///
 /// # Errors
 /// Those of the backend.
-pub fn shown_datasets(repository: &Repository) -> Result<Shown<DatasetSummary>> {
+pub fn shown_datasets(
+    repository: &Repository,
+    filter: Option<&dyn Fn(&Backup) -> bool>,
+) -> Result<Shown<DatasetSummary>> {
     let datasets = repository.shown_datasets()?;
     let mut shown = Shown { readable: Vec::new(), problems: datasets.problems };
     for dataset in datasets.readable {
         match dataset.shown_backups() {
             Ok(mut backups) => {
-                shown.readable.push(summary(&dataset, &backups.readable));
+                if let Some(passes) = filter {
+                    backups.readable.retain(|backup| passes(backup));
+                }
+                if filter.is_none() || !backups.readable.is_empty() {
+                    shown.readable.push(summary(&dataset, &backups.readable));
+                }
                 shown.problems.append(&mut backups.problems);
             }
             Err(e) if e.kind() == ErrorKind::Corrupt => shown.problems.push(e),

@@ -154,7 +154,7 @@ fn whatever_one_object_is_lost_or_damaged_all_that_can_be_derived_comes_back() {
                 });
                 let what = format!("{key} by way {way}");
                 let before = backend.objects();
-                list::shown_datasets(&repository).unwrap_or_else(|e| panic!("{what}: {e:?}"));
+                list::shown_datasets(&repository, None).unwrap_or_else(|e| panic!("{what}: {e:?}"));
 
                 let planned = plan(&repository, &DATA).unwrap_or_else(|e| panic!("{what}: {e:?}"));
                 assert_eq!(backend.objects(), before, "a plan changes nothing: {what}");

@@ -4,7 +4,7 @@ use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::time::Timestamp;
-use crate::base::time::parse_until;
+use crate::base::time::parse_since;
 use crate::cli::exit::Exit;
 use crate::cli::output;
 use crate::cli::session::Session;
@@ -20,6 +20,9 @@ use serde::Serialize;
 use std::sync::Arc;
 
 /// Show the datasets, or the backups of one
+///
+/// With a filter and no DATASET those datasets are shown that have such backups, and these alone
+/// are counted.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  icecore list photos --since 30d")]
 pub(crate) struct ListArgs {
@@ -28,15 +31,15 @@ pub(crate) struct ListArgs {
     dataset: Option<DatasetName>,
 
     /// Show only backups with this tag; repeated, with all of them
-    #[arg(long = "tag", value_name = "TAG", requires = "dataset")]
+    #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
 
     /// Show only backups made on this machine
-    #[arg(long, value_name = "NAME", requires = "dataset")]
+    #[arg(long, value_name = "NAME")]
     host: Option<String>,
 
-    /// Show only backups made after TIME
-    #[arg(long, value_name = "TIME", requires = "dataset")]
+    /// Show only backups made at TIME or later: a date counts from its beginning
+    #[arg(long, value_name = "TIME")]
     since: Option<String>,
 }
 
@@ -101,7 +104,7 @@ pub(crate) fn kind(backup: &Backup) -> &'static str {
 }
 
 pub(crate) fn run(args: &ListArgs, session: &mut Session) -> Result<Exit> {
-    let since = args.since.as_deref().map(|time| parse_until(time, session.now())).transpose()?;
+    let since = args.since.as_deref().map(|time| parse_since(time, session.now())).transpose()?;
     let repository = match session.open() {
         Ok(repository) => repository,
         Err(e) if args.dataset.is_none() => return nothing_yet(e, session),
@@ -109,7 +112,9 @@ pub(crate) fn run(args: &ListArgs, session: &mut Session) -> Result<Exit> {
     };
     let problems = match &args.dataset {
         None => {
-            let shown = list::shown_datasets(&repository)?;
+            let passes = |backup: &Backup| args.shows(backup, since);
+            let filter = args.is_filtered().then_some(&passes as &dyn Fn(&Backup) -> bool);
+            let shown = list::shown_datasets(&repository, filter)?;
             print_datasets(&shown.readable, session)?;
             shown.problems
         }
@@ -138,10 +143,14 @@ fn nothing_yet(error: Error, session: &mut Session) -> Result<Exit> {
 }
 
 impl ListArgs {
+    fn is_filtered(&self) -> bool {
+        !self.tags.is_empty() || self.host.is_some() || self.since.is_some()
+    }
+
     fn shows(&self, backup: &Backup, since: Option<Timestamp>) -> bool {
         self.tags.iter().all(|tag| backup.tags.contains(tag))
             && self.host.as_ref().is_none_or(|host| *host == backup.header.host)
-            && since.is_none_or(|since| backup.header.started > since)
+            && since.is_none_or(|since| backup.header.started >= since)
     }
 }
 

@@ -135,6 +135,18 @@ fn a_list_of_backups_is_filtered_by_tag_host_and_time() {
     assert_eq!(backups(&["--tag", "t"]), "0 1");
     assert_eq!(backups(&["--tag", "t", "--tag", "one"]), "0");
     home.run(&["list", "a", "--since", "soon"]).says(2, "no time");
+
+    let datasets = |flags: &[&str]| {
+        let rows = home.json(0, &[&["list"], flags].concat());
+        rows.as_array()
+            .unwrap()
+            .iter()
+            .map(|row| (row["backups"].clone(), row["latest"].clone()))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(datasets(&["--tag", "one"]), [(1.into(), 0.into())]);
+    assert_eq!(datasets(&["--since", "2026-01-01"]), [(2.into(), 1.into())]);
+    assert_eq!(datasets(&["--host", "three"]), []);
 }
 
 #[test]
