@@ -10,6 +10,7 @@ use crate::crash::story::change;
 use crate::crash::story::context;
 use crate::crash::story::init;
 use crate::crash::story::name;
+use crate::crash::story::prune;
 use crate::crash::story::secret;
 use crate::crash::tape::Tape;
 use crate::support::world::CHEAP;
@@ -23,6 +24,7 @@ use icecore::base::error::Error;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Origin;
 use icecore::base::error::Result;
+use icecore::base::id::PackId;
 use icecore::base::time::Timestamp;
 use icecore::engine::check;
 use icecore::engine::check::CheckOptions;
@@ -36,6 +38,8 @@ use icecore::engine::repair::ActionKind;
 use icecore::engine::repair::RepairOptions;
 use icecore::engine::restore;
 use icecore::engine::restore::RestoreOptions;
+use icecore::repository::Repository;
+use icecore::repository::doom;
 use icecore::target::memory::MemoryTarget;
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -78,6 +82,31 @@ pub(super) fn spoil_a_pack(story: &mut Story) -> Result<()> {
         backend.delete(key)?;
         backend.put(key, &bytes)
     })
+}
+
+fn indexed_packs(repository: &Repository) -> Result<Vec<PackId>> {
+    repository.refresh_index()?;
+    let index = repository.index();
+    let packs = index.ids().into_iter().flat_map(|id| index.packs_of(&id));
+    Ok(packs.map(|pack| pack.pack).collect())
+}
+
+/// Dooms the packs that the backups need, as a prune does when a writer has not yet shown what it
+/// leans on: the next prune has to rescue what is in them.
+pub(super) fn doom_what_is_needed(story: &mut Story) -> Result<()> {
+    let repository = story.open()?;
+    let packs = indexed_packs(&repository)?;
+    let now = Timestamp::new(1_800_000_000, 0);
+    doom::put_tombstones(repository.store(), &packs, &[], now).map(|_| ())
+}
+
+/// A prune after which nothing of what was doomed is left, needed or not.
+pub(super) fn prune_that_rescues(story: &mut Story) -> Result<()> {
+    let doomed = doom::Tombstones::list(story.open()?.store())?.packs();
+    prune(story)?;
+    let left = indexed_packs(&story.open()?)?;
+    assert!(left.iter().all(|pack| !doomed.contains(pack)), "{left:?} of {doomed:?}");
+    Ok(())
 }
 
 /// Repairs all that is damaged, which leaves nothing damaged behind.

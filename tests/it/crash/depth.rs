@@ -17,6 +17,11 @@ impl Depth {
         }
     }
 
+    /// Says whether more is asked for than an ordinary run.
+    pub(super) fn is_deep(&self) -> bool {
+        self.times > 1
+    }
+
     /// Returns numbers below `total`: `some` that are spread over them, or a multiple of that.
     pub(super) fn spread(&self, total: usize, some: usize, nth: usize) -> Vec<usize> {
         let most = some * self.times;

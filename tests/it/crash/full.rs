@@ -195,7 +195,8 @@ fn judge_leftovers(base: &Tree, disk: &MemoryDisk, account: &Account) -> Result<
     }
 }
 
-/// Refuses calls of all workloads, one at a time; returns how many writes and reads.
+/// Refuses calls of all workloads, one at a time; returns how many writes and reads. An ordinary
+/// run refuses each call that it takes in one way, a deep one in all of them.
 pub(super) fn refuse_one_by_one(workloads: &'static [Workload], depth: &Depth) -> (usize, usize) {
     let kinds = [
         (Errno::NOSPC, true),
@@ -213,9 +214,12 @@ pub(super) fn refuse_one_by_one(workloads: &'static [Workload], depth: &Depth) -
             wrong.extend(judged.map(|what| format!("{}: {what}, with {refusal:?}", workload.name)));
         };
         for (which, at) in depth.spread(account.changes, 10, nth).into_iter().enumerate() {
-            let (errno, lasts) = kinds[(nth + which) % kinds.len()];
-            judge(Refusal { of: Asked::Change, at, errno, lasts });
-            refused.0 += 1;
+            let ways = if depth.is_deep() { kinds.len() } else { 1 };
+            for way in 0..ways {
+                let (errno, lasts) = kinds[(nth + which + way) % kinds.len()];
+                judge(Refusal { of: Asked::Change, at, errno, lasts });
+                refused.0 += 1;
+            }
         }
         for at in depth.spread(account.reads, 2, nth) {
             judge(Refusal { of: Asked::Read, at, errno: Errno::IO, lasts: false });

@@ -8,8 +8,10 @@ use crate::crash::deeds::add_parity;
 use crate::crash::deeds::change_password;
 use crate::crash::deeds::check_all;
 use crate::crash::deeds::copy_from_another;
+use crate::crash::deeds::doom_what_is_needed;
 use crate::crash::deeds::lose_a_pack;
 use crate::crash::deeds::lose_an_index;
+use crate::crash::deeds::prune_that_rescues;
 use crate::crash::deeds::remove_parity;
 use crate::crash::deeds::repair;
 use crate::crash::deeds::restore_newest;
@@ -294,6 +296,12 @@ pub(super) const WORKLOADS: &[Workload] = &[
         is_encrypted: true,
         before: &[init, backup, change, full_backup, forget_first, backup_killed, prune_killed],
         deeds: &[prune, change, backup],
+    },
+    Workload {
+        name: "prune that rescues",
+        is_encrypted: false,
+        before: &[init, backup, change, backup, doom_what_is_needed],
+        deeds: &[prune_that_rescues],
     },
     Workload {
         name: "passwords",
