@@ -4,8 +4,10 @@
 //! Each series is backed up version by version into one repository, by whole processes. The
 //! first version, the one in the middle and the last are also backed up into a repository of
 //! their own when they are made. Then each of the three is restored from both, in turn, and what
-//! came is compared. At last each restore is made once more through the library, with an empty
-//! cache, and the requests to the repository, the objects read and the bytes read are counted.
+//! came is compared. Then each restore is made once more through the library, with an empty
+//! cache, and the requests to the repository, the objects read and the bytes read are counted. At
+//! last all versions but the last are forgotten and a prune frees them: what it copied for what it
+//! freed, and what is left against the fresh repository of the last version.
 //!
 //! - `ICECORE_BENCH_DATA=tree,sql`: which of pages, sql, json, typescript and tree.
 //! - `ICECORE_BENCH_ROUNDS`, 3; `ICECORE_BENCH_SCALE=0.1` makes what is generated and the number
@@ -128,6 +130,7 @@ fn measure(series: &Series, rounds: usize, work: &Path) -> io::Result<Vec<String
         megabytes(grown.old.stored()?)
     )];
     notes.extend(cat(series, &grown)?);
+    notes.extend(prune(series, &grown)?);
     Ok(notes)
 }
 
@@ -175,6 +178,23 @@ fn cat(series: &Series, grown: &Grown) -> io::Result<Option<String>> {
         "{}: `cat` of one small file of the last version {wall:.3} s . CPU {cpu:.3} s, fresh \
          {fresh_wall:.3} . {fresh_cpu:.3}",
         series.title
+    )))
+}
+
+/// Prunes the old repository to the last version.
+fn prune(series: &Series, grown: &Grown) -> io::Result<Option<String>> {
+    let Some((_, fresh)) = grown.fresh.last() else { return Ok(None) };
+    let pruned = grown.old.prune_to_the_last()?;
+    let (left, fresh) = (grown.old.stored()?, fresh.stored()?);
+    Ok(Some(format!(
+        "{}: a prune to the last version copied {:.1} MB and freed {:.1} MB in {:.2} s; {:.1} MB \
+         are left, {:.2} of the fresh repository's",
+        series.title,
+        megabytes(pruned.copied),
+        megabytes(pruned.freed),
+        pruned.seconds,
+        megabytes(left),
+        left as f64 / fresh as f64,
     )))
 }
 

@@ -3,6 +3,7 @@
 use crate::support;
 use crate::support::process;
 use crate::support::process::Cost;
+use serde_json::Value;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -12,6 +13,15 @@ use std::process::Command;
 pub(crate) const PASSWORD: &str = "perito moreno";
 /// The dataset that holds all versions.
 pub(crate) const DATASET: &str = "data";
+
+/// What a prune did.
+#[derive(Debug)]
+pub(crate) struct Pruned {
+    /// Bytes that it wrote once more.
+    pub(crate) copied: u64,
+    pub(crate) freed: u64,
+    pub(crate) seconds: f64,
+}
 
 /// One repository.
 #[derive(Debug)]
@@ -51,6 +61,23 @@ impl Place {
 
     pub(crate) fn cat(&self, number: u64, file: &Path) -> io::Result<Cost> {
         self.run(self.command(&["cat", &format!("{DATASET}@{number}:{}", file.display())]))
+    }
+
+    /// Forgets all but the last backup, prunes, and returns what the prune says of itself.
+    pub(crate) fn prune_to_the_last(&self) -> io::Result<Pruned> {
+        self.run(self.command(&["forget", DATASET, "--keep-last", "1"]))?;
+        let output = self.command(&["prune", "--json"]).output()?;
+        if !output.status.success() {
+            return Err(io::Error::other(
+                String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            ));
+        }
+        let said: Value = serde_json::from_slice(&output.stdout)?;
+        let number =
+            |name: &str| said[name].as_u64().ok_or_else(|| io::Error::other(name.to_owned()));
+        let seconds = said["seconds"].as_f64().unwrap_or_default();
+        let (copied, freed) = (number("bytes_copied")?, number("bytes_freed")?);
+        Ok(Pruned { copied, freed, seconds })
     }
 
     fn command(&self, words: &[&str]) -> Command {
