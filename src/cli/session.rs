@@ -1,5 +1,6 @@
 //! One run of the program: its global flags, its output, and how it reaches a repository.
 
+use crate::backend::Backend;
 use crate::base::cancel::Cancel;
 use crate::base::error::Result;
 use crate::base::time::Clock;
@@ -60,6 +61,13 @@ impl Session {
         let repository = self.settings().open()?;
         signals::install(&self.cancel)?;
         Ok(repository)
+    }
+
+    /// Opens what holds the repository, for work that needs no password.
+    pub(crate) fn open_backend(&self) -> Result<Arc<dyn Backend>> {
+        let backend = self.settings().open_backend()?;
+        signals::install(&self.cancel)?;
+        Ok(backend)
     }
 
     /// Reads an address of a backup.

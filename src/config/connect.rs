@@ -306,6 +306,16 @@ impl Settings {
         Ok((repository, password))
     }
 
+    /// Opens the place of a repository that is there, for what needs no password.
+    ///
+    /// # Errors
+    /// `NoRepository`; `Unsupported`; `Corrupt`.
+    pub fn open_backend(&self) -> Result<Arc<dyn Backend>> {
+        let backend = self.backend(Purpose::Open)?;
+        open::peek(&*backend)?;
+        Ok(backend)
+    }
+
     /// Returns the password for a new repository: one that was given, or when a person is to
     /// choose, one that is typed twice.
     ///

@@ -13,6 +13,7 @@ mod words;
 use crate::cli::Home;
 use crate::secrets::find::Needles;
 use crate::secrets::plant::Planted;
+use crate::support::folder::files_below;
 use icecore::backend::Backend;
 use icecore::backend::local::LocalBackend;
 use icecore::base::secret::Secret;
@@ -143,7 +144,7 @@ fn suffer(said: &mut Said, planted: &Planted) {
     said.home.set("ICECORE_PASSWORD", PASSWORD);
     said.run(2, &["list", "--password-command", "'unfinished"]);
     said.run(1, &["ls", "nothing-of-this-name"]);
-    let packs = find::files(&repository.join("packs"));
+    let packs = files_below(&repository.join("packs"));
     let largest = packs.iter().max_by_key(|path| path.metadata().unwrap().len()).unwrap();
     let whole = std::fs::read(largest).unwrap();
     let mut hurt = whole.clone();
@@ -165,7 +166,7 @@ fn suffer(said: &mut Said, planted: &Planted) {
     said.run(1, &["-v", "list"]);
     std::fs::remove_file(&config).unwrap();
     std::fs::write(&config, whole).unwrap();
-    for slot in find::files(&repository.join("keys")) {
+    for slot in files_below(&repository.join("keys")) {
         let whole = std::fs::read(&slot).unwrap();
         std::fs::remove_file(&slot).unwrap();
         std::fs::write(&slot, &whole[..whole.len() / 2]).unwrap();
@@ -217,10 +218,10 @@ fn an_encrypted_repository_shows_nothing_of_what_is_in_it() {
 fn of_the_cache(said: &Said, planted: &Planted, secrets: &Needles) {
     let cache = said.home.path(".cache/icecore");
     let contents = Needles::new(planted.contents());
-    assert!(find::files(&cache).len() > 3, "there is a cache");
+    assert!(files_below(&cache).len() > 3, "there is a cache");
     assert_eq!(secrets.in_folder(&cache), BTreeSet::new());
     assert_eq!(contents.in_folder(&cache), BTreeSet::new());
-    for path in find::files(&cache).iter().chain(&find::folders(&cache)) {
+    for path in files_below(&cache).iter().chain(&find::folders(&cache)) {
         use std::os::unix::fs::PermissionsExt;
         let mode = path.metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{path:?} is for its owner alone");

@@ -12,6 +12,7 @@ use crate::engine::check::CheckOptions;
 use crate::engine::check::CheckReport;
 use crate::engine::check::Finding;
 use crate::engine::check::Severity;
+use crate::engine::check::scrub;
 use crate::format::dataset::DatasetName;
 use clap::Args;
 use serde::Serialize;
@@ -38,6 +39,11 @@ pub(crate) struct CheckArgs {
     /// Check only this dataset
     #[arg(short, long, value_name = "NAME")]
     dataset: Option<DatasetName>,
+
+    /// Without the password of an encrypted repository: read every object, and verify its checksum
+    /// alone
+    #[arg(long, conflicts_with_all = ["read_packs", "read_data", "dataset"])]
+    no_password: bool,
 
     // Taken to say how it is written.
     #[arg(hide = true)]
@@ -82,6 +88,13 @@ pub(crate) fn run(args: &CheckArgs, session: &mut Session) -> Result<Exit> {
             Error::invalid(format!("{stray:?} stands alone")).hint(format!("write {flag}{stray}"))
         );
     }
+    if args.no_password {
+        let backend = session.open_backend()?;
+        let report = session.work(|context| scrub::scrub(&*backend, context))?;
+        let seen =
+            format!("{} and all else looked at, each object by its checksum alone", packs(&report));
+        return tell(&report, &seen, session);
+    }
     let repository = session.open()?;
     let options = CheckOptions {
         read_packs: args.read_packs,
@@ -89,10 +102,29 @@ pub(crate) fn run(args: &CheckArgs, session: &mut Session) -> Result<Exit> {
         dataset: args.dataset.clone(),
     };
     let report = session.work(|context| check::run(&repository, &options, context))?;
+    let verified = match report.blobs {
+        0 => String::new(),
+        blobs => format!(", {} verified", text::plural(blobs, "blob", "blobs")),
+    };
+    let seen = format!(
+        "{} of {} replayed, {} with {} looked at{verified}",
+        text::plural(report.backups, "backup", "backups"),
+        text::plural(report.datasets, "dataset", "datasets"),
+        packs(&report),
+        text::plural(report.blocks, "block", "blocks"),
+    );
+    tell(&report, &seen, session)
+}
+
+fn packs(report: &CheckReport) -> String {
+    text::plural(report.packs, "pack", "packs")
+}
+
+fn tell(report: &CheckReport, seen: &str, session: &mut Session) -> Result<Exit> {
     if session.output.is_json() {
-        session.output.document(&document(&report))?;
+        session.output.document(&document(report))?;
     } else {
-        say(&report, session)?;
+        say(report, seen, session)?;
     }
     Ok(Exit::of(report.is_ok()))
 }
@@ -130,7 +162,7 @@ fn document(report: &CheckReport) -> Document<'_> {
     }
 }
 
-fn say(report: &CheckReport, session: &mut Session) -> Result<()> {
+fn say(report: &CheckReport, seen: &str, session: &mut Session) -> Result<()> {
     for finding in &report.findings {
         let line = format!("{}: {}: {}", word(finding.severity), finding.object, finding.message);
         session.output.line(&display(line.as_bytes()))?;
@@ -145,16 +177,8 @@ fn say(report: &CheckReport, session: &mut Session) -> Result<()> {
         0 => "no damage".to_owned(),
         _ => format!("{} DAMAGED", text::plural(damage as u64, "object is", "objects are")),
     };
-    let verified = match report.blobs {
-        0 => String::new(),
-        blobs => format!(", {} verified", text::plural(blobs, "blob", "blobs")),
-    };
     session.output.sentence(&format!(
-        "{found}: {} of {} replayed, {} with {} looked at{verified}; {} read, {}",
-        text::plural(report.backups, "backup", "backups"),
-        text::plural(report.datasets, "dataset", "datasets"),
-        text::plural(report.packs, "pack", "packs"),
-        text::plural(report.blocks, "block", "blocks"),
+        "{found}: {seen}; {} read, {}",
         text::bytes(report.bytes_read),
         text::seconds(report.seconds),
     ))?;

@@ -1,6 +1,7 @@
 //! Looks for damage, changes nothing, and names what suffers.
 //!
-//! Three depths. *Structure* reads all small objects, every pack index, and replays every
+//! Without a password [`scrub`] verifies the checksums of all objects, and no more. With it there
+//! are three depths. *Structure* reads all small objects, every pack index, and replays every
 //! visible backup from its header down: its ranges must decode and be sorted, the hash over its
 //! entries must be the header's, and every place that its runs name must be in a pack that is
 //! there. *Packs* (`read_packs`) gets every pack and compares checksum, name, footer and index.
@@ -30,6 +31,7 @@ mod parity;
 pub(crate) mod replay;
 mod rows;
 mod sample;
+pub mod scrub;
 pub(crate) mod stock;
 pub(crate) mod traces;
 

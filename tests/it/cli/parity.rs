@@ -1,6 +1,7 @@
 //! `parity` as a person or a script meets it, on a local folder that forgets bits.
 
 use crate::cli::Home;
+use crate::support::folder::files_below;
 use crate::support::tree::noise;
 use std::fs;
 use std::path::Path;
@@ -14,14 +15,8 @@ fn home() -> Home {
     home
 }
 
-fn files(folder: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    let paths = entries.map(|entry| entry.unwrap().path());
-    paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
-}
-
 fn largest_pack(home: &Home) -> PathBuf {
-    let packs = files(&home.path(".local/share/icecore/packs"));
+    let packs = files_below(&home.path(".local/share/icecore/packs"));
     packs.into_iter().max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap()
 }
 
@@ -83,10 +78,10 @@ fn it_is_taken_away_by_a_plan_that_can_be_seen_first() {
     let parity = home.path(".local/share/icecore/parity");
     let planned = home.done(&["parity", "remove", "--dry-run"]);
     assert!(planned.stdout.starts_with("would delete 1 parity object"), "{planned:?}");
-    assert_eq!(files(&parity).len(), 1);
+    assert_eq!(files_below(&parity).len(), 1);
     let removed = home.json(0, &["parity", "remove"]);
     assert_eq!((&removed["objects"], &removed["dry_run"]), (&1.into(), &false.into()));
-    assert!(files(&parity).is_empty());
+    assert!(files_below(&parity).is_empty());
     home.done(&["check", "--read-data"]);
 }
 

@@ -1,7 +1,12 @@
 //! Repositories with a password, and without.
 
 use crate::cli::Home;
+use crate::cli::column;
+use crate::support::folder::files_below;
+use crate::support::tree::noise;
 use serde_json::Value;
+use std::fs;
+use std::path::PathBuf;
 
 #[test]
 fn a_given_password_means_encrypted() {
@@ -155,4 +160,42 @@ fn a_slot_that_cannot_be_read_is_listed_as_such() {
     assert_eq!((&row["label"], &row["created"]), (&"".into(), &Value::Null));
     assert_eq!(again.filter(|slot| slot["problem"].is_null()).count(), 1);
     home.run(&["key", "list"]).says(0, "cannot be read");
+}
+
+/// Who keeps the disks can see what has rotted on them.
+#[test]
+fn checksums_are_verified_without_a_password() {
+    let mut home = Home::new();
+    home.set("ICECORE_PASSWORD", "one");
+    home.write("a/x", &noise(9_000, 1));
+    home.done(&["-r", "r", "backup", "a", "--init"]);
+    home.write("a/y", &noise(9_000, 2));
+    home.done(&["-r", "r", "backup", "a"]);
+    home.unset("ICECORE_PASSWORD");
+    home.run(&["-r", "r", "check"]).says(12, "needs a password");
+    let sound = home.done(&["-r", "r", "check", "--no-password"]);
+    assert!(sound.stdout.starts_with("no damage: "), "{sound:?}");
+
+    let all = files_below(&home.path("r"));
+    let is_object =
+        |path: &&PathBuf| !path.ends_with("r/reserve") && !path.starts_with(home.path("r/tmp"));
+    let objects = all.iter().filter(is_object);
+    for path in objects {
+        let bytes = fs::read(path).unwrap();
+        let mut flipped = bytes.clone();
+        flipped[bytes.len() / 2] ^= 1;
+        fs::write(path, flipped).unwrap();
+        let key = path.strip_prefix(home.path("r")).unwrap().to_str().unwrap();
+        if key == "config" {
+            home.run(&["-r", "r", "check", "--no-password"]).says(1, "config");
+        } else {
+            let found = home.json(3, &["-r", "r", "check", "--no-password"]);
+            assert_eq!(column(found["findings"].as_array().unwrap(), "object"), [key]);
+        }
+        fs::write(path, bytes).unwrap();
+    }
+
+    let packs: Vec<_> = all.iter().filter(|path| path.starts_with(home.path("r/packs"))).collect();
+    fs::copy(packs[0], packs[1]).unwrap();
+    home.run(&["-r", "r", "check", "--no-password"]).says(3, "it is the pack of another name");
 }

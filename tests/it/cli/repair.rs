@@ -1,6 +1,7 @@
 //! `repair` and `list` from the outside, on repositories that are damaged.
 
 use crate::cli::Home;
+use crate::support::folder::files_below;
 use std::fs;
 use std::path::PathBuf;
 
@@ -11,20 +12,6 @@ fn two() -> Home {
     home.write("photos/b", &b"beta".repeat(5000));
     home.done(&["backup", "photos"]);
     home
-}
-
-fn files_below(folder: PathBuf) -> Vec<PathBuf> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files_below(path));
-        } else {
-            found.push(path);
-        }
-    }
-    found.sort();
-    found
 }
 
 fn spoil(path: &PathBuf) {
@@ -69,7 +56,7 @@ fn an_index_that_is_gone_comes_back_after_a_dry_run_has_said_so() {
 #[test]
 fn what_is_lost_is_named_and_stored_anew_by_the_next_backup() {
     let home = two();
-    let packs = files_below(home.path(".local/share/icecore/packs"));
+    let packs = files_below(&home.path(".local/share/icecore/packs"));
     packs.iter().for_each(spoil);
 
     let ran = home.run(&["repair", "--read-packs"]);
@@ -88,7 +75,7 @@ fn list_shows_what_it_can_beside_a_damaged_header() {
     let home = two();
     home.write("music/x", b"x");
     home.done(&["backup", "music"]);
-    let headers = files_below(home.path(".local/share/icecore/datasets"));
+    let headers = files_below(&home.path(".local/share/icecore/datasets"));
     let newest = headers.iter().find(|path| path.ends_with("0/1")).expect("a header");
     spoil(newest);
     let list = |arguments: &[&str]| {

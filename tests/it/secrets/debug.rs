@@ -1,5 +1,6 @@
 //! `Debug` of everything that holds a secret, or may.
 
+use crate::support::folder::files_below;
 use icecore::base::id::RepositoryId;
 use icecore::base::secret::Secret;
 use icecore::base::time::SystemClock;
@@ -187,7 +188,7 @@ const HARMLESS: [&str; 10] = [
 fn no_field_that_is_called_a_secret_is_plain_text() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let (mut fields, mut plain) = (0, Vec::new());
-    for path in super::find::files(&root) {
+    for path in files_below(&root) {
         if path.extension() != Some("rs".as_ref()) || path.starts_with(root.join("cli")) {
             continue;
         }

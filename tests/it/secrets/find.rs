@@ -1,5 +1,6 @@
 //! Searches bytes for many things at once.
 
+use crate::support::folder::files_below;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::path::Path;
@@ -64,7 +65,7 @@ impl Needles {
 
     /// Returns what is in the files of a folder, and in their names, with where it is.
     pub(crate) fn in_folder(&self, folder: &Path) -> BTreeSet<(String, PathBuf)> {
-        let files = files(folder);
+        let files = files_below(folder);
         assert!(!files.is_empty(), "there is nothing in {folder:?}");
         let mut found = BTreeSet::new();
         for path in files {
@@ -75,11 +76,6 @@ impl Needles {
         }
         found
     }
-}
-
-/// Returns all files below a folder.
-pub(crate) fn files(folder: &Path) -> Vec<PathBuf> {
-    walk(folder).into_iter().filter(|path| !path.is_dir()).collect()
 }
 
 /// Returns all folders below a folder.

@@ -1,6 +1,7 @@
 //! A temporary folder that can be removed whatever a test put into it.
 
 use std::path::Path;
+use std::path::PathBuf;
 
 /// Removed when dropped, also when what is in it is too deep or forbidden to its owner.
 #[derive(Debug)]
@@ -43,4 +44,19 @@ pub(crate) fn is_root() -> bool {
 /// Says on stderr that part of a test was left out, so that it can be counted in a log.
 pub(crate) fn skipped(what: &str) {
     eprintln!("SKIPPED: {what}");
+}
+
+/// Returns all files below a folder, sorted; none when it is not there.
+pub(crate) fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in entries {
+        let path = entry.unwrap().path();
+        match path.symlink_metadata().unwrap().is_dir() {
+            true => found.extend(files_below(&path)),
+            false => found.push(path),
+        }
+    }
+    found.sort();
+    found
 }
