@@ -19,7 +19,7 @@ use icecore::chunk::fastcdc::GearTable;
 use icecore::codec::compress;
 use icecore::codec::compress::Compressor;
 use icecore::codec::compress::LEVEL_DEFAULT;
-use icecore::engine::backup::read::compresses;
+use icecore::engine::backup::sample::compresses;
 use std::hint::black_box;
 use std::path::Path;
 

@@ -171,8 +171,13 @@ pub fn take_urgent_inline(socket: impl AsFd) -> std::io::Result<()> {
     Ok(rustix::net::sockopt::set_socket_oobinline(socket, true)?)
 }
 
-/// Waits until something can be taken from a socket, bytes or a connection, or until the time is
-/// over; says whether something can.
+/// Returns the user and the group of this process.
+pub fn user() -> (u32, u32) {
+    (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw())
+}
+
+/// Waits until something can be taken from a socket or a pipe, bytes or a connection, or until the
+/// time is over; says whether something can.
 ///
 /// # Errors
 /// Those of the system.

@@ -124,6 +124,18 @@ impl Cut {
         }
     }
 
+    /// Returns how a file of which so much has come is cut from there on, where its size is not
+    /// known beforehand: with an average that doubles as [`choose_cut`] has it do.
+    pub fn grown(self, size: u64) -> Self {
+        match self {
+            Cut::Gear { average_log2 } => {
+                let needed = needed_log2(size).min(GEAR_LOG2_MAX);
+                Cut::Gear { average_log2: average_log2.max(needed) }
+            }
+            other => other,
+        }
+    }
+
     /// Reads the byte of an entry.
     ///
     /// # Errors
@@ -150,10 +162,14 @@ pub fn choose_cut(size: u64, compresses: bool, parameters: &ChunkParameters) -> 
         return Cut::Whole;
     }
     let average = if compresses { parameters.average_fine } else { parameters.average_coarse };
-    let chosen = average.max(1).ilog2();
-    let needed = size.div_ceil(1 << FILE_CHUNKS_LOG2).next_power_of_two().ilog2();
-    let average_log2 = chosen.max(needed) as u8;
+    let chosen = average.max(1).ilog2() as u8;
+    let average_log2 = chosen.max(needed_log2(size));
     Cut::Gear { average_log2: average_log2.clamp(GEAR_LOG2_MIN, GEAR_LOG2_MAX) }
+}
+
+/// Returns the average at which a file of this size has 2^20 chunks.
+fn needed_log2(size: u64) -> u8 {
+    size.div_ceil(1 << FILE_CHUNKS_LOG2).next_power_of_two().ilog2() as u8
 }
 
 /// Says whether a file whose cut was chosen at `old_size` keeps it at `new_size`: the two differ
@@ -199,6 +215,20 @@ mod tests {
     use super::*;
 
     const GIB: u64 = 1 << 30;
+
+    /// A stream of a tebibyte has some five million chunks, and not 2^28 of 4 KiB.
+    #[test]
+    fn what_comes_late_in_a_stream_is_cut_more_coarsely() {
+        let fine = Cut::Gear { average_log2: 12 };
+        let averages = [0, 1 << 32, (1 << 32) + 1, 1 << 36, 1 << 40, 1 << 50].map(|size| {
+            let Cut::Gear { average_log2 } = fine.grown(size) else { panic!("no gear") };
+            average_log2
+        });
+        assert_eq!(averages, [12, 12, 13, 16, 20, 20]);
+        assert_eq!(Cut::Whole.grown(1 << 40), Cut::Whole);
+        let coarse = Cut::Gear { average_log2: 19 };
+        assert_eq!(coarse.grown(1 << 36), coarse);
+    }
 
     #[test]
     fn every_code_goes_round_or_is_refused() {

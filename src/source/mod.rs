@@ -93,6 +93,12 @@ pub trait Source: Send + Sync {
     }
 
     /// Says how many readers at a time are of use although they wait most of their time: more than
+    /// Says whether its files can be read once only, by one reader, each from its beginning to its
+    /// end, which alone tells its size; the times of such files say nothing.
+    fn is_stream(&self) -> bool {
+        false
+    }
+
     /// there are processors where each file costs round trips.
     fn parallel(&self) -> usize {
         1
@@ -126,6 +132,10 @@ impl<S: Source + ?Sized> Source for Box<S> {
     }
 
     fn parallel(&self) -> usize {
+    fn is_stream(&self) -> bool {
+        (**self).is_stream()
+    }
+
         (**self).parallel()
     }
 

@@ -1,6 +1,7 @@
 //! Backups when things go wrong: the source, the repository, another writer, the machine.
 
 mod commit;
+mod stream;
 
 use crate::support::tree::noise;
 use crate::support::world::World;

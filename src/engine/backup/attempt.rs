@@ -7,6 +7,7 @@ use crate::base::error::Result;
 use crate::base::hash::Digest;
 use crate::base::id::BackupId;
 use crate::base::limits::CHAIN_MANIFESTS_MAX;
+use crate::base::path::EntryPath;
 use crate::base::progress::Phase;
 use crate::base::progress::Totals;
 use crate::base::sys;
@@ -57,6 +58,23 @@ pub struct CopyOf {
     pub counts: Counts,
 }
 
+/// What came of a stream, for an attempt that begins when it has gone by.
+#[derive(Default)]
+pub(super) struct Streamed(Mutex<Option<Box<TrackedEntry>>>);
+
+impl Streamed {
+    /// Remembers it.
+    pub(super) fn put(&self, tracked: &TrackedEntry) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(tracked.clone()));
+    }
+
+    /// Returns it if it is at this path.
+    pub(super) fn get(&self, path: &EntryPath) -> Option<Box<TrackedEntry>> {
+        let tracked = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        tracked.clone().filter(|tracked| tracked.entry.path == *path)
+    }
+}
+
 /// What one attempt has in hand.
 pub struct Attempt<'a> {
     /// The dataset.
@@ -75,6 +93,8 @@ pub struct Attempt<'a> {
     pub started: Timestamp,
     /// What it is a copy of, if it is one.
     pub copy_of: Option<CopyOf>,
+    /// Where a stream is remembered once it was read.
+    pub(super) streamed: Option<&'a Streamed>,
     /// Places that were declared lost.
     pub lost: LostPlaces,
     lean_on: LeanOn,
@@ -128,6 +148,7 @@ impl<'a> Attempt<'a> {
             failures,
             started,
             copy_of: None,
+            streamed: None,
             lost,
             lean_on,
             numbers,

@@ -7,13 +7,13 @@
 //!    then pack index, then the header, which makes the backup exist                 [attempt]
 //! ```
 //!
-//! A unit is a run of neighbouring entries, about 4 MiB, or a piece of a large file. The producer
-//! needs a permit for each unit and the committer gives it back, so at most
+//! A unit is a run of neighbouring entries, about 4 MiB, or a piece of a large file or of a stream.
+//! The producer needs a permit for each unit and the committer gives it back, so at most
 //! `2 x threads + 1` units are under way; threads are those that were asked for, or as many as a
 //! source on another machine makes use of. Memory is bounded by: for each unit under way its
-//! entries and its blocks (a piece at most, when nothing compresses); for each thread one piece
-//! buffer and one block; two packs; one range for each stream of the chain; the tables in the
-//! cache. None of it grows with the dataset.
+//! entries and its blocks (a piece at most, when nothing compresses), or the piece of a stream that
+//! waits to be cut into them; for each thread one piece buffer and one block; two packs; one range
+//! for each stream of the chain; the tables in the cache. None of it grows with the dataset.
 
 pub mod attempt;
 mod dry;
@@ -21,8 +21,10 @@ mod old;
 mod parent;
 mod pump;
 pub mod read;
+pub mod sample;
 pub mod scan;
 pub mod store;
+mod stream;
 pub mod unit;
 
 use crate::base::error::Error;
@@ -37,6 +39,7 @@ use crate::engine::Failure;
 use crate::engine::Failures;
 use crate::engine::backup::attempt::Attempt;
 use crate::engine::backup::attempt::Ended;
+use crate::engine::backup::attempt::Streamed;
 use crate::format::backup::Counts;
 use crate::format::dataset::DatasetName;
 use crate::format::dataset::check_description;
@@ -118,12 +121,13 @@ pub fn run(
     }
     let mut scan = Some(scan);
     let dataset = repository.dataset_or_new(name, context.clock.now())?;
-    let mut lean_on = LeanOn::Parent;
+    let (mut lean_on, streamed) = (LeanOn::Parent, Streamed::default());
     for _ in 0..COMMIT_TRIES_MAX {
         let failures = Failures::new(context.progress);
         let started = context.clock.now();
-        let attempt =
+        let mut attempt =
             Attempt::prepare(&dataset, source, options, context, &failures, started, lean_on)?;
+        attempt.streamed = source.is_stream().then_some(&streamed);
         let parent = attempt.parent.as_ref().map(Snapshot::number);
         if let Some(parent) = &attempt.parent {
             refuse_another_source(name, parent, source, options)?;

@@ -31,6 +31,10 @@ impl Attempt<'_> {
     /// # Errors
     /// Those of the repository; `Cancelled`.
     pub(super) fn pump(&self, scan: Scan<'_>, committer: &mut Committer<'_>) -> Result<()> {
+        if self.source.is_stream() {
+            // What cannot be read twice is not begun on a parent that turns out unreadable later.
+            self.previous_entries()?.try_for_each(|tracked| tracked.map(drop))?;
+        }
         let threads = self.context.threads.max(self.source.parallel()).max(1);
         let checked = self.checked();
         let journal = self.saved(SavedKind::Journal);

@@ -19,6 +19,7 @@ use crate::engine::Context;
 use crate::engine::Failures;
 use crate::engine::backup::old;
 use crate::engine::backup::old::Old;
+use crate::engine::backup::sample::compresses;
 use crate::engine::backup::unit::Item;
 use crate::engine::backup::unit::LargeFile;
 use crate::engine::backup::unit::Outcome;
@@ -42,13 +43,6 @@ use crate::source::SourceEntry;
 use crate::source::SourceReader;
 use std::sync::Arc;
 
-/// Content is sampled in so many places to see whether it compresses ...
-const SAMPLES: usize = 3;
-/// ... each one of so many parts of it: to sample more takes as long as to compress it ...
-const SAMPLED_SHARE: usize = 64;
-/// ... yet of so many bytes at least, and at most.
-const SAMPLE_BYTES_MIN: usize = 2 * 1024;
-const SAMPLE_BYTES_MAX: usize = 16 * 1024;
 /// A file that changes while it is read is read once more, then taken as it is.
 const READ_TRIES: usize = 2;
 
@@ -159,6 +153,9 @@ impl<'a> Worker<'a> {
                 Item::Keep(kept) => Outcome::Keep(kept),
                 Item::Delete(gone) => Outcome::Delete(gone),
                 Item::Piece { file, extents, is_last } => self.piece(file, &extents, is_last)?,
+                Item::Streamed { file, offset, data, is_last } => {
+                    self.streamed(file, offset, data, is_last)?
+                }
                 Item::Read { now, before, journal } => self.entry(now, before, journal)?,
             });
         }
@@ -384,6 +381,31 @@ impl<'a> Worker<'a> {
         Ok(Outcome::Piece(file, stretches, is_last))
     }
 
+    /// Cuts and stores what came of a stream.
+    fn streamed(
+        &mut self,
+        file: Arc<LargeFile>,
+        offset: u64,
+        data: Vec<u8>,
+        is_last: bool,
+    ) -> Result<Outcome> {
+        let mut stretches = Vec::new();
+        self.learn_near(&file, offset);
+        self.filled = data.len();
+        self.buffer = data;
+        let extents = [Extent { offset, length: self.filled as u64 }];
+        self.store_buffer(&extents, file.cut.grown(offset), &mut stretches)?;
+        Ok(Outcome::Piece(file, stretches, is_last))
+    }
+
+    /// Learns where the chunks of an older version are that stood about where a piece begins.
+    fn learn_near(&mut self, file: &LargeFile, start: u64) {
+        self.store.old.start(Arc::clone(&file.shunned));
+        let window = start.saturating_sub(PIECE_BYTES)..start.saturating_add(2 * PIECE_BYTES);
+        let repository = self.transaction.repository();
+        self.store.old.learn(repository, self.lost, &file.before_runs, window);
+    }
+
     fn read_piece(
         &mut self,
         file: &LargeFile,
@@ -392,11 +414,7 @@ impl<'a> Worker<'a> {
     ) -> Result<()> {
         let entry = &file.opened.entry;
         let opened = self.reader.open(&entry.path)?;
-        self.store.old.start(Arc::clone(&file.shunned));
-        let start = extents.first().map_or(0, |extent| extent.offset);
-        let window = start.saturating_sub(PIECE_BYTES)..start.saturating_add(2 * PIECE_BYTES);
-        let repository = self.transaction.repository();
-        self.store.old.learn(repository, self.lost, &file.before_runs, window);
+        self.learn_near(file, extents.first().map_or(0, |extent| extent.offset));
         let got = self.fill_buffer(extents)?;
         let wanted: u64 = extents.iter().map(|extent| extent.length).sum();
         if (got as u64) < wanted {
@@ -433,20 +451,6 @@ pub fn may_resume(transaction: &Transaction, journal: &TrackedEntry) -> Result<b
         }
     }
     Ok(true)
-}
-
-/// Says whether a sample of content gets smaller.
-///
-/// # Errors
-/// Those of the compressor.
-pub fn compresses(content: &[u8], compressor: &mut Compressor) -> Result<bool> {
-    let length = (content.len() / SAMPLED_SHARE).clamp(SAMPLE_BYTES_MIN, SAMPLE_BYTES_MAX);
-    let mut sample = Vec::with_capacity(SAMPLES * length);
-    for n in 0..SAMPLES {
-        let start = content.len() / SAMPLES * n;
-        sample.extend_from_slice(&content[start..content.len().min(start + length)]);
-    }
-    compressor.gains(&sample)
 }
 
 /// Says whether an error ends the backup: any but that of an entry which cannot be read.

@@ -18,9 +18,11 @@ use crate::chunk::Cut;
 use crate::codec::compress::Compressor;
 use crate::engine::backup::attempt::Attempt;
 use crate::engine::backup::old;
-use crate::engine::backup::read::compresses;
 use crate::engine::backup::read::ends_the_run;
 use crate::engine::backup::read::may_resume;
+use crate::engine::backup::sample::LARGE_SAMPLE_BYTES;
+use crate::engine::backup::sample::compresses;
+use crate::engine::backup::stream;
 use crate::engine::backup::unit::Item;
 use crate::engine::backup::unit::LargeFile;
 use crate::engine::backup::unit::Unit;
@@ -35,9 +37,6 @@ use crate::source::SourceReader;
 use std::iter::Peekable;
 use std::sync::Arc;
 use std::sync::mpsc;
-
-/// Bytes of a large file that are sampled to choose how it is cut.
-pub(super) const LARGE_SAMPLE_BYTES: usize = 1024 * 1024;
 
 /// What a backup that died has left, asked in path order.
 pub struct Journal {
@@ -148,6 +147,9 @@ impl<'a> Producer<'a> {
     }
 
     fn look(&mut self, now: SourceEntry, before: Option<Box<TrackedEntry>>) -> Result<()> {
+        if now.kind == Kind::File && self.attempt.source.is_stream() {
+            return self.stream(now, before);
+        }
         let journal = self.journal.find(&now);
         if now.kind == Kind::File && now.size > PIECE_BYTES {
             return self.large(now, before, journal);
@@ -246,6 +248,43 @@ impl<'a> Producer<'a> {
             if is_last {
                 return Ok(());
             }
+        }
+    }
+
+    /// Takes a stream piece by piece, each a unit of its own. There is no second try, so whatever
+    /// fails ends the run.
+    fn stream(&mut self, now: SourceEntry, before: Option<Box<TrackedEntry>>) -> Result<()> {
+        let (attempt, path) = (self.attempt, &now.path);
+        // Read by the attempt before this one.
+        let journal = attempt.streamed.and_then(|streamed| streamed.get(path));
+        if let Some(journal) = journal
+            && may_resume(attempt.transaction()?, &journal)?
+        {
+            self.items.push(Item::Read { now, before, journal: Some(journal) });
+            return Ok(());
+        }
+        self.flush()?;
+        let repository = attempt.dataset.repository();
+        let mut reader = attempt.source.reader()?;
+        let opened = reader.open(path)?;
+        let mut data = stream::piece(&mut *reader, path, 0, attempt.context)?;
+        let old = before.as_ref().and_then(|before| before.entry.file());
+        let cut = stream::cut(repository, &data, old)?;
+        // Runs that cannot be read give no hints: their content is stored again.
+        let runs = old.and_then(|old| repository.runs_of(old).ok()).unwrap_or_default();
+        let shunned = old::shunned(repository, before.as_deref(), &opened.entry, &runs);
+        let file = Arc::new(LargeFile::new(opened, before, runs, shunned, cut));
+        let mut offset = 0;
+        loop {
+            let length = data.len() as u64;
+            let is_last = length < PIECE_BYTES;
+            self.items.push(Item::Streamed { file: Arc::clone(&file), offset, data, is_last });
+            self.flush()?;
+            if is_last {
+                return Ok(());
+            }
+            offset += length;
+            data = stream::piece(&mut *reader, path, offset, attempt.context)?;
         }
     }
 

@@ -10,6 +10,7 @@ use crate::base::progress::Counter;
 use crate::base::progress::Warning;
 use crate::engine::backup::attempt::Attempt;
 use crate::engine::backup::read::to_tracked;
+use crate::engine::backup::unit;
 use crate::engine::backup::unit::LargeFile;
 use crate::engine::backup::unit::Outcome;
 use crate::engine::backup::unit::Stretch;
@@ -177,7 +178,12 @@ impl<'a> Committer<'a> {
             let path = file.opened.entry.path.clone();
             return self.handle(Outcome::Failed(path, error, file.before.clone()));
         }
-        let tracked = to_tracked(file.opened.clone(), file.cut.to_code())?;
+        let mut opened = file.opened.clone();
+        if opened.extents.is_none() {
+            // Of a stream it is not known before.
+            opened.entry.size = stretches.iter().map(|stretch| stretch.bytes).sum();
+        }
+        let tracked = to_tracked(opened, file.cut.to_code())?;
         self.put(tracked, &stretches, file.before.clone())
     }
 
@@ -195,6 +201,12 @@ impl<'a> Committer<'a> {
                 _ if runs.is_empty() => crate::format::entry::Content::Runs(runs),
                 _ => self.metadata()?.content(runs)?,
             };
+        }
+        if let (Some(streamed), EntryNode::File(_)) = (self.attempt.streamed, &tracked.entry.node) {
+            if let Some(before) = &before {
+                unit::keep_time(&before.entry, &mut tracked.entry);
+            }
+            streamed.put(&tracked);
         }
         self.emit(tracked, before)
     }

@@ -98,6 +98,17 @@ pub enum Item {
         /// Whether the file ends with this piece.
         is_last: bool,
     },
+    /// Store what came of a stream.
+    Streamed {
+        /// The file that it becomes.
+        file: Arc<LargeFile>,
+        /// Bytes that came before.
+        offset: u64,
+        /// What came.
+        data: Vec<u8>,
+        /// Whether nothing comes behind it.
+        is_last: bool,
+    },
     /// Nothing: the entry is gone.
     Delete(Box<TrackedEntry>),
 }
@@ -203,6 +214,14 @@ pub fn matters(before: &Entry, now: &Entry) -> bool {
     let mut before = before.clone();
     before.metadata.mtime = now.metadata.mtime;
     before != *now
+}
+
+/// Gives what came of a stream the time it had before when nothing else differs: when it came is
+/// no change.
+pub fn keep_time(before: &Entry, now: &mut Entry) {
+    if before.node == now.node {
+        now.metadata.mtime = before.metadata.mtime;
+    }
 }
 
 /// Returns the result of a unit in which nothing has to be looked at.

@@ -170,18 +170,12 @@ fn supply(
     args: &BackupArgs,
     session: &Session,
 ) -> Result<Box<dyn Source>> {
-    let settings = session.settings();
+    let (now, cancel) = (session.now(), &session.cancel);
     let name = args.stdin_name.as_deref().map_or(STREAM_NAME.as_bytes(), OsStrExt::as_bytes);
     Ok(match &job.source {
         JobSource::Folder(place) => open(place, how, selection, session)?,
-        JobSource::Stdin => {
-            let (folder, mut stdin) = (settings.cache_folder()?, std::io::stdin().lock());
-            Box::new(StreamSource::read(&mut stdin, name, &folder, &session.cancel)?)
-        }
-        JobSource::Command(words) => {
-            let folder = settings.cache_folder()?;
-            Box::new(StreamSource::run(words, name, &folder, &session.cancel)?)
-        }
+        JobSource::Stdin => Box::new(StreamSource::stdin(name, now, cancel)?),
+        JobSource::Command(words) => Box::new(StreamSource::run(words, name, now, cancel)?),
     })
 }
 

@@ -218,7 +218,8 @@ impl DryRun<'_> {
                     self.told(&tracked.entry);
                     lock(&self.tally).put(&tracked, before.as_deref());
                 }
-                Err(e) if ends_the_run(&e) => return Err(e),
+                // What is read once has no second try.
+                Err(e) if ends_the_run(&e) || self.source.is_stream() => return Err(e),
                 Err(e) if e.kind() == ErrorKind::NotFound => {
                     let what = "vanished while it was looked at; it is left out";
                     self.failures.warn(&Warning::note(&now.path, what));

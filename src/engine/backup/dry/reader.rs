@@ -15,10 +15,12 @@ use crate::chunk;
 use crate::chunk::Cut;
 use crate::codec::compress::Compressor;
 use crate::engine::backup::dry::DryRun;
-use crate::engine::backup::read::compresses;
 use crate::engine::backup::read::to_tracked;
-use crate::engine::backup::scan::LARGE_SAMPLE_BYTES;
+use crate::engine::backup::sample::LARGE_SAMPLE_BYTES;
+use crate::engine::backup::sample::compresses;
 use crate::engine::backup::scan::Pieces;
+use crate::engine::backup::stream;
+use crate::engine::backup::unit;
 use crate::engine::content::Parts;
 use crate::format::entry::EntryNode;
 use crate::format::entry::FileNode;
@@ -56,14 +58,52 @@ impl<'a> Reader<'a> {
         if !matches!(opened.entry.kind, Kind::File) {
             return to_tracked(opened, 0);
         }
-        let (cut, is_same) = self.read_file(&mut opened, before)?;
+        let is_stream = self.dry.source.is_stream();
+        let (cut, is_same) = match is_stream {
+            true => self.read_stream(&mut opened, before)?,
+            false => self.read_file(&mut opened, before)?,
+        };
         self.reader.close();
         let mut tracked = to_tracked(opened, cut.to_code())?;
         let old = before.and_then(|before| before.entry.file());
         if let (EntryNode::File(file), Some(old), true) = (&mut tracked.entry.node, old, is_same) {
             file.content = old.content.clone();
         }
+        if is_stream && let Some(before) = before {
+            unit::keep_time(&before.entry, &mut tracked.entry);
+        }
         Ok(tracked)
+    }
+
+    /// Reads a stream to its end, as [`Reader::read_file`] reads a file.
+    fn read_stream(
+        &mut self,
+        opened: &mut OpenedEntry,
+        before: Option<&TrackedEntry>,
+    ) -> Result<(Cut, bool)> {
+        let (repository, context) = (self.dry.repository, self.dry.context);
+        let old = before.and_then(|before| before.entry.file());
+        let is_lost = before.is_some_and(|before| self.dry.lost.touches(&before.entry));
+        let mut blobs = OldBlobs::of(repository, old);
+        let mut first_cut = None;
+        let size = &mut opened.entry.size;
+        loop {
+            self.buffer = stream::piece(&mut *self.reader, &opened.entry.path, *size, context)?;
+            let length = self.buffer.len() as u64;
+            let cut = match first_cut {
+                Some(cut) => cut,
+                None => *first_cut.insert(stream::cut(repository, &self.buffer, old)?),
+            };
+            let piece = [Extent { offset: *size, length }];
+            self.name(&piece, length, cut.grown(*size), |dry, blob, length| {
+                let is_as_before = blobs.is_next(&blob);
+                if is_as_before && !is_lost { Ok(()) } else { dry.take(blob, length) }
+            })?;
+            *size += length;
+            if length < PIECE_BYTES {
+                return Ok((cut, blobs.ended()));
+            }
+        }
     }
 
     /// Reads a file, and says how it would be cut and whether it holds what it held.
