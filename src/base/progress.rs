@@ -61,6 +61,16 @@ pub struct Totals {
     pub bytes: Option<u64>,
 }
 
+impl Totals {
+    /// Leaves out what was guessed too low, as more is done already.
+    pub fn unless_passed(self, files: u64, bytes: u64) -> Self {
+        Totals {
+            files: self.files.filter(|&total| total >= files),
+            bytes: self.bytes.filter(|&total| total >= bytes),
+        }
+    }
+}
+
 /// Something that went otherwise than asked while the operation went on.
 #[derive(Debug)]
 pub struct Warning {

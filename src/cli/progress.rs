@@ -1,8 +1,8 @@
 //! Draws progress on stderr.
 //!
 //! On a terminal one line that is drawn at most ten times a second; elsewhere a line every ten
-//! seconds; with `--progress-json` a JSON line a second. The engine calls from many threads:
-//! whoever comes when a drawing is due draws, all others only count.
+//! seconds; with `--progress-json` a JSON line a second. The engine calls from many threads, which
+//! only count; a thread of its own draws, whatever those wait for.
 
 use crate::base::path::EntryPath;
 use crate::base::progress::Counter;
@@ -21,6 +21,9 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::sync::mpsc;
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 use std::time::Instant;
 
 /// Columns of a terminal that does not tell its width.
@@ -79,6 +82,8 @@ pub(crate) struct Shown {
     next_ms: AtomicU64,
     files: AtomicU64,
     bytes: AtomicU64,
+    /// What was begun last.
+    path: Mutex<Option<EntryPath>>,
     /// Held while drawing, so that lines do not mix.
     state: Mutex<State>,
 }
@@ -86,7 +91,6 @@ pub(crate) struct Shown {
 #[derive(Debug, Default)]
 struct State {
     running: Option<Running>,
-    path: Option<EntryPath>,
     is_drawn: bool,
 }
 
@@ -121,6 +125,7 @@ impl Shown {
             next_ms: AtomicU64::new(0),
             files: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            path: Mutex::default(),
             state: Mutex::default(),
         }
     }
@@ -129,19 +134,40 @@ impl Shown {
         u64::try_from(self.created.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// Says whether the caller is the one to draw now.
-    fn is_due(&self) -> bool {
+    /// Runs work, and draws beside it each time that a drawing is due.
+    pub(crate) fn beside<T>(&self, work: impl FnOnce() -> T) -> T {
         if self.style == Style::Nothing {
-            return false;
+            return work();
         }
-        let now = self.elapsed_ms();
-        let due = self.next_ms.load(Ordering::Relaxed);
-        let next = now.saturating_add(self.style.pause_ms());
-        now >= due
-            && self
-                .next_ms
-                .compare_exchange(due, next, Ordering::Relaxed, Ordering::Relaxed)
-                .is_ok()
+        let (working, ended) = mpsc::channel();
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().name("progress".to_owned());
+            // On a machine out of threads only the end is drawn.
+            let _ = thread.spawn_scoped(scope, move || self.tick(&ended));
+            let done = work();
+            drop(working);
+            done
+        })
+    }
+
+    fn tick(&self, ended: &mpsc::Receiver<()>) {
+        loop {
+            let now = self.elapsed_ms();
+            if now >= self.next_ms.load(Ordering::Relaxed) {
+                let next = now.saturating_add(self.style.pause_ms());
+                self.next_ms.store(next, Ordering::Relaxed);
+                self.draw(&mut self.state());
+            }
+            let pause = self.next_ms.load(Ordering::Relaxed).saturating_sub(now);
+            let pause = Duration::from_millis(pause);
+            if ended.recv_timeout(pause) != Err(RecvTimeoutError::Timeout) {
+                return;
+            }
+        }
+    }
+
+    fn path(&self) -> Option<EntryPath> {
+        self.path.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -150,20 +176,22 @@ impl Shown {
 
     fn draw(&self, state: &mut State) {
         let Some(running) = state.running else { return };
+        let (files, bytes) = self.done();
+        let totals = running.totals.unless_passed(files, bytes);
         match self.style {
             Style::Nothing => {}
             Style::Lines => output::talk(&self.sentence(&running)),
             Style::Json => self.write_json(&Line {
                 phase: running.phase.as_str(),
-                files_done: self.files.load(Ordering::Relaxed),
-                files_total: running.totals.files,
-                bytes_done: self.bytes.load(Ordering::Relaxed),
-                bytes_total: running.totals.bytes,
-                path: PathField::maybe(state.path.as_ref()),
+                files_done: files,
+                files_total: totals.files,
+                bytes_done: bytes,
+                bytes_total: totals.bytes,
+                path: PathField::maybe(self.path().as_ref()),
                 seconds: running.started.elapsed().as_secs_f64(),
             }),
             Style::Bar => {
-                let path = state.path.as_ref().map(EntryPath::to_string).unwrap_or_default();
+                let path = self.path().as_ref().map(EntryPath::to_string).unwrap_or_default();
                 let line = format!("{}  {path}", self.sentence(&running));
                 // One column stays free, so that no terminal wraps.
                 output::draw(&format!("\r\x1b[2K{}", cut(&line, columns().saturating_sub(1))));
@@ -172,15 +200,19 @@ impl Shown {
         }
     }
 
+    fn done(&self) -> (u64, u64) {
+        (self.files.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
+    }
+
     fn sentence(&self, running: &Running) -> String {
-        let (files, bytes) =
-            (self.files.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed));
+        let (files, bytes) = self.done();
+        let totals = running.totals.unless_passed(files, bytes);
         let seconds = running.started.elapsed().as_secs_f64();
-        let mut parts = vec![match running.totals.files {
+        let mut parts = vec![match totals.files {
             Some(total) => format!("{} of {} files", text::count(files), text::count(total)),
             None => text::plural(files, "file", "files"),
         }];
-        parts.push(match running.totals.bytes {
+        parts.push(match totals.bytes {
             Some(total) => {
                 let percent = percent(bytes, total);
                 format!("{} of {} ({percent} %)", text::bytes(bytes), text::bytes(total))
@@ -190,7 +222,7 @@ impl Shown {
         if seconds > 0.0 {
             parts.push(format!("{}/s", text::bytes((bytes as f64 / seconds) as u64)));
         }
-        if let Some(left) = remaining(bytes, running.totals.bytes, seconds) {
+        if let Some(left) = remaining(bytes, totals.bytes, seconds) {
             parts.push(format!("{} left", text::seconds(left.round())));
         }
         format!("{}: {}", running.phase.as_str(), parts.join(", "))
@@ -251,9 +283,8 @@ impl Progress for Shown {
         // The first line comes after one pause, so that what is done at once draws nothing.
         let next = self.elapsed_ms().saturating_add(self.style.pause_ms());
         self.next_ms.store(next, Ordering::Relaxed);
-        let mut state = self.state();
-        state.running = Some(Running { phase, totals, started: Instant::now() });
-        state.path = None;
+        *self.path.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        self.state().running = Some(Running { phase, totals, started: Instant::now() });
     }
 
     fn count(&self, counter: Counter, amount: u64) {
@@ -262,16 +293,15 @@ impl Progress for Shown {
             Counter::Bytes => self.bytes.fetch_add(amount, Ordering::Relaxed),
             Counter::StoredBytes => return,
         };
-        if self.is_due() {
-            self.draw(&mut self.state());
-        }
     }
 
     fn working_on(&self, path: &EntryPath) {
-        if self.is_due() {
-            let mut state = self.state();
-            state.path = Some(path.clone());
-            self.draw(&mut state);
+        // Of those that come at the same moment one is as good as another; the root says nothing.
+        if self.style != Style::Nothing
+            && !path.is_root()
+            && let Ok(mut shown) = self.path.try_lock()
+        {
+            *shown = Some(path.clone());
         }
     }
 

@@ -107,12 +107,13 @@ impl Session {
     /// Runs work of the engine under a progress that is shown.
     pub(crate) fn work<T>(&self, work: impl FnOnce(&Context<'_>) -> Result<T>) -> Result<T> {
         let progress = Shown::new(&self.global);
-        let done = work(&Context {
+        let context = Context {
             progress: &progress,
             cancel: &self.cancel,
             clock: &SystemClock,
             threads: self.threads(),
-        });
+        };
+        let done = progress.beside(|| work(&context));
         progress.clear();
         done
     }
@@ -127,7 +128,8 @@ impl Session {
         let threads = self.threads();
         let context =
             Context { progress: &progress, cancel: &self.cancel, clock: &SystemClock, threads };
-        let done = work(&context, &mut self.output);
+        let output = &mut self.output;
+        let done = progress.beside(|| work(&context, output));
         progress.clear();
         done
     }

@@ -13,6 +13,7 @@ mod limits;
 mod look;
 mod parity;
 mod passwords;
+mod progress;
 mod prune;
 mod repair;
 mod serve;
