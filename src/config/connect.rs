@@ -38,6 +38,7 @@ use crate::source::Source;
 use crate::source::filter::Filter;
 use crate::source::local::LocalOptions;
 use crate::source::local::LocalSource;
+use crate::source::single::FileSource;
 use crate::target::Target;
 use crate::target::local::LocalTarget;
 use std::borrow::Cow;
@@ -449,6 +450,12 @@ impl SourcePlace {
         matches!(self.location, Location::Remote(_))
     }
 
+    /// Returns its path on this machine.
+    pub fn local(&self) -> Option<&Path> {
+        let Location::Folder(path) = &self.location else { return None };
+        Some(path)
+    }
+
     /// Returns the name of its dataset when none is given: the last part of the path, as typed,
     /// so that a link keeps its own name. What ends in no name (`.`, `..`) is looked up. Of an
     /// address without a path it is the host or the bucket.
@@ -472,8 +479,8 @@ impl SourcePlace {
     /// Opens it. What is left out beside the filter's is the repository and the cache.
     ///
     /// # Errors
-    /// `NotFound`, `InvalidInput` when it is no folder or the repository itself, `Denied`; those
-    /// of servers.
+    /// `NotFound`, `InvalidInput` when it is neither folder nor file, or the repository itself,
+    /// `Denied`; those of servers.
     pub fn open(
         &self,
         filter: Filter,
@@ -484,7 +491,10 @@ impl SourcePlace {
             Location::Folder(path) => {
                 let excluded = settings.excluded()?;
                 let options = LocalOptions { one_file_system, excluded, filter: Some(filter) };
-                Ok(Box::new(LocalSource::open(path, options)?))
+                Ok(match path.is_file() {
+                    true => Box::new(FileSource::open(path, options)?),
+                    false => Box::new(LocalSource::open(path, options)?),
+                })
             }
             Location::Remote(address) => {
                 let repository = match Location::parse(&settings.place()?.location)? {

@@ -23,6 +23,7 @@ pub mod listed;
 pub mod local;
 mod looks;
 pub mod memory;
+pub mod single;
 pub mod stream;
 
 /// One entry as a scan shows it: what one `stat` tells, nothing that needs the entry opened.
@@ -92,13 +93,13 @@ pub trait Source: Send + Sync {
         true
     }
 
-    /// Says how many readers at a time are of use although they wait most of their time: more than
     /// Says whether its files can be read once only, by one reader, each from its beginning to its
     /// end, which alone tells its size; the times of such files say nothing.
     fn is_stream(&self) -> bool {
         false
     }
 
+    /// Says how many readers at a time are of use although they wait most of their time: more than
     /// there are processors where each file costs round trips.
     fn parallel(&self) -> usize {
         1
@@ -131,11 +132,11 @@ impl<S: Source + ?Sized> Source for Box<S> {
         (**self).tells_metadata()
     }
 
-    fn parallel(&self) -> usize {
     fn is_stream(&self) -> bool {
         (**self).is_stream()
     }
 
+    fn parallel(&self) -> usize {
         (**self).parallel()
     }
 

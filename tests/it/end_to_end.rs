@@ -331,7 +331,7 @@ fn places_that_make_no_sense_are_refused() {
     home.write("plain", b"a file");
 
     assert_eq!(home.json(1, &["backup", "missing"])["error"]["kind"], "not_found");
-    home.run(&["backup", "plain"]).says(2, "plain: it is no folder");
+    home.run(&["backup", "/dev/null"]).says(2, "/dev/null: it is no folder");
     assert!(!home.path(".local").exists(), "a source that is none makes no repository");
     home.done(&["backup", "d"]);
     let restored = home.run(&["restore", "d", "plain", "--overwrite", "always"]);

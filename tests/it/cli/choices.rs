@@ -209,3 +209,34 @@ fn the_cache_of_one_repository_or_of_all_is_thrown_away() {
     assert!(home.path(".cache/icecore/notes/mine").exists());
     home.run(&["cache", "clear", "--cache-dir", "nowhere", "--all"]).says(0, "");
 }
+
+#[test]
+fn a_source_may_be_a_single_file() {
+    let home = tree();
+    let content = vec![b'n'; 100_000];
+    home.write("a/notes.txt", &content);
+    std::os::unix::fs::symlink("a/x", home.path("link.txt")).unwrap();
+
+    let report = home.json(0, &["backup", "a/notes.txt"]);
+    assert_eq!((&report["dataset"], &report["files"]), (&"notes.txt".into(), &1.into()));
+    assert_eq!(home.done(&["ls", "-R", "notes.txt"]).stdout, "notes.txt\n");
+    let listed = home.json(0, &["list", "notes.txt"]);
+    assert_eq!(listed[0]["source"], home.path("a/notes.txt").to_str().unwrap());
+    home.done(&["restore", "notes.txt", "out"]);
+    assert_eq!(std::fs::read(home.path("out/notes.txt")).unwrap(), content);
+
+    home.write("a/another", b"no matter");
+    assert_eq!(home.json(0, &["backup", "./a/../a/notes.txt"])["kind"], "unchanged");
+    home.write("a/notes.txt", b"changed");
+    assert_eq!(home.rows(&["diff", "notes.txt", "./a/notes.txt"]).len(), 2);
+    let report = home.json(0, &["backup", "a/notes.txt"]);
+    assert_eq!((&report["modified"], &report["deleted"]), (&1.into(), &0.into()), "{report}");
+    assert_eq!(home.done(&["cat", "notes.txt:notes.txt"]).stdout, "changed");
+
+    let report = home.json(0, &["backup", "link.txt", "--dataset", "other"]);
+    assert_eq!(report["added"], 1, "{report}");
+    assert_eq!(home.done(&["cat", "other:link.txt"]).stdout, "a/x");
+    assert_eq!(home.json(0, &["backup", "link.txt", "-d", "other"])["kind"], "unchanged");
+    home.run(&["backup", "a/x", "--files-from", "list"]).says(2, "SOURCE that is a folder");
+    home.run(&["backup", "a/x", "link.txt", "-d", "both"]).says(2, "several sources");
+}

@@ -73,7 +73,7 @@ fn bad_usage_exits_with_2() {
         &["backup", "a", "--exclude", "[z-a]"],
         &["backup", "a", "--time", "soon"],
         &["backup", "a", "--exclude-larger-than", "big"],
-        &["backup", "a/x"],
+        &["backup", "/dev/null"],
         &["restore", "a@3", "out", "--before", "2h"],
         &["restore", "a@sometime", "out"],
         &["restore", "a:../x", "out"],

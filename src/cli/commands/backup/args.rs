@@ -19,7 +19,7 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-/// Make a backup of folders
+/// Make a backup of folders and files
 ///
 /// Each SOURCE becomes the next backup of a dataset of its own, named by the last part of its
 /// path. Only what changed since the backup before is read and stored; when nothing did, no
@@ -33,8 +33,8 @@ Examples:
   pg_dump shop | icecore backup - --stdin-name shop.sql --dataset shop
   icecore backup --dataset shop --stdin-name shop.sql --stdin-from-command -- pg_dump shop")]
 pub(crate) struct BackupArgs {
-    /// Folders to back up [default: those of the config file], `-` for standard input, or the
-    /// command of --stdin-from-command
+    /// Folders and files to back up [default: those of the config file], `-` for standard input, or
+    /// the command of --stdin-from-command
     #[arg(value_name = "SOURCE")]
     pub(super) sources: Vec<OsString>,
 

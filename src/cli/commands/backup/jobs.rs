@@ -36,6 +36,14 @@ impl JobSource<'_> {
             JobSource::Stdin | JobSource::Command(_) => false,
         }
     }
+
+    /// Returns its path on this machine, if it has one.
+    pub(super) fn local(&self) -> Option<&Path> {
+        match self {
+            JobSource::Folder(place) => place.local(),
+            JobSource::Stdin | JobSource::Command(_) => None,
+        }
+    }
 }
 
 /// Sorts out which sources go to which datasets.
@@ -69,7 +77,8 @@ pub(super) fn jobs<'a>(args: &'a BackupArgs, config: &Config) -> Result<Vec<Job<
     if args.stdin_name.is_some() && jobs.iter().all(is_folder) {
         return Err(Error::invalid("--stdin-name goes with the source `-`"));
     }
-    if args.has_list() && (jobs.len() != 1 || !jobs.iter().all(is_folder)) {
+    let lists = |job: &Job<'_>| is_folder(job) && !job.source.local().is_some_and(Path::is_file);
+    if args.has_list() && (jobs.len() != 1 || !jobs.iter().all(lists)) {
         return Err(Error::invalid("a list of files goes with one SOURCE that is a folder"));
     }
     Ok(jobs)
