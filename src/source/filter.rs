@@ -13,6 +13,7 @@ use crate::source::listed::Selection;
 use ignore::Match;
 use ignore::gitignore::Gitignore;
 use ignore::gitignore::GitignoreBuilder;
+use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -73,7 +74,9 @@ impl Filter {
         let mut builder = GitignoreBuilder::new("");
         for pattern in &options.patterns {
             refuse_open_class(pattern)?;
-            builder.add_line(None, pattern).map_err(|e| bad_pattern(pattern, &e))?;
+            let line = anchored(pattern);
+            refuse_root(pattern, &line)?;
+            builder.add_line(None, &line).map_err(|e| bad_pattern(pattern, &e))?;
         }
         let patterns = builder
             .build()
@@ -148,7 +151,9 @@ impl Pattern {
     pub fn new(text: &str) -> Result<Self> {
         refuse_open_class(text)?;
         let mut builder = GitignoreBuilder::new("");
-        builder.add_line(None, text).map_err(|e| bad_pattern(text, &e))?;
+        let line = anchored(text);
+        refuse_root(text, &line)?;
+        builder.add_line(None, &line).map_err(|e| bad_pattern(text, &e))?;
         let pattern = builder.build().map_err(|e| bad_pattern(text, &e))?;
         if pattern.num_ignores() == 0 {
             return Err(Error::invalid(format!("{text:?} matches nothing"))
@@ -170,6 +175,33 @@ fn is_name(text: &str) -> bool {
 fn bad_pattern(pattern: &str, cause: &ignore::Error) -> Error {
     Error::invalid(format!("{pattern:?} is no pattern: {cause}"))
         .hint("patterns are written as in a .gitignore file, for example *.tmp or /build/")
+}
+
+/// Says whether a line of patterns is empty, or a comment.
+pub fn says_nothing(line: &str) -> bool {
+    line.trim().is_empty() || line.starts_with('#')
+}
+
+/// Writes `./a` as `/a`: who types it means the `a` of the root, and no path has a `.` in it.
+fn anchored(pattern: &str) -> Cow<'_, str> {
+    let (not, rest) = match pattern.strip_prefix('!') {
+        Some(rest) => ("!", rest),
+        None => ("", pattern),
+    };
+    match rest.strip_prefix("./") {
+        Some(rest) => Cow::Owned(format!("{not}/{}", rest.trim_start_matches("./"))),
+        None => Cow::Borrowed(pattern),
+    }
+}
+
+/// Refuses the root itself, which no pattern matches.
+fn refuse_root(pattern: &str, line: &str) -> Result<()> {
+    let path = line.strip_prefix('!').unwrap_or(line);
+    if path.starts_with('/') && path.trim_end().trim_matches('/').is_empty() {
+        return Err(Error::invalid(format!("{pattern:?} matches nothing"))
+            .hint("patterns are of what is in the root: /* is all of it"));
+    }
+    Ok(())
 }
 
 /// Refuses a `[` that is not closed. What follows it would be taken as it stands, which is how git

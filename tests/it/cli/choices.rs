@@ -210,6 +210,56 @@ fn the_cache_of_one_repository_or_of_all_is_thrown_away() {
     home.run(&["cache", "clear", "--cache-dir", "nowhere", "--all"]).says(0, "");
 }
 
+/// What matches nothing leaves out nothing: whoever types it believes otherwise.
+#[test]
+fn a_pattern_that_can_match_nothing_is_refused() {
+    let home = tree();
+    let backup = |pattern: &str| home.run(&["backup", "a", "--exclude", pattern]);
+
+    for nothing in ["", "  ", "#g", "/", "//", "./", "!/"] {
+        backup(nothing).says(2, &format!("{nothing:?} matches nothing"));
+    }
+    let absolute = format!("{}/a/b", home.path("").display()).replace("//", "/");
+    for pattern in [&absolute, &format!("!{absolute}/c")] {
+        backup(pattern).says(2, "is written \"/b");
+    }
+    assert!(!home.path(".local").exists());
+
+    home.write("patterns", b"# said\n\n./b\n!./x\n");
+    home.done(&["backup", "a", "--exclude", "./deep/er", "--exclude-from", "patterns"]);
+    assert_eq!(files(&home), ["#g", "deep/", "deep/f", "t.tmp", "x"]);
+    home.done(&["restore", "a", "out", "--include", "./deep"]);
+    assert!(home.path("out/deep/f").exists() && !home.path("out/x").exists());
+}
+
+#[test]
+fn patterns_come_from_standard_input_which_is_read_once() {
+    let home = tree();
+    home.write("c/y", b"y");
+    let with = |input: &str, arguments: &[&str]| {
+        let mut command = home.command(&[&["backup"], arguments].concat());
+        let mut child = command.stdin(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // One that is refused does not read it.
+        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        Ran::of(child.wait_with_output().unwrap())
+    };
+
+    assert_eq!(with("b\n*.tmp\n/y\n", &["a", "c", "--exclude-from", "-"]).code, 0);
+    assert_eq!(files(&home), ["#g", "deep/", "deep/er/", "deep/er/e", "deep/f", "x"]);
+    assert_eq!(home.done(&["ls", "c"]).stdout, "");
+
+    for both in [
+        &["a", "--exclude-from", "-", "--files-from", "-"][..],
+        &["a", "--exclude-from", "-", "--exclude-from", "-"],
+        &["-", "--exclude-from", "-"],
+    ] {
+        with("b\n", both).says(2, "standard input can be read only once");
+    }
+    for list in ["--exclude-from", "--files-from"] {
+        home.run(&["backup", "a", list, "missing"]).says(2, "missing");
+    }
+}
+
 #[test]
 fn a_source_may_be_a_single_file() {
     let home = tree();

@@ -10,6 +10,7 @@ use crate::engine::backup::BackupOptions;
 use crate::format::dataset::DatasetName;
 use crate::source::filter::Filter;
 use crate::source::filter::FilterOptions;
+use crate::source::filter::says_nothing;
 use crate::source::listed::Selection;
 use crate::source::listed::Separator;
 use clap::Args;
@@ -129,7 +130,7 @@ struct FilterArgs {
     #[arg(short, long, value_name = "GLOB")]
     exclude: Vec<String>,
 
-    /// Leave out what matches the lines of FILE
+    /// Leave out what matches the lines of FILE, `-` for standard input
     #[arg(long, value_name = "FILE")]
     exclude_from: Vec<PathBuf>,
 
@@ -152,6 +153,11 @@ struct FilterArgs {
     exclude_larger_than: Option<u64>,
 }
 
+/// Says whether a list comes from standard input.
+fn is_stdin(file: &Path) -> bool {
+    file.as_os_str() == "-"
+}
+
 /// How one dataset is backed up.
 #[derive(Clone, Debug)]
 pub(super) struct Chosen {
@@ -162,8 +168,17 @@ pub(super) struct Chosen {
 
 impl BackupArgs {
     /// Puts flags before what the config file says of a dataset.
-    pub(super) fn choose(&self, below: BackupDefaults, now: Timestamp) -> Result<Chosen> {
-        let filter = self.filter.filter(&below)?;
+    ///
+    /// # Errors
+    /// `InvalidInput` for a pattern that makes no sense, at all or of what is at `root`.
+    pub(super) fn choose(
+        &self,
+        below: BackupDefaults,
+        lines: Option<&[String]>,
+        root: Option<&Path>,
+        now: Timestamp,
+    ) -> Result<Chosen> {
+        let filter = self.filter.filter(&below, lines, root)?;
         let on = |flag: Option<bool>, below: Option<bool>| flag.or(below).unwrap_or(false);
         let options = BackupOptions {
             full: on(self.full, below.full),
@@ -190,6 +205,18 @@ impl BackupArgs {
         self.files_from.is_some() || self.files_from0.is_some()
     }
 
+    /// Says how many lists come from standard input.
+    pub(super) fn lists_from_stdin(&self) -> usize {
+        let lists = [&self.files_from, &self.files_from0].into_iter().flatten();
+        lists.chain(&self.filter.exclude_from).filter(|file| is_stdin(file)).count()
+    }
+
+    /// Reads the files of patterns that were typed, if there are any.
+    pub(super) fn exclude_lines(&self) -> Result<Option<Vec<String>>> {
+        let files = typed(&self.filter.exclude_from);
+        files.map(|files| lines_of(&files)).transpose()
+    }
+
     /// Reads the list of what is backed up, if there is one.
     pub(super) fn selection(&self) -> Result<Option<Arc<Selection>>> {
         let (file, separator) = match (&self.files_from, &self.files_from0) {
@@ -197,7 +224,7 @@ impl BackupArgs {
             (None, Some(file)) => (file, Separator::Nul),
             (None, None) => return Ok(None),
         };
-        let selection = if file == Path::new("-") {
+        let selection = if is_stdin(file) {
             Selection::read(&mut std::io::stdin().lock(), separator)?
         } else {
             let opened = File::open(file).map_err(|e| {
@@ -215,18 +242,57 @@ fn typed<T: Clone>(list: &[T]) -> Option<Vec<T>> {
     if list.is_empty() { None } else { Some(list.to_vec()) }
 }
 
-impl FilterArgs {
-    fn filter(&self, below: &BackupDefaults) -> Result<Filter> {
-        let mut patterns = Vec::new();
-        let files = typed(&self.exclude_from).or_else(|| below.exclude_from.clone());
-        for file in files.unwrap_or_default() {
-            let shown = file.display();
-            let lines = std::fs::read_to_string(&file)
-                .map_err(|e| Error::io(format!("cannot read the patterns of {shown}"), e))?;
-            patterns.extend(lines.lines().map(str::to_owned));
+fn lines_of(files: &[PathBuf]) -> Result<Vec<String>> {
+    let mut patterns = Vec::new();
+    for file in files {
+        let read = match is_stdin(file) {
+            true => std::io::read_to_string(std::io::stdin().lock()),
+            false => std::fs::read_to_string(file),
+        };
+        let shown = file.display();
+        let lines = read.map_err(|e| {
+            Error::invalid(format!("cannot read the patterns of {shown}")).caused_by(e)
+        })?;
+        patterns.extend(lines.lines().map(str::to_owned));
+    }
+    Ok(patterns)
+}
+
+/// Refuses a pattern that names the source itself: patterns begin there, so it would never match.
+fn refuse_absolute(pattern: &str, root: &Path) -> Result<()> {
+    let path = Path::new(pattern.strip_prefix('!').unwrap_or(pattern));
+    match path.strip_prefix(root) {
+        Ok(below) if root != Path::new("/") => {
+            let (root, below) = (root.display(), below.display());
+            Err(Error::invalid(format!("{pattern:?} matches nothing: patterns begin at {root}"))
+                .hint(format!("what is there is written \"/{below}\"")))
         }
+        _ => Ok(()),
+    }
+}
+
+impl FilterArgs {
+    fn filter(
+        &self,
+        below: &BackupDefaults,
+        lines: Option<&[String]>,
+        root: Option<&Path>,
+    ) -> Result<Filter> {
+        let mut patterns = match (lines, &below.exclude_from) {
+            (Some(lines), _) => lines.to_vec(),
+            (None, Some(files)) => lines_of(files)?,
+            (None, None) => Vec::new(),
+        };
         let excludes = typed(&self.exclude).or_else(|| below.excludes.clone());
-        patterns.extend(excludes.unwrap_or_default());
+        let excludes = excludes.unwrap_or_default();
+        if let Some(nothing) = excludes.iter().find(|pattern| says_nothing(pattern)) {
+            return Err(Error::invalid(format!("{nothing:?} matches nothing"))
+                .hint("a name that begins with # is written \\#"));
+        }
+        patterns.extend(excludes);
+        if let Some(root) = root {
+            patterns.iter().try_for_each(|pattern| refuse_absolute(pattern, root))?;
+        }
         let markers = typed(&self.exclude_if_present).or(below.exclude_if_present.clone());
         let caches = self.exclude_caches.or(below.exclude_caches);
         Filter::new(&FilterOptions {
@@ -237,4 +303,9 @@ impl FilterArgs {
             exclude_larger_than: self.exclude_larger_than.or(below.exclude_larger_than),
         })
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 }

@@ -81,6 +81,11 @@ pub(super) fn jobs<'a>(args: &'a BackupArgs, config: &Config) -> Result<Vec<Job<
     if args.has_list() && (jobs.len() != 1 || !jobs.iter().all(lists)) {
         return Err(Error::invalid("a list of files goes with one SOURCE that is a folder"));
     }
+    let reads_stdin = jobs.iter().filter(|job| matches!(job.source, JobSource::Stdin)).count();
+    if reads_stdin + args.lists_from_stdin() > 1 {
+        return Err(Error::invalid("standard input can be read only once")
+            .hint("one of SOURCE, --files-from and --exclude-from may be `-`"));
+    }
     Ok(jobs)
 }
 

@@ -3,6 +3,7 @@
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
+use crate::base::sys;
 use crate::cli::commands::backup::args::Chosen;
 use crate::cli::commands::backup::jobs::Job;
 use crate::cli::commands::backup::jobs::JobSource;
@@ -41,11 +42,12 @@ pub(crate) fn run(args: &BackupArgs, session: &mut Session) -> Result<Exit> {
     for note in args.sources.iter().filter_map(|source| connect::note_on(source)) {
         session.output.note(&note);
     }
-    let selection = args.selection()?;
+    let (selection, lines) = (args.selection()?, args.exclude_lines()?);
     let (mut chosen, mut opened) = (Vec::with_capacity(jobs.len()), Vec::new());
     for job in &jobs {
         let below = session.config.backup(Some(&job.dataset))?;
-        let mut how = args.choose(below, session.now())?;
+        let root = job.source.local().and_then(|path| sys::absolute(path).ok());
+        let mut how = args.choose(below, lines.as_deref(), root.as_deref(), session.now())?;
         how.options.dataset_was_named = job.is_named;
         // A source that is not there must neither make a repository nor a person type a password.
         let source = match &job.source {
