@@ -304,8 +304,3 @@ impl FilterArgs {
         })
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-}
