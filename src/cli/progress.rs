@@ -82,6 +82,8 @@ pub(crate) struct Shown {
     next_ms: AtomicU64,
     files: AtomicU64,
     bytes: AtomicU64,
+    /// Notes on single entries that nobody asked to see.
+    kept_back: AtomicU64,
     /// What was begun last.
     path: Mutex<Option<EntryPath>>,
     /// Held while drawing, so that lines do not mix.
@@ -125,6 +127,7 @@ impl Shown {
             next_ms: AtomicU64::new(0),
             files: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
+            kept_back: AtomicU64::new(0),
             path: Mutex::default(),
             state: Mutex::default(),
         }
@@ -240,9 +243,15 @@ impl Shown {
         }
     }
 
-    /// Takes the drawn line away, however the operation ended.
+    /// Takes the drawn line away, however the operation ended, and says whether there was more to
+    /// tell: what was left out must not go without a word.
     pub(crate) fn clear(&self) {
         Shown::wipe(&mut self.state());
+        let notes = self.kept_back.load(Ordering::Relaxed);
+        if notes > 0 && self.style != Style::Json {
+            let notes = text::plural(notes, "entry has a note", "entries have notes");
+            output::talk(&format!("{notes}, as for what is left out: -v shows them"));
+        }
     }
 }
 
@@ -312,6 +321,9 @@ impl Progress for Shown {
             self.is_verbose
         };
         if !is_shown {
+            if !self.is_quiet {
+                self.kept_back.fetch_add(1, Ordering::Relaxed);
+            }
             return;
         }
         let mut state = self.state();

@@ -441,3 +441,18 @@ fn an_hour_that_comes_twice_counts_to_its_second_end() {
     home.run(&["show", "photos@2026-10-25 02:10:60"]).says(2, "is no version of a backup");
     home.run(&["show", "photos@2026-10-25 02:10 CET"]).says(2, "is no version of a backup");
 }
+
+#[test]
+fn what_is_left_out_does_not_go_without_a_word() {
+    let home = Home::new();
+    home.write("photos/a.txt", b"1");
+    let _socket = std::os::unix::net::UnixListener::bind(home.path("photos/s")).unwrap();
+
+    let first = home.done(&["backup", "photos"]);
+    assert!(first.stderr.contains("1 entry has a note"), "{first:?}");
+    let quiet = home.done(&["-q", "backup", "photos"]);
+    assert_eq!(quiet.stderr, "");
+    let verbose = home.done(&["-v", "backup", "photos"]);
+    assert!(verbose.stderr.contains("s: a socket is not stored"), "{verbose:?}");
+    assert!(!verbose.stderr.contains("has a note"), "{verbose:?}");
+}
