@@ -14,7 +14,6 @@ use crate::support::restored::rich_source;
 use crate::support::restored::set_mtime;
 use crate::support::restored::small_source;
 use crate::support::restored::text;
-use crate::support::restored::try_restore;
 use icecore::engine::restore;
 use icecore::engine::restore::Bounds;
 use icecore::engine::restore::Overwrite;
@@ -156,45 +155,6 @@ fn a_link_is_not_made_to_a_file_that_was_kept() {
     assert_eq!(target.content(&path("b")).unwrap(), b"content");
     let entries = target.entries();
     assert_eq!(entries[&path("b")].inode, entries[&path("c")].inode);
-}
-
-/// A folder where a file should be, a file where a folder should be, a link to a folder.
-fn swapped() -> MemoryTarget {
-    let target = MemoryTarget::new();
-    target.prepare().unwrap();
-    put(&target, "f", b"a file");
-    let mut writer = target.writer().unwrap();
-    writer.create_directory(&path("a")).unwrap();
-    writer.create_file(&path("a/within")).unwrap();
-    writer.close_file().unwrap();
-    drop(writer);
-    target
-}
-
-#[test]
-fn things_of_another_kind_are_replaced() {
-    let world = backed_up(&small_source());
-    for rule in [Overwrite::Always, Overwrite::IfChanged, Overwrite::IfNewer] {
-        let target = swapped();
-
-        restore(&world, 0, &target, &overwriting(rule));
-
-        assert_eq!(target.content(&path("a")).unwrap(), b"alpha");
-        assert_eq!(target.content(&path("f/c")).unwrap(), b"gamma");
-    }
-}
-
-#[test]
-fn things_of_another_kind_are_a_failure_where_nothing_may_go() {
-    let world = backed_up(&small_source());
-    let target = swapped();
-
-    let report = try_restore(&world, 0, &target, &overwriting(Overwrite::Never)).unwrap();
-
-    let failed: Vec<_> = report.errors.iter().filter_map(|failure| failure.path.clone()).collect();
-    assert_eq!(failed, [path("a"), path("f")]);
-    assert_eq!(target.content(&path("f")).unwrap(), b"a file");
-    assert_eq!(report.files, 2);
 }
 
 #[test]

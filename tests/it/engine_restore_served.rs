@@ -7,6 +7,7 @@ use crate::support::folder::Folder;
 use crate::support::restored::TINY;
 use crate::support::restored::backed_up;
 use crate::support::restored::options;
+use crate::support::restored::overwriting;
 use crate::support::restored::path;
 use crate::support::tree::noise;
 use crate::support::ways::FTP;
@@ -22,6 +23,7 @@ use icecore::base::progress::Warning;
 use icecore::base::time::SystemClock;
 use icecore::engine::Context;
 use icecore::engine::restore;
+use icecore::engine::restore::Overwrite;
 use icecore::engine::restore::RestoreOptions;
 use icecore::net::pool::Pool;
 use icecore::net::pool::PoolOptions;
@@ -171,4 +173,21 @@ fn of_a_file_that_never_comes_whole_each_name_is_told() {
     told.sort();
     assert_eq!((told, report.files, report.bytes), (vec![path("a"), path("b")], 0, 0));
     assert_eq!((served.content("a"), served.content("b")), (None, None));
+}
+
+#[test]
+fn a_folder_in_the_way_goes_with_delete_alone() {
+    let (world, served) = (backed_up(&MemorySource::new("one").file("a", CONTENT)), served());
+    std::fs::create_dir_all(served.folder.path().join("served/a/b")).unwrap();
+    let run = |options: &RestoreOptions| {
+        let report = restore::run(&world.snapshot(0), &served.target(), options, &world.context());
+        let report = report.unwrap();
+        (report.errors.len(), report.files, report.deleted)
+    };
+
+    assert_eq!(run(&overwriting(Overwrite::Always)), (1, 0, 0));
+    assert!(served.folder.path().join("served/a/b").is_dir());
+    let wanted = RestoreOptions { delete: true, ..overwriting(Overwrite::Always) };
+    assert_eq!(run(&wanted), (0, 1, 1));
+    assert_eq!(served.content("a").as_deref(), Some(CONTENT));
 }

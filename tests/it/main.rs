@@ -27,6 +27,7 @@ mod engine_prune_unseen;
 mod engine_rename;
 mod engine_repair;
 mod engine_restore;
+mod engine_restore_kinds;
 mod engine_restore_over;
 mod engine_restore_served;
 mod engine_restore_trouble;

@@ -66,7 +66,7 @@ pub(crate) struct RestoreArgs {
     #[arg(long, value_enum, value_name = "WHEN")]
     overwrite: Option<When>,
 
-    /// Delete what is in TARGET and not in the backup
+    /// Delete what is in TARGET and not in the backup, also a folder where the backup has a file
     #[arg(long)]
     delete: bool,
 
@@ -83,11 +83,16 @@ pub(crate) struct RestoreArgs {
     no_owner: bool,
 }
 
+/// A folder that holds something is never replaced by something else without --delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum When {
+    /// Replace what is there
     Always,
+    /// Write only what differs
     IfChanged,
+    /// Keep what is newer than the backup's
     IfNewer,
+    /// Keep what is there
     Never,
 }
 

@@ -3,6 +3,7 @@
 use crate::base::metadata::Kind;
 use crate::base::metadata::Metadata;
 use crate::engine::restore::Overwrite;
+use crate::engine::restore::RestoreOptions;
 use crate::format::entry::Entry;
 use crate::target::TargetEntry;
 
@@ -13,6 +14,8 @@ pub(super) enum Decision {
     Create,
     /// What is there is removed, then it is made.
     Replace,
+    /// A folder with all in it is deleted, then it is made.
+    Clear,
     /// A file that is compared with what is there, and brought up to date in place.
     Compare,
     /// A folder that is there and gets the backup's metadata.
@@ -20,7 +23,29 @@ pub(super) enum Decision {
     /// What is there stays.
     Keep,
     /// What is there is something else and must stay: the entry cannot be restored.
-    Refuse,
+    Refuse(Reason),
+}
+
+/// Why something else must stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reason {
+    /// Nothing may be replaced.
+    Rule,
+    /// It is newer, and in it nothing can be made.
+    Newer,
+    /// It is a folder that holds something, which only `delete` removes.
+    Holds,
+}
+
+impl Reason {
+    /// Returns the words of a failure.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Reason::Rule => "something else stands there",
+            Reason::Newer => "something newer that is no folder stands there",
+            Reason::Holds => "a folder that is not empty stands there; `--delete` removes it",
+        }
+    }
 }
 
 impl Decision {
@@ -28,28 +53,38 @@ impl Decision {
     pub(super) fn word(self) -> &'static str {
         match self {
             Decision::Create => "create",
-            Decision::Replace => "overwrite",
+            Decision::Replace | Decision::Clear => "overwrite",
             Decision::Compare | Decision::Merge => "update",
             Decision::Keep => "keep",
-            Decision::Refuse => "skip",
+            Decision::Refuse(_) => "skip",
         }
     }
 }
 
+/// What stands in the place of an entry.
+#[derive(Debug)]
+pub(super) struct There {
+    pub(super) entry: TargetEntry,
+    /// Whether it is a folder that holds something. Only asked for where the backup has no folder.
+    pub(super) holds: bool,
+}
+
 /// Decides. Without a rule nothing but the root itself can be there.
-pub(super) fn decide(
-    rule: Option<Overwrite>,
-    entry: &Entry,
-    there: Option<&TargetEntry>,
-) -> Decision {
-    let Some(there) = there else { return Decision::Create };
-    let kind = entry.kind();
+pub(super) fn decide(options: &RestoreOptions, entry: &Entry, there: Option<&There>) -> Decision {
+    let Some(There { entry: there, holds }) = there else { return Decision::Create };
+    let (rule, kind) = (options.overwrite, entry.kind());
+    let is_newer = entry.metadata.mtime > there.metadata.mtime;
     if there.kind != kind {
         return match rule {
-            Some(Overwrite::Always | Overwrite::IfChanged | Overwrite::IfNewer) => {
-                Decision::Replace
+            Some(Overwrite::Never) | None => Decision::Refuse(Reason::Rule),
+            // The time of a folder says nothing of what is in it.
+            Some(_) if *holds && options.delete => Decision::Clear,
+            Some(_) if *holds => Decision::Refuse(Reason::Holds),
+            Some(Overwrite::IfNewer) if !is_newer && kind == Kind::Directory => {
+                Decision::Refuse(Reason::Newer)
             }
-            Some(Overwrite::Never) | None => Decision::Refuse,
+            Some(Overwrite::IfNewer) if !is_newer => Decision::Keep,
+            Some(_) => Decision::Replace,
         };
     }
     let update = match kind {
@@ -60,10 +95,10 @@ pub(super) fn decide(
     };
     match rule {
         Some(Overwrite::Always | Overwrite::IfChanged) => update,
-        Some(Overwrite::IfNewer) if entry.metadata.mtime > there.metadata.mtime => update,
+        Some(Overwrite::IfNewer) if is_newer => update,
         Some(Overwrite::IfNewer | Overwrite::Never) => Decision::Keep,
         None if kind == Kind::Directory => Decision::Merge,
-        None => Decision::Refuse,
+        None => Decision::Refuse(Reason::Rule),
     }
 }
 
@@ -100,9 +135,13 @@ mod tests {
         }
     }
 
-    fn there(kind: Kind, seconds: i64, links: u64) -> TargetEntry {
+    fn there(kind: Kind, seconds: i64, links: u64) -> There {
         let metadata = Metadata { mtime: Timestamp::new(seconds, 0), ..Metadata::default() };
-        TargetEntry { kind, size: 0, metadata, links }
+        There { entry: TargetEntry { kind, size: 0, metadata, links }, holds: false }
+    }
+
+    fn by(overwrite: Option<Overwrite>, entry: &Entry, there: Option<&There>) -> Decision {
+        decide(&RestoreOptions { overwrite, ..RestoreOptions::default() }, entry, there)
     }
 
     #[test]
@@ -117,19 +156,42 @@ mod tests {
         ];
         for (rule, seconds, links, expected) in cases {
             let there = there(Kind::File, seconds, links);
-            assert_eq!(decide(Some(rule), &file(5), Some(&there)), expected, "{rule:?}");
-            assert_eq!(decide(Some(rule), &file(5), None), Decision::Create);
+            assert_eq!(by(Some(rule), &file(5), Some(&there)), expected, "{rule:?}");
+            assert_eq!(by(Some(rule), &file(5), None), Decision::Create);
         }
     }
 
     #[test]
-    fn what_is_something_else_is_replaced_unless_nothing_may_be() {
-        let folder = there(Kind::Directory, 9, 2);
-        for rule in [Overwrite::Always, Overwrite::IfChanged, Overwrite::IfNewer] {
-            assert_eq!(decide(Some(rule), &file(5), Some(&folder)), Decision::Replace);
+    fn what_is_something_else_is_replaced_by_the_same_rules() {
+        let (older, newer) = (there(Kind::Symlink, 4, 1), there(Kind::Symlink, 5, 1));
+        for rule in [Overwrite::Always, Overwrite::IfChanged] {
+            assert_eq!(by(Some(rule), &file(5), Some(&newer)), Decision::Replace);
         }
-        assert_eq!(decide(Some(Overwrite::Never), &file(5), Some(&folder)), Decision::Refuse);
-        assert_eq!(decide(None, &file(5), Some(&folder)), Decision::Refuse);
+        let if_newer = Some(Overwrite::IfNewer);
+        assert_eq!(by(if_newer, &file(5), Some(&older)), Decision::Replace);
+        assert_eq!(by(if_newer, &file(5), Some(&newer)), Decision::Keep);
+        let mut folder = file(5);
+        folder.node = EntryNode::Directory;
+        assert_eq!(by(if_newer, &folder, Some(&older)), Decision::Replace);
+        assert_eq!(by(if_newer, &folder, Some(&newer)), Decision::Refuse(Reason::Newer));
+        for rule in [Some(Overwrite::Never), None] {
+            assert_eq!(by(rule, &file(5), Some(&older)), Decision::Refuse(Reason::Rule));
+        }
+    }
+
+    #[test]
+    fn a_folder_that_holds_something_goes_with_delete_alone() {
+        let empty = there(Kind::Directory, 4, 2);
+        let full = There { holds: true, ..there(Kind::Directory, 4, 2) };
+        for rule in [Overwrite::Always, Overwrite::IfChanged, Overwrite::IfNewer] {
+            let overwrite = Some(rule);
+            assert_eq!(by(overwrite, &file(5), Some(&empty)), Decision::Replace);
+            assert_eq!(by(overwrite, &file(5), Some(&full)), Decision::Refuse(Reason::Holds));
+            let options = RestoreOptions { overwrite, delete: true, ..RestoreOptions::default() };
+            assert_eq!(decide(&options, &file(5), Some(&full)), Decision::Clear);
+        }
+        let never = by(Some(Overwrite::Never), &file(5), Some(&full));
+        assert_eq!(never, Decision::Refuse(Reason::Rule));
     }
 
     #[test]
@@ -137,7 +199,7 @@ mod tests {
         let mut entry = file(5);
         entry.node = EntryNode::Directory;
         let folder = there(Kind::Directory, 4, 2);
-        let decide = |rule| decide(rule, &entry, Some(&folder));
+        let decide = |rule| by(rule, &entry, Some(&folder));
 
         assert_eq!(decide(Some(Overwrite::Always)), Decision::Merge);
         assert_eq!(decide(Some(Overwrite::IfNewer)), Decision::Merge);

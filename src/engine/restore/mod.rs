@@ -59,7 +59,8 @@ mod window;
 pub(crate) mod work;
 mod write;
 
-/// What happens to what stands in the target already.
+/// What happens to what stands in the target already. Where that is of another kind the same rules
+/// hold, but that a folder which holds something never goes without [`RestoreOptions::delete`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Overwrite {
     /// It is removed and made anew.
@@ -77,7 +78,8 @@ pub enum Overwrite {
 pub struct RestoreOptions {
     /// What happens to what is there; None: a target that is not empty is refused.
     pub overwrite: Option<Overwrite>,
-    /// Remove what the backup does not have. What the selection leaves out is not touched.
+    /// Remove what the backup does not have, also a folder where the backup has something else. What
+    /// the selection leaves out is not touched.
     pub delete: bool,
     /// Make the target durable, then read every restored file back and compare.
     pub verify: bool,

@@ -5,11 +5,13 @@ use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
+use crate::base::metadata::Kind;
 use crate::base::path::EntryPath;
 use crate::engine::restore::PlannedAction;
 use crate::engine::restore::RootWriter;
 use crate::engine::restore::bits::Bits;
 use crate::engine::restore::decide::Decision;
+use crate::engine::restore::decide::There;
 use crate::engine::restore::decide::decide;
 use crate::engine::restore::decide::metadata_differs;
 use crate::engine::restore::folders::Folders;
@@ -194,19 +196,26 @@ impl<'w, 'a> Walker<'w, 'a> {
         self.sweep(&entry.path)?;
         let may_be_there = self.folders.top().is_some_and(|folder| folder.was_there);
         let there = match may_be_there {
-            true => self.writer()?.stat(&entry.path),
+            true => self.look(&entry),
             false => Ok(None),
         };
         let there = match there {
             Ok(there) => there,
             Err(e) => return self.fail(&entry, e),
         };
-        let decision = decide(self.work.options.overwrite, &entry, there.as_ref());
-        if decision == Decision::Refuse {
-            let message = format!("cannot restore {}: something else stands there", entry.path);
+        let mut decision = decide(self.work.options, &entry, there.as_ref());
+        if let Decision::Refuse(reason) = decision {
+            let message = format!("cannot restore {}: {}", entry.path, reason.words());
             let error = Error::new(ErrorKind::AlreadyExists, message).at(Origin::Target);
             return self.fail(&entry, error);
         }
+        if decision == Decision::Clear {
+            if let Err(e) = self.delete(&entry.path) {
+                return self.fail(&entry, e);
+            }
+            decision = Decision::Create;
+        }
+        let there = there.map(|there| there.entry);
         match &entry.node {
             EntryNode::Directory => self.folder(entry, decision, there.as_ref(), is_above),
             EntryNode::File(_) => self.file(entry, decision, there.as_ref(), position),
@@ -215,6 +224,15 @@ impl<'w, 'a> Walker<'w, 'a> {
             | EntryNode::CharDevice(..)
             | EntryNode::BlockDevice(..) => self.node(entry, decision),
         }
+    }
+
+    /// Looks at what stands in the place of an entry.
+    fn look(&mut self, entry: &Entry) -> Result<Option<There>> {
+        let writer = self.writer()?;
+        let Some(there) = writer.stat(&entry.path)? else { return Ok(None) };
+        let in_the_way = there.kind == Kind::Directory && entry.kind() != Kind::Directory;
+        let holds = in_the_way && !writer.list(&entry.path)?.is_empty();
+        Ok(Some(There { entry: there, holds }))
     }
 
     /// Reports that an entry, with all below it, cannot be restored.
@@ -230,8 +248,9 @@ impl<'w, 'a> Walker<'w, 'a> {
 
     fn step_root(&mut self, entry: Entry) -> Result<()> {
         let was_there = self.folders.top().is_some_and(|root| root.was_there);
-        let there = if was_there { self.writer()?.stat(&entry.path)? } else { None };
-        let decision = decide(self.work.options.overwrite, &entry, there.as_ref());
+        let there = if was_there { self.look(&entry)? } else { None };
+        let decision = decide(self.work.options, &entry, there.as_ref());
+        let there = there.map(|there| there.entry);
         self.planned(&entry.path, folder_word(decision, &entry, there.as_ref(), self.work));
         if matches!(decision, Decision::Create | Decision::Merge)
             && let Some(root) = self.folders.top()
@@ -439,6 +458,10 @@ impl<'w, 'a> Walker<'w, 'a> {
         if self.selection.leaves_out(path, there.kind, there.size)? {
             return Ok(());
         }
+        self.delete(path)
+    }
+
+    fn delete(&mut self, path: &EntryPath) -> Result<()> {
         if !self.is_dry() {
             self.writer()?.remove(path)?;
         }

@@ -16,6 +16,7 @@ mod passwords;
 mod progress;
 mod prune;
 mod repair;
+mod restore;
 mod serve;
 mod streams;
 mod usage;

@@ -227,7 +227,7 @@ fn deleting_stays_below_the_prefix_and_spares_what_is_no_path() {
 
     let report = restore(&world, 0, &Scratch::new().target(&store), &wanted);
 
-    assert_eq!(report.deleted, 3, "extra, gone, f/extra");
+    assert_eq!(report.deleted, 4, "a as a folder, extra, gone, f/extra");
     let mut expected: Vec<_> = stay.iter().map(|key| (*key).to_owned()).collect();
     expected.extend(["p/", "p/a", "p/b", "p/f/", "p/f/c", "p/l"].map(str::to_owned));
     expected.sort();
@@ -238,6 +238,22 @@ fn deleting_stays_below_the_prefix_and_spares_what_is_no_path() {
     for asked in store.fake.asked() {
         assert!(!asked.target.contains("/../"), "a server might take it for another key");
     }
+}
+
+#[test]
+fn a_folder_in_the_way_stays_without_delete() {
+    let world = backed_up(&small_source());
+    let store = Store::new();
+    store.put("p/a/below", b"mine", &[]);
+
+    let wanted = overwriting(Overwrite::IfNewer);
+    let report = try_restore(&world, 0, &Scratch::new().target(&store), &wanted).unwrap();
+
+    let [failure] = report.errors.as_slice() else { panic!("{:?}", report.errors) };
+    assert!(failure.message.contains("a folder that is not empty stands there"), "{failure:?}");
+    assert_eq!((report.files, report.deleted), (3, 0));
+    assert_eq!(store.get("p/a/below").unwrap().bytes, b"mine");
+    assert!(store.get("p/a").is_none() && store.get("p/f/c").is_some());
 }
 
 #[test]
