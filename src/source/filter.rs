@@ -15,6 +15,9 @@ use ignore::gitignore::Gitignore;
 use ignore::gitignore::GitignoreBuilder;
 use std::borrow::Cow;
 use std::ffi::OsStr;
+use std::fmt;
+use std::fmt::Display;
+use std::fmt::Formatter;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -141,7 +144,10 @@ impl Filter {
 /// assert!(!pattern.matches(&path("2023/b.jpg"), false));
 /// ```
 #[derive(Clone, Debug)]
-pub struct Pattern(Gitignore);
+pub struct Pattern {
+    text: String,
+    compiled: Gitignore,
+}
 
 impl Pattern {
     /// Checks and compiles a pattern.
@@ -154,17 +160,24 @@ impl Pattern {
         let line = anchored(text);
         refuse_root(text, &line)?;
         builder.add_line(None, &line).map_err(|e| bad_pattern(text, &e))?;
-        let pattern = builder.build().map_err(|e| bad_pattern(text, &e))?;
-        if pattern.num_ignores() == 0 {
+        let compiled = builder.build().map_err(|e| bad_pattern(text, &e))?;
+        if compiled.num_ignores() == 0 {
             return Err(Error::invalid(format!("{text:?} matches nothing"))
                 .hint("a name that begins with ! or # is written \\! or \\#"));
         }
-        Ok(Pattern(pattern))
+        Ok(Pattern { text: text.to_owned(), compiled })
     }
 
     /// Says whether it matches this very path; what a matching folder holds does not match.
     pub fn matches(&self, path: &EntryPath, is_directory: bool) -> bool {
-        !path.is_root() && self.0.matched(as_path(path.as_bytes()), is_directory).is_ignore()
+        !path.is_root() && self.compiled.matched(as_path(path.as_bytes()), is_directory).is_ignore()
+    }
+}
+
+/// As it was typed.
+impl Display for Pattern {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 

@@ -20,6 +20,7 @@ use crate::engine::restore::RestoreOptions;
 use crate::engine::restore::RestoreReport;
 use crate::source::filter::Filter;
 use crate::source::filter::FilterOptions;
+use crate::source::filter::Pattern;
 use clap::Args;
 use clap::ValueEnum;
 use serde::Serialize;
@@ -54,7 +55,7 @@ pub(crate) struct RestoreArgs {
     #[arg(long = "path", value_name = "PATH")]
     paths: Vec<OsString>,
 
-    /// Bring back only what matches GLOB; may be repeated
+    /// Bring back only what matches GLOB, with the folders that lead to it; may be repeated
     #[arg(long, value_name = "GLOB")]
     include: Vec<String>,
 
@@ -144,12 +145,8 @@ pub(crate) fn run(args: &RestoreArgs, session: &mut Session) -> Result<Exit> {
 impl RestoreArgs {
     fn options(&self, strip: EntryPath) -> Result<RestoreOptions> {
         let paths = self.paths.iter().map(|path| address::parse_path(path.as_bytes()));
-        // What was typed is judged as it was typed; what is made of it is more.
-        for glob in &self.include {
-            let patterns = vec![glob.clone()];
-            Filter::new(&FilterOptions { patterns, ..FilterOptions::default() })?;
-        }
-        let patterns = patterns(&self.include, &self.exclude);
+        let include = self.include.iter().map(|glob| Pattern::new(glob));
+        let patterns = self.exclude.clone();
         Ok(RestoreOptions {
             overwrite: self.overwrite.map(|when| match when {
                 When::Always => Overwrite::Always,
@@ -163,27 +160,10 @@ impl RestoreArgs {
             owner: !self.no_owner,
             strip,
             paths: paths.collect::<Result<_>>()?,
+            include: include.collect::<Result<_>>()?,
             filter: Filter::new(&FilterOptions { patterns, ..FilterOptions::default() })?,
         })
     }
-}
-
-/// Turns what to include into what to leave out: everything but folders, what is included, and
-/// what is below an included folder. Later patterns count more, so exclusions have the last word.
-fn patterns(include: &[String], exclude: &[String]) -> Vec<String> {
-    let mut patterns = Vec::new();
-    if !include.is_empty() {
-        patterns.extend(["*".to_owned(), "!*/".to_owned()]);
-    }
-    for glob in include {
-        let folder = glob.trim_end_matches('/');
-        // A pattern with a slash inside is meant from the root on, one without at any depth.
-        let below = if folder.contains('/') { "" } else { "**/" };
-        patterns.push(format!("!{glob}"));
-        patterns.push(format!("!{below}{folder}/**"));
-    }
-    patterns.extend(exclude.iter().cloned());
-    patterns
 }
 
 fn document<'a>(found: &'a Found, report: &RestoreReport, dry_run: bool) -> Document<'a> {
@@ -227,31 +207,4 @@ fn say(found: &Found, report: &RestoreReport, dry_run: bool, session: &mut Sessi
         output::talk(&format!("{name}: {entries} could not be restored as they were"));
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::metadata::Kind;
-    use crate::source::filter::FolderRules;
-
-    #[test]
-    fn what_is_included_comes_back_and_what_is_excluded_does_not() {
-        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
-        let include: Vec<String> = words(&["*.jpg", "2024/may/", "notes"]);
-        let patterns = patterns(&include, &words(&["secret*"]));
-        let options = FilterOptions { patterns, ..FilterOptions::default() };
-        let filter = Filter::new(&options).expect("patterns");
-        let out = |path: &str, kind| {
-            let path = EntryPath::new(path.as_bytes()).expect("a path");
-            filter.excludes(&path, kind, 0, &FolderRules::none())
-        };
-        for back in ["a.jpg", "x/y/b.jpg", "2024/may/c/d.txt", "notes", "x/notes/e.txt"] {
-            assert!(!out(back, Kind::File), "{back}");
-        }
-        assert!(!out("2023", Kind::Directory), "a folder is looked into");
-        for left in ["a.png", "2023/may/c", "secret.jpg"] {
-            assert!(out(left, Kind::File), "{left}");
-        }
-    }
 }

@@ -39,6 +39,7 @@ use crate::engine::restore::work::Work;
 use crate::repository::history::Snapshot;
 use crate::source::filter::Filter;
 use crate::source::filter::FilterOptions;
+use crate::source::filter::Pattern;
 use crate::target::Target;
 use crate::target::TargetWriter;
 use std::collections::BTreeSet;
@@ -91,6 +92,9 @@ pub struct RestoreOptions {
     pub strip: EntryPath,
     /// Restore only what lies within any of these, whole paths kept. None: everything.
     pub paths: Vec<EntryPath>,
+    /// Restore only what matches any of these, with all in a folder that does and the folders above
+    /// it, by the paths in the backup. None: everything.
+    pub include: Vec<Pattern>,
     /// Leaves entries out, by their paths in the backup.
     pub filter: Filter,
 }
@@ -106,6 +110,7 @@ impl Default for RestoreOptions {
             owner: true,
             strip: EntryPath::root(),
             paths: Vec::new(),
+            include: Vec::new(),
             filter: filter.expect("because without a pattern none can be bad"),
         }
     }
@@ -164,7 +169,7 @@ impl Default for Bounds {
 ///
 /// # Errors
 /// `InvalidInput` when the target is not empty and nothing says what to do then; `NotFound` for
-/// a path that the backup does not have; `Full` and other failures of the whole target or the
+/// a path that the backup does not have, or when nothing matches; `Full` and other failures of the whole target or the
 /// whole repository; `Cancelled`. What concerns one entry stands in the report.
 pub fn run(
     snapshot: &Snapshot,

@@ -14,11 +14,13 @@ use crate::repository::history::Entries;
 use crate::repository::history::Snapshot;
 use crate::source::filter::Filter;
 use crate::source::filter::FolderRules;
+use crate::source::filter::Pattern;
 use std::collections::VecDeque;
 
 /// What of a snapshot is restored.
 pub(crate) struct Selection<'a> {
     snapshot: &'a Snapshot,
+    include: &'a [Pattern],
     filter: &'a Filter,
     strip: EntryPath,
     /// Whether `strip` is no folder: then it is the one entry, under its name.
@@ -39,7 +41,7 @@ impl<'a> Selection<'a> {
     /// Looks for what was asked for.
     ///
     /// # Errors
-    /// `NotFound` when the snapshot has nothing at one of the paths.
+    /// `NotFound` when the snapshot has nothing at one of the paths, or nothing that matches.
     pub(crate) fn resolve(snapshot: &'a Snapshot, options: &'a RestoreOptions) -> Result<Self> {
         let strip = &options.strip;
         let mut is_single = false;
@@ -62,13 +64,28 @@ impl<'a> Selection<'a> {
         if roots.is_empty() {
             roots.push(strip.clone());
         }
-        let filter = &options.filter;
-        Ok(Selection { snapshot, filter, strip: strip.clone(), is_single, roots: outermost(roots) })
+        let (include, filter, strip) = (&options.include, &options.filter, strip.clone());
+        let roots = outermost(roots);
+        let selection = Selection { snapshot, include, filter, strip, is_single, roots };
+        selection.refuse_nothing()?;
+        Ok(selection)
+    }
+
+    /// Looks for the first entry that matches: where there is none nothing is to be made.
+    fn refuse_nothing(&self) -> Result<()> {
+        if self.include.is_empty() || self.entries().next().transpose()?.is_some() {
+            return Ok(());
+        }
+        let patterns: Vec<String> = self.include.iter().map(|it| format!("`{it}`")).collect();
+        let (number, dataset) = (self.snapshot.number().0, self.snapshot.dataset().name());
+        let message = format!("nothing in {dataset}@{number} matches {}", patterns.join(" or "));
+        Err(Error::new(ErrorKind::NotFound, message)
+            .hint("`icecore find` looks for a pattern in all backups"))
     }
 
     /// Says whether the whole snapshot is asked for, but for what the filter leaves out.
     pub(crate) fn is_everything(&self) -> bool {
-        self.roots.iter().all(EntryPath::is_root)
+        self.include.is_empty() && self.roots.iter().all(EntryPath::is_root)
     }
 
     /// Says whether all names in the target's root are asked for.
@@ -76,13 +93,27 @@ impl<'a> Selection<'a> {
         !self.is_single && self.roots.contains(&self.strip)
     }
 
-    /// Says whether the filter leaves out what is at a path of the target.
+    /// Says whether what is at a path of the target is left out by the filter, or not included.
     pub(super) fn leaves_out(&self, path: &EntryPath, kind: Kind, size: u64) -> Result<bool> {
         let mut whole = self.strip.clone();
         for name in path.components() {
             whole = whole.join(name)?;
         }
-        Ok(self.filter.excludes(&whole, kind, size, &FolderRules::none()))
+        let is_included = self.include.is_empty()
+            || self.includes(&whole, kind == Kind::Directory)
+            || self.included_above(&whole).is_some();
+        Ok(!is_included || self.filter.excludes(&whole, kind, size, &FolderRules::none()))
+    }
+
+    /// Says whether a pattern matches this very path.
+    fn includes(&self, path: &EntryPath, is_directory: bool) -> bool {
+        self.include.iter().any(|pattern| pattern.matches(path, is_directory))
+    }
+
+    /// Returns a folder above a path that is included with all in it.
+    fn included_above(&self, path: &EntryPath) -> Option<EntryPath> {
+        let mut above = std::iter::successors(path.parent(), EntryPath::parent);
+        above.find(|folder| self.includes(folder, true))
     }
 
     /// Goes through the entries in order.
@@ -93,6 +124,9 @@ impl<'a> Selection<'a> {
             above: VecDeque::new(),
             stream: None,
             left_out: None,
+            included: None,
+            pending: Vec::new(),
+            ready: VecDeque::new(),
         }
     }
 
@@ -131,6 +165,12 @@ pub(crate) struct Picks<'a> {
     stream: Option<Entries>,
     /// The folder that the filter left out last: nothing in it is looked at.
     left_out: Option<EntryPath>,
+    /// The folder that a pattern includes, with all in it.
+    included: Option<EntryPath>,
+    /// Folders that no pattern includes, each in the one before: they are made when something in
+    /// them is.
+    pending: Vec<(Entry, bool)>,
+    ready: VecDeque<Picked>,
 }
 
 impl Picks<'_> {
@@ -139,6 +179,7 @@ impl Picks<'_> {
     fn turn_to(&mut self, number: usize) -> Result<()> {
         let Selection { snapshot, strip, roots, .. } = self.selection;
         let root = &roots[number];
+        self.included = self.selection.included_above(root);
         let before = number.checked_sub(1).map(|number| &roots[number]);
         let mut path = root.parent();
         while let Some(folder) = path.filter(|folder| folder.is_within(strip) && folder != strip) {
@@ -192,18 +233,50 @@ impl Picks<'_> {
         true
     }
 
+    fn is_included(&mut self, entry: &Entry) -> bool {
+        if self.selection.include.is_empty()
+            || self.included.as_ref().is_some_and(|folder| entry.path.is_within(folder))
+        {
+            return true;
+        }
+        let is_directory = entry.kind() == Kind::Directory;
+        let is_included = self.selection.includes(&entry.path, is_directory);
+        if is_included && is_directory {
+            self.included = Some(entry.path.clone());
+        }
+        is_included
+    }
+
+    fn pick(&self, (mut entry, is_above): (Entry, bool)) -> Result<Picked> {
+        entry.path = self.selection.path_in_target(&entry.path)?;
+        Ok(Picked { entry, is_above })
+    }
+
     fn next_pick(&mut self) -> Result<Option<Picked>> {
         let selection = self.selection;
-        while let Some((mut entry, is_above)) = self.next_entry()? {
+        loop {
+            if let Some(picked) = self.ready.pop_front() {
+                return Ok(Some(picked));
+            }
+            let Some((entry, is_above)) = self.next_entry()? else { return Ok(None) };
+            let is_included = !self.is_left_out(&entry) && self.is_included(&entry);
             let is_stripped =
                 !selection.is_single && !selection.strip.is_root() && entry.path == selection.strip;
-            if is_stripped || self.is_left_out(&entry) {
+            if is_stripped {
                 continue;
             }
-            entry.path = selection.path_in_target(&entry.path)?;
-            return Ok(Some(Picked { entry, is_above }));
+            self.pending.retain(|(folder, _)| entry.path.is_within(&folder.path));
+            if is_included {
+                for folder in std::mem::take(&mut self.pending) {
+                    let picked = self.pick(folder)?;
+                    self.ready.push_back(picked);
+                }
+                let picked = self.pick((entry, is_above))?;
+                self.ready.push_back(picked);
+            } else if entry.kind() == Kind::Directory {
+                self.pending.push((entry, is_above));
+            }
         }
-        Ok(None)
     }
 }
 

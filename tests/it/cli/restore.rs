@@ -1,9 +1,10 @@
-//! `restore` as it is typed: what stands in the way.
+//! `restore` as it is typed: what stands in the way, and what is included.
 
 use crate::cli::Home;
 use crate::cli::column;
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 use std::time::SystemTime;
 
@@ -65,4 +66,57 @@ fn a_folder_in_the_way_goes_with_delete_and_is_counted() {
     let report = home.json(0, &[&restore[..], &["--delete"]].concat());
     assert_eq!((&dry["deleted"], &report["deleted"]), (&1.into(), &1.into()));
     assert_eq!(fs::read(home.path("it/file")).unwrap(), b"old");
+}
+
+#[test]
+fn only_folders_that_lead_to_something_included_are_made() {
+    let home = Home::new();
+    for file in ["a.txt", "b/c/d.jpg", "b/e/f.txt", "g/h.txt", "keep.jpg/i/j.txt", "k/l/m.txt"] {
+        home.write(&format!("in/{file}"), file.as_bytes());
+    }
+    fs::create_dir(home.path("in/k/empty")).unwrap();
+    home.done(&["backup", "in"]);
+    let made = |out: &str, arguments: &[&str]| {
+        home.done(&[&["restore", "in", out], arguments].concat());
+        let mut find = Command::new("find");
+        let found = find.arg(home.path(out)).args(["-printf", "%P\n"]).output().unwrap().stdout;
+        let mut found: Vec<String> =
+            String::from_utf8(found).unwrap().lines().skip(1).map(str::to_owned).collect();
+        found.sort();
+        found
+    };
+
+    let jpgs = ["b", "b/c", "b/c/d.jpg", "keep.jpg", "keep.jpg/i", "keep.jpg/i/j.txt"];
+    assert_eq!(made("jpgs", &["--include", "*.jpg"]), jpgs);
+    assert_eq!(made("part", &["--include", "*.jpg", "--path", "b", "--path", "g"]), jpgs[..3]);
+    let both = ["--include", "empty/", "--include", "/b/**", "--exclude", "*.jpg"];
+    assert_eq!(made("both", &both), ["b", "b/c", "b/e", "b/e/f.txt", "k", "k/empty"]);
+
+    let nothing = home.run(&["restore", "in", "none", "--include", "*.nomatch"]);
+    nothing.says(1, "nothing in in@0 matches `*.nomatch`");
+    assert!(!home.path("none").exists());
+    assert_eq!(
+        home.json(1, &["restore", "in", "none", "--include", "x"])["error"]["kind"],
+        "not_found"
+    );
+}
+
+#[test]
+fn deleting_spares_what_is_not_included() {
+    let home = Home::new();
+    home.write("in/a.jpg", b"a");
+    home.write("in/b/c.txt", b"c");
+    home.done(&["backup", "in"]);
+    home.done(&["restore", "in", "it"]);
+    for extra in ["x.jpg", "x.txt", "b/x.jpg", "mine/x.txt", "it.jpg/x.txt"] {
+        home.write(&format!("it/{extra}"), b"extra");
+    }
+
+    let restore = ["restore", "in", "it", "--include", "*.jpg", "--overwrite", "always"];
+    let report = home.json(0, &[&restore[..], &["--delete"]].concat());
+
+    assert_eq!(report["deleted"], 2);
+    for (name, stays) in [("x.jpg", false), ("it.jpg", false), ("x.txt", true), ("mine", true)] {
+        assert_eq!(home.path(&format!("it/{name}")).exists(), stays, "{name}");
+    }
 }
