@@ -15,6 +15,7 @@ use crate::base::metadata::Kind;
 use crate::base::path::EntryPath;
 use crate::base::time::Timestamp;
 use crate::engine::Context;
+use crate::engine::restore::work::stops;
 use crate::format::entry::Entry;
 use crate::format::range::RangeRow;
 use crate::repository::datasets::Backup;
@@ -26,6 +27,9 @@ use crate::source::filter::Pattern;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 use std::sync::Arc;
+
+const DAMAGE_HINT: &str = "`icecore check` tells what is damaged, `icecore repair --dry-run` what \
+                           can be done about it";
 
 /// What is looked for.
 #[derive(Clone, Debug)]
@@ -92,11 +96,29 @@ pub enum Among {
     One(Arc<Backup>),
 }
 
+/// What came of a search.
+#[derive(Debug, Default)]
+pub struct FindReport {
+    /// Versions that were found.
+    pub found: u64,
+    /// What could not be looked into, or not whole.
+    pub problems: Vec<Problem>,
+}
+
+/// A backup that cannot be looked into, or not whole.
+#[derive(Debug)]
+pub struct Problem {
+    /// Which one; none where the listing does not tell.
+    pub backup: Option<BackupId>,
+    /// Why.
+    pub error: Error,
+}
+
 /// Passes on every version of every path that matches, in the order of paths and then of the
-/// backups that first hold it, and returns how many there were.
+/// backups that first hold it. Backups that are damaged are reported, and the others looked into.
 ///
 /// # Errors
-/// Those of the repository and of `visit`; `Cancelled`.
+/// What concerns more than one backup; those of `visit`; `Cancelled`.
 pub fn run(
     dataset: &Dataset,
     numbers: &Numbers,
@@ -104,22 +126,50 @@ pub fn run(
     options: &FindOptions,
     context: &Context<'_>,
     visit: &mut dyn FnMut(Found) -> Result<()>,
-) -> Result<u64> {
+) -> Result<FindReport> {
+    let mut report = FindReport::default();
     let visible = match among {
-        Among::All => dataset.backups_among(numbers)?,
+        Among::All => report.readable(dataset, numbers)?,
         Among::One(backup) => vec![backup],
     };
-    let Some(newest) = visible.last().map(|backup| backup.header.number) else { return Ok(0) };
+    let Some(newest) = visible.last().map(|backup| backup.header.number) else {
+        return Ok(report);
+    };
     let purpose = format!("find in {}", dataset.name());
     let repository = dataset.repository();
     // It pins the newest; an older one that is forgotten and pruned meanwhile is an error.
     let lease = repository.read_lease(dataset, newest, &purpose, context.clock.now())?;
-    let found = Line::new(dataset, numbers, visible)
-        .and_then(|line| look(&line, dataset, options, context, visit));
+    let found = Line::new(dataset, numbers, visible, &mut report)
+        .and_then(|line| look(line, dataset, options, context, visit, &mut report));
     if let Some(lease) = lease {
         lease.give_back();
     }
-    found
+    found.map(|()| report)
+}
+
+impl FindReport {
+    /// Returns the backups whose headers can be read.
+    fn readable(&mut self, dataset: &Dataset, numbers: &Numbers) -> Result<Vec<Arc<Backup>>> {
+        let mut readable = Vec::new();
+        let gaps = dataset.gaps(numbers).into_iter();
+        self.problems.extend(gaps.map(|error| Problem { backup: None, error }));
+        for (number, backup) in dataset.each_backup(numbers)? {
+            match backup {
+                Ok(backup) => readable.push(backup),
+                Err(e) => self.tell(dataset, number, &e),
+            }
+        }
+        Ok(readable)
+    }
+
+    fn tell(&mut self, dataset: &Dataset, number: BackupId, cause: &Error) {
+        let name = dataset.name();
+        let why = cause.full_message();
+        let message = format!("{name}@{} cannot be looked into: {why}", number.0);
+        let hint = cause.hint_text().unwrap_or(DAMAGE_HINT);
+        let error = Error::new(cause.kind(), message).hint(hint).at(cause.origin());
+        self.problems.push(Problem { backup: Some(number), error });
+    }
 }
 
 /// The backups that are looked at and those they are made of, by number.
@@ -133,15 +183,29 @@ struct Link {
     parent: Option<usize>,
     /// Whether it is looked at, and is not only there for others.
     is_visible: bool,
+    /// Whether it, or one that it is made of, cannot be read any further.
+    is_broken: bool,
 }
 
 impl Line {
-    fn new(dataset: &Dataset, numbers: &Numbers, visible: Vec<Arc<Backup>>) -> Result<Self> {
+    fn new(
+        dataset: &Dataset,
+        numbers: &Numbers,
+        visible: Vec<Arc<Backup>>,
+        report: &mut FindReport,
+    ) -> Result<Self> {
         let mut all: BTreeMap<BackupId, (Arc<Backup>, bool)> = BTreeMap::new();
         for backup in visible {
             for &link in &backup.header.chain {
                 if let Slot::Vacant(slot) = all.entry(link) {
-                    slot.insert((Arc::new(dataset.chain_link(numbers, link)?), false));
+                    match dataset.chain_link(numbers, link) {
+                        Ok(link) => {
+                            slot.insert((Arc::new(link), false));
+                        }
+                        Err(e) if stops(&e) => return Err(e),
+                        // The chain is broken then, which is found below.
+                        Err(_) => {}
+                    }
                 }
             }
             all.insert(backup.header.number, (backup, true));
@@ -150,18 +214,37 @@ impl Line {
             all.keys().enumerate().map(|(place, number)| (*number, place)).collect();
         let mut links: Vec<Link> = Vec::with_capacity(all.len());
         for (backup, is_visible) in all.into_values() {
-            let parent = backup.header.chain.last().and_then(|parent| places.get(parent)).copied();
+            let (number, chain) = (backup.header.number, &backup.header.chain);
+            let parent = chain.last().and_then(|parent| places.get(parent)).copied();
             // A chain ascends, so the parent is here already.
-            let above = parent.and_then(|parent| links.get(parent)).map(|link| &link.backup.header);
-            let chain = above.iter().flat_map(|above| above.chain.iter().chain([&above.number]));
-            if !chain.eq(&backup.header.chain) {
-                let number = backup.header.number;
-                let message = format!("the chain of {number} of {} is broken", dataset.name());
-                return Err(Error::corrupt(message).at(Origin::Repository));
+            let above = parent.and_then(|parent| links.get(parent));
+            let header = above.map(|link| &link.backup.header);
+            let whole = header.iter().flat_map(|above| above.chain.iter().chain([&above.number]));
+            let is_whole = whole.eq(chain);
+            let is_broken = !is_whole || above.is_some_and(|link| link.is_broken);
+            if is_broken && is_visible {
+                let missing = chain.iter().find(|link| !places.contains_key(link));
+                let message = match missing {
+                    Some(missing) => format!("{missing}, which it needs, is missing or damaged"),
+                    None => "the chain of backups that it needs is broken".to_owned(),
+                };
+                report.tell(dataset, number, &Error::corrupt(message).at(Origin::Repository));
             }
-            links.push(Link { backup, parent, is_visible });
+            links.push(Link { backup, parent, is_visible, is_broken });
         }
         Ok(Line { links })
+    }
+
+    /// Takes a backup, and all that are made of it, for broken, and reports those looked at.
+    fn lose(&mut self, place: usize, dataset: &Dataset, why: &Error, report: &mut FindReport) {
+        for at in place..self.links.len() {
+            let parent = self.links[at].parent;
+            let is_hit = at == place || parent.is_some_and(|parent| self.links[parent].is_broken);
+            let link = &mut self.links[at];
+            if is_hit && !std::mem::replace(&mut link.is_broken, true) && link.is_visible {
+                report.tell(dataset, link.backup.header.number, why);
+            }
+        }
     }
 
     fn merge(&self, dataset: &Dataset, options: &FindOptions) -> Merge {
@@ -177,23 +260,30 @@ impl Line {
 }
 
 fn look(
-    line: &Line,
+    mut line: Line,
     dataset: &Dataset,
     options: &FindOptions,
     context: &Context<'_>,
     visit: &mut dyn FnMut(Found) -> Result<()>,
-) -> Result<u64> {
+    report: &mut FindReport,
+) -> Result<()> {
     let mut merge = line.merge(dataset, options);
     let mut states = States::default();
-    let mut total = 0;
     loop {
         context.cancel.check()?;
-        let rows = merge.next_rows()?;
+        let rows = match merge.next_rows() {
+            Ok(rows) => rows,
+            Err((_, e)) if stops(&e) => return Err(e),
+            Err((place, e)) => {
+                line.lose(place, dataset, &e, report);
+                continue;
+            }
+        };
         if rows.is_empty() {
-            return Ok(total);
+            return Ok(());
         }
-        for found in states.follow(line, rows, options) {
-            total += 1;
+        for found in states.follow(&line, rows, options) {
+            report.found += 1;
             visit(found)?;
         }
     }
@@ -234,7 +324,7 @@ impl States {
             self.held.push(held);
             if link.is_visible {
                 visible += 1;
-                if let Some(held) = held {
+                if let Some(held) = held.filter(|_| !link.is_broken) {
                     self.versions[held].hold(link.backup.header.number, visible);
                 }
             }

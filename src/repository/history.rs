@@ -378,9 +378,9 @@ impl Merge {
         Merge { streams, heads: BinaryHeap::new(), starved }
     }
 
-    fn feed(&mut self) -> Result<()> {
+    fn feed(&mut self) -> std::result::Result<(), (usize, Error)> {
         while let Some(stream) = self.starved.pop() {
-            if let Some(row) = self.next_of(stream)? {
+            if let Some(row) = self.next_of(stream).map_err(|e| (stream, e))? {
                 self.heads.push(Head { row, stream });
             }
         }
@@ -388,18 +388,22 @@ impl Merge {
     }
 
     fn next_of(&mut self, stream: usize) -> Result<Option<RangeRow>> {
-        let row = self.streams[stream].next().transpose();
+        self.streams[stream].next().transpose()
+    }
+
+    /// Returns the newest row of the next path. It ends with the first error.
+    ///
+    /// # Errors
+    /// Those of reading the ranges.
+    pub fn next_row(&mut self) -> Result<Option<RangeRow>> {
+        let row = self.newest_row();
         if row.is_err() {
             *self = Merge::new(Vec::new());
         }
         row
     }
 
-    /// Returns the newest row of the next path.
-    ///
-    /// # Errors
-    /// Those of reading the ranges.
-    pub fn next_row(&mut self) -> Result<Option<RangeRow>> {
+    fn newest_row(&mut self) -> Result<Option<RangeRow>> {
         // Mostly the stream that gave the last row, the full index, gives the next one as well;
         // then its rows need not go through the heap.
         if let [stream] = self.starved[..] {
@@ -411,7 +415,7 @@ impl Merge {
             self.starved.clear();
             self.heads.extend(row.map(|row| Head { row, stream }));
         }
-        self.feed()?;
+        self.feed().map_err(|(_, e)| e)?;
         let Some(newest) = self.heads.pop() else { return Ok(None) };
         self.starved.push(newest.stream);
         while let Some(head) = self.heads.peek()
@@ -426,8 +430,9 @@ impl Merge {
     /// first; none at the end.
     ///
     /// # Errors
-    /// Those of reading the ranges.
-    pub fn next_rows(&mut self) -> Result<Vec<(usize, RangeRow)>> {
+    /// Those of reading the ranges, with the stream that cannot be read: it is left out from then
+    /// on, and the others go on.
+    pub fn next_rows(&mut self) -> std::result::Result<Vec<(usize, RangeRow)>, (usize, Error)> {
         self.feed()?;
         let mut rows: Vec<(usize, RangeRow)> = Vec::new();
         while let Some(head) = self.heads.peek()

@@ -12,11 +12,15 @@ use crate::repository::Repository;
 use crate::repository::ahead;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
+use crate::repository::datasets::Numbers;
 use crate::repository::layout;
 use crate::repository::seen;
 use crate::repository::seen::Told;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+
+/// A backup, or why it cannot be read.
+pub(crate) type Readable = std::result::Result<Arc<Backup>, Error>;
 
 const REPAIR_HINT: &str = "`icecore repair --dry-run` says what can be done about it";
 
@@ -68,19 +72,35 @@ impl Dataset {
     /// Those of the backend.
     pub fn shown_backups(&self) -> Result<Shown<Arc<Backup>>> {
         let numbers = self.shown_numbers()?;
-        let mut problems: Vec<Error> = numbers.missing.iter().map(|what| self.gap(what)).collect();
+        let mut problems = self.gaps(&numbers);
         let mut readable = Vec::new();
-        let all: Vec<BackupId> = numbers.iter().collect();
-        let read = |n: &BackupId| match self.backup(&numbers, *n) {
-            Err(e) if e.kind() == ErrorKind::Corrupt => Ok(Err(e)),
-            read => read.map(Ok),
-        };
-        for backup in ahead::map(self.repository().store(), &all, &read)? {
+        for (_, backup) in self.each_backup(&numbers)? {
             match backup {
-                Ok(backup) => readable.extend(backup.map(Arc::new)),
+                Ok(backup) => readable.push(backup),
                 Err(e) => problems.push(e),
             }
         }
         Ok(Shown { readable, problems })
+    }
+
+    /// Returns those of the listed backups that were not forgotten, by number, or why a header
+    /// cannot be read.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub(crate) fn each_backup(&self, numbers: &Numbers) -> Result<Vec<(BackupId, Readable)>> {
+        let all: Vec<BackupId> = numbers.iter().collect();
+        let read = |n: &BackupId| match self.backup(numbers, *n) {
+            Err(e) if e.kind() == ErrorKind::Corrupt => Ok(Some((*n, Err(e)))),
+            Err(e) => Err(e),
+            Ok(backup) => Ok(backup.map(|backup| (*n, Ok(Arc::new(backup))))),
+        };
+        let read = ahead::map(self.repository().store(), &all, &read)?;
+        Ok(read.into_iter().flatten().collect())
+    }
+
+    /// Returns what of the listing is missing.
+    pub(crate) fn gaps(&self, numbers: &Numbers) -> Vec<Error> {
+        numbers.missing.iter().map(|what| self.gap(what)).collect()
     }
 }

@@ -1,18 +1,23 @@
 //! `icecore find`.
 
+use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::metadata::Kind;
 use crate::base::path::display;
 use crate::base::size::parse_bytes;
 use crate::base::time::parse_since;
 use crate::cli::exit::Exit;
+use crate::cli::fields::ErrorFields;
 use crate::cli::fields::PathField;
+use crate::cli::output;
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::engine::find;
 use crate::engine::find::Among;
 use crate::engine::find::FindOptions;
+use crate::engine::find::FindReport;
 use crate::engine::find::Found;
+use crate::engine::find::Problem;
 use crate::engine::list;
 use crate::engine::list::Depth;
 use crate::format::dataset::DatasetName;
@@ -20,6 +25,7 @@ use crate::format::entry::EntryNode;
 use crate::repository::Repository;
 use crate::repository::datasets::Dataset;
 use crate::repository::datasets::Numbers;
+use crate::repository::datasets::Shown;
 use crate::source::filter::Pattern;
 use clap::Args;
 use clap::ValueEnum;
@@ -30,7 +36,8 @@ use std::ffi::OsString;
 ///
 /// PATTERN is written as those of `backup --exclude`: `*.jpg` matches at any depth, `/2024/*.jpg`
 /// from the root of the dataset on, `2024/**` everything below. Each version of an entry is shown
-/// once, with the backups that hold it. Backups that were forgotten are not looked at.
+/// once, with the backups that hold it. Backups that were forgotten are not looked at. One that is
+/// damaged is told of (exit code 3), and all others are looked at.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -87,6 +94,16 @@ impl TypeArg {
     }
 }
 
+/// A backup that cannot be looked into.
+#[derive(Serialize)]
+struct ErrorRow<'a> {
+    #[serde(rename = "type")]
+    row: &'static str,
+    dataset: Option<&'a str>,
+    backup: Option<u64>,
+    error: ErrorFields,
+}
+
 #[derive(Serialize)]
 struct Row<'a> {
     #[serde(rename = "type")]
@@ -114,30 +131,43 @@ pub(crate) fn run(args: &FindArgs, session: &mut Session) -> Result<Exit> {
     options.newer_than = args.newer_than.as_ref().map(|time| parse_since(time, now)).transpose()?;
     let at = args.backup.as_ref().map(|backup| session.address(backup)).transpose()?;
     let repository = session.open()?;
-    let mut found = 0;
+    let mut total = FindReport::default();
     if let Some(at) = at {
         options.within = at.path.clone();
         let one = session.find(&repository, &at)?;
         // So that a path that is not there is an error, and not nothing.
         list::entries(&one.snapshot()?, &at.path, Depth::Folder)?;
         let among = Among::One(one.backup);
-        found += look(&one.dataset, &one.numbers, among, &options, session)?;
+        look(&one.dataset, &one.numbers, among, &options, &mut total, session)?;
     } else {
-        for dataset in datasets(args, &repository)? {
-            let numbers = dataset.all_numbers()?;
-            found += look(&dataset, &numbers, Among::All, &options, session)?;
+        let datasets = datasets(args, &repository)?;
+        for error in datasets.problems {
+            tell(None, Problem { backup: None, error }, &mut total, session)?;
+        }
+        for dataset in datasets.readable {
+            let looked = dataset.shown_numbers().and_then(|numbers| {
+                look(&dataset, &numbers, Among::All, &options, &mut total, session)
+            });
+            match looked {
+                Err(error) if error.kind() == ErrorKind::Corrupt => {
+                    let name = dataset.name().as_str();
+                    tell(Some(name), Problem { backup: None, error }, &mut total, session)?;
+                }
+                looked => looked?,
+            }
         }
     }
-    if found == 0 {
+    session.output.finish()?;
+    if total.found == 0 {
         session.output.note("nothing was found");
     }
-    Ok(Exit::Done)
+    Ok(Exit::of(total.problems.is_empty()))
 }
 
-fn datasets(args: &FindArgs, repository: &Repository) -> Result<Vec<Dataset>> {
+fn datasets(args: &FindArgs, repository: &Repository) -> Result<Shown<Dataset>> {
     match &args.dataset {
-        Some(name) => Ok(vec![repository.dataset(name)?]),
-        None => repository.datasets(),
+        Some(name) => Ok(Shown { readable: vec![repository.dataset(name)?], problems: Vec::new() }),
+        None => repository.shown_datasets(),
     }
 }
 
@@ -146,10 +176,11 @@ fn look(
     numbers: &Numbers,
     among: Among,
     options: &FindOptions,
+    total: &mut FindReport,
     session: &mut Session,
-) -> Result<u64> {
+) -> Result<()> {
     let name = dataset.name().as_str();
-    session.work_with_output(|context, output| {
+    let report = session.work_with_output(|context, output| {
         find::run(dataset, numbers, among, options, context, &mut |found| {
             if output.is_json() {
                 output.row(&row(name, &found))
@@ -157,7 +188,27 @@ fn look(
                 output.line(&line(name, &found))
             }
         })
-    })
+    })?;
+    total.found += report.found;
+    report.problems.into_iter().try_for_each(|problem| tell(Some(name), problem, total, session))
+}
+
+/// Tells of what cannot be looked into, as a row as well where rows are read by a program.
+fn tell(
+    dataset: Option<&str>,
+    problem: Problem,
+    total: &mut FindReport,
+    session: &mut Session,
+) -> Result<()> {
+    if session.output.is_json() {
+        let backup = problem.backup.map(|number| number.0);
+        let error = ErrorFields::new(&problem.error);
+        session.output.row(&ErrorRow { row: "error", dataset, backup, error })?;
+    }
+    session.output.finish()?;
+    output::tell(&problem.error);
+    total.problems.push(problem);
+    Ok(())
 }
 
 fn row<'a>(dataset: &'a str, found: &Found) -> Row<'a> {

@@ -3,8 +3,11 @@
 use crate::cli::Home;
 use crate::cli::column;
 use crate::support::folder::skipped;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
 
@@ -52,6 +55,67 @@ fn entries_are_found_in_all_backups_of_all_datasets() {
     home.run(&["find", "[z-a]"]).says(2, "is no pattern");
     home.run(&["find", "!x"]).says(2, "matches nothing");
     home.run(&["find", "x", "-d", "photos", "-b", "photos"]).says(2, "cannot be used with");
+}
+
+/// Files below a folder, by their paths.
+fn files_below(folder: &Path) -> BTreeSet<PathBuf> {
+    let (mut files, mut folders) = (BTreeSet::new(), vec![folder.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                files.insert(path);
+            }
+        }
+    }
+    files
+}
+
+#[test]
+fn a_damaged_backup_hides_no_other_from_find() {
+    let home = home();
+    (0..2000).for_each(|n| home.write(&format!("many/{n}"), b"one"));
+    home.done(&["backup", "many"]);
+    let repository = home.path(".local/share/icecore");
+    let packs = files_below(&repository.join("packs"));
+    (0..2000).for_each(|n| home.write(&format!("many/{n}"), b"another"));
+    home.done(&["backup", "many"]);
+    let lost =
+        files_below(&repository.join("packs")).difference(&packs).cloned().collect::<Vec<_>>();
+    assert!(!lost.is_empty(), "a manifest is in a pack");
+    lost.iter().for_each(|pack| fs::remove_file(pack).unwrap());
+
+    let ran = home.run(&["--json", "find", "1*"]);
+    ran.says(3, "many@1 cannot be looked into: ");
+    ran.says(3, "hint: `icecore check` ");
+    let rows: Vec<serde_json::Value> =
+        ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let (errors, found): (Vec<_>, Vec<_>) =
+        rows.into_iter().partition(|row| row["type"] == "error");
+    let [error] = errors.as_slice() else { panic!("{errors:?}") };
+    assert_eq!((&error["dataset"], &error["backup"]), (&"many".into(), &1.into()));
+    assert!(error["error"]["message"].as_str().unwrap().contains("many@1"), "{error}");
+    let whole = found.iter().filter(|row| row["dataset"] == "many" && row["first"] == 0);
+    assert_eq!(whole.count(), 1111, "all that many@0 has");
+    let of_photos =
+        |rows: &[serde_json::Value]| column(rows, "dataset").contains(&"photos".to_owned());
+    assert!(of_photos(&found), "those of a healthy one");
+    home.run(&["find", "a.jpg"]).says(3, "many@1");
+
+    // Without the header of photos@1 nothing is known of @2, which needs it, and all of @0.
+    let header = files_below(&repository.join("datasets"))
+        .into_iter()
+        .find(|path| path.ends_with("0/2"))
+        .unwrap()
+        .with_file_name("1");
+    fs::remove_file(header).unwrap();
+    let ran = home.run(&["find", "a.jpg"]);
+    ran.says(3, "photos@2 cannot be looked into: backup_1, which it needs, is missing or damaged");
+    ran.says(3, "backup_1 of photos is missing from the listing");
+    let found: Vec<&str> = ran.stdout.lines().filter_map(|row| row.split(' ').next()).collect();
+    assert_eq!(found, ["notes@0", "photos@0"]);
 }
 
 #[test]

@@ -93,7 +93,7 @@ pub(crate) fn find(scene: &Scene<'_>) -> Result<()> {
         let set = scene.repository.dataset(&name(dataset))?;
         let numbers = set.all_numbers()?;
         let options = FindOptions::new(Pattern::new("*")?);
-        with_context(|context| {
+        let report = with_context(|context| {
             finding::run(&set, &numbers, Among::All, &options, context, &mut |found| {
                 let mut trees = scene.state.trees.iter().filter(|(label, _)| label.0 == dataset);
                 if !trees.any(|(_, tree)| tree.contains_key(&found.entry.path)) {
@@ -102,6 +102,9 @@ pub(crate) fn find(scene: &Scene<'_>) -> Result<()> {
                 Ok(())
             })
         })?;
+        if let Some(problem) = report.problems.into_iter().next() {
+            return Err(problem.error);
+        }
     }
     Ok(())
 }
