@@ -194,7 +194,7 @@ fn fields_of(row: &DiffRow) -> Row {
     };
     let there = row.after.or(row.before);
     Row {
-        change: row.change.as_str(),
+        change: word(row),
         path: PathField::new(&row.path),
         kind: there.map(|seen| seen.kind.as_str()),
         bytes: there.map(|seen| seen.bytes),
@@ -204,9 +204,14 @@ fn fields_of(row: &DiffRow) -> Row {
     }
 }
 
+/// Returns the word under which the summary counts a row.
+fn word(row: &DiffRow) -> &'static str {
+    if row.is_metadata_only() { "metadata" } else { row.change.as_str() }
+}
+
 /// `modified  2025/img_3.json  (content, time; 10 B -> 11 B)`
 fn line(row: &DiffRow) -> String {
-    let word = if row.is_metadata_only() { "metadata" } else { row.change.as_str() };
+    let word = word(row);
     let there = row.after.or(row.before);
     let is_folder = there.is_some_and(|seen| seen.kind == Kind::Directory);
     let path = if row.path.is_root() { ".".to_owned() } else { row.path.to_string() };
