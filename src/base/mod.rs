@@ -28,3 +28,5 @@ pub mod size;
 pub mod sys;
 #[forbid(unsafe_code)]
 pub mod time;
+#[forbid(unsafe_code)]
+pub mod words;

@@ -13,6 +13,7 @@ use crate::base::path::EntryPath;
 use crate::base::path::display;
 use crate::base::time::Timestamp;
 use crate::base::time::parse_until;
+use crate::base::words::counted;
 use crate::format::dataset::DatasetName;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
@@ -289,7 +290,8 @@ fn before_latest(dataset: &Dataset, numbers: &Numbers, back: u64) -> Result<Arc<
     if seen == 0 {
         return Err(empty(dataset));
     }
-    let message = format!("{} has only {seen} backups", dataset.name());
+    let backups = counted(seen, "backup", "backups");
+    let message = format!("{} has only {backups}", dataset.name());
     Err(not_found(message, dataset))
 }
 

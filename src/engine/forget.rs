@@ -115,7 +115,10 @@ fn by_number(
         return Err(Error::new(ErrorKind::NotFound, message).hint(hint));
     }
     if visible.is_subset(wanted) && !visible.is_empty() {
-        let message = format!("cannot forget all {} backups of {name}", visible.len());
+        let message = match visible.len() {
+            1 => format!("cannot forget the only backup of {name}"),
+            all => format!("cannot forget all {all} backups of {name}"),
+        };
         return Err(Error::invalid(message)
             .hint("nothing was forgotten; a dataset keeps at least one backup, so leave one out"));
     }

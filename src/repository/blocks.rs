@@ -158,6 +158,13 @@ impl Repository {
                 }
             }
         }
+        let failure = failure.map(|e| match e.kind() {
+            ErrorKind::NotFound | ErrorKind::Corrupt if e.hint_text().is_none() => e.hint(
+                "`icecore check` tells what is damaged, `icecore repair --dry-run` what can be \
+                 done about it",
+            ),
+            _ => e,
+        });
         Err(failure.unwrap_or_else(|| {
             let damaged = self.index().damaged();
             let message = match damaged.as_slice() {

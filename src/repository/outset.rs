@@ -4,6 +4,7 @@ use crate::base::error::Error;
 use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
+use crate::base::words::counted;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
 use crate::repository::datasets::Numbers;
@@ -57,8 +58,9 @@ pub(super) fn remember_highest(dataset: &Dataset, next: BackupId) -> Result<()> 
     let before = dataset.highest_seen();
     if next.0 < before {
         let message = format!(
-            "{} had {before} backups when last seen from here, and shows {} now",
+            "{} had {} when last seen from here, and shows {} now",
             dataset.name(),
+            counted(before, "backup", "backups"),
             next.0
         );
         return Err(Error::corrupt(message)

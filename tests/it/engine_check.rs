@@ -215,7 +215,7 @@ fn a_pack_whose_content_is_damaged_names_the_backups_and_paths_that_suffer() {
                 assert_eq!(findings[0].object, key.as_str());
                 assert_eq!(set(&findings[0].backups), backups);
                 assert_eq!(set(&findings[0].paths), paths);
-                let text = "1 of its 1 blocks are damaged";
+                let text = "1 of its 1 block is damaged";
                 assert!(findings[0].message.contains(text), "{}", findings[0].message);
             }
         }
@@ -474,7 +474,7 @@ fn samples_take_turns_until_all_is_covered() {
     assert!(reports.iter().any(|report| !report.is_ok()), "five quarters cover all");
     assert!(reports.iter().filter(|report| report.is_ok()).count() >= 3, "one quarter each");
     let note = find(&reports[0].findings, "packs").expect("a note");
-    assert!(note.message.contains("are covered by this run"), "{}", note.message);
+    assert!(note.message.contains("this run and those before it cover"), "{}", note.message);
     for percent in [0.0, -1.0, 101.0, f64::NAN] {
         let options = CheckOptions { read_data: Some(percent), ..CheckOptions::default() };
         let error = try_check(&world.repository, &options).expect_err("makes no sense");

@@ -192,7 +192,9 @@ impl LocalBackend {
                 return failed("read", &place, e);
             }
             let gone = self.check_root().err();
-            gone.unwrap_or_else(|| failed("read", &place, Io::NotFound.into()))
+            gone.unwrap_or_else(|| {
+                failed("read", &place, io::Error::new(Io::NotFound, "it is missing"))
+            })
         };
         // A foreign pipe under a key's name does not hang this: nothing is waited for.
         let file = self.disk.open(&place).map_err(fail)?;

@@ -187,7 +187,8 @@ fn document<'a>(found: &'a Found, report: &RestoreReport, dry_run: bool) -> Docu
 
 fn say(found: &Found, report: &RestoreReport, dry_run: bool, session: &mut Session) -> Result<()> {
     for planned in &report.plan {
-        session.output.line(&format!("{:<9} {}", planned.action, planned.path))?;
+        let path = if planned.path.is_root() { ".".to_owned() } else { planned.path.to_string() };
+        session.output.line(&format!("{:<9} {path}", planned.action))?;
     }
     let name = found.name();
     let deleted = match report.deleted {
@@ -203,8 +204,11 @@ fn say(found: &Found, report: &RestoreReport, dry_run: bool, session: &mut Sessi
         text::seconds(report.seconds),
     ))?;
     if !report.errors.is_empty() {
-        let entries = text::plural(report.errors.len() as u64, "entry", "entries");
-        output::talk(&format!("{name}: {entries} could not be restored as they were"));
+        let entries = match report.errors.len() as u64 {
+            1 => "1 entry could not be restored as it was".to_owned(),
+            many => format!("{} entries could not be restored as they were", text::count(many)),
+        };
+        output::talk(&format!("{name}: {entries}"));
     }
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! Bounded: so many objects are listed by name, so many paths for each; the rest is counted.
 
 use crate::base::path::EntryPath;
+use crate::base::words::counted;
 use crate::engine::check::Finding;
 use crate::engine::check::Severity;
 use std::collections::BTreeMap;
@@ -167,7 +168,8 @@ impl Ledger {
             self.issues.into_iter().map(|(object, issue)| issue.into_finding(object)).collect();
         if self.left_out > 0 {
             let severity = if self.left_out_damage { Severity::Damage } else { Severity::Garbage };
-            let message = format!("{} more things were found beside those listed", self.left_out);
+            let more = counted(self.left_out as u64, "more thing was", "more things were");
+            let message = format!("{more} found beside those listed");
             findings.push(Finding::of(severity, "repository", message));
         }
         findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
@@ -193,7 +195,8 @@ impl Issue {
             message.push_str("something that backups need is not readable in it");
         }
         if self.paths_more > 0 {
-            message.push_str(&format!("; {} more paths suffer", self.paths_more));
+            let more = counted(self.paths_more as u64, "more path suffers", "more paths suffer");
+            message.push_str(&format!("; {more}"));
         }
         let backups = self.backups.into_iter().map(|(name, n)| format!("{name}@{n}"));
         Finding {

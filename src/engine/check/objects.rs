@@ -15,6 +15,7 @@ use crate::base::id::LeaseId;
 use crate::base::id::PackId;
 use crate::base::id::TombstoneId;
 use crate::base::limits::RECORD_BYTES_MAX;
+use crate::base::words::counted;
 use crate::codec::frame::ObjectKind;
 use crate::engine::check::Run;
 use crate::engine::check::Severity;
@@ -72,7 +73,8 @@ pub(crate) fn report_unknown_blocks(stock: &Stock, ledger: &mut Ledger) {
     if count == 0 {
         return;
     }
-    let message = format!("no readable pack index names {count} blocks that backups need");
+    let blocks = counted(count as u64, "block", "blocks");
+    let message = format!("no readable pack index names {blocks} that backups need");
     let objects = &stock.damaged_indexes;
     if objects.is_empty() {
         ledger.damage("index", format!("{message}: an object of this folder is missing"));

@@ -10,6 +10,7 @@ use crate::base::error::Result;
 use crate::base::id::PackId;
 use crate::base::limits::PACK_BYTES_MAX;
 use crate::base::progress::Counter;
+use crate::base::words::counted;
 use crate::codec::crypt::Part;
 use crate::codec::frame;
 use crate::codec::frame::ObjectKind;
@@ -173,15 +174,15 @@ fn note(run: &Run<'_>, stock: &Stock, inspected: Inspected, ledger: &mut Ledger)
         lost.iter().all(|&place| copies.iter().any(|copy| stock.can_give(copy, place)))
     });
     let copied = copied.count();
+    let of_all = || {
+        let blocks = counted(total as u64, "block", "blocks");
+        format!("{bad} of its {blocks} {} damaged", if bad == 1 { "is" } else { "are" })
+    };
     let summary = match (bad, copied) {
         (0, _) => "every block in it can still be read".to_owned(),
-        (_, 0) => format!("{bad} of its {total} blocks are damaged"),
-        (_, _) if bad == copied => {
-            format!("{bad} of its {total} blocks are damaged, but another good copy exists")
-        }
-        _ => {
-            format!("{bad} of its {total} blocks are damaged; of {copied} another good copy exists")
-        }
+        (_, 0) => of_all(),
+        (_, _) if bad == copied => format!("{}, but another good copy exists", of_all()),
+        _ => format!("{}; of {copied} another good copy exists", of_all()),
     };
     // Before the single blocks, of which a ledger keeps only some.
     messages.insert(messages.len() - bad, summary);

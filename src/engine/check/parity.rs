@@ -5,6 +5,7 @@ use crate::backend::key::ObjectKey;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::id::PackId;
+use crate::base::words::counted;
 use crate::engine::check::Run;
 use crate::engine::check::Severity;
 use crate::engine::check::damage_of;
@@ -59,9 +60,10 @@ pub(super) fn survey(stock: &Stock, ledger: &mut Ledger) {
     let stay = || stock.there.keys().filter(|pack| !stock.doomed.contains(*pack));
     let lacking = stay().filter(|pack| stock.parity.of(pack).is_empty()).count();
     if lacking > 0 {
-        let total = stay().count();
+        let packs = counted(stay().count() as u64, "pack", "packs");
+        let (have, them) = if lacking == 1 { ("has", "it") } else { ("have", "them") };
         let message =
-            format!("{lacking} of {total} packs have none: `icecore parity add` gives them some");
+            format!("{lacking} of {packs} {have} none: `icecore parity add` gives {them} some");
         ledger.add(Severity::Note, "parity", message);
     }
 }

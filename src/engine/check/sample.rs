@@ -4,6 +4,7 @@
 //! anew.
 
 use crate::base::id::PackId;
+use crate::base::words::counted;
 use crate::engine::check::Run;
 use crate::engine::check::Severity;
 use crate::engine::check::ledger::Ledger;
@@ -41,12 +42,11 @@ pub(crate) fn choose(run: &Run<'_>, stock: &Stock, jobs: &mut Vec<Job>, ledger: 
         bytes += job.size;
         chosen += 1;
     }
-    let all = jobs.len();
+    let all = counted(jobs.len() as u64, "pack", "packs");
     let done = jobs.iter().filter(|job| covered.contains(&job.pack)).count();
     if chosen > 0 {
         let message = format!(
-            "the data of {chosen} of {all} packs is read; {done} are covered by this run and \
-             those before it"
+            "the data of {chosen} of {all} is read; this run and those before it cover {done}"
         );
         ledger.add(Severity::Note, "packs", message);
     }

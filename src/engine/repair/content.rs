@@ -6,6 +6,7 @@ use crate::base::error::Result;
 use crate::base::id::BlockId;
 use crate::base::id::IndexId;
 use crate::base::id::PackId;
+use crate::base::words::counted;
 use crate::engine::check::Finding;
 use crate::engine::check::Run;
 use crate::engine::check::Severity;
@@ -100,7 +101,9 @@ fn refusal(looked: &Looked, gone: &[PackId]) -> Option<String> {
     let is_suspicious =
         gone.len() == named || (gone.len() >= GONE_SUSPICIOUS && gone.len() * 2 > named);
     (is_suspicious && !gone.is_empty()).then(|| {
-        format!("{} of {named} packs are not there: is the whole store shown?", gone.len())
+        let packs = counted(named as u64, "pack", "packs");
+        let are = if gone.len() == 1 { "is" } else { "are" };
+        format!("{} of {packs} {are} not there: is the whole store shown?", gone.len())
     })
 }
 
@@ -270,12 +273,12 @@ fn plan_lost(looked: &Looked, plan: &mut RepairPlan) {
     gathered.unknown.iter().for_each(|block| drop(lost.insert(*block, BTreeSet::new())));
     for (block, places) in &lost {
         let what = match places.len() {
-            0 => "all of it".to_owned(),
-            1 => "1 blob of it".to_owned(),
-            n => format!("{n} blobs of it"),
+            0 => "all of it is".to_owned(),
+            1 => "1 blob of it is".to_owned(),
+            n => format!("{n} blobs of it are"),
         };
         let message =
-            format!("{what} is lost; the next backup stores anew what its source still has of it");
+            format!("{what} lost; the next backup stores anew what its source still has of it");
         plan.actions.push(Action::new(ActionKind::DeclareLost, format!("block {block}"), message));
     }
     if !lost.is_empty() {

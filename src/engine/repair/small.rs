@@ -11,6 +11,7 @@ use crate::base::id::LeaseId;
 use crate::base::limits::RECORD_BYTES_MAX;
 use crate::base::sys;
 use crate::base::time::Timestamp;
+use crate::base::words::counted;
 use crate::codec::frame::ObjectKind;
 use crate::engine::Context;
 use crate::engine::check::Run;
@@ -185,8 +186,8 @@ fn plan_floor(
     let mut remaining: Vec<u64> = there.filter(|&n| n < floor).collect();
     remaining.sort_unstable();
     let message = format!(
-        "the floor below it cannot be read; {} backups of {} are there below this one",
-        remaining.len(),
+        "the floor below it cannot be read; {} there below this one, of {}",
+        counted(remaining.len() as u64, "backup is", "backups are"),
         view.named.label
     );
     plan.actions.push(Action::new(ActionKind::Floor, key.as_str(), message));

@@ -96,8 +96,12 @@ impl<'a> Work<'a> {
 
     /// Reports what of an entry's metadata could not be set.
     pub(super) fn tell(&self, path: &EntryPath, sentences: Vec<String>) {
-        for message in sentences {
+        for mut message in sentences {
             let is_owner = message.starts_with("owner ");
+            if path.is_root() {
+                // Its path is empty, and would tell nobody which folder is meant.
+                message = format!("{}: {message}", self.target.location());
+            }
             let path = Some(path.clone());
             self.failures.warn(&Warning { path, message, is_error: true });
             if is_owner && !self.owner_hint_given.swap(true, Ordering::Relaxed) {

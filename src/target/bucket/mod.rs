@@ -20,6 +20,7 @@ use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::limits::S3_KEY_BYTES_MAX;
 use crate::base::path::EntryPath;
+use crate::base::words::counted;
 use crate::net::s3::client::Client;
 use crate::target::Finished;
 use crate::target::Target;
@@ -226,10 +227,9 @@ impl Target for BucketTarget {
         let state = self.state();
         let mut notes = Vec::new();
         if !state.kept_histories.is_empty() {
-            let keys = state.kept_histories.len();
-            notes.push(format!(
-                "{keys} objects have versions there already: older ones were not put again"
-            ));
+            let keys = state.kept_histories.len() as u64;
+            let objects = counted(keys, "object has", "objects have");
+            notes.push(format!("{objects} versions there already: older ones were not put again"));
         }
         if state.lost_versions {
             notes.push(
@@ -242,14 +242,15 @@ impl Target for BucketTarget {
         }
         if state.lost_folders > 0 {
             let lost = state.lost_folders;
-            notes.push(format!("the store keeps no empty folders: {lost} were left out"));
+            let were = if lost == 1 { "was" } else { "were" };
+            notes.push(format!("the store keeps no empty folders: {lost} {were} left out"));
         }
         if state.copies > 0 {
-            let copies = state.copies;
-            notes.push(format!(
-                "a bucket has no second names: {copies} further names of files are objects \
-                 of their own"
-            ));
+            let copies = match state.copies {
+                1 => "1 further name of a file is an object of its own".to_owned(),
+                copies => format!("{copies} further names of files are objects of their own"),
+            };
+            notes.push(format!("a bucket has no second names: {copies}"));
         }
         if let Some(first) = state.unfit.first() {
             notes.push(format!(

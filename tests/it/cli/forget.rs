@@ -88,7 +88,7 @@ fn backups_go_by_number_and_say_so_when_they_are_asked_for() {
     assert_eq!(refused["error"]["kind"], "not_found");
     let message = refused["error"]["message"].as_str().unwrap();
     assert!(message.contains("backup_3 was forgotten before, there is no backup_9"), "{message}");
-    home.run(&["forget", "photos", "--backup", "2"]).says(2, "cannot forget all 1 backups");
+    home.run(&["forget", "photos", "--backup", "2"]).says(2, "cannot forget the only backup");
     assert_eq!(listed(&home), ["2"]);
     assert!(home.done(&["check"]).stdout.starts_with("no damage"));
 }
