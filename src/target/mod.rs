@@ -31,6 +31,18 @@ pub struct TargetEntry {
     pub metadata: Metadata,
     /// How many names the file has; 1 where links do not exist.
     pub links: u64,
+    /// Which file it is, of one with several names: its names alone have the same numbers. None
+    /// where it has extended attributes, which are not shown, or the target does not tell.
+    pub identity: Option<(u64, u64)>,
+    /// What it is, where it is neither a file nor a folder. None in the same cases.
+    pub node: Option<Node>,
+}
+
+impl TargetEntry {
+    /// Makes one of which no more is told.
+    pub(crate) fn plain(kind: Kind, size: u64, metadata: Metadata) -> Self {
+        TargetEntry { kind, size, metadata, links: 1, identity: None, node: None }
+    }
 }
 
 /// Things that are neither files nor folders.

@@ -18,6 +18,7 @@ use icecore::engine::restore;
 use icecore::engine::restore::Bounds;
 use icecore::engine::restore::Overwrite;
 use icecore::engine::restore::RestoreOptions;
+use icecore::engine::restore::RestoreReport;
 use icecore::source::memory::MemorySource;
 use icecore::target::Target;
 use icecore::target::local::LocalTarget;
@@ -64,6 +65,76 @@ fn if_changed_writes_only_what_differs() {
     assert_holds(&world, 0, &target);
     let again = restore(&world, 0, &target, &overwriting(Overwrite::IfChanged));
     assert_eq!((again.written_bytes, again.files), (0, 4));
+}
+
+/// Paths of a plan that are not kept.
+fn changes(report: &RestoreReport) -> Vec<String> {
+    let changed = report.plan.iter().filter(|row| row.action != "keep");
+    changed.map(|row| format!("{} {}", row.action, row.path)).collect()
+}
+
+#[test]
+fn if_changed_leaves_alone_what_has_several_names_or_no_content() {
+    let world = backed_up(&rich_source());
+    let target = MemoryTarget::new();
+    restore(&world, 0, &target, &options());
+    let before = target.entries();
+    let rule = overwriting(Overwrite::IfChanged);
+    let dry_run = RestoreOptions { dry_run: true, ..rule.clone() };
+
+    let dry = restore(&world, 0, &target, &dry_run);
+    let report = restore(&world, 0, &target, &RestoreOptions { verify: true, ..rule.clone() });
+
+    // A target does not show attributes, so that what has any counts as changed.
+    assert_eq!(changes(&dry), ["update a/twin"]);
+    assert_eq!((report.written_bytes, report.files), (0, 14));
+    let inode = |at: &str| target.entries()[&path(at)].inode;
+    for (at, entry) in &before {
+        assert_eq!(inode(&at.to_string()), entry.inode, "{at}");
+    }
+
+    // One name that became a file of its own is a name again, and no other file changes.
+    put(&target, "c/again", b"first name");
+    let mut writer = target.writer().unwrap();
+    writer.link(&path("aside"), &path("a/one")).unwrap();
+    writer.remove(&path("c/link")).unwrap();
+    let to = icecore::target::Node::Symlink(b"../a/two".to_vec());
+    let old = &before[&path("c/link")].metadata;
+    writer.create_node(&path("c/link"), &to, old, Default::default()).unwrap();
+    drop(writer);
+    let report = restore(&world, 0, &target, &rule);
+    assert_eq!(report.written_bytes, 0);
+    assert_eq!((inode("c/again"), inode("aside")), (inode("a/one"), inode("a/one")));
+    assert_eq!(inode("a/one"), before[&path("a/one")].inode);
+    assert_eq!(target.entries()[&path("c/link")].link_target, b"../a/one");
+    target.writer().unwrap().remove(&path("aside")).unwrap();
+    restore(&world, 0, &target, &rule);
+    assert_holds(&world, 0, &target);
+}
+
+#[test]
+fn if_changed_parts_names_that_the_backup_has_for_several_files() {
+    let source = MemorySource::new("links").file("a", b"same").hard_link("b", "a");
+    let source = source.file("c", b"same").hard_link("d", "c").file("e", b"same");
+    let world = backed_up(&source);
+    let target = MemoryTarget::new();
+    restore(&world, 0, &target, &options());
+    let metadata = target.entries()[&path("a")].metadata.clone();
+    let mut writer = target.writer().unwrap();
+    for name in ["c", "d", "e"] {
+        writer.remove(&path(name)).unwrap();
+        writer.link(&path(name), &path("a")).unwrap();
+    }
+    writer.set_metadata(&path("a"), &metadata, Default::default()).unwrap();
+    drop(writer);
+
+    restore(&world, 0, &target, &overwriting(Overwrite::IfChanged));
+
+    assert_holds(&world, 0, &target);
+    let entries = target.entries();
+    let inode = |at: &str| entries[&path(at)].inode;
+    assert_eq!((inode("a"), inode("c")), (inode("b"), inode("d")));
+    assert!(inode("a") != inode("c") && inode("e") != inode("a") && inode("e") != inode("c"));
 }
 
 #[test]
@@ -231,7 +302,7 @@ fn a_dry_run_tells_and_does_nothing() {
     let plan: Vec<String> =
         report.plan.iter().map(|row| format!("{} {}", row.action, row.path)).collect();
     let expected =
-        ["update ", "update a", "delete aa", "keep b", "update f", "create f/c", "overwrite l"];
+        ["update ", "update a", "delete aa", "keep b", "update f", "create f/c", "keep l"];
     assert_eq!(plan, expected);
     assert_eq!((report.deleted, report.written_bytes), (1, 0));
 }

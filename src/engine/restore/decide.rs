@@ -5,6 +5,8 @@ use crate::base::metadata::Metadata;
 use crate::engine::restore::Overwrite;
 use crate::engine::restore::RestoreOptions;
 use crate::format::entry::Entry;
+use crate::format::entry::EntryNode;
+use crate::target::Node;
 use crate::target::TargetEntry;
 
 /// What is done with one entry.
@@ -18,6 +20,11 @@ pub(super) enum Decision {
     Clear,
     /// A file that is compared with what is there, and brought up to date in place.
     Compare,
+    /// A file of several names that is read, and replaced when its content differs: in place it
+    /// would change under its other names.
+    Read,
+    /// It is there as the backup has it.
+    Same,
     /// A folder that is there and gets the backup's metadata.
     Merge,
     /// What is there stays.
@@ -53,9 +60,9 @@ impl Decision {
     pub(super) fn word(self) -> &'static str {
         match self {
             Decision::Create => "create",
-            Decision::Replace | Decision::Clear => "overwrite",
+            Decision::Replace | Decision::Clear | Decision::Read => "overwrite",
             Decision::Compare | Decision::Merge => "update",
-            Decision::Keep => "keep",
+            Decision::Keep | Decision::Same => "keep",
             Decision::Refuse(_) => "skip",
         }
     }
@@ -87,10 +94,15 @@ pub(super) fn decide(options: &RestoreOptions, entry: &Entry, there: Option<&The
             Some(_) => Decision::Replace,
         };
     }
+    let is_same_node = there.node.is_some() && there.node == node_of(&entry.node);
     let update = match kind {
         Kind::Directory => Decision::Merge,
-        // Other names of the file must not change with this one.
-        Kind::File if rule == Some(Overwrite::IfChanged) && there.links <= 1 => Decision::Compare,
+        _ if rule != Some(Overwrite::IfChanged) => Decision::Replace,
+        Kind::File if there.links <= 1 => Decision::Compare,
+        _ if differs(entry, &there.metadata, options.owner) => Decision::Replace,
+        // Where the backup has a file of its own, it is not to stay one with another.
+        Kind::File if there.identity.is_some() && is_shared(entry) => Decision::Read,
+        _ if is_same_node => Decision::Same,
         _ => Decision::Replace,
     };
     match rule {
@@ -99,6 +111,21 @@ pub(super) fn decide(options: &RestoreOptions, entry: &Entry, there: Option<&The
         Some(Overwrite::IfNewer | Overwrite::Never) => Decision::Keep,
         None if kind == Kind::Directory => Decision::Merge,
         None => Decision::Refuse(Reason::Rule),
+    }
+}
+
+fn is_shared(entry: &Entry) -> bool {
+    entry.file().is_some_and(|file| file.hard_link.is_some())
+}
+
+/// Returns what is made for an entry that is neither a file nor a folder.
+pub(super) fn node_of(node: &EntryNode) -> Option<Node> {
+    match node {
+        EntryNode::Symlink(target) => Some(Node::Symlink(target.clone())),
+        EntryNode::Fifo => Some(Node::Fifo),
+        EntryNode::CharDevice(major, minor) => Some(Node::CharDevice(*major, *minor)),
+        EntryNode::BlockDevice(major, minor) => Some(Node::BlockDevice(*major, *minor)),
+        EntryNode::File(_) | EntryNode::Directory => None,
     }
 }
 
@@ -112,13 +139,21 @@ pub(super) fn metadata_differs(wanted: &Metadata, there: &Metadata, owner: bool)
         || (owner && ids(wanted) != ids(there))
 }
 
+/// Says the same of an entry: the mode of a symlink is the system's.
+fn differs(entry: &Entry, there: &Metadata, owner: bool) -> bool {
+    let mut wanted = entry.metadata.clone();
+    if entry.kind() == Kind::Symlink {
+        wanted.mode = there.mode;
+    }
+    metadata_differs(&wanted, there, owner)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::base::path::EntryPath;
     use crate::base::time::Timestamp;
     use crate::format::entry::Content;
-    use crate::format::entry::EntryNode;
     use crate::format::entry::FileNode;
 
     fn file(seconds: i64) -> Entry {
@@ -137,7 +172,8 @@ mod tests {
 
     fn there(kind: Kind, seconds: i64, links: u64) -> There {
         let metadata = Metadata { mtime: Timestamp::new(seconds, 0), ..Metadata::default() };
-        There { entry: TargetEntry { kind, size: 0, metadata, links }, holds: false }
+        let entry = TargetEntry { links, ..TargetEntry::plain(kind, 0, metadata) };
+        There { entry, holds: false }
     }
 
     fn by(overwrite: Option<Overwrite>, entry: &Entry, there: Option<&There>) -> Decision {

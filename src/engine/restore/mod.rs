@@ -54,6 +54,7 @@ mod layout;
 pub(crate) mod links;
 pub(crate) mod plan;
 pub(crate) mod select;
+mod shared;
 mod verify;
 mod walk;
 mod window;
@@ -79,8 +80,8 @@ pub enum Overwrite {
 pub struct RestoreOptions {
     /// What happens to what is there; None: a target that is not empty is refused.
     pub overwrite: Option<Overwrite>,
-    /// Remove what the backup does not have, also a folder where the backup has something else. What
-    /// the selection leaves out is not touched.
+    /// Remove what the backup does not have, also a folder where the backup has something else.
+    /// What the selection leaves out is not touched.
     pub delete: bool,
     /// Make the target durable, then read every restored file back and compare.
     pub verify: bool,
@@ -169,8 +170,9 @@ impl Default for Bounds {
 ///
 /// # Errors
 /// `InvalidInput` when the target is not empty and nothing says what to do then; `NotFound` for
-/// a path that the backup does not have, or when nothing matches; `Full` and other failures of the whole target or the
-/// whole repository; `Cancelled`. What concerns one entry stands in the report.
+/// a path that the backup does not have, or when nothing matches; `Full` and other failures of the
+/// whole target or the whole repository; `Cancelled`. What concerns one entry stands in the
+/// report.
 pub fn run(
     snapshot: &Snapshot,
     target: &dyn Target,

@@ -75,7 +75,12 @@ fn verify_all(work: &Work<'_>, candidates: &[Candidate]) -> Result<()> {
 fn verify_one(work: &Work<'_>, reader: &mut Reader<'_>, candidate: &Candidate) -> Result<()> {
     let Candidate { path, metadata, file } = candidate;
     reader.writer.open_file(path)?;
-    let compared = compare(work, reader, file);
+    let compared =
+        compare(work, &mut *reader.writer, &mut reader.scratch, file).and_then(|found| {
+            let Some(what) = found else { return Ok(()) };
+            let message = format!("what was written reads back otherwise: {what}");
+            Err(Error::corrupt(message).at(Origin::Target))
+        });
     // Opening a file that its owner may not write has changed its mode.
     if metadata.mode & 0o600 == 0o600 {
         reader.writer.close_file()?;
@@ -86,13 +91,14 @@ fn verify_one(work: &Work<'_>, reader: &mut Reader<'_>, candidate: &Candidate) -
     compared
 }
 
-fn compare(work: &Work<'_>, reader: &mut Reader<'_>, file: &FileNode) -> Result<()> {
-    let Reader { writer, scratch } = reader;
+/// Reads the open file, and says what of it is not as the backup has it, if anything is.
+pub(super) fn compare(
+    work: &Work<'_>,
+    writer: &mut dyn TargetWriter,
+    scratch: &mut Vec<u8>,
+    file: &FileNode,
+) -> Result<Option<&'static str>> {
     let layout = Layout::of(file);
-    let differs = |what: &str| {
-        Err(Error::corrupt(format!("what was written reads back otherwise: {what}"))
-            .at(Origin::Target))
-    };
     let mut offset = 0;
     let mut same = true;
     work.repository.for_each_run(file, &mut |run| {
@@ -105,19 +111,19 @@ fn compare(work: &Work<'_>, reader: &mut Reader<'_>, file: &FileNode) -> Result<
         }
         let (first, count, bytes) = (run.first, run.count, run.bytes);
         let one = Use { block: run.block, first, count, file: 0, offset, bytes };
-        same &= is_same_run(work.repository, &mut **writer, &layout, &one, &table, scratch)?;
+        same = same && is_same_run(work.repository, writer, &layout, &one, &table, scratch)?;
         offset += run.bytes;
         Ok(())
     })?;
     if !same {
-        return differs("its content");
+        return Ok(Some("its content"));
     }
     for hole in layout.holes() {
-        if !is_zero(&mut **writer, hole, scratch)? {
-            return differs("a hole");
+        if !is_zero(writer, hole, scratch)? {
+            return Ok(Some("a hole"));
         }
     }
     let is_longer = writer.read_at(file.size, &mut [0])? > 0;
     let is_shorter = file.size > 0 && writer.read_at(file.size - 1, &mut [0])? == 0;
-    if is_longer || is_shorter { differs("its length") } else { Ok(()) }
+    Ok((is_longer || is_shorter).then_some("its length"))
 }

@@ -14,11 +14,13 @@ use crate::engine::restore::decide::Decision;
 use crate::engine::restore::decide::There;
 use crate::engine::restore::decide::decide;
 use crate::engine::restore::decide::metadata_differs;
+use crate::engine::restore::decide::node_of;
 use crate::engine::restore::folders::Folders;
 use crate::engine::restore::folders::Level;
 use crate::engine::restore::links::Links;
 use crate::engine::restore::select::Picked;
 use crate::engine::restore::select::Selection;
+use crate::engine::restore::shared::Shared;
 use crate::engine::restore::window::Before;
 use crate::engine::restore::window::FileJob;
 use crate::engine::restore::window::How;
@@ -28,7 +30,6 @@ use crate::engine::restore::work::Work;
 use crate::format::entry::Entry;
 use crate::format::entry::EntryNode;
 use crate::format::entry::FileNode;
-use crate::target::Node;
 use crate::target::TargetEntry;
 use crate::target::TargetWriter;
 use std::collections::BTreeSet;
@@ -80,6 +81,7 @@ pub(super) struct Walker<'w, 'a> {
     folders: Folders,
     pub(super) window: Window,
     pub(super) links: Links,
+    pub(super) shared: Shared,
     /// The folder that could not be made last: nothing in it can be restored.
     lost: Option<EntryPath>,
     position: u64,
@@ -105,6 +107,7 @@ impl<'w, 'a> Walker<'w, 'a> {
             folders,
             window: Window::default(),
             links: Links::default(),
+            shared: Shared::new(),
             lost: None,
             position: 0,
             walked: Walked::default(),
@@ -299,6 +302,7 @@ impl<'w, 'a> Walker<'w, 'a> {
             return Ok(());
         }
         if !self.is_dry()
+            && decision != Decision::Same
             && let Err(e) = self.make_node(&entry, decision)
         {
             return self.fail(&entry, e);
@@ -309,15 +313,8 @@ impl<'w, 'a> Walker<'w, 'a> {
     }
 
     fn make_node(&mut self, entry: &Entry, decision: Decision) -> Result<()> {
-        let node = match &entry.node {
-            EntryNode::Symlink(target) => Node::Symlink(target.clone()),
-            EntryNode::Fifo => Node::Fifo,
-            EntryNode::CharDevice(major, minor) => Node::CharDevice(*major, *minor),
-            EntryNode::BlockDevice(major, minor) => Node::BlockDevice(*major, *minor),
-            EntryNode::File(_) | EntryNode::Directory => {
-                return Err(Error::bug("a file or a folder was taken for a node"));
-            }
-        };
+        let not_one = || Error::bug("a file or a folder was taken for a node");
+        let node = node_of(&entry.node).ok_or_else(not_one)?;
         let rules = self.work.rules();
         let writer = self.writer()?;
         if decision == Decision::Replace {
@@ -340,6 +337,18 @@ impl<'w, 'a> Walker<'w, 'a> {
         if decision == Decision::Keep {
             self.planned(&path, decision.word());
             self.work.count_kept(file.size);
+            return Ok(());
+        }
+        if decision == Decision::Read
+            && let Some(there) = there
+            && self.is_same(&path, &file, there)?
+        {
+            self.planned(&path, Decision::Same.word());
+            self.work.count_restored(file.size);
+            self.work.count_done(file.size);
+            if self.work.options.verify {
+                self.walked.restored.set(position);
+            }
             return Ok(());
         }
         let is_further = file.hard_link.filter(|&group| self.links.has(group));

@@ -282,19 +282,19 @@ pub(super) fn entry_of(stand: &Stand, head: Option<&Head>) -> TargetEntry {
     let plain = |mode: u32, mtime: Timestamp| Metadata { mode, mtime, ..Metadata::default() };
     let Some(object) = stand.as_file() else {
         let metadata = plain(MODE_FOLDER, Timestamp::default());
-        return TargetEntry { kind: Kind::Directory, size: 0, metadata, links: 1 };
+        return TargetEntry::plain(Kind::Directory, 0, metadata);
     };
     let kept = head.and_then(|head| Kept::read(&head.own));
     match kept.filter(|kept| kept.kind != Kind::Directory) {
         Some(kept) => {
             let size = if kept.kind == Kind::File { object.size } else { 0 };
             let metadata = Metadata { xattrs: Vec::new(), ..kept.metadata };
-            TargetEntry { kind: kept.kind, size, metadata, links: 1 }
+            TargetEntry::plain(kept.kind, size, metadata)
         }
         None => {
             let modified = head.and_then(|head| head.modified).or(object.modified);
             let metadata = plain(MODE_FILE, modified.unwrap_or_default());
-            TargetEntry { kind: Kind::File, size: object.size, metadata, links: 1 }
+            TargetEntry::plain(Kind::File, object.size, metadata)
         }
     }
 }

@@ -109,17 +109,14 @@ impl<'a> FilesWriter<'a> {
 fn entry_of(look: &Look) -> TargetEntry {
     let default = if look.kind == Kind::Directory { MODE_FOLDER } else { MODE_FILE };
     let (uid, gid) = look.owner.unwrap_or_default();
-    TargetEntry {
-        kind: look.kind,
-        size: look.size.filter(|_| look.kind == Kind::File).unwrap_or(0),
-        metadata: Metadata {
-            mode: look.mode.unwrap_or(default),
-            owner: Arc::new(Owner { uid, gid, ..Owner::default() }),
-            mtime: look.modified.map(|modified| modified.time).unwrap_or_default(),
-            xattrs: Vec::new(),
-        },
-        links: 1,
-    }
+    let size = look.size.filter(|_| look.kind == Kind::File).unwrap_or(0);
+    let metadata = Metadata {
+        mode: look.mode.unwrap_or(default),
+        owner: Arc::new(Owner { uid, gid, ..Owner::default() }),
+        mtime: look.modified.map(|modified| modified.time).unwrap_or_default(),
+        xattrs: Vec::new(),
+    };
+    TargetEntry::plain(look.kind, size, metadata)
 }
 
 impl TargetWriter for FilesWriter<'_> {

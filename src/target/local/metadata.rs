@@ -184,6 +184,12 @@ fn set_mtime(subject: Subject<'_>, mtime: Timestamp, trouble: &mut Vec<String>) 
     }
 }
 
+/// Says whether a thing has attributes that a restore might take away; where nobody knows, it has.
+pub(super) fn has_attributes(subject: Subject<'_>) -> bool {
+    let names = Place::of(subject).list();
+    names.map_or(true, |names| names.iter().any(|name| !is_kept(name)))
+}
+
 /// Attributes that belong to the machine rather than to the file, and others that can only be
 /// changed by means of their own; they are not taken away.
 fn is_kept(name: &[u8]) -> bool {

@@ -148,22 +148,49 @@ fn close(path: &EntryPath, file: OwnedFd) -> Result<()> {
     }
 }
 
+fn look(folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<TargetEntry> {
+    let subject = Subject::Name(folder, name);
+    let stat = subject.stat()?;
+    let mut entry = entry_of(&stat);
+    let is_told = match entry.kind {
+        Kind::File => entry.links > 1,
+        Kind::Directory => false,
+        _ => true,
+    };
+    if is_told && !metadata::has_attributes(subject) {
+        entry.identity = Some((stat.st_dev, stat.st_ino));
+        entry.node = node_of(folder, name, &stat)?;
+    }
+    Ok(entry)
+}
+
+fn node_of(folder: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> io::Result<Option<Node>> {
+    let device = (rustix::fs::major(stat.st_rdev), rustix::fs::minor(stat.st_rdev));
+    Ok(match metadata::kind_of(stat) {
+        Kind::Symlink => {
+            let target = rustix::fs::readlinkat(folder, name, Vec::new())?;
+            Some(Node::Symlink(target.into_bytes()))
+        }
+        Kind::Fifo => Some(Node::Fifo),
+        Kind::CharDevice => Some(Node::CharDevice(device.0, device.1)),
+        Kind::BlockDevice => Some(Node::BlockDevice(device.0, device.1)),
+        Kind::File | Kind::Directory | Kind::Socket => None,
+    })
+}
+
 fn entry_of(stat: &Stat) -> TargetEntry {
     let kind = metadata::kind_of(stat);
     let is_file = kind == Kind::File;
     let owner = Owner { uid: stat.st_uid, gid: stat.st_gid, ..Owner::default() };
     let nanos = u32::try_from(stat.st_mtime_nsec).unwrap_or(0);
-    TargetEntry {
-        kind,
-        size: if is_file { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 },
-        metadata: Metadata {
-            mode: stat.st_mode & 0o7777,
-            owner: Arc::new(owner),
-            mtime: Timestamp::new(stat.st_mtime, nanos),
-            xattrs: Vec::new(),
-        },
-        links: stat.st_nlink,
-    }
+    let size = if is_file { u64::try_from(stat.st_size).unwrap_or(0) } else { 0 };
+    let metadata = Metadata {
+        mode: stat.st_mode & 0o7777,
+        owner: Arc::new(owner),
+        mtime: Timestamp::new(stat.st_mtime, nanos),
+        xattrs: Vec::new(),
+    };
+    TargetEntry { links: stat.st_nlink, ..TargetEntry::plain(kind, size, metadata) }
 }
 
 fn names_in(folder: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
@@ -236,9 +263,8 @@ fn write_zeros(file: BorrowedFd<'_>, offset: u64, length: u64) -> io::Result<()>
 
 impl TargetWriter for LocalWriter {
     fn stat(&mut self, path: &EntryPath) -> Result<Option<TargetEntry>> {
-        let stat = self.within(path, |folder, name| Subject::Name(folder, name).stat());
-        match stat {
-            Ok(stat) => Ok(Some(entry_of(&stat))),
+        match self.within(path, look) {
+            Ok(entry) => Ok(Some(entry)),
             Err(cause) if cause.kind() == io::ErrorKind::NotFound || is_no_folder(&cause) => {
                 Ok(None)
             }

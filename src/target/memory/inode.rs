@@ -3,6 +3,7 @@
 
 use crate::base::metadata::Kind;
 use crate::base::metadata::Metadata;
+use crate::target::Node;
 use std::collections::BTreeMap;
 
 /// The unit of holes.
@@ -29,6 +30,18 @@ impl Inode {
             size: 0,
             blocks: BTreeMap::new(),
             links: 1,
+        }
+    }
+
+    /// Returns what it is, where it is neither a file nor a folder.
+    pub(super) fn node(&self) -> Option<Node> {
+        let (major, minor) = self.device;
+        match self.kind {
+            Kind::Symlink => Some(Node::Symlink(self.link_target.clone())),
+            Kind::Fifo => Some(Node::Fifo),
+            Kind::CharDevice => Some(Node::CharDevice(major, minor)),
+            Kind::BlockDevice => Some(Node::BlockDevice(major, minor)),
+            Kind::File | Kind::Directory | Kind::Socket => None,
         }
     }
 

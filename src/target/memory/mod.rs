@@ -327,11 +327,17 @@ impl MemoryWriter<'_> {
 impl TargetWriter for MemoryWriter<'_> {
     fn stat(&mut self, path: &EntryPath) -> Result<Option<TargetEntry>> {
         let state = self.begin(path)?;
-        Ok(state.at(path).map(|file| TargetEntry {
-            kind: file.kind,
-            size: file.size,
-            metadata: Metadata { xattrs: Vec::new(), ..file.metadata.clone() },
-            links: file.links,
+        let inode = state.names.get(path).copied().unwrap_or_default();
+        Ok(state.at(path).map(|file| {
+            let is_told = file.metadata.xattrs.is_empty();
+            TargetEntry {
+                kind: file.kind,
+                size: file.size,
+                metadata: Metadata { xattrs: Vec::new(), ..file.metadata.clone() },
+                links: file.links,
+                identity: (is_told && file.links > 1).then_some((0, inode)),
+                node: file.node().filter(|_| is_told),
+            }
         }))
     }
 

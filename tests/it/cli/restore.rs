@@ -3,6 +3,7 @@
 use crate::cli::Home;
 use crate::cli::column;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -66,6 +67,34 @@ fn a_folder_in_the_way_goes_with_delete_and_is_counted() {
     let report = home.json(0, &[&restore[..], &["--delete"]].concat());
     assert_eq!((&dry["deleted"], &report["deleted"]), (&1.into(), &1.into()));
     assert_eq!(fs::read(home.path("it/file")).unwrap(), b"old");
+}
+
+#[test]
+fn what_is_as_it_was_is_left_alone() {
+    let home = Home::new();
+    home.write("in/a", &vec![7; 300_000]);
+    fs::hard_link(home.path("in/a"), home.path("in/b")).unwrap();
+    std::os::unix::fs::symlink("a", home.path("in/l")).unwrap();
+    assert!(Command::new("mkfifo").arg(home.path("in/p")).status().unwrap().success());
+    home.done(&["backup", "in"]);
+    home.done(&["restore", "in", "it"]);
+    let inode = |name: &str| fs::symlink_metadata(home.path(name)).unwrap().ino();
+    let names = ["it/a", "it/b", "it/l", "it/p"];
+    let before = names.map(inode);
+
+    let restore = ["restore", "in", "it", "--overwrite", "if-changed"];
+    let dry = home.json(0, &[&restore[..], &["-n"]].concat());
+    let report = home.json(0, &[&restore[..], &["--verify"]].concat());
+
+    let actions = column(dry["plan"].as_array().unwrap(), "action");
+    assert_eq!(actions, ["keep"; 5], "{dry}");
+    assert_eq!((&report["files"], &report["written_bytes"]), (&4.into(), &0.into()));
+    assert_eq!(names.map(inode), before);
+
+    fs::write(home.path("it/a"), b"other").unwrap();
+    home.done(&restore);
+    assert_eq!(fs::read(home.path("it/b")).unwrap(), vec![7; 300_000]);
+    assert_eq!(inode("it/a"), inode("it/b"));
 }
 
 #[test]
