@@ -249,3 +249,20 @@ fn a_restore_reads_neighbours_together() {
     assert!(reads < 60, "{reads} reads for 8 MB in 400 files");
     assert_holds(&world, 0, &target);
 }
+
+#[test]
+fn what_the_root_did_not_get_is_told_with_the_name_of_the_target() {
+    let source = MemorySource::new("owned").file("a", b"alpha");
+    source.edit("", |entry| {
+        let owner = icecore::base::metadata::Owner { uid: 7, ..Default::default() };
+        entry.metadata.owner = Arc::new(owner);
+    });
+    let world = backed_up(&source);
+    let denied = MemoryTarget::new();
+    denied.deny_owner();
+
+    let report = try_restore(&world, 0, &denied, &options()).unwrap();
+
+    let messages: Vec<_> = report.errors.iter().map(|failure| &failure.message[..]).collect();
+    assert_eq!(messages, ["memory:: owner 7:0 was not set: not permitted"]);
+}

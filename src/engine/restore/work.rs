@@ -39,6 +39,7 @@ pub(super) struct Work<'a> {
     written_bytes: AtomicU64,
     deleted: AtomicU64,
     owner_hint_given: AtomicBool,
+    hint_given: AtomicBool,
 }
 
 impl<'a> Work<'a> {
@@ -66,6 +67,7 @@ impl<'a> Work<'a> {
             written_bytes: AtomicU64::new(0),
             deleted: AtomicU64::new(0),
             owner_hint_given: AtomicBool::new(false),
+            hint_given: AtomicBool::new(false),
         }
     }
 
@@ -91,6 +93,11 @@ impl<'a> Work<'a> {
             return Err(error);
         }
         self.failures.warn(&Warning::failed(path, &error));
+        if let Some(hint) = error.hint_text()
+            && !self.hint_given.swap(true, Ordering::Relaxed)
+        {
+            self.failures.warn(&Warning::general(hint));
+        }
         Ok(())
     }
 

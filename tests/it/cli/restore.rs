@@ -2,9 +2,11 @@
 
 use crate::cli::Home;
 use crate::cli::column;
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 use std::time::SystemTime;
@@ -148,4 +150,34 @@ fn deleting_spares_what_is_not_included() {
     for (name, stays) in [("x.jpg", false), ("it.jpg", false), ("x.txt", true), ("mine", true)] {
         assert_eq!(home.path(&format!("it/{name}")).exists(), stays, "{name}");
     }
+}
+
+fn packs(home: &Home) -> BTreeSet<PathBuf> {
+    let in_folder =
+        |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let folders = in_folder(&home.path(".local/share/icecore/packs"));
+    folders.flat_map(|folder| in_folder(&folder)).collect()
+}
+
+#[test]
+fn what_a_lost_pack_held_is_told_with_what_to_do() {
+    let home = Home::new();
+    home.write("in/a", b"a");
+    home.done(&["backup", "in"]);
+    let before = packs(&home);
+    home.write("in/b", b"b");
+    home.done(&["backup", "in"]);
+    packs(&home).difference(&before).for_each(|pack| fs::remove_file(pack).unwrap());
+
+    let ran = home.run(&["restore", "in", "it"]);
+
+    ran.says(3, "it is missing");
+    ran.says(
+        3,
+        "`icecore check` tells what is damaged, `icecore repair --dry-run` what can be done",
+    );
+    ran.says(3, "in@1: 1 entry could not be restored as it was");
+    home.run(&["cat", "in:b"]).says(1, "hint: `icecore check` tells what is damaged");
+    before.iter().for_each(|pack| fs::remove_file(pack).unwrap());
+    home.run(&["restore", "in@0", "it0"]).says(1, "hint: `icecore check` tells what is damaged");
 }
