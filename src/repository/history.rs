@@ -380,15 +380,11 @@ impl Merge {
 
     fn feed(&mut self) -> std::result::Result<(), (usize, Error)> {
         while let Some(stream) = self.starved.pop() {
-            if let Some(row) = self.next_of(stream).map_err(|e| (stream, e))? {
+            if let Some(row) = self.streams[stream].next().transpose().map_err(|e| (stream, e))? {
                 self.heads.push(Head { row, stream });
             }
         }
         Ok(())
-    }
-
-    fn next_of(&mut self, stream: usize) -> Result<Option<RangeRow>> {
-        self.streams[stream].next().transpose()
     }
 
     /// Returns the newest row of the next path. It ends with the first error.
@@ -407,7 +403,7 @@ impl Merge {
         // Mostly the stream that gave the last row, the full index, gives the next one as well;
         // then its rows need not go through the heap.
         if let [stream] = self.starved[..] {
-            let row = self.next_of(stream)?;
+            let row = self.streams[stream].next().transpose()?;
             let least = self.heads.peek().map(|head| head.row.path());
             if row.as_ref().is_some_and(|row| least.is_none_or(|least| row.path() < least)) {
                 return Ok(row);

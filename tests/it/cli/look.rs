@@ -6,6 +6,7 @@ use crate::support::folder::skipped;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -167,6 +168,21 @@ fn two_backups_are_compared() {
     home.run(&["diff", "photos@0:none", "photos"]).says(1, "there is no none in photos@0");
     home.run(&["diff", "photos@9", "photos"]).says(1, "photos has no backup_9");
     home.run(&["diff", "photos", "photos@0", "--read-all"]).says(2, "--read-all is about a folder");
+}
+
+#[test]
+fn a_row_is_called_metadata_where_the_summary_counts_it_so() {
+    let home = home();
+    let path = home.path("photos/kept/1.txt");
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
+    home.done(&["backup", "photos"]);
+
+    let rows = home.rows(&["diff", "photos@2", "photos@3"]);
+
+    let [row, summary] = rows.as_slice() else { panic!("{rows:?}") };
+    assert_eq!((&row["type"], &row["path"]), (&"metadata".into(), &"kept/1.txt".into()));
+    assert_eq!(row["changed"], serde_json::json!(["mode"]));
+    assert_eq!((&summary["modified"], &summary["metadata"]), (&0.into(), &1.into()));
 }
 
 #[test]
