@@ -96,6 +96,13 @@ impl Filter {
         self
     }
 
+    /// Says whether no rule of its own leaves anything out.
+    pub fn excludes_nothing(&self) -> bool {
+        self.patterns.is_empty()
+            && self.only.is_none()
+            && self.options.exclude_larger_than.is_none()
+    }
+
     /// Says whether an entry is left out, given the rules of the folders it is in.
     pub fn excludes(&self, path: &EntryPath, kind: Kind, size: u64, rules: &FolderRules) -> bool {
         if path.is_root() {

@@ -14,6 +14,7 @@ use crate::support::restored::rich_source;
 use crate::support::restored::set_mtime;
 use crate::support::restored::small_source;
 use crate::support::restored::text;
+use crate::support::restored::try_restore;
 use icecore::engine::restore;
 use icecore::engine::restore::Bounds;
 use icecore::engine::restore::Overwrite;
@@ -283,6 +284,41 @@ fn delete_spares_what_the_selection_leaves_out() {
     assert_eq!(report.deleted, 1);
     let paths: Vec<String> = target.entries().keys().map(ToString::to_string).collect();
     assert_eq!(paths, ["", "a", "aa", "b", "f", "f/b.keep", "f/c", "l"]);
+}
+
+#[test]
+fn delete_spares_what_is_left_out_in_folders_that_go() {
+    let world = backed_up(&small_source());
+    let target = MemoryTarget::new();
+    restore(&world, 0, &target, &options());
+    let mut writer = target.writer().unwrap();
+    writer.remove(&path("a")).unwrap();
+    for folder in ["a", "gone", "x", "x/gone", "x/y"] {
+        writer.create_directory(&path(folder)).unwrap();
+    }
+    drop(writer);
+    for extra in ["a/b.keep", "gone/a", "gone/b", "x/a", "x/gone/a", "x/y/b.keep", "x/y/c"] {
+        put(&target, extra, b"extra");
+    }
+    let rule = RestoreOptions {
+        delete: true,
+        filter: excluding(&["*.keep"]),
+        ..overwriting(Overwrite::IfChanged)
+    };
+
+    let dry_run = RestoreOptions { dry_run: true, ..rule.clone() };
+    let dry = try_restore(&world, 0, &target, &dry_run).unwrap();
+    let report = try_restore(&world, 0, &target, &rule).unwrap();
+
+    let expected = ["skip a", "delete gone", "delete x/a", "delete x/gone", "delete x/y/c"];
+    let plan: Vec<_> = changes(&dry).into_iter().filter(|row| !row.starts_with("update")).collect();
+    assert_eq!(plan, expected);
+    assert_eq!((dry.deleted, report.deleted), (4, 4));
+    let [failure] = report.errors.as_slice() else { panic!("{:?}", report.errors) };
+    assert_eq!(failure.message, "cannot restore a: the folder there holds what is left out");
+    let paths: Vec<String> = target.entries().keys().map(ToString::to_string).collect();
+    let stay = ["a", "a/b.keep", "b", "f", "f/c", "l", "x", "x/y", "x/y/b.keep"];
+    assert_eq!(paths[1..], stay);
 }
 
 #[test]

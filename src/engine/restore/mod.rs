@@ -55,6 +55,7 @@ pub(crate) mod links;
 pub(crate) mod plan;
 pub(crate) mod select;
 mod shared;
+mod sweep;
 mod verify;
 mod walk;
 mod window;

@@ -93,6 +93,11 @@ impl<'a> Selection<'a> {
         !self.is_single && self.roots.contains(&self.strip)
     }
 
+    /// Says whether everything is asked for that lies within the paths.
+    pub(super) fn leaves_nothing_out(&self) -> bool {
+        self.include.is_empty() && self.filter.excludes_nothing()
+    }
+
     /// Says whether what is at a path of the target is left out by the filter, or not included.
     pub(super) fn leaves_out(&self, path: &EntryPath, kind: Kind, size: u64) -> Result<bool> {
         let mut whole = self.strip.clone();

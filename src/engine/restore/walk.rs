@@ -75,10 +75,10 @@ impl Walked {
 /// The walk. It works on one thread; the files of each window are written on all.
 pub(super) struct Walker<'w, 'a> {
     pub(super) work: &'w Work<'a>,
-    selection: &'w Selection<'a>,
+    pub(super) selection: &'w Selection<'a>,
     /// None in a dry run into a target that is not there.
     pub(super) writer: Option<RootWriter<'w>>,
-    folders: Folders,
+    pub(super) folders: Folders,
     pub(super) window: Window,
     pub(super) links: Links,
     pub(super) shared: Shared,
@@ -166,12 +166,12 @@ impl<'w, 'a> Walker<'w, 'a> {
         }
     }
 
-    fn is_dry(&self) -> bool {
+    pub(super) fn is_dry(&self) -> bool {
         self.work.options.dry_run
     }
 
     /// Adds a row to the plan of a dry run and returns its number.
-    fn planned(&mut self, path: &EntryPath, action: &'static str) -> usize {
+    pub(super) fn planned(&mut self, path: &EntryPath, action: &'static str) -> usize {
         let plan = &mut self.walked.plan;
         if self.work.options.dry_run {
             plan.push(PlannedAction { path: path.clone(), action });
@@ -213,7 +213,7 @@ impl<'w, 'a> Walker<'w, 'a> {
             return self.fail(&entry, error);
         }
         if decision == Decision::Clear {
-            if let Err(e) = self.delete(&entry.path) {
+            if let Err(e) = self.clear(&entry.path) {
                 return self.fail(&entry, e);
             }
             decision = Decision::Create;
@@ -425,57 +425,6 @@ impl<'w, 'a> Walker<'w, 'a> {
                 self.window.close_folder(path, metadata);
             }
         }
-        Ok(())
-    }
-
-    /// Returns the names in a folder that was there, when what is extra is to be deleted.
-    fn names_to_sweep(&mut self, path: &EntryPath) -> Result<Option<Vec<Vec<u8>>>> {
-        if !self.work.options.delete || self.writer.is_none() {
-            return Ok(None);
-        }
-        match self.writer()?.list(path) {
-            Ok(names) => Ok(Some(names)),
-            Err(e) => self.work.fail(path, e).map(|()| None),
-        }
-    }
-
-    /// Deletes what stands before `next` in its folder and was not met in the stream.
-    fn sweep(&mut self, next: &EntryPath) -> Result<()> {
-        let Some(folder) = self.folders.top() else { return Ok(()) };
-        let names = folder.extra_before(Some(next.name()));
-        match next.parent() {
-            Some(folder) if !names.is_empty() => self.remove_extra(&folder, names),
-            _ => Ok(()),
-        }
-    }
-
-    fn remove_extra(&mut self, folder: &EntryPath, names: Vec<Vec<u8>>) -> Result<()> {
-        for name in names {
-            self.work.context.cancel.check()?;
-            let path = folder.join(&name)?;
-            if let Err(e) = self.remove_one(&path) {
-                self.work.fail(&path, e)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Deletes one thing, unless the filter leaves it out: what a restore does not look at it
-    /// does not delete either.
-    fn remove_one(&mut self, path: &EntryPath) -> Result<()> {
-        let Some(there) = self.writer()?.stat(path)? else { return Ok(()) };
-        if self.selection.leaves_out(path, there.kind, there.size)? {
-            return Ok(());
-        }
-        self.delete(path)
-    }
-
-    fn delete(&mut self, path: &EntryPath) -> Result<()> {
-        if !self.is_dry() {
-            self.writer()?.remove(path)?;
-        }
-        self.planned(path, "delete");
-        self.work.count_deleted();
         Ok(())
     }
 }
