@@ -64,6 +64,8 @@ pub(crate) struct RestoreArgs {
     exclude: Vec<String>,
 
     /// Say what happens to files that are there already
+    ///
+    /// A folder that holds something is never replaced by something else without --delete.
     #[arg(long, value_enum, value_name = "WHEN")]
     overwrite: Option<When>,
 
@@ -84,7 +86,6 @@ pub(crate) struct RestoreArgs {
     no_owner: bool,
 }
 
-/// A folder that holds something is never replaced by something else without --delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum When {
     /// Replace what is there

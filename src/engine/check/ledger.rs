@@ -168,7 +168,7 @@ impl Ledger {
             self.issues.into_iter().map(|(object, issue)| issue.into_finding(object)).collect();
         if self.left_out > 0 {
             let severity = if self.left_out_damage { Severity::Damage } else { Severity::Garbage };
-            let more = counted(self.left_out as u64, "more thing was", "more things were");
+            let more = counted(self.left_out, "more thing was", "more things were");
             let message = format!("{more} found beside those listed");
             findings.push(Finding::of(severity, "repository", message));
         }
@@ -195,7 +195,7 @@ impl Issue {
             message.push_str("something that backups need is not readable in it");
         }
         if self.paths_more > 0 {
-            let more = counted(self.paths_more as u64, "more path suffers", "more paths suffer");
+            let more = counted(self.paths_more, "more path suffers", "more paths suffer");
             message.push_str(&format!("; {more}"));
         }
         let backups = self.backups.into_iter().map(|(name, n)| format!("{name}@{n}"));

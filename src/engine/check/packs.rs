@@ -175,7 +175,7 @@ fn note(run: &Run<'_>, stock: &Stock, inspected: Inspected, ledger: &mut Ledger)
     });
     let copied = copied.count();
     let of_all = || {
-        let blocks = counted(total as u64, "block", "blocks");
+        let blocks = counted(total, "block", "blocks");
         format!("{bad} of its {blocks} {} damaged", if bad == 1 { "is" } else { "are" })
     };
     let summary = match (bad, copied) {

@@ -112,7 +112,9 @@ pub(super) fn healing(
     Ok(Some(match healed {
         Ok(healed) => {
             let (damaged, shards) = (healed.damaged, healed.shards);
-            Healing::By(format!("{damaged} of {shards} shards are damaged, and parity heals them"))
+            let (are, them) = if damaged == 1 { ("is", "it") } else { ("are", "them") };
+            let shards = counted(shards as u64, "shard", "shards");
+            Healing::By(format!("{damaged} of {shards} {are} damaged, and parity heals {them}"))
         }
         Err(e) => Healing::Not(damage_of(e)?.full_message()),
     }))
