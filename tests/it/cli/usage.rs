@@ -79,7 +79,6 @@ fn bad_usage_exits_with_2() {
         &["restore", "a:../x", "out"],
         &["show", "a:b"],
         &["list", "a@3"],
-        &["list", "--tag", "t"],
         &["check", "--read-data=200%"],
         &["init", "--chunk-size", "5000"],
         &["init", "--compression", "99"],
