@@ -2,6 +2,7 @@
 //! the next backup heals them from the source.
 
 use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::id::BlockId;
 use crate::base::id::PackId;
@@ -14,6 +15,7 @@ use crate::format::pack_index::IndexedPack;
 use crate::repository::Repository;
 use crate::repository::doom::Tombstones;
 use crate::repository::layout;
+use crate::repository::rescue;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::fmt;
@@ -28,8 +30,18 @@ pub struct LostPlaces {
 
 #[derive(Clone, Debug)]
 enum Lost {
-    Whole,
+    /// All places but these, which are back: how many places the block has is not known.
+    AllBut(HashSet<u32>),
     Places(HashSet<u32>),
+}
+
+impl Lost {
+    fn contains(&self, place: u32) -> bool {
+        match self {
+            Lost::AllBut(back) => !back.contains(&place),
+            Lost::Places(places) => places.contains(&place),
+        }
+    }
 }
 
 impl fmt::Debug for LostPlaces {
@@ -46,18 +58,16 @@ impl LostPlaces {
 
     /// Says whether a place of a block is lost.
     pub fn contains(&self, block: &BlockId, place: u32) -> bool {
-        match self.blocks.get(block) {
-            None => false,
-            Some(Lost::Whole) => true,
-            Some(Lost::Places(places)) => places.contains(&place),
-        }
+        self.blocks.get(block).is_some_and(|lost| lost.contains(place))
     }
 
     /// Says whether any place of a run is lost.
     pub fn touches_run(&self, run: &Run) -> bool {
         match self.blocks.get(&run.block) {
             None => false,
-            Some(Lost::Whole) => true,
+            Some(lost @ Lost::AllBut(_)) => {
+                (run.first..run.first.saturating_add(run.count)).any(|place| lost.contains(place))
+            }
             Some(Lost::Places(places)) => {
                 places.iter().any(|&place| place >= run.first && place - run.first < run.count)
             }
@@ -82,8 +92,10 @@ impl LostPlaces {
 
     fn declare(&mut self, block: BlockId, places: Vec<u32>) {
         match self.blocks.get_mut(&block) {
-            _ if places.is_empty() => drop(self.blocks.insert(block, Lost::Whole)),
-            Some(Lost::Whole) => {}
+            _ if places.is_empty() => {
+                drop(self.blocks.insert(block, Lost::AllBut(HashSet::new())));
+            }
+            Some(Lost::AllBut(_)) => {}
             Some(Lost::Places(known)) => known.extend(places),
             None => drop(self.blocks.insert(block, Lost::Places(places.into_iter().collect()))),
         }
@@ -116,6 +128,9 @@ impl Repository {
         Ok(lost)
     }
 
+    /// A copy in a doomed pack counts when it verifies: nothing new leans on it, but what is live
+    /// in it is copied before the pack goes, unless it is taken for lost. That an index names it
+    /// is not enough, as repair dooms packs in which some of what an index names cannot be read.
     fn leave_out_what_is_back(&self, lost: &mut LostPlaces) -> Result<()> {
         self.refresh_index()?;
         let doomed = Tombstones::list(self.store())?.packs();
@@ -131,13 +146,27 @@ impl Repository {
         let mut back = Vec::new();
         for (block, declared) in &mut lost.blocks {
             for copy in self.index().find_named(block) {
-                if doomed.contains(&copy.pack.pack) || !is_there(&copy.pack)? {
+                if !is_there(&copy.pack)? {
                     continue;
                 }
+                let places = (0..copy.row.places).filter(|&place| copy.row.has_place(place));
+                let places: HashSet<u32> = places.filter(|&it| declared.contains(it)).collect();
+                if places.is_empty() {
+                    continue;
+                }
+                if doomed.contains(&copy.pack.pack) {
+                    match rescue::verify_copy(self, &copy, &|place| places.contains(&place)) {
+                        Ok(()) => {}
+                        Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                            continue;
+                        }
+                        Err(e) => return Err(e),
+                    }
+                }
                 match declared {
-                    Lost::Whole if copy.row.present.is_empty() => back.push(*block),
-                    Lost::Whole => {}
-                    Lost::Places(places) => places.retain(|&place| !copy.row.has_place(place)),
+                    Lost::AllBut(_) if copy.row.present.is_empty() => back.push(*block),
+                    Lost::AllBut(known) => known.extend(places),
+                    Lost::Places(left) => left.retain(|place| !places.contains(place)),
                 }
             }
             if matches!(declared, Lost::Places(places) if places.is_empty()) {
