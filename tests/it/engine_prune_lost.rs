@@ -1,9 +1,12 @@
 //! Prune beside records of lost places: what a backup has healed stays, and what comes back or is
 //! not named just now is left to the next repair.
 
+use crate::engine_check::flip;
 use crate::engine_repair::DATA;
 use crate::engine_repair::run;
+use crate::support::pruning::all_rows;
 use crate::support::pruning::assert_sound;
+use crate::support::pruning::thin;
 use crate::support::pruning::try_prune;
 use crate::support::tree::noise;
 use crate::support::world::World;
@@ -11,6 +14,7 @@ use icecore::backend::key::ObjectKey;
 use icecore::base::id::PackId;
 use icecore::base::path::EntryPath;
 use icecore::engine::backup::BackupKind;
+use icecore::engine::repair::ActionKind;
 use icecore::repository::doom;
 use icecore::repository::index::Location;
 use icecore::repository::layout;
@@ -158,4 +162,57 @@ fn ranges_that_were_lost_and_are_back_are_followed_when_their_pack_is_doomed() {
     world.forget_caches();
     assert_eq!(world.sound_backups(), 1);
     assert_eq!(world.paths(0).len(), 3002);
+}
+
+#[test]
+fn a_pack_that_comes_back_is_there_for_the_next_repair() {
+    let (mut world, _) = with_bad(World::memory());
+    let key = pack_of(&world, 1, "bad");
+    let bytes = world.backend.objects()[&key].clone();
+    world.backend.remove_raw(&key);
+    world.forget_caches();
+    assert!(!run(&world.repository, &DATA).is_whole());
+    // It takes away the old index object, which alone names the pack.
+    try_prune(&world, true).unwrap();
+    world.backend.insert_raw(&key, bytes);
+
+    let report = try_prune(&world, true).unwrap();
+
+    assert!(world.backend.objects().contains_key(&key), "{report:?}");
+    assert!(report.plan.busy_bytes > 0, "{report:?}");
+    let repaired = run(&world.repository, &DATA);
+    assert!(repaired.is_whole(), "{repaired:?}");
+    assert!(repaired.actions.iter().any(|action| action.kind == ActionKind::Index));
+    world.forget_caches();
+    assert_eq!(world.content(1, "bad"), bad());
+    // The repair has named it and taken the record away, so all is as it was.
+    let report = try_prune(&world, true).unwrap();
+    assert_eq!(report.plan.busy_bytes, 0, "{report:?}");
+    assert_eq!(world.sound_backups(), 2);
+    assert_sound(&world);
+}
+
+#[test]
+fn a_pack_whose_index_is_damaged_stays_though_a_stale_one_names_its_blocks() {
+    let (mut world, _) = with_bad(World::memory());
+    let pack = copies_of(&world, 1, "bad")[0].pack.pack;
+    let before = all_rows(&world.repository);
+    let rows: Vec<Location> = before.iter().filter(|it| it.pack.pack == pack).cloned().collect();
+    thin(&world.repository, &rows, &|_, _| true);
+    // The copies are gone again, and not yet the index that names them.
+    for copy in all_rows(&world.repository).iter().filter(|it| !before.contains(it)) {
+        world.backend.remove_raw(&layout::pack(&copy.pack.pack).unwrap());
+    }
+    for index in indexes_of(&world, &pack) {
+        flip(&world.backend, &index, 300);
+    }
+    world.forget_caches();
+
+    let report = try_prune(&world, true).unwrap();
+
+    let key = layout::pack(&pack).unwrap();
+    assert!(world.backend.objects().contains_key(&key), "{report:?}");
+    assert!(run(&world.repository, &DATA).is_whole());
+    world.forget_caches();
+    assert_eq!(world.content(1, "bad"), bad());
 }

@@ -212,7 +212,9 @@ pub(crate) fn say(report: &PruneReport, dry_run: bool, session: &mut Session) ->
     }
     if plan.busy_bytes > 0 {
         let busy = text::bytes(plan.busy_bytes);
-        session.output.note(&format!("{busy} may belong to a backup under way and stay"));
+        session.output.note(&format!(
+            "{busy} stay, as a backup under way or the next `icecore repair` may need them"
+        ));
     }
     let stays = match plan.tolerated_bytes {
         0 => "nothing unused is left".to_owned(),

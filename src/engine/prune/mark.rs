@@ -33,6 +33,11 @@ pub(super) struct Marked {
     pub(super) roots: Roots,
     pub(super) marks: Marks,
     pub(super) lost: Arc<LostPlaces>,
+    /// Whether the index is known to lack packs: an object of it cannot be read, or something is
+    /// lost, and repair has taken out of it the packs that were gone. Should they come back, the
+    /// next repair names them again. With what holds lost ranges or lists those may be gone that
+    /// only these name, so this goes for any pack.
+    pub(super) index_lacks_some: bool,
 }
 
 /// Why a mark failed.
@@ -93,6 +98,7 @@ fn try_to_mark(
     let lost = Arc::new(repository.lost_places()?);
     // After the headers: whatever a header needs was indexed before the header was put.
     repository.refresh_index()?;
+    let index_lacks_some = !lost.is_empty() || !repository.index().damaged().is_empty();
     let marks = Marks::new(repository.index().view(), &repository.cache().path(""));
     let mut marking = Marking { repository, context, marks, lost };
     for dataset in &roots.datasets {
@@ -104,7 +110,7 @@ fn try_to_mark(
             marking.replay(dataset, &batch)?;
         }
     }
-    Ok(Marked { marks: marking.marks, lost: marking.lost, roots })
+    Ok(Marked { marks: marking.marks, lost: marking.lost, index_lacks_some, roots })
 }
 
 struct Marking<'a> {

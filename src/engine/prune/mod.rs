@@ -384,7 +384,7 @@ impl Work<'_> {
             there,
             doomed,
             busy_indexes: busy.map(|(id, _, _)| id).collect(),
-            somebody_writes: !writers.is_empty(),
+            unnamed_are_busy: !writers.is_empty() || marked.index_lacks_some,
         })
     }
 

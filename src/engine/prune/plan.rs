@@ -24,8 +24,9 @@ pub(super) struct Stock {
     pub(super) doomed: HashSet<PackId>,
     /// Index objects of leases that are not over: their packs are left alone.
     pub(super) busy_indexes: HashSet<IndexId>,
-    /// Whether anybody is at work who may have put packs that no index names yet.
-    pub(super) somebody_writes: bool,
+    /// Whether packs that no index names may be needed: somebody at work may have put them, or
+    /// the index is known to lack some.
+    pub(super) unnamed_are_busy: bool,
 }
 
 /// What one pack holds.
@@ -36,7 +37,7 @@ pub(super) struct PackUse {
     pub(super) used: u64,
     /// Stored bytes of those that are not.
     pub(super) unused: u64,
-    /// Whether a writer at work put it.
+    /// Whether a writer at work put it, or it may be needed though no index names it.
     pub(super) is_busy: bool,
 }
 
@@ -65,7 +66,8 @@ pub struct Plan {
     pub freed_bytes: u64,
     /// Unused bytes that stay, as they are few.
     pub tolerated_bytes: u64,
-    /// Unused bytes that stay, as whoever is at work may need them.
+    /// Unused bytes that stay, as whoever is at work may need them, or backups whose index lacks
+    /// them until the next repair.
     pub busy_bytes: u64,
 }
 
@@ -94,7 +96,7 @@ pub(super) fn weigh(marks: &Marks, stock: &Stock) -> BTreeMap<PackId, PackUse> {
     for (pack, size) in stock.there.iter().filter(|(pack, _)| !stock.doomed.contains(pack)) {
         let is_busy = match told_by.get(pack) {
             Some(index) => stock.busy_indexes.contains(index),
-            None => stock.somebody_writes,
+            None => stock.unnamed_are_busy,
         };
         let is_busy = is_busy || !stock.before.contains(pack);
         // Until its blocks are counted, all of it counts as unused.
