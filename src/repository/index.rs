@@ -127,10 +127,7 @@ impl PackIndex {
     /// Says false when an object went between listing and reading: what replaces it was put
     /// before, and is in the next listing. At the `last` look it is left out.
     fn try_to_refresh(&self, store: &Store, cache: &Cache, last: bool) -> Result<bool> {
-        let objects = store.listed_below(&layout::folder("index")?)?;
-        let id_of = |object: &ObjectInfo| object.key.name().parse::<IndexId>().ok();
-        // In the order of the listing, so that runs over equal listings make equal calls.
-        let ids: Vec<IndexId> = objects.iter().filter_map(id_of).collect();
+        let (objects, ids) = self.list(store)?;
         if self.has_just(&ids) {
             return Ok(true);
         }
@@ -174,6 +171,27 @@ impl PackIndex {
         bundles::gather(cache, &kept, &mut segments);
         self.use_only(segments);
         Ok(true)
+    }
+
+    /// Lists the objects, in the order of the listing, so that runs over equal listings make equal
+    /// calls. One that is loaded and gone was replaced by another, and of a listing folder by
+    /// folder the new one may be missing as well: it was put where this had listed already. So
+    /// then this lists until nothing went between two listings.
+    fn list(&self, store: &Store) -> Result<(Vec<ObjectInfo>, Vec<IndexId>)> {
+        let folder = layout::folder("index")?;
+        let id_of = |object: &ObjectInfo| object.key.name().parse::<IndexId>().ok();
+        let mut before = self.ids();
+        let mut look = 1;
+        loop {
+            let objects = store.listed_below(&folder)?;
+            let ids: Vec<IndexId> = objects.iter().filter_map(id_of).collect();
+            let there: HashSet<IndexId> = ids.iter().copied().collect();
+            if before.iter().all(|id| there.contains(id)) || look == INDEX_LOOKS_MAX {
+                return Ok((objects, ids));
+            }
+            before = ids;
+            look += 1;
+        }
     }
 
     /// Looks again when what the index says was not found: a kept file may lie, so the first time

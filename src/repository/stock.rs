@@ -2,10 +2,18 @@
 
 use crate::backend::list_all;
 use crate::backend::size_of;
+use crate::base::error::Error;
 use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::IndexId;
 use crate::base::id::PackId;
+use crate::codec::frame;
+use crate::format::pack;
+use crate::format::pack::BlockRow;
+use crate::format::pack::PACK_HEAD_BYTES;
+use crate::format::pack::PACK_TAIL_BYTES;
+use crate::format::pack_index::IndexedPack;
+use crate::repository::Repository;
 use crate::repository::layout;
 use crate::repository::store::Store;
 use std::collections::HashMap;
@@ -33,6 +41,39 @@ pub fn packs(store: &Store) -> Result<HashMap<PackId, u64>> {
 pub fn is_there(store: &Store, pack: &PackId) -> Result<bool> {
     let size = store.backend().stat(&layout::pack(pack)?);
     Ok(size.map_err(|e| e.at(Origin::Repository))?.is_some())
+}
+
+/// A pack as its own footer tells of it.
+pub type Footer = (IndexedPack, Vec<BlockRow>);
+
+/// Reads the footer of a pack of so many bytes; returns how many bytes were read as well.
+///
+/// # Errors
+/// `Corrupt` when it does not verify; those of the backend.
+pub fn read_footer(repository: &Repository, id: &PackId, size: u64) -> Result<(Footer, u64)> {
+    let short = || Error::corrupt("the pack is too short");
+    let key = layout::pack(id)?;
+    let backend = repository.store().backend();
+    let tail_start = size.checked_sub(PACK_TAIL_BYTES as u64).ok_or_else(short)?;
+    if tail_start < PACK_HEAD_BYTES as u64 {
+        return Err(short());
+    }
+    let head = backend.get_range(&key, 0..PACK_HEAD_BYTES as u64)?;
+    let keys = repository.store().sealer().keys();
+    let cipher = pack::open_head(id, &head, &repository.id(), keys)?;
+    let salt = head.get(frame::HEAD_BYTES..frame::HEAD_BYTES + 32);
+    let salt = salt.and_then(|salt| salt.try_into().ok()).ok_or_else(short)?;
+    let mut tail = backend.get_range(&key, tail_start..size)?;
+    // A pack whose checksum is damaged may be sound but for that. What backups need of it is read
+    // whole, and what its footer says is proven by the tables and the blobs.
+    if let Some(checksum) = tail.get_mut(4..) {
+        checksum.copy_from_slice(id.as_bytes());
+    }
+    let at = pack::footer_range(id, size, &tail)?;
+    let mut footer = backend.get_range(&key, at.clone())?;
+    let rows = pack::decode_footer(id, &cipher, &mut footer, at.start)?;
+    let bytes = PACK_HEAD_BYTES as u64 + (size - at.start);
+    Ok(((IndexedPack { pack: *id, size, salt }, rows), bytes))
 }
 
 /// Adds up the bytes of the config and of all objects below each top folder, as far as listings

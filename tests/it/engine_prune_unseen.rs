@@ -17,6 +17,7 @@ use icecore::backend::wrap::Operation;
 use icecore::base::error::ErrorKind;
 use icecore::base::id::IndexId;
 use icecore::base::id::LeaseId;
+use icecore::repository::doom;
 use icecore::repository::layout;
 use icecore::source::memory::MemorySource;
 use icecore::target::memory::MemoryTarget;
@@ -294,4 +295,75 @@ fn blocks_are_found_while_index_objects_are_replaced_again_and_again() {
     });
 
     assert_eq!(world.content(0, "a"), noise(100_000, 1));
+}
+
+#[test]
+fn a_doomed_pack_whose_index_a_listing_lacks_is_not_taken_for_empty() {
+    let mut world = World::memory();
+    let source = MemorySource::new("s").file("k", noise(30_000, 1));
+    world.backup(&source).unwrap();
+    let (first, indexes) = (all_rows(&world.repository), keys(&world, "index/"));
+    source.put_file("a", noise(300_000, 2));
+    world.backup(&source).unwrap();
+    let before = all_rows(&world.repository);
+    let rows: Vec<_> = before.iter().filter(|row| !first.contains(row)).cloned().collect();
+    let mut unseen = keys(&world, "index/");
+    unseen.retain(|key| !indexes.contains(key));
+    thin(&world.repository, &rows, &|_, _| true);
+    // Another prune has deleted the copies, and not yet the index that names them.
+    for copy in all_rows(&world.repository).iter().filter(|row| !before.contains(row)) {
+        world.backend.remove_raw(&layout::pack(&copy.pack.pack).unwrap());
+    }
+    let doomed: BTreeSet<_> = rows.iter().map(|location| location.pack.pack).collect();
+    let doomed: Vec<_> = doomed.into_iter().collect();
+    let now = world.context().clock.now();
+    doom::put_tombstones(world.repository.store(), &doomed, &[], now).unwrap();
+    let odd = world.make_odd();
+    odd.hide(move |key| unseen.iter().any(|unseen| unseen == key));
+
+    let report = try_prune(&world, true).unwrap();
+
+    assert!(report.packs_deleted > 0, "{report:?}");
+    odd.behave();
+    world.forget_caches();
+    assert_eq!(world.content(1, "a"), noise(300_000, 2));
+}
+
+#[test]
+fn an_index_object_put_where_a_listing_has_been_is_found_when_the_old_one_is_gone() {
+    let mut world = World::memory();
+    world.backup(&MemorySource::new("s").file("a", noise(100_000, 1))).unwrap();
+    let odd = world.make_odd();
+    let rows = all_rows(&world.repository);
+    let ids = world.repository.index().ids();
+    assert_eq!(ids.len(), 1);
+    let old = layout::index(&ids[0]).unwrap();
+    let (elsewhere, backend, gone) = (world.elsewhere(), Arc::clone(&world.backend), old.clone());
+    elsewhere.repository.refresh_index().unwrap();
+    odd.between(move |operation, key| {
+        if operation != Operation::List || key != gone.folder().as_str() {
+            return true;
+        }
+        let packs = elsewhere.repository.index().packs_of(&ids[0]);
+        let numbered: Vec<_> = rows.iter().map(|location| (0, &location.row)).collect();
+        let (store, cache) = (elsewhere.repository.store(), elsewhere.repository.cache());
+        let index = elsewhere.repository.index();
+        // The folders were listed before this one: another is seen no more.
+        loop {
+            let lease = LeaseId::new([0; 16]);
+            let (new, _) = index.put(store, cache, lease, &packs, &numbered).unwrap();
+            let new = layout::index(&new).unwrap();
+            if new.folder() != gone.folder() {
+                break;
+            }
+            backend.remove_raw(&new);
+        }
+        backend.remove_raw(&gone);
+        false
+    });
+
+    world.repository.refresh_index().unwrap();
+
+    assert!(!world.backend.objects().contains_key(&old), "nothing happened in between");
+    assert_eq!(world.repository.index().ids().len(), 1, "neither was seen");
 }

@@ -115,7 +115,7 @@ impl Settle<'_> {
             let mut to_copy = Vec::new();
             let mut unseen = Vec::new();
             left.clear();
-            let rows = self.rows_of_packs(doomed);
+            let rows = self.rows_of_packs(doomed, &there)?;
             for pack in doomed {
                 if self.stuck.contains_key(pack) {
                     continue;
@@ -182,7 +182,11 @@ impl Settle<'_> {
     }
 
     /// Returns the rows of doomed packs, each pack from one index object, by offset.
-    fn rows_of_packs(&self, packs: &BTreeSet<PackId>) -> HashMap<PackId, Vec<Location>> {
+    fn rows_of_packs(
+        &self,
+        packs: &BTreeSet<PackId>,
+        there: &HashMap<PackId, u64>,
+    ) -> Result<HashMap<PackId, Vec<Location>>> {
         let view = self.marked.marks.view();
         let mut rows: HashMap<PackId, Vec<Location>> = HashMap::new();
         for (index, _, _) in view.objects() {
@@ -200,8 +204,27 @@ impl Settle<'_> {
                 }
             }
         }
+        for pack in packs {
+            if let Some(&size) = there.get(pack).filter(|_| !rows.contains_key(pack)) {
+                rows.insert(*pack, self.rows_by_footer(pack, size)?);
+            }
+        }
         rows.values_mut().for_each(|rows| rows.sort_by_key(|location| location.row.offset));
-        rows
+        Ok(rows)
+    }
+
+    /// Returns the rows of a pack that no index object names. One may have, and was not seen at
+    /// the mark, which passed by what others say of the same blocks. Where the footer cannot be
+    /// read nobody finds anything in it.
+    fn rows_by_footer(&self, pack: &PackId, size: u64) -> Result<Vec<Location>> {
+        self.context.cancel.check()?;
+        let ((pack, rows), _) = match stock::read_footer(self.repository, pack, size) {
+            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                return Ok(Vec::new());
+            }
+            footer => footer?,
+        };
+        Ok(rows.into_iter().map(|row| Location { pack, row }).collect())
     }
 
     /// Returns what must be copied of one doomed pack: of each block the live places it has,

@@ -7,7 +7,6 @@ use crate::base::id::IndexId;
 use crate::base::id::PackId;
 use crate::base::progress::Phase;
 use crate::base::progress::Totals;
-use crate::codec::frame;
 use crate::engine::check;
 use crate::engine::check::Run;
 use crate::engine::check::damage_of;
@@ -20,21 +19,14 @@ use crate::engine::check::replay;
 use crate::engine::check::stock::Gathered;
 use crate::engine::check::stock::Indexed;
 use crate::engine::check::stock::Stock;
-use crate::format::pack;
-use crate::format::pack::BlockRow;
-use crate::format::pack::PACK_HEAD_BYTES;
-use crate::format::pack::PACK_TAIL_BYTES;
-use crate::format::pack_index::IndexedPack;
 use crate::repository::Repository;
 use crate::repository::index::Location;
-use crate::repository::layout;
 use crate::repository::lease::Lease;
+use crate::repository::stock;
+pub(super) use crate::repository::stock::Footer;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
-
-/// A pack as its own footer tells of it.
-pub(super) type Footer = (IndexedPack, Vec<BlockRow>);
 
 /// Packs that are in use here by their footers, and packs that are read as parity heals them, until
 /// it is dropped.
@@ -53,8 +45,11 @@ impl<'a> Overlay<'a> {
         let Some(&size) = stock.there.get(id).filter(|_| !self.footers.contains_key(id)) else {
             return Ok(false);
         };
-        let (pack, rows) = match read_footer(run, id, size) {
-            Ok(footer) => footer,
+        let (pack, rows) = match stock::read_footer(run.repository, id, size) {
+            Ok((footer, bytes)) => {
+                run.count_read(bytes);
+                footer
+            }
             Err(e) => {
                 let e = damage_of(e)?;
                 if !packs::is_damage(e.kind()) {
@@ -76,32 +71,6 @@ impl Drop for Overlay<'_> {
         self.footers.keys().for_each(|pack| self.repository.index().drop_pending(pack));
         self.repository.read_as_stored();
     }
-}
-
-fn read_footer(run: &Run<'_>, id: &PackId, size: u64) -> Result<Footer> {
-    let short = || Error::corrupt("the pack is too short");
-    let key = layout::pack(id)?;
-    let backend = run.repository.store().backend();
-    let tail_start = size.checked_sub(PACK_TAIL_BYTES as u64).ok_or_else(short)?;
-    if tail_start < PACK_HEAD_BYTES as u64 {
-        return Err(short());
-    }
-    let head = backend.get_range(&key, 0..PACK_HEAD_BYTES as u64)?;
-    let keys = run.repository.store().sealer().keys();
-    let cipher = pack::open_head(id, &head, &run.repository.id(), keys)?;
-    let salt = head.get(frame::HEAD_BYTES..frame::HEAD_BYTES + 32);
-    let salt = salt.and_then(|salt| salt.try_into().ok()).ok_or_else(short)?;
-    let mut tail = backend.get_range(&key, tail_start..size)?;
-    // A pack whose checksum is damaged may be sound but for that. What backups need of it is read
-    // whole, and what its footer says is proven by the tables and the blobs.
-    if let Some(checksum) = tail.get_mut(4..) {
-        checksum.copy_from_slice(id.as_bytes());
-    }
-    let at = pack::footer_range(id, size, &tail)?;
-    let mut footer = backend.get_range(&key, at.clone())?;
-    run.count_read(PACK_HEAD_BYTES as u64 + (size - at.start));
-    let rows = pack::decode_footer(id, &cipher, &mut footer, at.start)?;
-    Ok((IndexedPack { pack: *id, size, salt }, rows))
 }
 
 /// What was found.
