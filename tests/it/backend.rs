@@ -30,6 +30,7 @@ use tempfile::TempDir;
 
 // Included by the tests with real servers too.
 mod contract;
+mod settle;
 
 /// Local folders that live as long as the test.
 fn local() -> (TempDir, LocalBackend) {

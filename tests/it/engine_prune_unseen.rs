@@ -21,8 +21,10 @@ use icecore::repository::doom;
 use icecore::repository::layout;
 use icecore::source::memory::MemorySource;
 use icecore::target::memory::MemoryTarget;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 
@@ -366,4 +368,39 @@ fn an_index_object_put_where_a_listing_has_been_is_found_when_the_old_one_is_gon
 
     assert!(!world.backend.objects().contains_key(&old), "nothing happened in between");
     assert_eq!(world.repository.index().ids().len(), 1, "neither was seen");
+}
+
+#[test]
+fn what_a_prune_has_seen_is_durable_before_it_deletes_for_it() {
+    let mut world = World::memory();
+    let source = MemorySource::new("s");
+    for n in 0..40_u64 {
+        source.put_file(format!("f{n}"), noise(20_000, n + 1));
+    }
+    world.backup(&source).unwrap();
+    for n in 0..30_u64 {
+        source.remove(format!("f{n}"));
+    }
+    world.backup(&source).unwrap();
+    world.hide(0);
+    let odd = world.make_odd();
+    let (asked, told) = (Arc::clone(&odd), Arc::new(Mutex::new(BTreeMap::new())));
+    let unsettled = Arc::clone(&told);
+    let mut listed = 0;
+    odd.between(move |operation, key| {
+        let folder = ["packs", "index"].into_iter().find(|folder| key.starts_with(folder));
+        match (operation, folder) {
+            (Operation::List, Some(_)) => listed = asked.settled(),
+            (Operation::Delete, Some(folder)) => {
+                *unsettled.lock().unwrap().entry(folder).or_insert(0) +=
+                    usize::from(asked.settled() == listed);
+            }
+            _ => {}
+        }
+        true
+    });
+
+    try_prune(&world, false).unwrap();
+
+    assert_eq!(*told.lock().unwrap(), BTreeMap::from([("packs", 0), ("index", 0)]));
 }

@@ -20,6 +20,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::PoisonError;
 
 /// The folders below one root.
 #[derive(Debug)]
@@ -31,6 +32,8 @@ pub(super) struct Durable {
     made: Mutex<HashSet<FolderKey>>,
     /// Something was shown in them since they were settled last.
     shown: Mutex<HashSet<FolderKey>>,
+    /// Held while folders are settled: who finds nothing to settle waits for who does it.
+    settling: Mutex<()>,
 }
 
 fn lock(folders: &Mutex<HashSet<FolderKey>>) -> MutexGuard<'_, HashSet<FolderKey>> {
@@ -40,7 +43,14 @@ fn lock(folders: &Mutex<HashSet<FolderKey>>) -> MutexGuard<'_, HashSet<FolderKey
 impl Durable {
     /// Starts with nothing known.
     pub(super) fn new(disk: Arc<dyn Disk>, root: &Path) -> Self {
-        Durable { disk, root: root.to_owned(), made: Mutex::default(), shown: Mutex::default() }
+        let root = root.to_owned();
+        Durable {
+            disk,
+            root,
+            made: Mutex::default(),
+            shown: Mutex::default(),
+            settling: Mutex::default(),
+        }
     }
 
     /// Makes a folder and those above it, and syncs what holds them, once per process.
@@ -75,6 +85,7 @@ impl Durable {
 
     /// Makes durable all that was shown.
     pub(super) fn settle(&self) -> Result<()> {
+        let _one_at_a_time = self.settling.lock().unwrap_or_else(PoisonError::into_inner);
         let mut shown = std::mem::take(&mut *lock(&self.shown)).into_iter();
         while let Some(folder) = shown.next() {
             match self.settle_one(&folder) {

@@ -78,9 +78,6 @@ pub(super) fn settle(
     seen: &HashSet<PackId>,
     context: &Context<'_>,
 ) -> Result<Settled> {
-    // What the mark has seen, and what tombstones say, must not be taken back by a power cut once
-    // something was deleted for it.
-    repository.store().settle()?;
     let settled = Settled::default();
     let (stuck, own, good) = (BTreeMap::new(), Vec::new(), HashSet::new());
     let mut work = Settle { repository, marked, seen, context, settled, stuck, own, good };
@@ -111,6 +108,10 @@ impl Settle<'_> {
             }
             let there = stock::packs(store)?;
             self.repository.refresh_index()?;
+            // What the mark has seen, what tombstones say, and copies that others have put and may
+            // have died before syncing must not be taken back by a power cut once something was
+            // deleted for it.
+            store.settle()?;
             let view = self.repository.index().view();
             let mut to_copy = Vec::new();
             let mut unseen = Vec::new();
@@ -384,6 +385,8 @@ impl Settle<'_> {
         let all_doomed = Tombstones::list(store)?.indexes();
         let gone = doomed.iter().filter(|pack| !left.contains(pack)).copied().collect();
         self.repository.hold_rows_elsewhere(&going, &all_doomed, &gone)?;
+        // Objects of others hold some of the rows.
+        store.settle()?;
         for id in &going {
             stock::delete_index(store, id)?;
             self.settled.indexes_replaced += 1;
