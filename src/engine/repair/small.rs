@@ -1,7 +1,9 @@
 //! Plans and cures for everything small: numbers, tags, floors, names, leases, tombstones,
 //! records of lost places, marks on passwords.
 
+use crate::backend::Listed;
 use crate::backend::key::ObjectKey;
+use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
@@ -31,8 +33,11 @@ use crate::format::dataset::TagsRecord;
 use crate::format::dataset::VoidRecord;
 use crate::format::lease::MarkRecord;
 use crate::repository::Repository;
+use crate::repository::fence::Observer;
 use crate::repository::layout;
+use crate::repository::layout::NumberObject;
 use crate::repository::lease;
+use crate::repository::lease::Standing;
 use std::collections::HashSet;
 
 /// Numbers that one repair fills with voids; a cache that tells of more was not honest.
@@ -43,7 +48,7 @@ const VOIDS_MAX: u64 = 10_000;
 pub(super) struct Small {
     voids: Vec<(DatasetId, u64)>,
     tags: Vec<(ObjectKey, TagsRecord)>,
-    floors: Vec<(ObjectKey, FloorRecord)>,
+    floors: Vec<(DatasetId, FloorRecord)>,
     names: names::Names,
     marks: Vec<(ObjectKey, MarkRecord)>,
     remove: Vec<ObjectKey>,
@@ -192,7 +197,7 @@ fn plan_floor(
     );
     plan.actions.push(Action::new(ActionKind::Floor, key.as_str(), message));
     let written = run.context.clock.now();
-    plan.small.floors.push((key, FloorRecord { floor, remaining, written }));
+    plan.small.floors.push((view.named.id, FloorRecord { floor, remaining, written }));
     cured.insert(layout::floor(&view.named.id, m)?.as_str().to_owned());
     Ok(())
 }
@@ -335,14 +340,73 @@ pub(super) fn execute(repository: &Repository, small: &Small, context: &Context<
     for (key, record) in &small.tags {
         put_unless_there(repository, ObjectKind::Tags, key, record)?;
     }
-    for (key, record) in &small.floors {
-        put_unless_there(repository, ObjectKind::Floor, key, record)?;
+    for (dataset, record) in &small.floors {
+        put_floor(repository, dataset, record.clone(), now)?;
     }
     names::execute(repository, &small.names, now)?;
     for (key, record) in &small.marks {
         repository.store().put(ObjectKind::Revoke, key, record)?;
     }
     small.remove.iter().try_for_each(|key| repository.store().delete(key))
+}
+
+/// Puts a floor one above that which cannot be read. No backup begins meanwhile, but a writer that
+/// began before may commit the very number of the damaged one, which the plan does not know.
+fn put_floor(
+    repository: &Repository,
+    dataset: &DatasetId,
+    mut record: FloorRecord,
+    now: Timestamp,
+) -> Result<()> {
+    let damaged = BackupId(record.floor.saturating_sub(1));
+    if !record.remaining.contains(&damaged.0) && close_number(repository, dataset, damaged, now)? {
+        record.remaining.push(damaged.0);
+    }
+    let key = layout::floor(dataset, record.floor)?;
+    put_unless_there(repository, ObjectKind::Floor, &key, &record)
+}
+
+/// Sees to it that nobody takes a number any more, and says whether somebody has.
+fn close_number(
+    repository: &Repository,
+    dataset: &DatasetId,
+    n: BackupId,
+    now: Timestamp,
+) -> Result<bool> {
+    let store = repository.store();
+    if store.is_class_a() {
+        let reason = "repair puts a floor above this number".to_owned();
+        let record = VoidRecord { number: n.0, reason, written: now };
+        let key = layout::header(dataset, n)?;
+        return Ok(!store.put_new(ObjectKind::Void, &key, &record)?);
+    }
+    let observer = Observer { now, store_now: None, ended: &[] };
+    let taken_by = |lease: &LeaseId| -> Result<bool> {
+        let key = layout::header_of_lease(dataset, n, lease)?;
+        Ok(store.backend().stat(&key)?.is_some())
+    };
+    for (id, lease) in &lease::list(store)? {
+        let names_it = lease.record.dataset == *dataset && lease.record.number == Some(n);
+        let is_void = Standing::of(&lease.marks) == Standing::Void;
+        if !names_it || is_void || taken_by(id)? {
+            continue;
+        }
+        if !repository.end_standing_lease(lease, &observer)? {
+            let message =
+                format!("a backup under way may take {n}, above which a floor is to rise");
+            return Err(Error::new(ErrorKind::Busy, message)
+                .hint("repair it again when that backup is done"));
+        }
+    }
+    let mut is_taken = false;
+    store.backend().list(&layout::thousand(dataset, n)?, &mut |listed| {
+        if let Listed::Object(object) = listed {
+            let parsed = layout::parse_number_object(object.key.name());
+            is_taken |= matches!(parsed, Some(NumberObject::Header(at, _)) if at == n);
+        }
+        Ok(())
+    })?;
+    Ok(is_taken)
 }
 
 /// Another repair may have put it meanwhile, or the store may have shown too little.

@@ -12,19 +12,30 @@ use crate::engine_repair::FORCE;
 use crate::engine_repair::damaged;
 use crate::engine_repair::hurt;
 use crate::engine_repair::kinds;
+use crate::engine_repair::plan;
 use crate::engine_repair::run;
+use crate::engine_repair::try_run;
+use crate::engine_repair::with_context;
+use crate::support::pruning::try_prune;
+use crate::support::tree::noise;
+use crate::support::world as support;
 use icecore::backend::key::ObjectKey;
 use icecore::base::error::ErrorKind;
 use icecore::base::id::BackupId;
 use icecore::codec::frame::ObjectKind;
+use icecore::engine::backup::BackupOptions;
+use icecore::engine::repair;
 use icecore::engine::repair::ActionKind;
 use icecore::engine::repair::RepairOptions;
+use icecore::format::backup::Header;
 use icecore::format::dataset::FloorRecord;
 use icecore::format::dataset::TagsRecord;
 use icecore::repository::Repository;
 use icecore::repository::layout;
 use icecore::repository::open;
+use icecore::repository::transaction::Committed;
 use icecore::repository::transaction::Transaction;
+use icecore::source::memory::MemorySource;
 use std::collections::BTreeSet;
 
 fn key_in(world: &World, folder: &str) -> ObjectKey {
@@ -205,6 +216,68 @@ fn a_floor_that_cannot_be_read_is_replaced_by_a_higher_one() {
     assert_eq!(numbers, [1, 3, 4]);
     let report = engine_check::run(&repository, &engine_check::data());
     assert!(report.is_ok(), "{:?}", report.findings);
+}
+
+/// Three backups below a floor of 3 that cannot be read, and a writer that began before.
+fn with_writer(class_b: bool) -> (support::World, Transaction) {
+    let world = if class_b { support::World::class_b() } else { support::World::memory() };
+    let source = MemorySource::new("s");
+    for n in 0..3 {
+        source.put_file(format!("f{n}"), noise(3_000, n + 1));
+        let options = BackupOptions { full: true, ..BackupOptions::default() };
+        world.backup_with(&source, &options).expect("a backup");
+    }
+    let dataset = world.repository.dataset(&world.name()).expect("there");
+    let key = layout::floor(&dataset.id(), 3).expect("a key");
+    let record = FloorRecord { floor: 3, remaining: vec![0, 1, 2], written: NOW };
+    world.repository.store().put(ObjectKind::Floor, &key, &record).expect("puts");
+    let writer = Transaction::begin(&dataset, NOW).expect("begins");
+    assert_eq!(writer.number(), BackupId(3));
+    flip(&world.backend, &key, 40);
+    (world, writer)
+}
+
+fn commit(writer: Transaction) -> Committed {
+    let parent = writer.parent().expect("a parent").backup().header.clone();
+    let header = Header { number: writer.number(), lease: writer.lease_id(), ..parent };
+    writer.commit(&header).expect("is told")
+}
+
+fn numbers(world: &support::World) -> Vec<u64> {
+    let dataset = world.repository.dataset(&world.name()).expect("there");
+    dataset.backups().expect("reads").iter().map(|it| it.header.number.0).collect()
+}
+
+#[test]
+fn a_floor_that_cannot_be_read_is_not_replaced_by_one_above_a_backup_that_came_meanwhile() {
+    for class_b in [false, true] {
+        let (mut world, writer) = with_writer(class_b);
+        let planned = plan(&world.repository, &DATA).expect("plans");
+        assert!(matches!(commit(writer), Committed::Yes(_)));
+
+        let done = with_context(|context| repair::execute(&world.repository, planned, context));
+
+        assert!(done.expect("repairs").is_whole());
+        world.forget_caches();
+        assert_eq!(numbers(&world), [0, 1, 2, 3]);
+        try_prune(&world, false).expect("prunes");
+        assert_eq!(world.sound_backups(), 4);
+    }
+}
+
+#[test]
+fn whoever_would_commit_below_a_floor_that_a_repair_puts_starts_again_or_is_waited_for() {
+    let (world, writer) = with_writer(false);
+    assert!(run(&world.repository, &DATA).is_whole());
+    assert!(matches!(commit(writer), Committed::Lost));
+    assert_eq!(numbers(&world), [0, 1, 2]);
+
+    let (world, writer) = with_writer(true);
+    let error = try_run(&world.repository, &DATA).expect_err("waits");
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error:?}");
+    assert!(matches!(commit(writer), Committed::Yes(_)));
+    assert!(run(&world.repository, &DATA).is_whole());
+    assert_eq!(numbers(&world), [0, 1, 2, 3]);
 }
 
 #[test]
