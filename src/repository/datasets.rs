@@ -190,7 +190,7 @@ impl Dataset {
         };
         thousands.sort_unstable();
         let skip = thousands_max.map_or(0, |max| thousands.len().saturating_sub(max));
-        let mut numbers = Numbers { floor, ..Numbers::default() };
+        let mut numbers = Numbers { floor, is_cut: skip > 0, ..Numbers::default() };
         if numbers.misses_thousands(&thousands) {
             numbers.missing.push("a folder of numbers".to_owned());
         }
@@ -460,9 +460,9 @@ impl Dataset {
                 return Ok(Some(backup));
             }
         }
-        // The last thousand may hold nothing but voids and forgotten ones.
-        let lowest = numbers.slots.keys().next().copied().unwrap_or(0);
-        if lowest > 0 && lowest % NUMBERS_PER_FOLDER == 0 {
+        // The last thousand may hold nothing but voids and forgotten ones, or nothing any more.
+        if numbers.is_cut {
+            let lowest = numbers.slots.keys().next().copied().unwrap_or(u64::MAX);
             let all = self.all_numbers()?;
             for &n in all.slots.range(..lowest).map(|(n, _)| n).rev() {
                 if let Some(backup) = backup_at(&all, n)? {

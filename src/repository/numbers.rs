@@ -31,6 +31,8 @@ pub struct Numbers {
     pub(super) floor: Option<FloorRecord>,
     /// What is missing from the listing, for people.
     pub(super) missing: Vec<String>,
+    /// Whether there are older folders of numbers that were not listed.
+    pub(super) is_cut: bool,
 }
 
 impl Numbers {

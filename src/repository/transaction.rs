@@ -15,6 +15,7 @@ use crate::base::id::BlobId;
 use crate::base::id::BlockId;
 use crate::base::id::LeaseId;
 use crate::base::id::PackId;
+use crate::base::limits::COMMIT_TRIES_MAX;
 use crate::base::limits::KEPT_TABLES_BYTES_MAX;
 use crate::base::planted;
 use crate::base::planted::Rule;
@@ -28,6 +29,7 @@ use crate::repository::Repository;
 use crate::repository::absorb;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
+use crate::repository::datasets::Numbers;
 use crate::repository::doom::Tombstones;
 use crate::repository::fence::Observer;
 use crate::repository::history::Snapshot;
@@ -105,7 +107,7 @@ impl Transaction {
         mut looked: Option<Looked>,
     ) -> Result<Self> {
         let store = dataset.repository().store();
-        loop {
+        for _ in 0..COMMIT_TRIES_MAX {
             let Looked { numbers, parent } = Looked::or_now(looked.take(), dataset, lean_on)?;
             // What is remembered must not be taken back by a power cut.
             store.settle()?;
@@ -117,11 +119,7 @@ impl Transaction {
                 Lease::take(store, dataset.id(), Some(number), parent_number, &purpose, now)?;
             let looked = refuse_busy(dataset, &lease, now).and_then(|()| {
                 let again = dataset.newest_numbers()?;
-                let parent_stands = match parent_number {
-                    None => true,
-                    Some(_) if !planted::keeps(Rule::LooksAgain) => true,
-                    Some(n) => dataset.backup(&again, n)?.is_some(),
-                };
+                let parent_stands = still_stands(dataset, &again, parent_number)?;
                 Ok((again, parent_stands))
             });
             let (again, parent_stands) = match looked {
@@ -166,6 +164,8 @@ impl Transaction {
             }
             return Ok(transaction);
         }
+        let message = format!("other backups of {} were always quicker", dataset.name());
+        Err(Error::new(ErrorKind::Busy, message).hint("run one backup of a dataset at a time"))
     }
 
     /// Returns the packs that tombstones name, which are listed before it is asked what is there.
@@ -427,6 +427,16 @@ impl Transaction {
         let _ = self.names.save(self.dataset.repository().cache());
         self.lease.give_back();
     }
+}
+
+/// Says whether a parent is still the newest that can be leaned on. It is looked for as it was
+/// found, so that the answers differ only by what came in between.
+fn still_stands(dataset: &Dataset, again: &Numbers, parent: Option<BackupId>) -> Result<bool> {
+    if parent.is_none() || !planted::keeps(Rule::LooksAgain) {
+        return Ok(true);
+    }
+    let newest = dataset.newest_readable(again)?;
+    Ok(newest.map(|newest| newest.header.number) == parent)
 }
 
 /// Refuses to begin while another writer is at work on the dataset.

@@ -53,4 +53,5 @@ mod source;
 mod streams;
 mod support;
 mod target;
+mod thousands;
 mod uploads;
