@@ -5,6 +5,10 @@
 //! repository's or last year's is not taken for it. Its ranges carry a checksum each; a file that
 //! is damaged, cut short or of another header counts as absent. What it says of blocks is
 //! believed only for the header's own; a journal's blocks must pass the protocol's step 5.
+//!
+//! Runs that share a cache may rename or remove each other's files, so a name proves nothing: the
+//! head says what a file is, and only who wrote its entries makes a snapshot of a journal, through
+//! the file that it holds open.
 
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
@@ -26,10 +30,10 @@ use std::io::BufWriter;
 use std::io::Read;
 use std::io::Seek;
 use std::io::Write;
-use std::path::Path;
 use std::path::PathBuf;
 
-const MAGIC: &[u8; 8] = b"icesnap1";
+/// Bytes of a head: what kind of file it is, the digest, the time.
+const HEAD_BYTES: usize = 8 + 32 + 12;
 /// Longest range or companion in a file; more than any range has.
 const PART_BYTES_MAX: u32 = 16 * 1024 * 1024;
 
@@ -40,6 +44,13 @@ pub enum SavedKind {
     Snapshot,
     /// The entries that a backup has stored so far.
     Journal,
+}
+
+fn magic(kind: SavedKind) -> &'static [u8; 8] {
+    match kind {
+        SavedKind::Snapshot => b"icesnap2",
+        SavedKind::Journal => b"icejrnl2",
+    }
 }
 
 fn name(kind: SavedKind, dataset: &DatasetId) -> String {
@@ -69,7 +80,7 @@ impl SavedWriter {
         let _ = std::fs::remove_file(&path);
         let file = sys::create_private(&path).and_then(|file| {
             let mut writer = BufWriter::with_capacity(1 << 16, file);
-            writer.write_all(&head(parent, started))?;
+            writer.write_all(&head(SavedKind::Journal, parent, started))?;
             Ok(writer)
         });
         SavedWriter { path, file: file.ok(), builder: RangeBuilder::default(), entries: 0 }
@@ -123,8 +134,10 @@ impl SavedWriter {
             file.rewind().ok()?;
             Some(file)
         });
-        let opened = file.and_then(|file| SavedReader::of(file, None));
-        opened.ok_or_else(|| {
+        let opened = file.and_then(|file| SavedReader::of(file, SavedKind::Journal, None));
+        // It has come to its end, so nothing of it may be missing.
+        let whole = opened.map(|reader| SavedReader { kind: SavedKind::Snapshot, ..reader });
+        whole.ok_or_else(|| {
             Error::new(ErrorKind::Io, "cannot write the local cache, which a full index needs")
                 .hint("`--cache-dir DIR` names a folder on a disk with room")
         })
@@ -135,7 +148,7 @@ impl SavedWriter {
         let kept = name(SavedKind::Snapshot, dataset);
         let file = self.file.take().and_then(|file| file.into_inner().ok());
         let finished = file.is_some_and(|file| {
-            sys::write_all_at(&file, &head(of, checked), 0).is_ok()
+            sys::write_all_at(&file, &head(SavedKind::Snapshot, of, checked), 0).is_ok()
                 && std::fs::rename(&self.path, cache.path(&kept)).is_ok()
         });
         if !finished {
@@ -164,16 +177,25 @@ pub fn remove(cache: &Cache, dataset: &DatasetId) {
     cache.remove(&name(SavedKind::Journal, dataset));
 }
 
-/// Says that the entries of a saved snapshot were found to be as they are at a later time.
-pub fn touch(cache: &Cache, dataset: &DatasetId, of: &Digest, checked: Timestamp) {
+/// Says that the entries of the snapshot saved for one header were found to be those of another,
+/// or of the same, at a later time.
+pub fn touch(cache: &Cache, dataset: &DatasetId, before: &Digest, of: &Digest, checked: Timestamp) {
     let path = cache.path(&name(SavedKind::Snapshot, dataset));
-    if let Ok(file) = File::options().write(true).open(path) {
-        let _ = sys::write_all_at(&file, &head(of, checked), 0);
+    // By one handle: another run may put another file there in between.
+    let Ok(mut file) = File::options().read(true).write(true).open(path) else { return };
+    let mut bytes = [0; HEAD_BYTES];
+    let is_read = file.read_exact(&mut bytes).is_ok();
+    if is_read && is_head_of(&bytes, SavedKind::Snapshot, Some(before)) {
+        let _ = sys::write_all_at(&file, &head(SavedKind::Snapshot, of, checked), 0);
     }
 }
 
-fn head(digest: &Digest, checked: Timestamp) -> Vec<u8> {
-    let mut head = MAGIC.to_vec();
+fn is_head_of(head: &[u8; HEAD_BYTES], kind: SavedKind, digest: Option<&Digest>) -> bool {
+    head[..8] == *magic(kind) && digest.is_none_or(|digest| head[8..40] == *digest)
+}
+
+fn head(kind: SavedKind, digest: &Digest, checked: Timestamp) -> Vec<u8> {
+    let mut head = magic(kind).to_vec();
     head.extend_from_slice(digest);
     head.extend_from_slice(&checked.seconds().to_le_bytes());
     head.extend_from_slice(&checked.nanos().to_le_bytes());
@@ -198,27 +220,21 @@ impl SavedReader {
         dataset: &DatasetId,
         digest: &Digest,
     ) -> Option<Self> {
-        let mut reader = SavedReader::open_file(&cache.path(&name(kind, dataset)), Some(digest))?;
-        reader.kind = kind;
-        Some(reader)
+        let file = File::open(cache.path(&name(kind, dataset))).ok()?;
+        SavedReader::of(file, kind, Some(digest))
     }
 
-    fn open_file(path: &Path, digest: Option<&Digest>) -> Option<Self> {
-        SavedReader::of(File::open(path).ok()?, digest)
-    }
-
-    fn of(file: File, digest: Option<&Digest>) -> Option<Self> {
+    fn of(file: File, kind: SavedKind, digest: Option<&Digest>) -> Option<Self> {
         let mut file = BufReader::with_capacity(1 << 16, file);
-        let mut bytes = [0; 8 + 32 + 12];
+        let mut bytes = [0; HEAD_BYTES];
         file.read_exact(&mut bytes).ok()?;
-        if &bytes[..8] != MAGIC || digest.is_some_and(|digest| bytes[8..40] != *digest) {
+        if !is_head_of(&bytes, kind, digest) {
             return None;
         }
         let seconds = i64::from_le_bytes(bytes[40..48].try_into().ok()?);
         let nanos = u32::from_le_bytes(bytes[48..52].try_into().ok()?);
         let checked = Timestamp::new(seconds, nanos);
         let rows = Vec::new().into_iter();
-        let kind = SavedKind::Snapshot;
         Some(SavedReader { file, kind, checked, rows, entries: 0, is_done: false })
     }
 

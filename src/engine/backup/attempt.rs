@@ -355,7 +355,7 @@ impl<'a> Attempt<'a> {
                 saved.finish(cache, &id, &digest, self.started);
             }
             Some(saved) => saved.discard(),
-            None if gathered.looked => saved::touch(cache, &id, &digest, self.started),
+            None if gathered.looked => saved::touch(cache, &id, &digest, &digest, self.started),
             None => {}
         }
         let number = parent.number();
@@ -430,8 +430,6 @@ impl<'a> Attempt<'a> {
         let Some(transaction) = self.transaction.into_inner() else {
             return Err(Error::bug("a backup with changes has a transaction"));
         };
-        let saved_was_there = gathered.saved.is_none()
-            && SavedReader::open(repository.cache(), SavedKind::Snapshot, &id, &before).is_some();
         let committed = transaction.commit(&header)?;
         Ok(match (committed, gathered.saved) {
             (Committed::Yes(digest), Some(saved)) => {
@@ -440,9 +438,7 @@ impl<'a> Attempt<'a> {
             }
             (Committed::Yes(digest), None) => {
                 // The entries are those of the parent, and so is what the cache has of them.
-                if saved_was_there {
-                    saved::touch(repository.cache(), &id, &digest, self.started);
-                }
+                saved::touch(repository.cache(), &id, &before, &digest, self.started);
                 Ended::Done(report)
             }
             (Committed::Lost, saved) => {
