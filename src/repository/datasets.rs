@@ -285,8 +285,11 @@ impl Dataset {
         let found = (ObjectKind::Hidden, &key, told);
         match seen::read(&self.repository, found, &open) {
             Ok(()) => Ok(true),
-            // A prune took it away since the listing, and the backup before it.
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(true),
+            // A prune took it away since the listing, and the backup before it: then a floor has
+            // passed the number. Else a repair has taken away what was damaged.
+            Err(e) if e.kind() == ErrorKind::NotFound => {
+                Ok(self.list_numbers(Some(1), false)?.is_below_floor(n))
+            }
             Err(e) => Err(self.suspect(n, e)),
         }
     }

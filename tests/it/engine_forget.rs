@@ -379,3 +379,30 @@ fn backups_and_forgets_run_side_by_side() {
         assert!(is_sound(&world));
     }
 }
+
+/// A repair takes a damaged marker away, so that the backup shows again, and a prune may have
+/// listed it before; a prune that retires a backup takes the marker away as well.
+#[test]
+fn a_marker_that_is_gone_once_it_was_listed_forgets_only_what_a_floor_has_passed() {
+    for make in WORLDS {
+        let world = make();
+        back_up(&world, &source(), 4);
+        let dataset = world.repository.dataset(&world.name()).unwrap();
+        let now = world.clock.now();
+        (0..3).for_each(|number| world.hide(number));
+        let remove_marker = |number| {
+            let key = layout::hidden(&dataset.id(), BackupId(number)).unwrap();
+            world.repository.store().delete(&key).unwrap();
+        };
+        let is_shown =
+            |listed, number| dataset.backup(listed, BackupId(number)).expect("an answer").is_some();
+
+        let listed = dataset.all_numbers().unwrap();
+        remove_marker(2);
+        assert!(is_shown(&listed, 2), "above all floors");
+        assert_eq!(dataset.retire(&[BackupId(1)], now).unwrap(), 1);
+        assert!(!is_shown(&listed, 1), "retired");
+        remove_marker(0);
+        assert!(is_shown(&listed, 0), "it remains below the floor");
+    }
+}
