@@ -216,10 +216,7 @@ impl Dataset {
                 }
                 Some(NumberObject::Hidden(n)) => numbers.slot(n).hidden = Some(Told::of(&object)),
                 Some(NumberObject::Tags(n, revision)) => {
-                    let slot = numbers.slot(n);
-                    if slot.tags.as_ref().is_none_or(|(known, _)| *known < revision) {
-                        slot.tags = Some((revision, Told::of(&object)));
-                    }
+                    numbers.slot(n).tags.insert(revision, Told::of(&object));
                 }
                 None => {}
             }
@@ -384,7 +381,7 @@ impl Dataset {
     }
 
     fn tags(&self, n: BackupId, slot: &Slot, header: &Header) -> Result<(Vec<String>, String)> {
-        let Some((revision, told)) = &slot.tags else {
+        let Some((revision, told)) = slot.tags.last_key_value() else {
             return Ok((header.tags.clone(), header.description.clone()));
         };
         let key = layout::tags(&self.id, n, *revision)?;

@@ -110,10 +110,8 @@ impl Dataset {
             }
             // A void that was put in place of a dead writer goes the same way.
             store.delete(&layout::header(&self.id(), n)?)?;
-            for revision in 0..=numbers.tags_revision(n).unwrap_or(0) {
-                if numbers.tags_revision(n).is_some() {
-                    store.delete(&layout::tags(&self.id(), n, revision)?)?;
-                }
+            for revision in numbers.tags_revisions(n) {
+                store.delete(&layout::tags(&self.id(), n, revision)?)?;
             }
             if numbers.is_hidden(n) {
                 store.delete(&layout::hidden(&self.id(), n)?)?;

@@ -170,7 +170,9 @@ pub fn parse_number_object(name: &str) -> Option<NumberObject> {
         if suffix == "hidden" {
             return Some(NumberObject::Hidden(n));
         }
-        return Some(NumberObject::Tags(n, plain_number(suffix.strip_prefix("tags-")?)?));
+        let revision = plain_number(suffix.strip_prefix("tags-")?)?;
+        // Behind the last one there would be none.
+        return (revision < u64::MAX).then_some(NumberObject::Tags(n, revision));
     }
     match name.split_once('-') {
         None => Some(NumberObject::Header(number(name)?, None)),
@@ -211,6 +213,7 @@ mod tests {
         for foreign in ["012", "", "x", "12.", "12.tags-", "12-", "-1", "12.hidden.x", "+1"] {
             assert_eq!(parse_number_object(foreign), None, "{foreign:?}");
         }
+        assert_eq!(parse_number_object(&format!("12.tags-{}", u64::MAX)), None);
     }
 
     #[test]

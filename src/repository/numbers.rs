@@ -13,13 +13,14 @@ pub(super) struct Slot {
     /// Header objects; in class B each with the lease that wrote it.
     pub(super) headers: Vec<(Option<LeaseId>, Told)>,
     pub(super) hidden: Option<Told>,
-    pub(super) tags: Option<(u64, Told)>,
+    /// Tags as changed later, by revision.
+    pub(super) tags: BTreeMap<u64, Told>,
 }
 
 impl Slot {
     /// Returns what a chain leans on: the headers, without what was said of them later.
     pub(super) fn bare(&self) -> Slot {
-        Slot { headers: self.headers.clone(), hidden: None, tags: None }
+        Slot { headers: self.headers.clone(), hidden: None, tags: BTreeMap::new() }
     }
 }
 
@@ -118,7 +119,12 @@ impl Numbers {
 
     /// Returns the highest revision of the tags at a number.
     pub fn tags_revision(&self, n: BackupId) -> Option<u64> {
-        self.slots.get(&n.0).and_then(|slot| slot.tags.as_ref().map(|(revision, _)| *revision))
+        self.tags_revisions(n).next_back()
+    }
+
+    /// Goes through the revisions of the tags at a number that are listed, in order.
+    pub(super) fn tags_revisions(&self, n: BackupId) -> impl DoubleEndedIterator<Item = u64> + '_ {
+        self.slots.get(&n.0).into_iter().flat_map(|slot| slot.tags.keys().copied())
     }
 
     /// Goes through every number that anything is listed of, markers without a header too.

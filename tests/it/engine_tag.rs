@@ -7,10 +7,12 @@ use icecore::backend::wrap::fault::Fault;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Result;
 use icecore::base::id::BackupId;
+use icecore::base::time::Timestamp;
 use icecore::engine::backup::BackupOptions;
 use icecore::engine::tag;
 use icecore::engine::tag::TagChange;
 use icecore::engine::tag::TagReport;
+use icecore::repository::layout;
 use icecore::source::memory::MemorySource;
 
 const WORLDS: [fn() -> World; 3] = [World::memory, World::class_b, World::encrypted];
@@ -161,4 +163,25 @@ fn limits_are_the_same_for_backup_and_tag() {
     assert_eq!(change(&world, &all).expect_err("101").kind(), ErrorKind::InvalidInput);
     assert_eq!(tags(&world), ["first"]);
     assert_eq!(world.sound_backups(), 1);
+}
+
+/// Names are not sealed: whoever can write to the storage can put any.
+#[test]
+fn revisions_go_as_they_are_listed_when_their_backup_is_retired() {
+    for make in WORLDS {
+        let world = one(make);
+        change(&world, &add("more")).unwrap();
+        let dataset = world.repository.dataset(&world.name()).unwrap();
+        for revision in [7, u64::MAX - 1] {
+            let key = layout::tags(&dataset.id(), BackupId(0), revision).unwrap();
+            world.backend.insert_raw(&key, b"none of ours".to_vec());
+        }
+
+        let went = dataset.retire(&[BackupId(0)], Timestamp::new(1, 0)).expect("it ends");
+
+        assert_eq!(went, 1);
+        let objects = world.backend.objects().into_keys();
+        let left: Vec<_> = objects.filter(|key| key.name().starts_with("0")).collect();
+        assert!(left.iter().all(|key| !key.as_str().starts_with("datasets/")), "{left:?}");
+    }
 }
