@@ -218,6 +218,11 @@ impl Pool {
         self.take()?.run(work)
     }
 
+    /// Returns the time by this machine's clock.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
     /// Does work on a session, and once more on a new one when it was lost after it had been idle.
     /// For work that may be done twice.
     ///

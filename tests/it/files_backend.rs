@@ -18,7 +18,9 @@ use icecore::backend::local::LocalBackend;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Origin;
 use icecore::base::error::Result;
+use icecore::base::time::Clock;
 use icecore::base::time::FixedClock;
+use icecore::base::time::Timestamp;
 use icecore::net::files::Precision;
 use icecore::net::pool::Pool;
 use icecore::net::pool::PoolOptions;
@@ -387,6 +389,31 @@ fn leftovers_are_swept_when_a_day_old_by_the_servers_clock() {
         left.sort();
         assert_eq!(left, ["0new", "staged-new"]);
     }
+}
+
+/// A clock that goes on by a day whenever it is asked.
+struct Days(AtomicUsize);
+
+impl Clock for Days {
+    fn now(&self) -> Timestamp {
+        Timestamp::new(86_400 * self.0.fetch_add(1, Ordering::Relaxed) as i64, 0)
+    }
+}
+
+#[test]
+fn an_object_that_a_sweep_empties_while_its_writer_sleeps_is_created_again() {
+    let folder = Folder::new();
+    let door =
+        Arc::new(Door(Server::new(folder.path(), Ways { swept_before: Some("d/7+"), ..FTP })));
+    let pool = Pool::new(door, Arc::new(Days(AtomicUsize::new(0))), PoolOptions::default());
+    let backend = FilesBackend::create(pool, ROOT, "fake://server".to_owned()).unwrap();
+
+    backend.put_new(&key("d/7"), b"header").expect("it is there");
+
+    assert_eq!(backend.get(&key("d/7"), 100).expect("a header"), b"header");
+    assert_eq!(count_in(&folder.path().join("above/repository/tmp")), 0);
+    let again = backend.put_new(&key("d/7"), b"other!").unwrap_err();
+    assert_eq!(again.kind(), ErrorKind::AlreadyExists);
 }
 
 #[test]

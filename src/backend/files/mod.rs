@@ -61,6 +61,9 @@ const TEMPORARY: &str = "tmp";
 const RESERVE: &str = "reserve";
 /// Begins the name of a folder that becomes an object.
 const STAGED: &str = "staged-";
+/// After so many seconds a staged folder is looked at again: a sweep may have taken it for one of
+/// the dead. It does so after a day by the server's clock, and clocks are not trusted to agree.
+const STAGED_SECONDS_MAX: f64 = 600.0;
 /// Begins the name of a folder that was an object.
 const GONE: &str = "gone-";
 /// Ends the name of a folder that is an object; no key has it.
@@ -306,6 +309,7 @@ impl FilesBackend {
             return Err(taken());
         }
         let staged = self.path(&random_name(STAGED)?);
+        let begun = self.pool.now();
         way::stage(files, &staged, bytes)?;
         if !self.is_proven.load(Ordering::Relaxed) {
             way::prove(files, &self.root, &staged, &self.location)?;
@@ -319,7 +323,21 @@ impl FilesBackend {
                 moved = files.rename(&staged, &folder);
             }
         }
-        let Err(e) = moved else { return Ok(()) };
+        let Err(e) = moved else {
+            let seconds = self.pool.now().seconds_since(begun);
+            if (0.0..STAGED_SECONDS_MAX).contains(&seconds) {
+                return Ok(());
+            }
+            // This writer slept, and a sweep may have emptied the folder just before it was moved.
+            return match files.look_at(&content)? {
+                Some(look) if look.size == Some(bytes.len() as u64) => Ok(()),
+                Some(_) => Err(taken()),
+                None => {
+                    let message = format!("{key} was swept away while it was created");
+                    Err(Error::new(ErrorKind::NotFound, message))
+                }
+            };
+        };
         if is_lost(&e) {
             return Err(e);
         }

@@ -251,6 +251,7 @@ impl Session {
     fn rename_as(&mut self, from: &[u8], to: &[u8], replaces: bool) -> Result<()> {
         let (old, new) = (self.server.place(from), self.server.place(to));
         let ways = self.server.ways.clone();
+        ways.sweep(&old, &new);
         if old.is_dir() {
             let is_empty = new.is_dir() && new.read_dir().unwrap().next().is_none();
             if new.is_dir() && (!is_empty && !ways.folders_refuse) {

@@ -1,6 +1,7 @@
 //! How a server of files behaves, for [`crate::support::files`].
 
 use icecore::net::files::Precision;
+use std::path::Path;
 
 /// How a server behaves.
 #[derive(Clone, Debug)]
@@ -25,6 +26,18 @@ pub(crate) struct Ways {
     pub(crate) proves_later: bool,
     /// Most sessions at a time.
     pub(crate) sessions_max: usize,
+    /// Just before a folder gets a name that ends so for the first time, a sweep empties it.
+    pub(crate) swept_before: Option<&'static str>,
+}
+
+impl Ways {
+    /// Sweeps what is about to be renamed, where that is to happen.
+    pub(crate) fn sweep(&self, from: &Path, to: &Path) {
+        let is_meant = |end: &&str| to.to_string_lossy().ends_with(*end);
+        if self.swept_before.as_ref().is_some_and(is_meant) && !to.exists() {
+            std::fs::remove_file(from.join("o")).unwrap();
+        }
+    }
 }
 
 /// As OpenSSH does.
@@ -39,6 +52,7 @@ pub(crate) const SFTP: Ways = Ways {
     unique: false,
     proves_later: false,
     sessions_max: 16,
+    swept_before: None,
 };
 
 /// As an FTP server with MLSD does.
@@ -53,4 +67,5 @@ pub(crate) const FTP: Ways = Ways {
     unique: true,
     proves_later: true,
     sessions_max: 16,
+    swept_before: None,
 };
