@@ -188,7 +188,7 @@ fn whatever_call_it_dies_at_the_dataset_has_a_name_and_once_more_finishes() {
 }
 
 #[test]
-fn a_backup_that_runs_does_not_notice() {
+fn a_backup_that_runs_goes_on_and_tells_the_new_name() {
     for make in WORLDS {
         for under_lease in [false, true] {
             let (world, source) = two(make);
@@ -204,7 +204,9 @@ fn a_backup_that_runs_does_not_notice() {
             let report = world.backup(&hooked).expect("a backup");
 
             assert!(hooked.has_happened());
-            assert_eq!(report.backup, BackupId(2));
+            assert_eq!((report.dataset, report.backup), (name("pics"), BackupId(2)));
+            let warnings = world.progress.warnings();
+            assert_eq!(warnings, ["data was renamed to pics while the backup ran"]);
             assert_eq!((names(&world), count(&world, "pics")), (vec!["pics".to_owned()], 3));
             assert!(is_sound(&world));
         }

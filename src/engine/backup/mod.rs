@@ -32,6 +32,7 @@ use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
 use crate::base::limits::COMMIT_TRIES_MAX;
+use crate::base::progress::Warning;
 use crate::base::sys;
 use crate::base::time::Timestamp;
 use crate::engine::Context;
@@ -45,6 +46,7 @@ use crate::format::dataset::DatasetName;
 use crate::format::dataset::check_description;
 use crate::format::dataset::check_tags;
 use crate::repository::Repository;
+use crate::repository::datasets::Dataset;
 use crate::repository::history::Snapshot;
 use crate::repository::transaction::LeanOn;
 use crate::source::Source;
@@ -139,6 +141,9 @@ pub fn run(
         match attempt.run(scan)? {
             Ended::Done(mut report) => {
                 report.errors = failures.into_list();
+                if report.kind != BackupKind::Unchanged {
+                    tell_new_name(&dataset, &mut report, context);
+                }
                 return Ok(report);
             }
             Ended::Again => {}
@@ -151,6 +156,23 @@ pub fn run(
     }
     let message = format!("other backups of {name} were always quicker");
     Err(Error::new(ErrorKind::Busy, message).hint("run one backup of a dataset at a time"))
+}
+
+/// A rename does not wait for a backup that runs, which then belongs to the dataset under its new
+/// name: the report calls it by that. Where it cannot be found out the old one stays.
+fn tell_new_name(dataset: &Dataset, report: &mut BackupReport, context: &Context<'_>) {
+    let repository = dataset.repository();
+    match repository.dataset(dataset.name()) {
+        Ok(found) if found.id() == dataset.id() => return,
+        Err(e) if e.kind() != ErrorKind::NotFound => return,
+        Ok(_) | Err(_) => {}
+    }
+    let mut renamed = repository.datasets().unwrap_or_default().into_iter();
+    let Some(renamed) = renamed.find(|it| it.id() == dataset.id()) else { return };
+    let message =
+        format!("{} was renamed to {} while the backup ran", dataset.name(), renamed.name());
+    context.progress.warn(&Warning::general(message));
+    report.dataset = renamed.name().clone();
 }
 
 /// Two machines that back up different things under one default name would mix them up.
