@@ -2,10 +2,10 @@
 //!
 //! The one place, with the command line above it, that reads the environment: [`places`] knows
 //! the folders, [`secret`] the passwords, [`mod@file`] the config file; [`effective`] decides
-//! which of them counts, and [`connect`] puts the parts together; [`other`] is for commands that
-//! have two repositories. [`credentials`] finds who logs in on another machine ([`netrc`] and
-//! [`aws`] read the files of other programs), and [`remote`] reaches it; `foreign` refuses
-//! addresses as other programs write them.
+//! which of them counts, [`connect`] and [`source_place`] put the parts together; [`other`] is for
+//! commands that have two repositories. [`credentials`] finds who logs in on another machine
+//! ([`netrc`] and [`aws`] read the files of other programs), and [`remote`] reaches it; `foreign`
+//! refuses addresses as other programs write them.
 
 pub mod aws;
 pub mod connect;
@@ -20,5 +20,6 @@ pub mod program;
 pub mod remote;
 pub mod secret;
 pub mod show;
+pub mod source_place;
 pub mod tables;
 pub mod values;

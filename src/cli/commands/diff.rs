@@ -13,7 +13,7 @@ use crate::cli::output::Output;
 use crate::cli::session::Found;
 use crate::cli::session::Session;
 use crate::cli::text;
-use crate::config::connect::SourcePlace;
+use crate::config::source_place::SourcePlace;
 use crate::engine::address::BackupAddress;
 use crate::engine::diff;
 use crate::engine::diff::DiffReport;

@@ -188,8 +188,8 @@ impl FilesReader {
     }
 
     /// Returns why an entry could not be read. One that a server does not find has vanished, unless
-    /// it is listed still: then its name is shown as another than it is (an end of line as `?`), and
-    /// to leave it out without a word would lose it.
+    /// it is listed still: then its name is shown as another than it is (an end of line as `?`),
+    /// and to leave it out without a word would lose it.
     fn reason(&self, path: &EntryPath, error: Error) -> Error {
         let is_missing = error.kind() == ErrorKind::NotFound && !path.is_root();
         let folder = path.parent().filter(|_| is_missing);

@@ -2,6 +2,7 @@
 //! connections that can be cut at any call.
 
 use crate::support::ways::Ways;
+use crate::support::ways::in_a_line;
 use icecore::base::error::Error;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Result;
@@ -301,14 +302,10 @@ impl Files for Session {
             let mut entries: Vec<_> =
                 place.read_dir().map_err(|e| failed(folder, e))?.map(|it| it.unwrap()).collect();
             entries.sort_by_key(|entry| std::cmp::Reverse(entry.file_name()));
-            for entry in entries {
+            for it in entries {
                 // It may be gone meanwhile, or lead nowhere.
-                let precision = this.server.ways.listed;
-                let Ok(look) = this.look_of(&entry.path(), precision) else { continue };
-                // A line holds no end of a line.
-                let shown = |byte| if byte == b'\n' { b'?' } else { byte };
-                let name = entry.file_name().into_vec().into_iter().map(shown).collect();
-                visit(Found { name, look })?;
+                let Ok(look) = this.look_of(&it.path(), this.server.ways.listed) else { continue };
+                visit(Found { name: in_a_line(&it.file_name()), look })?;
             }
             Ok(())
         })

@@ -1,6 +1,8 @@
 //! How a server of files behaves, for [`crate::support::files`].
 
 use icecore::net::files::Precision;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// How a server behaves.
@@ -69,3 +71,9 @@ pub(crate) const FTP: Ways = Ways {
     sessions_max: 16,
     swept_before: None,
 };
+
+/// Shows a name as a line of a listing can: without the end of a line in it.
+pub(crate) fn in_a_line(name: &OsStr) -> Vec<u8> {
+    let shown = |byte: &u8| if *byte == b'\n' { b'?' } else { *byte };
+    name.as_bytes().iter().map(shown).collect()
+}

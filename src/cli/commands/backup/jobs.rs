@@ -3,8 +3,8 @@
 use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::cli::commands::backup::args::BackupArgs;
-use crate::config::connect::SourcePlace;
 use crate::config::effective::Config;
+use crate::config::source_place::SourcePlace;
 use crate::engine::address;
 use crate::format::dataset::DatasetName;
 use std::ffi::OsStr;

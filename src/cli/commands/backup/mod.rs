@@ -19,7 +19,7 @@ use crate::cli::output;
 use crate::cli::session::Session;
 use crate::cli::signals;
 use crate::config::connect;
-use crate::config::connect::SourcePlace;
+use crate::config::source_place::SourcePlace;
 use crate::engine::backup;
 use crate::engine::backup::BackupReport;
 use crate::repository::Repository;
