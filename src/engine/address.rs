@@ -160,10 +160,12 @@ fn split_version(rest: &[u8], now: Timestamp) -> Result<(Version, &[u8])> {
         let version = std::str::from_utf8(&rest[..end]).ok().map(|text| Version::parse(text, now));
         if let Some(Ok(version)) = version {
             let path = rest.get(end + 1..).unwrap_or_default();
-            // `14:00:60` and `14:00:05 CET` are no times: what was meant for one is no path.
-            let is_rest_of_time =
-                matches!(version, Version::At(_)) && path.first().is_some_and(u8::is_ascii_digit);
-            if is_rest_of_time && rest[..end].contains(&b':') {
+            // Minutes, and behind them neither seconds nor a path: `14:00:60`, `14:00:05 CET`.
+            let has_minutes_alone = rest[..end].iter().filter(|&&byte| byte == b':').count() == 1;
+            if has_minutes_alone
+                && matches!(version, Version::At(_))
+                && path.first().is_some_and(u8::is_ascii_digit)
+            {
                 let error = no_version(&display(rest));
                 return Err(error.hint("a path that begins with a digit is written `:/05`"));
             }
@@ -384,11 +386,15 @@ mod tests {
             ("p@2026-11-20 14:00:05", second, ""),
             ("p@2026-11-20 14:00:/05", minute, "05"),
             ("p@2026-11-20 14:00:05:a:b", second, "a:b"),
+            ("p@2026-11-20 14:00:05:05", second, "05"),
             ("p@2026-11-20T14:00:05+01:00:a", zoned, "a"),
             ("p@\"2026-11-20 14:00\":05", minute, "05"),
             ("p@2026-11-20:14:00", "2026-11-20", "14:00"),
         ] {
             assert_eq!(parts(text), ("p".into(), at(version), path.into()), "{text}");
+        }
+        for bad in ["p@2026-11-20 14:00:60", "p@2026-11-20 14:00:05 CET"] {
+            assert!(BackupAddress::parse(bad.as_bytes(), NOW).is_err(), "{bad}");
         }
     }
 
