@@ -124,13 +124,18 @@ impl Pair {
         source.admit(&mut home, By::Variables);
         kept.admit(&mut home, By::Config);
         home.hide("ICECORE_PASSWORD", "repository's own");
+        home.hide("ICECORE_TO_PASSWORD", "repository's own");
         let flags = source.flags().into_iter().chain(kept.flags()).map(str::to_owned).collect();
         let address = kept.address("kept here/repository");
         Pair { home, source, kept, repository: address, flags }
     }
 
     fn arguments<'a>(&'a self, words: &[&'a str]) -> Vec<&'a str> {
-        let mut all = vec!["-r", &self.repository];
+        self.arguments_at(&self.repository, words)
+    }
+
+    fn arguments_at<'a>(&'a self, repository: &'a str, words: &[&'a str]) -> Vec<&'a str> {
+        let mut all = vec!["-r", repository];
         all.extend(self.flags.iter().map(String::as_str));
         all.extend(words);
         all
@@ -179,6 +184,36 @@ impl Pair {
         let checked = self.json(&["check", "--read-data"]);
         assert_eq!((&checked["ok"], &checked["backups"]), (&true.into(), &3.into()), "{checked}");
         assert_eq!(checked["findings"].as_array().map(Vec::len), Some(0), "{checked}");
+        if self.source.is_bucket() {
+            self.restored_to_the_bucket(&three);
+        }
+        self.copied(&one);
+    }
+
+    /// Brings the last backup back into the bucket it came from, under another prefix. What is
+    /// there then is seen by a backup of it.
+    fn restored_to_the_bucket(&self, wanted: &Tree) {
+        let to = self.source.address("back again/last");
+        let done = self.json(&["restore", "--no-owner", "data", &to]);
+        assert_eq!(done["files"], files(wanted), "{done}");
+        self.json(&["backup", "--dataset", "again", &to]);
+        self.json(&["restore", "--no-owner", "again", "again"]);
+        assert_same(&tree(&self.home.path("again")), wanted, &format!("in {}", self.source.kind));
+    }
+
+    /// Copies all backups into a repository on the server that the data is on.
+    fn copied(&self, one: &Tree) {
+        let to = self.source.address("copied here/repository");
+        let there = |words: &[&str]| self.home.json(0, &self.arguments_at(&to, words));
+        there(&["init"]);
+        let done = self.json(&["copy", "data", "--to", &to]);
+        let copied = done["datasets"][0]["copied"].as_array().map(Vec::len);
+        assert_eq!(copied, Some(3), "{done}");
+        let checked = there(&["check", "--read-data"]);
+        assert_eq!((&checked["ok"], &checked["backups"]), (&true.into(), &3.into()), "{checked}");
+        there(&["restore", "--no-owner", "data@0", "from the copy"]);
+        let place = self.home.path("from the copy");
+        assert_same(&tree(&place), one, &format!("a copy on {}", self.source.kind));
     }
 
     fn looked_at(&self, one: &Tree, three: &Tree) {
