@@ -1,10 +1,12 @@
 //! What a writer goes out from: the first step of the protocol, which may be long before the lease.
 
 use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
 use crate::base::words::counted;
+use crate::format::dataset::DatasetName;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
 use crate::repository::datasets::Numbers;
@@ -74,4 +76,10 @@ pub(super) fn remember_highest(dataset: &Dataset, next: BackupId) -> Result<()> 
         cache.write(&name, &next.0.to_le_bytes());
     }
     Ok(())
+}
+
+/// Tells of a dataset in which others took each number first.
+pub(crate) fn outrun(name: &DatasetName) -> Error {
+    Error::new(ErrorKind::Busy, format!("other backups of {name} were always quicker"))
+        .hint("run one backup of a dataset at a time")
 }

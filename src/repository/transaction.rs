@@ -38,6 +38,7 @@ use crate::repository::lease;
 use crate::repository::lease::Lease;
 use crate::repository::names::NameIndex;
 use crate::repository::names::NamePlace;
+use crate::repository::outset::outrun;
 use crate::repository::outset::remember_highest;
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -164,8 +165,7 @@ impl Transaction {
             }
             return Ok(transaction);
         }
-        let message = format!("other backups of {} were always quicker", dataset.name());
-        Err(Error::new(ErrorKind::Busy, message).hint("run one backup of a dataset at a time"))
+        Err(outrun(dataset.name()))
     }
 
     /// Returns the packs that tombstones name, which are listed before it is asked what is there.

@@ -74,17 +74,7 @@ fn what_only_forgotten_backups_had_is_freed() {
 
 #[test]
 fn a_shared_pack_is_copied_without_its_dead_blobs() {
-    let mut world = World::memory();
-    let source = MemorySource::new("s");
-    for n in 0..40_u64 {
-        source.put_file(format!("f{n}"), noise(20_000, n + 1));
-    }
-    world.backup(&source).unwrap();
-    for n in 0..30_u64 {
-        source.remove(format!("f{n}"));
-    }
-    world.backup(&source).unwrap();
-    world.hide(0);
+    let (mut world, source) = World::with_dead_files(40, 30);
     let before = stored(&world, "packs/");
 
     let report = prune_all(&world);

@@ -259,17 +259,7 @@ fn a_prune_that_is_cancelled_at_any_write_loses_nothing() {
     let mut write = 0;
     loop {
         write += 1;
-        let mut world = World::memory();
-        let source = MemorySource::new("s");
-        for n in 0..20_u64 {
-            source.put_file(format!("f{n}"), noise(20_000, n + 1));
-        }
-        world.backup(&source).unwrap();
-        for n in 0..10_u64 {
-            source.remove(format!("f{n}"));
-        }
-        world.backup(&source).unwrap();
-        world.hide(0);
+        let (mut world, _) = World::with_dead_files(20, 10);
         let odd = world.make_odd();
         let (cancel, writes) = (world.cancel.clone(), Arc::new(AtomicUsize::new(0)));
         odd.between(move |operation, _| {

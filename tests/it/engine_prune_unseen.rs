@@ -140,17 +140,7 @@ fn so_does_one_whose_tombstone_is_not_listed_either_any_more() {
 
 /// Prunes while a store stops listing what lies in `folders` once a tombstone was put or read.
 fn keeps_rows_when_hidden(once: Operation, folders: &'static [&'static str]) {
-    let mut world = World::memory();
-    let source = MemorySource::new("s");
-    for n in 0..40_u64 {
-        source.put_file(format!("f{n}"), noise(20_000, n + 1));
-    }
-    world.backup(&source).unwrap();
-    for n in 0..30_u64 {
-        source.remove(format!("f{n}"));
-    }
-    world.backup(&source).unwrap();
-    world.hide(0);
+    let (mut world, _) = World::with_dead_files(40, 30);
     let odd = world.make_odd();
     let is_doomed = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&is_doomed);
@@ -372,17 +362,7 @@ fn an_index_object_put_where_a_listing_has_been_is_found_when_the_old_one_is_gon
 
 #[test]
 fn what_a_prune_has_seen_is_durable_before_it_deletes_for_it() {
-    let mut world = World::memory();
-    let source = MemorySource::new("s");
-    for n in 0..40_u64 {
-        source.put_file(format!("f{n}"), noise(20_000, n + 1));
-    }
-    world.backup(&source).unwrap();
-    for n in 0..30_u64 {
-        source.remove(format!("f{n}"));
-    }
-    world.backup(&source).unwrap();
-    world.hide(0);
+    let (mut world, _) = World::with_dead_files(40, 30);
     let odd = world.make_odd();
     let (asked, told) = (Arc::clone(&odd), Arc::new(Mutex::new(BTreeMap::new())));
     let unsettled = Arc::clone(&told);

@@ -48,6 +48,7 @@ use crate::format::dataset::check_tags;
 use crate::repository::Repository;
 use crate::repository::datasets::Dataset;
 use crate::repository::history::Snapshot;
+use crate::repository::outset;
 use crate::repository::transaction::LeanOn;
 use crate::source::Source;
 
@@ -154,8 +155,7 @@ pub fn run(
             }
         }
     }
-    let message = format!("other backups of {name} were always quicker");
-    Err(Error::new(ErrorKind::Busy, message).hint("run one backup of a dataset at a time"))
+    Err(outset::outrun(name))
 }
 
 /// A rename does not wait for a backup that runs, which then belongs to the dataset under its new

@@ -2,13 +2,11 @@
 
 use crate::cli::Home;
 use crate::cli::column;
+use crate::support::folder::files_below;
 use crate::support::folder::skipped;
-use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
-use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
 
@@ -58,22 +56,6 @@ fn entries_are_found_in_all_backups_of_all_datasets() {
     home.run(&["find", "x", "-d", "photos", "-b", "photos"]).says(2, "cannot be used with");
 }
 
-/// Files below a folder, by their paths.
-fn files_below(folder: &Path) -> BTreeSet<PathBuf> {
-    let (mut files, mut folders) = (BTreeSet::new(), vec![folder.to_owned()]);
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                files.insert(path);
-            }
-        }
-    }
-    files
-}
-
 #[test]
 fn a_damaged_backup_hides_no_other_from_find() {
     let home = home();
@@ -83,8 +65,8 @@ fn a_damaged_backup_hides_no_other_from_find() {
     let packs = files_below(&repository.join("packs"));
     (0..2000).for_each(|n| home.write(&format!("many/{n}"), b"another"));
     home.done(&["backup", "many"]);
-    let lost =
-        files_below(&repository.join("packs")).difference(&packs).cloned().collect::<Vec<_>>();
+    let mut lost = files_below(&repository.join("packs"));
+    lost.retain(|pack| !packs.contains(pack));
     assert!(!lost.is_empty(), "a manifest is in a pack");
     lost.iter().for_each(|pack| fs::remove_file(pack).unwrap());
 
@@ -296,20 +278,12 @@ fn a_damaged_file_makes_the_exit_code_3() {
     let home = Home::new();
     home.write("d/a", &crate::support::tree::noise(50_000, 1));
     home.done(&["backup", "d"]);
-    let mut folders = vec![home.path(".local/share/icecore/packs")];
-    while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                // Content comes first in a pack; what names it is behind.
-                let mut bytes = fs::read(&path).unwrap();
-                bytes[1000] ^= 1;
-                fs::remove_file(&path).unwrap();
-                fs::write(&path, bytes).unwrap();
-            }
-        }
+    for path in files_below(&home.path(".local/share/icecore/packs")) {
+        // Content comes first in a pack; what names it is behind.
+        let mut bytes = fs::read(&path).unwrap();
+        bytes[1000] ^= 1;
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, bytes).unwrap();
     }
     let report = home.json(3, &["export", "d", "-o", "d.tar"]);
     assert_eq!(report["errors"][0]["path"], "a");

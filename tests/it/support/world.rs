@@ -1,6 +1,7 @@
 //! A repository with a clock and a cache of its own, and short words for what tests do with it.
 
 use crate::support::odd::Odd;
+use crate::support::tree::noise;
 use icecore::backend::Backend;
 use icecore::backend::key::ObjectKey;
 use icecore::backend::memory::MemoryBackend;
@@ -251,6 +252,19 @@ impl World {
         let key = layout::hidden(&dataset.id(), BackupId(number)).unwrap();
         let record = HiddenRecord { number, written: Timestamp::new(1_800_000_000, 0) };
         self.repository.store().put(ObjectKind::Hidden, &key, &record).unwrap();
+    }
+
+    /// Makes one in which the first `dead` of so many files are in a forgotten backup alone, and
+    /// returns the source, which has the others.
+    pub(crate) fn with_dead_files(files: u64, dead: u64) -> (Self, MemorySource) {
+        let world = World::memory();
+        let source = MemorySource::new("s");
+        (0..files).for_each(|n| source.put_file(format!("f{n}"), noise(20_000, n + 1)));
+        world.backup(&source).unwrap();
+        (0..dead).for_each(|n| source.remove(format!("f{n}")));
+        world.backup(&source).unwrap();
+        world.hide(0);
+        (world, source)
     }
 
     /// Removes all leases, as a prune does with those of the dead.
