@@ -72,9 +72,21 @@ impl Home {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_icecore"));
+        let mut command = self.at_home(env!("CARGO_BIN_EXE_icecore"));
+        command.args(arguments);
         command
-            .args(arguments)
+    }
+
+    /// The program, started by another one that finds it behind its own arguments.
+    pub(crate) fn command_under(&self, other: &str, arguments: &[&str]) -> Command {
+        let mut command = self.at_home(other);
+        command.args(arguments).arg(env!("CARGO_BIN_EXE_icecore"));
+        command
+    }
+
+    fn at_home(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
             .env_clear()
             .env("HOME", self.folder.path())
             .env("TZ", "UTC")

@@ -154,11 +154,14 @@ fn begin(home: &Home, script: &str) -> Child {
 
 #[test]
 fn the_first_interrupt_stops_the_work() {
-    for script in ["while :; do echo x; done", "exec /bin/sleep 60"] {
+    let endless = "while :; do echo x; done";
+    let silent = "exec /bin/sleep 60";
+    let tries = [(endless, Signal::INT), (silent, Signal::INT), (endless, Signal::HUP)];
+    for (script, signal) in tries {
         let home = Home::new();
         let child = begin(&home, script);
 
-        kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+        kill_process(Pid::from_child(&child), signal).unwrap();
         let ran = Ran::of(child.wait_with_output().unwrap());
 
         assert_eq!(ran.code, 130, "{ran:?}");
@@ -166,6 +169,26 @@ fn the_first_interrupt_stops_the_work() {
         let listed = home.json(0, &["list"]);
         assert!(listed.as_array().unwrap().iter().all(|it| it["backups"] == 0), "{listed}");
     }
+}
+
+#[test]
+fn what_nohup_starts_outlives_its_terminal() {
+    let home = Home::new();
+    let script = "echo > started; until [ -e go ]; do /bin/sleep 0.02; done; echo all";
+    let mut command = home.command_under("/bin/sh", &["-c", r#"trap "" HUP; exec "$0" "$@""#]);
+    command.args(["backup", "-d", "d", "--stdin-name", "out"]);
+    let mut child =
+        command.args(["--stdin-from-command", "--", "/bin/sh", "-c", script]).spawn().unwrap();
+    while !home.path("started").exists() {
+        assert!(child.try_wait().unwrap().is_none(), "it ended before the terminal did");
+        std::thread::yield_now();
+    }
+
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    std::fs::write(home.path("go"), "").unwrap();
+
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    assert_eq!(home.done(&["cat", "d:out"]).stdout, "all\n");
 }
 
 #[test]
