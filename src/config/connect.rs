@@ -22,6 +22,7 @@ use crate::config::places;
 use crate::config::remote;
 use crate::config::remote::Purpose;
 use crate::config::remote::RemoteSettings;
+use crate::config::sealed::SealedPlace;
 use crate::config::secret;
 use crate::config::secret::PasswordPlaces;
 use crate::format::config::Encryption;
@@ -36,6 +37,7 @@ use std::borrow::Cow;
 use std::ffi::OsStr;
 use std::ffi::OsString;
 use std::fmt;
+use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -290,12 +292,44 @@ impl Settings {
         let peeked = open::peek(&*backend)?;
         let is_encrypted = peeked.config.encryption == Encryption::Password;
         let mut password = self.password.find()?;
+        let sealed = self.sealed_place()?;
+        if let Some(sealed) = &sealed
+            && !is_encrypted
+            && password.is_none()
+            && sealed.is_known()
+        {
+            return Err(sealed.unsealed(&backend.location()));
+        }
         if is_encrypted && password.is_none() && secret::can_ask() {
             password = Some(secret::ask(&format!("password for {}", backend.location()))?);
         }
         let repository =
             open::open_peeked(backend, peeked, password.as_ref(), &self.cache_place()?)?;
+        if let Some(sealed) = sealed.filter(|_| is_encrypted && !self.no_cache) {
+            sealed.remember();
+        }
         Ok((repository, password))
+    }
+
+    /// Where it is kept whether the repository was encrypted; nowhere without any cache.
+    fn sealed_place(&self) -> Result<Option<SealedPlace>> {
+        let place = match Location::parse(&self.place()?.location)? {
+            Location::Folder(path) => {
+                fs::canonicalize(&path).or_else(|_| std::path::absolute(&path)).unwrap_or(path)
+            }
+            Location::Remote(address) => PathBuf::from(address.to_string()),
+        };
+        let cache = self.kept_cache_folder().ok();
+        Ok(cache.map(|cache| SealedPlace::new(&cache, place.as_os_str())))
+    }
+
+    /// Returns whether a repository that is made by the way has to be encrypted: on another
+    /// machine others read it, and where one was encrypted before nobody wants less.
+    ///
+    /// # Errors
+    /// Those of [`Settings::place`].
+    pub fn needs_password(&self) -> Result<bool> {
+        Ok(self.place()?.is_remote()? || self.sealed_place()?.is_some_and(|it| it.is_known()))
     }
 
     /// Opens the place of a repository that is there, for what needs no password.
@@ -332,7 +366,15 @@ impl Settings {
     pub fn create(&self, options: &CreateOptions, now: Timestamp) -> Result<Repository> {
         let cache = self.cache_place()?;
         let backend = self.backend(Purpose::Create)?;
-        open::create(backend, options, &cache, now)
+        let repository = open::create(backend, options, &cache, now)?;
+        if let Some(sealed) = self.sealed_place()? {
+            match options.password {
+                None => sealed.forget(),
+                Some(_) if self.no_cache => {}
+                Some(_) => sealed.remember(),
+            }
+        }
+        Ok(repository)
     }
 
     /// Returns the id of the repository, for which no password is needed.

@@ -5,7 +5,8 @@
 //! which of them counts, [`connect`] and [`source_place`] put the parts together; [`other`] is for
 //! commands that have two repositories. [`credentials`] finds who logs in on another machine
 //! ([`netrc`] and [`aws`] read the files of other programs), and [`remote`] reaches it; `foreign`
-//! refuses addresses as other programs write them.
+//! refuses addresses as other programs write them, and `sealed` knows which repositories were
+//! encrypted.
 
 pub mod aws;
 pub mod connect;
@@ -18,6 +19,7 @@ pub mod other;
 pub mod places;
 pub mod program;
 pub mod remote;
+mod sealed;
 pub mod secret;
 pub mod show;
 pub mod source_place;

@@ -54,7 +54,7 @@ fn settings(repository: &Path) -> Settings {
 fn open_or_create(settings: &Settings, now: Timestamp) -> Result<Repository> {
     match settings.open() {
         Err(e) if e.kind() == ErrorKind::NoRepository => {
-            let password = settings.new_password(settings.place()?.is_remote()?)?;
+            let password = settings.new_password(settings.needs_password()?)?;
             settings.create(&CreateOptions { password, ..CreateOptions::default() }, now)
         }
         other => other,

@@ -41,6 +41,8 @@ const FOLDERS: [&str; 6] = ["index", "snapshots", "names", "seen", "looks", "tab
 const FILES: [&str; 1] = [CHECK_FILE];
 /// Folder beside the caches: what was learned of servers.
 pub const SERVERS_FOLDER: &str = "servers";
+/// Folder beside the caches: which places held an encrypted repository.
+pub const SEALED_FOLDER: &str = "sealed";
 /// The file in which a check keeps which packs it has read.
 pub const CHECK_FILE: &str = "check-covered";
 /// The file that says who adds to the index of names. It is empty, and removing it would make
@@ -151,7 +153,9 @@ pub struct Cleared {
 pub fn clear(base: &Path, only: Option<&RepositoryId>) -> Result<Cleared> {
     let mut cleared = Cleared::default();
     if only.is_none() {
-        clear_folder(&base.join(SERVERS_FOLDER), &mut cleared)?;
+        for folder in [SERVERS_FOLDER, SEALED_FOLDER] {
+            clear_folder(&base.join(folder), &mut cleared)?;
+        }
     }
     for (name, is_folder) in look_into(base)? {
         let id = name.to_str().and_then(|name| name.parse::<RepositoryId>().ok());

@@ -58,6 +58,31 @@ fn a_password_for_a_repository_without_encryption_is_refused() {
     home.run(&["list"]).says(12, "not encrypted");
 }
 
+/// Who is asked for the password where it is needed was not asked where a storage had put a
+/// repository without encryption in the place of the one with it, and stored all in the clear.
+#[test]
+fn a_repository_that_was_encrypted_is_not_used_in_the_clear() {
+    let mut home = Home::new();
+    home.write("a/x", b"x");
+    home.set("ICECORE_PASSWORD", "one");
+    home.done(&["-r", "s", "backup", "--init", "a"]);
+    home.unset("ICECORE_PASSWORD");
+    home.done(&["-r", "other", "init"]);
+
+    std::fs::rename(home.path("s"), home.path("kept")).unwrap();
+    let again = home.run(&["-r", "s", "backup", "--init", "a"]);
+    again.says(12, "needs a password");
+    std::fs::rename(home.path("other"), home.path("s")).unwrap();
+    for spelled in ["s", "./s", "s/../s"] {
+        home.run(&["-r", spelled, "backup", "a"]).says(12, "was when last opened from here");
+    }
+    assert_eq!(std::fs::read_dir(home.path("s/packs")).map_or(0, Iterator::count), 0);
+
+    std::fs::remove_dir_all(home.path("s")).unwrap();
+    home.done(&["-r", "s", "init", "--encryption", "none"]);
+    home.done(&["-r", "s", "backup", "a"]);
+}
+
 #[test]
 fn files_and_commands_give_passwords() {
     let home = Home::new();

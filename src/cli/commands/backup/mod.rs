@@ -139,8 +139,7 @@ fn repository(args: &BackupArgs, session: &Session) -> Result<Repository> {
         signals::install(&session.cancel)?;
         return connect::imagined(session.now());
     }
-    // What lies on another machine is read by others unless somebody wished for that.
-    let password = settings.new_password(place.is_remote()?)?;
+    let password = settings.new_password(settings.needs_password()?)?;
     let options = CreateOptions { password, ..CreateOptions::default() };
     let repository = settings.create(&options, session.now())?;
     signals::install(&session.cancel)?;
