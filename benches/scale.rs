@@ -34,6 +34,7 @@ use std::process::ExitCode;
 use std::process::Stdio;
 use std::time::Instant;
 use support::Numbers;
+use support::tree;
 use watch::Peak;
 
 /// More anonymous memory than this at any moment fails, in MB of a million bytes.
@@ -280,6 +281,7 @@ fn files(bench: &mut Bench, row: &'static str, count: u64) -> io::Result<()> {
         support::text(&mut numbers, 1024, &mut bytes);
         fs::write(folder.join(format!("{n:07}")), &bytes)?;
     }
+    tree::age(&source)?;
     bench.icecore(data, "first backup", &["backup", "source"])?;
     bench.icecore(data, "unchanged", &["backup", "source"])?;
     bench.icecore(data, "restore", &["restore", "source", "out"])?;
@@ -323,6 +325,7 @@ fn sparse(bench: &mut Bench, row: &'static str, bytes: u64) -> io::Result<()> {
         file.write_all_at(&stretch, offset - offset % 4096)?;
     }
     drop(file);
+    tree::age(&bench.work.join("source"))?;
     bench.icecore(data, "first backup", &["backup", "source"])?;
     bench.icecore(data, "unchanged", &["backup", "source"])?;
     bench.icecore(data, "restore", &["restore", "source", "out"])?;

@@ -169,7 +169,13 @@ pub(crate) fn scan(settings: &Settings, folder: &Path) -> Done<()> {
 }
 
 fn rules() -> Rules {
-    Rules { read_all: false, tells_metadata: true, checked: CHECKED, lost: LostPlaces::default() }
+    Rules {
+        read_all: false,
+        tells_metadata: true,
+        may_be_mapped: true,
+        checked: CHECKED,
+        lost: LostPlaces::default(),
+    }
 }
 
 /// Goes through a comparison in which nothing has changed; returns how many entries it has.

@@ -7,6 +7,7 @@ use crate::support::generate::media;
 use crate::support::generate::pages;
 use crate::support::generate::pages::Pages;
 use crate::support::generate::records;
+use crate::support::tree;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -116,17 +117,19 @@ impl Data {
     /// Makes the first version in an empty folder.
     pub(crate) fn make(&self, source: &Path) -> io::Result<()> {
         match &self.kind {
+            // With its own times.
             Kind::Kernel(folder) => {
                 let mut from = folder.clone().into_os_string();
                 from.push("/.");
-                system(Command::new("cp").arg("-a").arg(from).arg(source))
+                return system(Command::new("cp").arg("-a").arg(from).arg(source));
             }
-            Kind::Records(count) => records::records(source, *count, SEED),
-            Kind::Pages(pages) => pages.make(&source.join("pages.db")),
-            Kind::Dump(dump) => dump.write(&source.join("dump.sql"), 0),
-            Kind::Typescript(versions) => unpack(&versions[0], source),
-            Kind::Media(bytes) => media::media(source, *bytes, SEED),
+            Kind::Records(count) => records::records(source, *count, SEED)?,
+            Kind::Pages(pages) => pages.make(&source.join("pages.db"))?,
+            Kind::Dump(dump) => dump.write(&source.join("dump.sql"), 0)?,
+            Kind::Typescript(versions) => unpack(&versions[0], source)?,
+            Kind::Media(bytes) => media::media(source, *bytes, SEED)?,
         }
+        tree::age(source)
     }
 
     /// Makes the next version of the one before; versions count from 1.

@@ -81,7 +81,9 @@ mod tests {
 
         assert!(place.is_known());
         assert!(!SealedPlace::new(cache.path(), OsStr::new("/srv/other")).is_known());
-        assert!(place.unsealed("x").full_message().contains(place.file.to_str().expect("text")));
+        let error = place.unsealed("x");
+        let hint = error.hint_text().expect("a hint");
+        assert!(hint.contains(place.file.to_str().expect("text")), "{hint}");
         place.forget();
         assert!(!place.is_known());
     }

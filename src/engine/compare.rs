@@ -10,12 +10,16 @@ use crate::format::entry::EntryNode;
 use crate::format::entry::TrackedEntry;
 use crate::repository::lost::LostPlaces;
 use crate::source::ScanItem;
+use crate::source::Source;
 use crate::source::SourceEntry;
 use std::cmp::Ordering;
 use std::iter::Peekable;
 
 /// Times with a fraction tick at least this often; a file may change within one tick.
 const FINE_TICK_NANOS: u32 = 50_000_000;
+/// What is written through a memory map moves the time of its file once, and not again before the
+/// system has written it out, which Linux does half a minute later.
+const MAPPED_SECONDS: i64 = 60;
 /// File systems without fractions tick in up to two seconds.
 const COARSE_TICK_SECONDS: i64 = 2;
 
@@ -51,6 +55,8 @@ pub enum Compared {
     Same(Box<TrackedEntry>),
     /// New, or perhaps changed: to be opened.
     Look(SourceEntry, Option<Box<TrackedEntry>>, Reason),
+    /// Below what could not be looked at: it stays as it was.
+    Unseen(Box<TrackedEntry>),
     /// Not there any more.
     Gone(Box<TrackedEntry>),
     /// Could not be looked at; what was there before stays as it was.
@@ -67,10 +73,26 @@ pub struct Rules {
     /// Whether the scan tells kinds, modes, owners and times; see
     /// [`crate::source::Source::tells_metadata`].
     pub tells_metadata: bool,
+    /// Whether files may be written to without a later time for a while; see
+    /// [`crate::source::Source::may_be_mapped`].
+    pub may_be_mapped: bool,
     /// When the previous entries were last found to be as they are.
     pub checked: Timestamp,
     /// Places whose content is lost.
     pub lost: LostPlaces,
+}
+
+impl Rules {
+    /// The rules for a source, compared with what was found at a time.
+    pub fn of(source: &dyn Source, read_all: bool, checked: Timestamp, lost: LostPlaces) -> Self {
+        Rules {
+            read_all,
+            tells_metadata: source.tells_metadata(),
+            may_be_mapped: source.may_be_mapped(),
+            checked,
+            lost,
+        }
+    }
 }
 
 /// Says why an entry has to be looked at, or None when all signs say that it is as before.
@@ -101,7 +123,7 @@ pub fn reason(now: &SourceEntry, before: &TrackedEntry, rules: &Rules) -> Option
     if rules.lost.touches(entry) {
         return Some(Reason::Lost);
     }
-    is_racy(now, rules.checked).then_some(Reason::Racy)
+    (is_racy(now, rules.checked) || is_mapped_maybe(now, rules)).then_some(Reason::Racy)
 }
 
 fn same_metadata(now: &SourceEntry, entry: &Entry) -> bool {
@@ -120,6 +142,13 @@ fn same_metadata(now: &SourceEntry, entry: &Entry) -> bool {
 /// inode's own time counts too: a program may put the time of the content back.
 fn is_racy(now: &SourceEntry, checked: Timestamp) -> bool {
     settled(now.metadata.mtime).max(settled(now.detection.ctime)) >= checked
+}
+
+/// Says whether a file was written so shortly before it was read that a program which has it mapped
+/// may have gone on writing without a sign.
+fn is_mapped_maybe(now: &SourceEntry, rules: &Rules) -> bool {
+    let settled = now.metadata.mtime.plus_seconds(MAPPED_SECONDS);
+    rules.may_be_mapped && now.kind == Kind::File && settled >= rules.checked
 }
 
 /// Returns when a clock that showed `time` shows a later one for certain.
@@ -190,13 +219,17 @@ where
     fn gone(&self, gone: Box<TrackedEntry>) -> Compared {
         let is_unknown =
             self.unknown.as_ref().is_some_and(|folder| gone.entry.path.is_within(folder));
-        if is_unknown { Compared::Same(gone) } else { Compared::Gone(gone) }
+        if is_unknown { Compared::Unseen(gone) } else { Compared::Gone(gone) }
     }
 
     fn look(&mut self, item: ScanItem, before: Option<Box<TrackedEntry>>) -> Compared {
         match item {
             ScanItem::Failed(path, error) => {
-                self.unknown = Some(path.clone());
+                // What is within a folder that cannot be listed may be asked for by its name.
+                let is_within = |folder: &EntryPath| path.is_within(folder);
+                if !self.unknown.as_ref().is_some_and(is_within) {
+                    self.unknown = Some(path.clone());
+                }
                 Compared::Failed(path, error)
             }
             ScanItem::Skipped(path, why) => Compared::Skipped(path, why),
@@ -231,7 +264,13 @@ mod tests {
     const CHECKED: Timestamp = Timestamp::new(1_000, 0);
 
     fn rules_at(checked: Timestamp) -> Rules {
-        Rules { read_all: false, tells_metadata: true, checked, lost: LostPlaces::default() }
+        Rules {
+            read_all: false,
+            tells_metadata: true,
+            may_be_mapped: false,
+            checked,
+            lost: LostPlaces::default(),
+        }
     }
 
     fn now(path: &str, seconds: i64) -> SourceEntry {
@@ -258,6 +297,7 @@ mod tests {
         Comparison::new(scan.into_iter(), previous, rules)
             .map(|compared| match compared.expect("no error") {
                 Compared::Same(tracked) => format!("= {}", tracked.entry.path),
+                Compared::Unseen(tracked) => format!("? {}", tracked.entry.path),
                 Compared::Look(entry, _, reason) => format!("{reason:?} {}", entry.path),
                 Compared::Gone(tracked) => format!("- {}", tracked.entry.path),
                 Compared::Failed(path, _) => format!("! {path}"),
@@ -283,14 +323,27 @@ mod tests {
             ScanItem::Failed(path, Error::invalid("x")),
         ];
         let previous = vec![before("", 1), before("a", 1), before("a/x", 1), before("b", 1)];
-        assert_eq!(compare(scan, previous), ["= ", "= a", "! a", "= a/x", "- b"]);
+        assert_eq!(compare(scan, previous), ["= ", "= a", "! a", "? a/x", "- b"]);
+    }
+
+    #[test]
+    fn what_is_asked_for_by_name_in_such_a_folder_changes_nothing() {
+        let path = |path: &[u8]| EntryPath::new(path).expect("a path");
+        let failed = |at: &[u8]| ScanItem::Failed(path(at), Error::invalid("x"));
+        let scan = vec![ScanItem::Entry(now("a", 1)), failed(b"a"), failed(b"a/c"), failed(b"d")];
+        let previous = ["a", "a/b", "a/c", "a/d", "b", "d", "e"].map(|path| before(path, 1));
+        let told = compare(scan, previous.into());
+        assert_eq!(
+            told,
+            ["= a", "! a", "? a/b", "! a/c", "? a/c", "? a/d", "- b", "! d", "? d", "- e"]
+        );
     }
 
     #[test]
     fn an_entry_that_cannot_be_looked_at_stays_as_it_was() {
         let path = EntryPath::new(b"a").expect("a path");
         let scan = vec![ScanItem::Failed(path, Error::invalid("x"))];
-        assert_eq!(compare(scan, vec![before("a", 1), before("b", 1)]), ["! a", "= a", "- b"]);
+        assert_eq!(compare(scan, vec![before("a", 1), before("b", 1)]), ["! a", "? a", "- b"]);
     }
 
     #[test]
@@ -303,6 +356,25 @@ mod tests {
         assert_eq!(reason(&entry, &old, &rules(CHECKED)), Some(Reason::Racy));
         assert_eq!(reason(&entry, &old, &rules(Timestamp::new(1_002, 0))), None);
     }
+
+    /// What a program writes through a map it has had for a while shows no later time.
+    #[test]
+    fn a_file_written_less_than_a_minute_before_it_was_read_is_read_again() {
+        let rules = |may_be_mapped| Rules { may_be_mapped, ..rules_at(CHECKED) };
+        let told = |may_be_mapped, kind, seconds| {
+            is_mapped_maybe(&SourceEntry { kind, ..now("a", seconds) }, &rules(may_be_mapped))
+        };
+
+        assert!(told(true, Kind::File, 941));
+        assert!(!told(true, Kind::File, 939));
+        assert!(!told(true, Kind::Fifo, 941), "it has no content");
+        assert!(!told(false, Kind::File, 941));
+        let mut old = before("a", 941);
+        old.entry.node = EntryNode::Fifo;
+        let entry = SourceEntry { kind: Kind::Fifo, ..now("a", 941) };
+        assert_eq!(reason(&entry, &old, &rules(true)), None);
+    }
+
     /// A bucket's listing shows objects; what they are kept as is only seen when they are read.
     #[test]
     fn what_a_scan_does_not_tell_is_no_change() {

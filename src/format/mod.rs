@@ -14,7 +14,7 @@
 //! | parity of a pack | [`parity`] | frame, record, recovery shards, the record again |
 //! | ranges of entries (manifest and full index) | [`range`] | blobs inside blocks |
 //!
-//! Stored structs (`...V1`) are separate from the types the program works with: fixed order, no
+//! [`sound`] says which entries a range can hold. Stored structs (`...V1`) are separate from the types the program works with: fixed order, no
 //! usize, no maps, no floats, no recursion, no zero-size elements. The bytes are described in
 //! `src/docs/format.md`, and golden files hold them.
 
@@ -29,4 +29,5 @@ pub mod pack;
 pub mod pack_index;
 pub mod parity;
 pub mod range;
+pub mod sound;
 pub mod tombstone;

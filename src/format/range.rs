@@ -32,6 +32,9 @@ use crate::format::entry::EntryNode;
 use crate::format::entry::FileNode;
 use crate::format::entry::Run;
 use crate::format::entry::TrackedEntry;
+use crate::format::sound;
+use crate::format::sound::MODE_MAX;
+use crate::format::sound::data_bytes;
 use serde::Deserialize;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -223,8 +226,18 @@ impl RangeBuilder {
     /// Adds the next row, which must come after the one before.
     ///
     /// # Errors
-    /// `Bug` when rows are out of order.
+    /// `Bug` when rows are out of order, or when this one could not be read again.
     pub fn push(&mut self, row: &RangeRow) -> Result<()> {
+        if let RangeRow::Put(_, tracked) = row
+            && let Some(why) =
+                sound::refusal(&tracked.entry).or_else(|| sound::misfit(&tracked.entry))
+        {
+            return Err(Error::bug(format!("{} {why}", row.path())));
+        }
+        self.add(row)
+    }
+
+    fn add(&mut self, row: &RangeRow) -> Result<()> {
         let path = row.path();
         let bytes = path.as_bytes();
         let in_order =
@@ -400,7 +413,7 @@ impl RowDecoder {
         let xattrs_fit = xattrs.len() <= XATTRS_MAX
             && xattrs.iter().all(|xattr| xattr.value.len() <= XATTR_VALUE_BYTES_MAX)
             && xattrs.windows(2).all(|pair| pair[0].name < pair[1].name);
-        if mode > 0o7777 || !xattrs_fit {
+        if mode > MODE_MAX || !xattrs_fit {
             return None;
         }
         let metadata = Metadata { mode, owner, mtime, xattrs };
@@ -446,21 +459,6 @@ impl RowDecoder {
         }
         Some(if content.listed { Content::Listed(runs) } else { Content::Runs(runs) })
     }
-}
-
-/// Returns how many bytes of data a file has; None when its extents overlap or leave it.
-fn data_bytes(size: u64, extents: Option<&[Extent]>) -> Option<u64> {
-    let Some(extents) = extents else { return Some(size) };
-    let mut end = 0_u64;
-    let mut total = 0_u64;
-    for extent in extents {
-        if extent.length == 0 || extent.offset < end {
-            return None;
-        }
-        end = extent.offset.checked_add(extent.length)?;
-        total += extent.length;
-    }
-    (end <= size).then_some(total)
 }
 
 #[derive(Serialize, Deserialize)]
@@ -528,7 +526,7 @@ mod tests {
 
     fn encode_all(rows: &[RangeRow]) -> EncodedRange {
         let mut builder = RangeBuilder::default();
-        rows.iter().for_each(|row| builder.push(row).expect("in order"));
+        rows.iter().for_each(|row| builder.add(row).expect("in order"));
         builder.finish().expect("encodes").expect("rows")
     }
 
@@ -540,6 +538,49 @@ mod tests {
         };
         assert!(decode(&encode_all(&rows(RANGE_ENTRIES_MAX)).range, None).is_ok());
         assert!(decode(&encode_all(&rows(RANGE_ENTRIES_MAX + 1)).range, None).is_err());
+    }
+
+    #[test]
+    fn what_could_not_be_read_again_is_not_taken() {
+        let refuses = |row: &RangeRow| RangeBuilder::default().push(row).is_err();
+        let spoiled = |spoil: &dyn Fn(&mut Entry)| {
+            let mut row = file("f", vec![run(1, 0, 3, 100)]);
+            assert!(!refuses(&row));
+            let RangeRow::Put(_, tracked) = &mut row else { unreachable!("it is put") };
+            spoil(&mut tracked.entry);
+            refuses(&row)
+        };
+        let with_xattrs = |count: usize, bytes: usize| {
+            spoiled(&|entry| {
+                let xattr =
+                    |n| Xattr { name: format!("user.{n:05}").into(), value: vec![0; bytes] };
+                entry.metadata.xattrs = (0..count).map(xattr).collect();
+            })
+        };
+        assert!(!with_xattrs(XATTRS_MAX, 0) && with_xattrs(XATTRS_MAX + 1, 0));
+        assert!(
+            !with_xattrs(1, XATTR_VALUE_BYTES_MAX) && with_xattrs(1, XATTR_VALUE_BYTES_MAX + 1)
+        );
+        assert!(!with_xattrs(16, XATTR_VALUE_BYTES_MAX) && with_xattrs(17, XATTR_VALUE_BYTES_MAX));
+        let one = || Xattr { name: b"user.a".to_vec(), value: vec![] };
+        assert!(spoiled(&|entry| entry.metadata.xattrs = vec![one(), one()]));
+        assert!(spoiled(&|entry| entry.metadata.mode = 0o10_000));
+        assert!(spoiled(&|entry| entry.node = EntryNode::Symlink(vec![b'x'; LINK_BYTES_MAX + 1])));
+        let with_file = |spoil: &dyn Fn(&mut FileNode)| {
+            spoiled(&|entry| match &mut entry.node {
+                EntryNode::File(file) => spoil(file),
+                _ => unreachable!("it is a file"),
+            })
+        };
+        assert!(with_file(&|file| file.size = 101));
+        assert!(with_file(&|file| file.extents = Some(vec![Extent { offset: 1, length: 100 }])));
+        assert!(with_file(&|file| file.extents = Some(vec![])));
+        assert!(with_file(&|file| file.content = Content::Runs(vec![])));
+        assert!(with_file(&|file| file.content = Content::Runs(vec![run(1, 0, 0, 100)])));
+        assert!(!with_file(&|file| {
+            file.size = 200;
+            file.extents = Some(vec![Extent { offset: 1, length: 100 }]);
+        }));
     }
 
     #[test]
@@ -631,7 +672,11 @@ mod tests {
 
     fn comes_back(row: &RangeRow) -> bool {
         let encoded = encode_all(std::slice::from_ref(row));
-        decode(&encoded.range, Some(&encoded.companion)).is_ok_and(|rows| rows == [row.clone()])
+        let back = decode(&encoded.range, Some(&encoded.companion));
+        let comes_back = back.is_ok_and(|rows| rows == [row.clone()]);
+        let is_taken = RangeBuilder::default().push(row).is_ok();
+        assert_eq!(is_taken, comes_back, "what is taken can be read again: {row:?}");
+        comes_back
     }
 
     fn extents(list: &[(u64, u64)]) -> Option<Vec<Extent>> {
@@ -796,9 +841,9 @@ mod tests {
 
     fn weight_of(row: &RangeRow) -> usize {
         let mut builder = RangeBuilder::default();
-        builder.push(&file("A", vec![])).expect("in order");
+        builder.add(&file("A", vec![])).expect("in order");
         let before = builder.weight;
-        builder.push(row).expect("in order");
+        builder.add(row).expect("in order");
         builder.weight - before
     }
 

@@ -20,6 +20,10 @@ use std::sync::MutexGuard;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// How long the walk waits for a listing before it looks whether it is to give up.
+const LOOK_AROUND: Duration = Duration::from_millis(100);
 
 /// Whether to give up: the walk was dropped, or somebody cancelled.
 #[derive(Debug, Default)]
@@ -191,7 +195,11 @@ impl<L: Lister> Ahead<L> {
                 self.shared.work.notify_all();
                 return listing;
             }
-            queue = self.shared.done.wait(queue).unwrap_or_else(|poisoned| poisoned.into_inner());
+            if self.shared.stop.is_set() {
+                return Err(Error::cancelled());
+            }
+            let waited = self.shared.done.wait_timeout(queue, LOOK_AROUND);
+            queue = waited.unwrap_or_else(|poisoned| poisoned.into_inner()).0;
         }
     }
 
@@ -276,6 +284,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn who_waits_for_a_listing_that_nobody_makes_can_be_stopped() {
+        let cancel = Cancel::new();
+        let mut ahead = Ahead::start(|| Tricky, Bounds { threads: 1, entries: 1 }, &cancel);
+        let nobody = EntryPath::new(b"nobody").expect("a path");
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(2 * LOOK_AROUND);
+                cancel.cancel();
+            });
+            let error = ahead.obtain(&nobody).expect_err("stopped");
+            assert_eq!(error.kind(), ErrorKind::Cancelled);
+        });
     }
 
     #[test]

@@ -130,6 +130,10 @@ impl<S: Source> Source for ListedSource<S> {
         self.inner.tells_metadata()
     }
 
+    fn may_be_mapped(&self) -> bool {
+        self.inner.may_be_mapped()
+    }
+
     fn parallel(&self) -> usize {
         self.inner.parallel()
     }

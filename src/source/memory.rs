@@ -46,6 +46,8 @@ pub enum Failure {
     ShrinksTo(u64),
     /// The content is read as it was, and the end shows a later time.
     ChangesWhileRead,
+    /// The scan shows an empty file, and all of it is there when it is opened.
+    GrewSinceScan,
 }
 
 /// A tree in memory.
@@ -344,6 +346,10 @@ fn items_of(node: &Node) -> Vec<ScanItem> {
         Some(Failure::Unlisted) => {
             let error = failure(ErrorKind::Denied, "cannot list", &path);
             vec![ScanItem::Entry(entry), ScanItem::Failed(path, error)]
+        }
+        Some(Failure::GrewSinceScan) => {
+            entry.size = 0;
+            vec![ScanItem::Entry(entry)]
         }
         _ if entry.kind == Kind::Socket => {
             vec![ScanItem::Skipped(path, "a socket is not stored".to_owned())]

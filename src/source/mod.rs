@@ -93,6 +93,12 @@ pub trait Source: Send + Sync {
         true
     }
 
+    /// Says whether programs may have its files mapped into their memory, and write to them for a
+    /// while without a later time.
+    fn may_be_mapped(&self) -> bool {
+        false
+    }
+
     /// Says whether its files can be read once only, by one reader, each from its beginning to its
     /// end, which alone tells its size; the times of such files say nothing.
     fn is_stream(&self) -> bool {
@@ -132,6 +138,10 @@ impl<S: Source + ?Sized> Source for Box<S> {
         (**self).tells_metadata()
     }
 
+    fn may_be_mapped(&self) -> bool {
+        (**self).may_be_mapped()
+    }
+
     fn is_stream(&self) -> bool {
         (**self).is_stream()
     }
@@ -165,6 +175,17 @@ impl OpenedEntry {
     /// Makes one without attributes, target or holes.
     pub fn plain(entry: SourceEntry) -> Self {
         OpenedEntry { entry, link_target: Vec::new(), extents: None }
+    }
+
+    /// Leaves of a file's bytes the first `size` at most.
+    pub fn truncate(&mut self, size: u64) {
+        self.entry.size = self.entry.size.min(size);
+        if let Some(extents) = &mut self.extents {
+            extents.retain(|extent| extent.offset < size);
+            if let Some(last) = extents.last_mut() {
+                last.length = last.length.min(size - last.offset);
+            }
+        }
     }
 
     /// Returns the entry's extended attributes.

@@ -2,6 +2,7 @@
 
 mod commit;
 mod stream;
+mod unseen;
 
 use crate::support::tree::noise;
 use crate::support::world::World;

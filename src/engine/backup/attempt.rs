@@ -238,11 +238,17 @@ impl<'a> Attempt<'a> {
         started.max(saved).unwrap_or(self.started)
     }
 
+    /// Returns since when all entries are known to be as this backup has them: what could not be
+    /// read is as it was found earlier. The cache knows which these are, the repository does not.
+    fn known_from(&self) -> Timestamp {
+        let is_whole = self.copy_of.is_some() || self.failures.count() == 0;
+        if is_whole { self.started } else { self.started.min(self.checked()) }
+    }
+
     /// Returns how entries are compared with what was so at a time.
     pub(super) fn rules(&self, checked: Timestamp) -> Rules {
         let read_all = self.options.read_all || !self.source.detects_changes();
-        let tells_metadata = self.source.tells_metadata();
-        Rules { read_all, tells_metadata, checked, lost: self.lost.clone() }
+        Rules::of(self.source, read_all, checked, self.lost.clone())
     }
 
     /// Runs the attempt on a scan.
@@ -411,7 +417,7 @@ impl<'a> Attempt<'a> {
             host: self.options.host.clone().unwrap_or_else(sys::host_name),
             source: self.source.location(),
             started: self.options.time.unwrap_or(self.started),
-            read_from: self.started,
+            read_from: self.known_from(),
             ended: self.copy_of.map_or_else(|| self.context.clock.now(), |of| of.ended),
             counts: gathered.counts,
             snapshot: match (&gathered.saved, parent) {

@@ -25,6 +25,7 @@ pub mod sample;
 pub mod scan;
 pub mod store;
 mod stream;
+pub mod tracked;
 pub mod unit;
 
 use crate::base::error::Error;

@@ -8,9 +8,9 @@ use crate::engine::backup::read::Worker;
 use crate::engine::backup::scan::Journal;
 use crate::engine::backup::scan::Producer;
 use crate::engine::backup::store::Committer;
-use crate::engine::backup::unit::Item;
 use crate::engine::backup::unit::Unit;
 use crate::engine::backup::unit::UnitResult;
+use crate::engine::backup::unit::is_kept;
 use crate::engine::backup::unit::kept;
 use crate::engine::compare::Comparison;
 use crate::engine::pool;
@@ -89,7 +89,7 @@ impl Attempt<'_> {
     }
 
     fn process<'s>(&'s self, unit: Unit, worker: &mut Option<Worker<'s>>) -> Result<UnitResult> {
-        if unit.items.iter().all(|item| matches!(item, Item::Keep(_))) {
+        if unit.items.iter().all(is_kept) {
             return Ok(kept(unit));
         }
         let worker = match worker {

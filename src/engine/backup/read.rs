@@ -20,6 +20,9 @@ use crate::engine::Failures;
 use crate::engine::backup::old;
 use crate::engine::backup::old::Old;
 use crate::engine::backup::sample::compresses;
+use crate::engine::backup::tracked::bare_folder;
+use crate::engine::backup::tracked::to_tracked;
+use crate::engine::backup::unit;
 use crate::engine::backup::unit::Item;
 use crate::engine::backup::unit::LargeFile;
 use crate::engine::backup::unit::Outcome;
@@ -28,9 +31,6 @@ use crate::engine::backup::unit::Unit;
 use crate::engine::backup::unit::UnitResult;
 use crate::engine::backup::unit::push_stretch;
 use crate::format::entry::Content;
-use crate::format::entry::Entry;
-use crate::format::entry::EntryNode;
-use crate::format::entry::FileNode;
 use crate::format::entry::TrackedEntry;
 use crate::format::pack::EncodedBlock;
 use crate::repository::lost::LostPlaces;
@@ -151,6 +151,7 @@ impl<'a> Worker<'a> {
             self.context.cancel.check()?;
             outcomes.push(match item {
                 Item::Keep(kept) => Outcome::Keep(kept),
+                Item::Unseen(kept) => Outcome::Unseen(kept),
                 Item::Delete(gone) => Outcome::Delete(gone),
                 Item::Piece { file, extents, is_last } => self.piece(file, &extents, is_last)?,
                 Item::Streamed { file, offset, data, is_last } => {
@@ -182,7 +183,12 @@ impl<'a> Worker<'a> {
             self.context.progress.count(Counter::Bytes, now.size);
             return Ok(Outcome::Resumed(journal, before));
         }
-        self.read(now.path, before, 1)
+        let folder = (now.kind == Kind::Directory).then(|| bare_folder(&now));
+        let outcome = self.read(now.path, before, 1)?;
+        Ok(match folder {
+            Some(folder) => unit::or_bare(outcome, folder),
+            None => outcome,
+        })
     }
 
     /// Reads again what changed while it was read, as the reader's later look shows.
@@ -231,7 +237,7 @@ impl<'a> Worker<'a> {
             }
             // A file that grew large since the scan is read as far as a piece reaches; the next
             // backup reads it whole.
-            opened.entry.size = opened.entry.size.min(PIECE_BYTES);
+            opened.truncate(PIECE_BYTES);
             let is_last_try = attempt == READ_TRIES;
             let (cut, stretches) = self.read_file(&mut opened, before)?;
             let after = match is_last_try {
@@ -462,37 +468,4 @@ pub(super) fn ends_the_run(e: &Error) -> bool {
 fn same_file(a: &SourceEntry, b: &SourceEntry) -> bool {
     (a.kind, a.size, a.metadata.mtime, &a.detection)
         == (b.kind, b.size, b.metadata.mtime, &b.detection)
-}
-
-/// Makes an entry of what was opened; a file's content is filled in later.
-///
-/// # Errors
-/// `InvalidInput` of origin source for a kind that is not stored, or too many attributes.
-pub fn to_tracked(opened: OpenedEntry, cut: u8) -> Result<TrackedEntry> {
-    let OpenedEntry { entry, link_target, extents } = opened;
-    let attributes: usize = entry.metadata.xattrs.iter().map(|x| x.value.len()).sum();
-    if attributes > crate::base::limits::XATTRS_BYTES_MAX {
-        return Err(Error::invalid("has more bytes of extended attributes than can be stored")
-            .at(Origin::Source));
-    }
-    let (major, minor) = entry.device;
-    let node = match entry.kind {
-        Kind::File => EntryNode::File(FileNode {
-            size: entry.size,
-            cut,
-            hard_link: entry.hard_link,
-            extents,
-            content: Content::Runs(Vec::new()),
-        }),
-        Kind::Directory => EntryNode::Directory,
-        Kind::Symlink => EntryNode::Symlink(link_target),
-        Kind::Fifo => EntryNode::Fifo,
-        Kind::CharDevice => EntryNode::CharDevice(major, minor),
-        Kind::BlockDevice => EntryNode::BlockDevice(major, minor),
-        Kind::Socket => {
-            return Err(Error::new(ErrorKind::NotFound, "became a socket").at(Origin::Source));
-        }
-    };
-    let entry_now = Entry { path: entry.path, metadata: entry.metadata, node };
-    Ok(TrackedEntry { entry: entry_now, detection: entry.detection })
 }

@@ -122,6 +122,7 @@ impl<'a> Producer<'a> {
     fn take(&mut self, compared: Compared) -> Result<()> {
         match compared {
             Compared::Same(kept) => self.items.push(Item::Keep(kept)),
+            Compared::Unseen(kept) => self.items.push(Item::Unseen(kept)),
             Compared::Skipped(path, why) => {
                 self.attempt.failures.warn(&Warning::note(&path, why));
             }
@@ -180,7 +181,7 @@ impl<'a> Producer<'a> {
             Err(e) if ends_the_run(&e) => Err(e),
             Err(e) => {
                 self.failed(&path, &e)?;
-                self.items.extend(before.map(Item::Keep));
+                self.items.extend(before.map(Item::Unseen));
                 Ok(())
             }
         }

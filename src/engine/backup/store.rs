@@ -2,14 +2,16 @@
 //! the manifest or the full index, into the snapshot's hash and into the saved snapshot.
 
 use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::hash;
 use crate::base::id::SnapshotHash;
+use crate::base::metadata::Detection;
 use crate::base::path::EntryPath;
 use crate::base::progress::Counter;
 use crate::base::progress::Warning;
 use crate::engine::backup::attempt::Attempt;
-use crate::engine::backup::read::to_tracked;
+use crate::engine::backup::tracked::to_tracked;
 use crate::engine::backup::unit;
 use crate::engine::backup::unit::LargeFile;
 use crate::engine::backup::unit::Outcome;
@@ -153,18 +155,23 @@ impl<'a> Committer<'a> {
                 self.attempt.context.progress.count(Counter::Bytes, kept.entry.size());
                 self.keep(*kept)
             }
+            Outcome::Unseen(kept) => {
+                self.attempt.context.progress.count(Counter::Bytes, kept.entry.size());
+                self.unseen(*kept)
+            }
             Outcome::Put(tracked, stretches, before) => self.put(*tracked, &stretches, before),
             Outcome::Resumed(tracked, before) => self.emit(*tracked, before),
             Outcome::Delete(gone) => self.delete(&gone),
             Outcome::Failed(path, error, before) => {
                 self.attempt.failures.warn(&Warning::failed(&path, &error));
-                before.map_or(Ok(()), |before| self.keep(*before))
+                before.map_or(Ok(()), |before| self.unseen(*before))
             }
             Outcome::Vanished(path, before) => {
                 let what = "vanished while the backup ran; it is left out";
                 self.attempt.failures.warn(&Warning::note(&path, what));
                 before.map_or(Ok(()), |before| self.delete(&before))
             }
+            Outcome::Bare(folder, error, before) => self.bare(*folder, &error, before),
             Outcome::Piece(file, stretches, is_last) => {
                 self.large.extend(stretches);
                 if is_last { self.end_large(&file) } else { Ok(()) }
@@ -183,8 +190,34 @@ impl<'a> Committer<'a> {
             // Of a stream it is not known before.
             opened.entry.size = stretches.iter().map(|stretch| stretch.bytes).sum();
         }
-        let tracked = to_tracked(opened, file.cut.to_code())?;
-        self.put(tracked, &stretches, file.before.clone())
+        let path = opened.entry.path.clone();
+        match to_tracked(opened, file.cut.to_code()) {
+            Ok(tracked) => self.put(tracked, &stretches, file.before.clone()),
+            Err(e) => self.handle(Outcome::Failed(path, e, file.before.clone())),
+        }
+    }
+
+    /// A folder that could not be read, or vanished. Entries in it may have been there, and without
+    /// a folder nobody could restore them.
+    fn bare(
+        &mut self,
+        folder: TrackedEntry,
+        error: &Error,
+        before: Option<Box<TrackedEntry>>,
+    ) -> Result<()> {
+        let path = &folder.entry.path;
+        self.attempt.failures.warn(&match error.kind() {
+            ErrorKind::NotFound => {
+                Warning::note(path, "vanished while the backup ran; it is kept as it was listed")
+            }
+            _ => Warning::failed(path, error),
+        });
+        match before {
+            Some(before) if matches!(before.entry.node, EntryNode::Directory) => {
+                self.unseen(*before)
+            }
+            before => self.emit(folder, before),
+        }
     }
 
     fn put(
@@ -293,6 +326,16 @@ impl<'a> Committer<'a> {
             Some(metadata) => self.rows.push(row, metadata),
             None => Err(Error::bug("the writer was just made")),
         }
+    }
+
+    /// Keeps an entry of which nobody knows whether it is as before: what it looked like is
+    /// forgotten, or the next backup might take it for unchanged.
+    fn unseen(&mut self, mut kept: TrackedEntry) -> Result<()> {
+        if kept.detection != Detection::default() {
+            self.wake(&kept.entry.path)?;
+            kept.detection = Detection::default();
+        }
+        self.keep(kept)
     }
 
     fn keep(&mut self, kept: TrackedEntry) -> Result<()> {

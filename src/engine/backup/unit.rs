@@ -2,6 +2,8 @@
 //! back of them.
 
 use crate::base::error::Error;
+use crate::base::error::ErrorKind;
+use crate::base::error::Origin;
 use crate::base::id::BlockId;
 use crate::base::metadata::Extent;
 use crate::base::path::EntryPath;
@@ -80,6 +82,8 @@ impl LargeFile {
 pub enum Item {
     /// Nothing: the entry is as before.
     Keep(Box<TrackedEntry>),
+    /// Nothing: the entry could not be looked at, and stays as before.
+    Unseen(Box<TrackedEntry>),
     /// Open, and read when it is a file.
     Read {
         /// As scanned.
@@ -154,6 +158,8 @@ pub struct Stretch {
 pub enum Outcome {
     /// As before.
     Keep(Box<TrackedEntry>),
+    /// Could not be looked at; the entry stays as before, and is read again as soon as it can be.
+    Unseen(Box<TrackedEntry>),
     /// Read; a file's content is in the stretches, and its entry's is empty.
     Put(Box<TrackedEntry>, Vec<Stretch>, Option<Box<TrackedEntry>>),
     /// Stored by a backup that died, and still there: the entry is complete.
@@ -164,6 +170,9 @@ pub enum Outcome {
     Failed(EntryPath, Error, Option<Box<TrackedEntry>>),
     /// Vanished since the scan: as if it had not been there.
     Vanished(EntryPath, Option<Box<TrackedEntry>>),
+    /// A folder that could not be read, or vanished: it stays as before, or is as the scan saw it,
+    /// since what is in it needs one.
+    Bare(Box<TrackedEntry>, Error, Option<Box<TrackedEntry>>),
     /// Gone.
     Delete(Box<TrackedEntry>),
 }
@@ -205,6 +214,19 @@ fn follows(last: &Stretch, next: &Known) -> bool {
     }
 }
 
+/// Puts the folder as it was scanned in the place of an outcome that would leave what is in it
+/// without one.
+pub fn or_bare(outcome: Outcome, folder: Box<TrackedEntry>) -> Outcome {
+    match outcome {
+        Outcome::Failed(_, error, before) => Outcome::Bare(folder, error, before),
+        Outcome::Vanished(_, before) => {
+            let vanished = Error::new(ErrorKind::NotFound, "vanished").at(Origin::Source);
+            Outcome::Bare(folder, vanished, before)
+        }
+        other => other,
+    }
+}
+
 /// Says of two versions of an entry that differ whether that is worth a backup: the time alone of
 /// a folder is not.
 pub fn matters(before: &Entry, now: &Entry) -> bool {
@@ -224,10 +246,16 @@ pub fn keep_time(before: &Entry, now: &mut Entry) {
     }
 }
 
+/// Says whether nothing has to be done for an item.
+pub fn is_kept(item: &Item) -> bool {
+    matches!(item, Item::Keep(_) | Item::Unseen(_))
+}
+
 /// Returns the result of a unit in which nothing has to be looked at.
 pub fn kept(unit: Unit) -> UnitResult {
     let outcomes = unit.items.into_iter().filter_map(|item| match item {
         Item::Keep(kept) => Some(Outcome::Keep(kept)),
+        Item::Unseen(kept) => Some(Outcome::Unseen(kept)),
         _ => None,
     });
     UnitResult {

@@ -84,12 +84,9 @@ fn compare(
     if !path.is_root() && snapshot.entry(path)?.is_none() {
         return Err(nothing_at(snapshot, path));
     }
-    let rules = Rules {
-        read_all: options.read_all || !source.detects_changes(),
-        tells_metadata: source.tells_metadata(),
-        checked: snapshot.backup().header.read_from,
-        lost: LostPlaces::default(),
-    };
+    let read_all = options.read_all || !source.detects_changes();
+    let checked = snapshot.backup().header.read_from;
+    let rules = Rules::of(source, read_all, checked, LostPlaces::default());
     let failures = Failures::new(context.progress);
     let mut judge = Judge {
         repository: snapshot.repository(),
@@ -104,7 +101,7 @@ fn compare(
     for compared in Comparison::new(source.scan(context.cancel)?, before, rules) {
         context.cancel.check()?;
         let row = match compared? {
-            Compared::Same(_) => None,
+            Compared::Same(_) | Compared::Unseen(_) => None,
             Compared::Gone(gone) => {
                 let seen = Seen::of(&gone.entry);
                 Some(one_sided(ChangeKind::Deleted, gone.entry.path, seen))

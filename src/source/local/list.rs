@@ -60,6 +60,8 @@ pub(super) struct Listing {
     rules: FolderRules,
     names: Names,
     found: VecDeque<Found>,
+    /// How often names that could not be found had all vanished.
+    sought: u8,
 }
 
 impl Listing {
@@ -89,6 +91,10 @@ struct Names {
     next: usize,
 }
 
+/// How often in one folder names that cannot be looked at are sought again, where all of them had
+/// vanished: a folder of very many names may be emptied just now.
+const SOUGHT_MAX: u8 = 8;
+
 impl Names {
     fn push(&mut self, name: &[u8]) {
         let length = u16::try_from(name.len()).expect("because a directory record is that short");
@@ -100,10 +106,12 @@ impl Names {
         &self.bytes[span.0..span.0 + usize::from(span.1)]
     }
 
+    /// Sorts them, each once: while a folder changes the system may list a name twice.
     fn sort(&mut self) {
         let bytes = &self.bytes;
         let name = |span: &(usize, u16)| &bytes[span.0..span.0 + usize::from(span.1)];
         self.spans.sort_unstable_by(|a, b| name(a).cmp(name(b)));
+        self.spans.dedup_by(|a, b| name(a) == name(b));
     }
 
     /// A folder with a name that no path can hold counts as unreadable as a whole, since that
@@ -200,6 +208,7 @@ impl Lister {
         let last = listing.names.spans.len().min(first + STAT_BATCH);
         listing.found.reserve(last - first);
         listing.names.next = last;
+        let mut ghosts = Vec::new();
         for index in first..last {
             if stop.is_set() {
                 break;
@@ -209,10 +218,60 @@ impl Lister {
             let Ok(path) = listing.folder.join(name) else { continue };
             match rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Ok(stat) => listing.found.extend(self.judge(path, &stat, &listing.rules)),
-                Err(rustix::io::Errno::NOENT) => {}
-                Err(errno) => listing.found.push_back(unseen(path, errno.into())),
+                Err(_) if self.leaves_out(&path, &listing.rules) => {}
+                Err(errno) => {
+                    if errno == rustix::io::Errno::NOENT {
+                        ghosts.push(listing.found.len());
+                    }
+                    listing.found.push_back(unseen(path, errno.into()));
+                }
             }
         }
+        if !ghosts.is_empty() {
+            self.forget_vanished(listing, folder, ghosts, stop);
+        }
+    }
+
+    /// Of names that could not be found, leaves those that the folder still lists: they are there,
+    /// whatever the file system says.
+    fn forget_vanished(
+        &mut self,
+        listing: &mut Listing,
+        folder: BorrowedFd<'_>,
+        ghosts: Vec<usize>,
+        stop: &Stop,
+    ) {
+        let again = match listing.sought {
+            SOUGHT_MAX => Ok(Names::default()),
+            _ => self.names_again(folder, stop),
+        };
+        // What cannot be listed any more was listed before, and so counts as there.
+        let Ok(names) = again else { return };
+        let mut ghosts = ghosts.into_iter().peekable();
+        let mut number = 0;
+        let mut is_any_there = false;
+        listing.found.retain(|found| {
+            let is_ghost = ghosts.next_if_eq(&number).is_some();
+            number += 1;
+            let is_listed = !is_ghost || names.find(found.item.path().name());
+            is_any_there |= is_ghost && is_listed;
+            is_listed
+        });
+        listing.sought += u8::from(!is_any_there && listing.sought < SOUGHT_MAX);
+    }
+
+    fn names_again(&mut self, folder: BorrowedFd<'_>, stop: &Stop) -> io::Result<Names> {
+        rustix::fs::seek(folder, rustix::fs::SeekFrom::Start(0))?;
+        let mut names = read_names(folder, &mut self.buffer, stop)?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// Whether the filter leaves something out of which no more is known than its name.
+    fn leaves_out(&self, path: &EntryPath, rules: &FolderRules) -> bool {
+        let filter = self.inner.options.filter.as_ref();
+        let excludes = |kind| filter.is_some_and(|it| it.excludes(path, kind, 0, rules));
+        excludes(Kind::File) || excludes(Kind::Directory)
     }
 
     /// Decides what becomes of an entry; none when the filter leaves it out.
@@ -252,6 +311,7 @@ impl ahead::Lister for Lister {
             rules: task.rules.clone(),
             names: Names::default(),
             found: VecDeque::new(),
+            sought: 0,
         };
         let folder = match self.open(&task.folder) {
             Ok(folder) => folder,
@@ -335,4 +395,48 @@ fn read_start(folder: BorrowedFd<'_>, name: &[u8], bytes_max: usize) -> io::Resu
     let mut bytes = Vec::new();
     file.take(bytes_max as u64).read_to_end(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::local::LocalOptions;
+    use crate::source::local::LocalSource;
+
+    #[test]
+    fn a_name_that_is_listed_twice_is_one() {
+        let mut names = Names::default();
+        [b"b".as_slice(), b"a", b"b", b"ab", b"b"].iter().for_each(|name| names.push(name));
+
+        names.sort();
+
+        let all: Vec<&[u8]> = names.spans.iter().map(|&span| names.get(span)).collect();
+        assert_eq!(all, [b"a".as_slice(), b"ab", b"b"]);
+    }
+
+    #[test]
+    fn what_cannot_be_found_and_is_still_listed_is_told() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for name in ["a", "ghost", "z"] {
+            std::fs::write(folder.path().join(name), name).expect("written");
+        }
+        let source = LocalSource::open(folder.path(), LocalOptions::default()).expect("opens");
+        let mut lister = Lister::new(Arc::clone(&source.inner));
+        let task = Task { folder: EntryPath::root(), rules: FolderRules::default() };
+        let stop = Stop::default();
+        let mut listing = ahead::Lister::list(&mut lister, &task, &stop).expect("lists");
+        let path = |name: &str| EntryPath::new(name.as_bytes()).expect("a path");
+        let missing = || io::Error::from(io::ErrorKind::NotFound);
+        listing.found.insert(1, unseen(path("gone"), missing()));
+        listing.found[2] = unseen(path("ghost"), missing());
+        let root = source.inner.root.clone();
+
+        lister.forget_vanished(&mut listing, root.as_fd(), vec![1, 2], &stop);
+
+        let shown: Vec<String> =
+            listing.found.iter().map(|found| found.item.path().to_string()).collect();
+        assert_eq!(shown, ["a", "ghost", "z"]);
+        assert!(matches!(listing.found[1].item, ScanItem::Failed(..)));
+        assert_eq!(listing.sought, 0);
+    }
 }

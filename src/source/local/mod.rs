@@ -171,6 +171,10 @@ impl Source for LocalSource {
         true
     }
 
+    fn may_be_mapped(&self) -> bool {
+        true
+    }
+
     fn scan(&self, cancel: &Cancel) -> Result<Scan<'_>> {
         let root = EntryPath::root();
         let stat = rustix::fs::fstat(&self.inner.root)

@@ -269,6 +269,8 @@ impl Buffers<'_> {
             }
         }
         xattrs.sort_unstable();
+        // The system may list one twice while others come and go.
+        xattrs.dedup_by(|a, b| a.name == b.name);
         Ok(xattrs)
     }
 }

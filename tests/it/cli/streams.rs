@@ -177,8 +177,8 @@ fn what_nohup_starts_outlives_its_terminal() {
     let script = "echo > started; until [ -e go ]; do /bin/sleep 0.02; done; echo all";
     let mut command = home.command_under("/bin/sh", &["-c", r#"trap "" HUP; exec "$0" "$@""#]);
     command.args(["backup", "-d", "d", "--stdin-name", "out"]);
-    let mut child =
-        command.args(["--stdin-from-command", "--", "/bin/sh", "-c", script]).spawn().unwrap();
+    command.args(["--stdin-from-command", "--", "/bin/sh", "-c", script]);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     while !home.path("started").exists() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before the terminal did");
         std::thread::yield_now();

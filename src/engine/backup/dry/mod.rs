@@ -79,12 +79,9 @@ pub(super) fn run(
         refuse_another_source(name, parent, source, options)?;
     }
     let lost = repository.lost_places()?;
-    let rules = Rules {
-        read_all: options.read_all || !source.detects_changes(),
-        tells_metadata: source.tells_metadata(),
-        checked: parent.as_ref().map_or(started, |parent| parent.backup().header.read_from),
-        lost: lost.clone(),
-    };
+    let read_all = options.read_all || !source.detects_changes();
+    let checked = parent.as_ref().map_or(started, |parent| parent.backup().header.read_from);
+    let rules = Rules::of(source, read_all, checked, lost.clone());
     let failures = Failures::new(context.progress);
     let dry = DryRun {
         repository,
@@ -186,7 +183,7 @@ impl DryRun<'_> {
                 return Ok(());
             }
             match compared? {
-                Compared::Same(kept) => self.keep(&kept.entry),
+                Compared::Same(kept) | Compared::Unseen(kept) => self.keep(&kept.entry),
                 Compared::Gone(gone) => lock(&self.tally).delete(&gone.entry),
                 Compared::Look(now, before, _) => {
                     // The other end hangs up only when all threads have ended.
