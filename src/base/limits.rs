@@ -232,8 +232,7 @@ pub const PRUNE_ROUNDS_MAX: usize = 8;
 pub const CONFIG_FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 /// Longest list of files to back up, in bytes: it is held in memory.
 pub const LIST_BYTES_MAX: u64 = 1024 * 1024 * 1024;
-/// Longest line of an FTP command that is heard: a path of `PATH_MAX` with every byte doubled, and
-/// room.
+/// Longest line of an FTP command that is heard: four times `PATH_MAX`.
 pub const SERVE_LINE_BYTES_MAX: usize = 16 * KIB;
 /// Bytes without an end of line after which nobody listens to an FTP client any more.
 pub const SERVE_NOISE_BYTES_MAX: usize = MIB;

@@ -28,7 +28,8 @@ impl Session<'_> {
     }
 
     pub(super) fn size(&mut self, path: &[u8]) -> Answer {
-        let look = self.look_at(path)?;
+        // The path is repeated as it was heard: clients see by it how 0xFF is to be said.
+        let look = self.look_at(path).map_err(|trouble| trouble.about(path))?;
         match look.kind {
             Kind::File => Ok(Reply::new(213, look.size.to_string())),
             _ => refuse(550, "Not a regular file"),

@@ -20,8 +20,15 @@ impl Reply {
         Reply { code, lines }
     }
 
-    /// Returns what goes over the wire: a name cannot end a line, and 0xFF is doubled, as Telnet
-    /// asks for.
+    /// Puts what it is about in front of its first line.
+    fn about(mut self, path: &[u8]) -> Self {
+        if let Some(line) = self.lines.first_mut() {
+            *line = [path, b": ", line].concat();
+        }
+        self
+    }
+
+    /// Returns what goes over the wire: a name cannot end a line, and keeps its other bytes.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         let last = self.lines.len().saturating_sub(1);
@@ -32,11 +39,7 @@ impl Reply {
                 _ => bytes.push(b' '),
             }
             for &byte in line {
-                match byte {
-                    b'\r' | b'\n' => bytes.push(b'?'),
-                    0xff => bytes.extend([0xff, 0xff]),
-                    byte => bytes.push(byte),
-                }
+                bytes.push(if matches!(byte, b'\r' | b'\n') { b'?' } else { byte });
             }
             bytes.extend(b"\r\n");
         }
@@ -53,6 +56,16 @@ pub(super) enum Trouble {
     Told,
     /// The session is over.
     Over,
+}
+
+impl Trouble {
+    /// Repeats what a refusal is about.
+    pub(super) fn about(self, path: &[u8]) -> Self {
+        match self {
+            Trouble::Refused(reply) => Trouble::Refused(reply.about(path)),
+            told => told,
+        }
+    }
 }
 
 impl From<io::Error> for Trouble {
@@ -99,7 +112,7 @@ mod tests {
     #[test]
     fn a_name_cannot_forge_a_reply() {
         let reply = Reply::new(257, b"\"/a\r\n230 \xff\"".to_vec());
-        assert_eq!(reply.encode(), b"257 \"/a??230 \xff\xff\"\r\n");
+        assert_eq!(reply.encode(), b"257 \"/a??230 \xff\"\r\n");
     }
 
     #[test]

@@ -390,3 +390,60 @@ fn names_that_end_a_command_are_refused() {
     }
     assert_eq!(get(&mut *session, b"/a").expect("untouched"), [7; 300]);
 }
+
+/// Says a name with 0xFF to a server that answers so to the questions how it hears that, and
+/// returns under which names it then has something.
+fn told_of_0xff(size: &'static [u8], stat: &'static str) -> (Result<(), Error>, Vec<Vec<u8>>) {
+    let script = move |asked: &str, argument: &[u8], disk: &Disk| match asked {
+        "SIZE" if argument.starts_with(b"/icecore-") => Answer::Say([size, b"\r\n"].concat()),
+        "STAT" => say(stat),
+        _ => honest(asked, argument, disk),
+    };
+    let fake = Fake::start(script, Then::HangUp);
+    let mut session = fake.client(PATIENT).connect().expect("a session");
+    let stored = put(&mut *session, b"/n\xff\xff", b"content");
+    session.keep_alive().expect("the session goes on");
+    let names = fake.disk.lock().expect("whole").keys().cloned().collect();
+    (stored, names)
+}
+
+#[test]
+fn a_name_with_0xff_is_said_as_the_server_hears_it() {
+    let vsftpd = "211-FTP server status:\r\n     vsFTPd 3.0.3 - secure, fast, stable\r\n211 End";
+    for (size, stat) in [
+        (&b"550 /icecore-\xff\xff-probe: No such file or directory"[..], "500 what?"),
+        (b"550 Could not get file size.", vsftpd),
+        (b"550 Can't check for file existence", "211 https://www.pureftpd.org/"),
+    ] {
+        let (stored, names) = told_of_0xff(size, stat);
+        stored.expect(stat);
+        assert_eq!(names, [b"/n\xff\xff"], "{stat}");
+    }
+    let telnet = b"550 /icecore-\xff-probe: No such file or directory";
+    assert_eq!(told_of_0xff(telnet, "500 what?").1, [b"/n\xff\xff\xff\xff"]);
+}
+
+#[test]
+fn a_name_with_0xff_is_not_said_where_nobody_knows_how_it_is_heard() {
+    for stat in ["500 what?", "211 All is well"] {
+        let (stored, names) = told_of_0xff(b"550 No such file or directory", stat);
+        assert_eq!(stored.expect_err(stat).kind(), ErrorKind::InvalidInput);
+        assert!(names.is_empty(), "{stat}: {names:?}");
+    }
+    let fake = furnished(Then::HangUp);
+    let mut session = fake.client(PATIENT).connect().expect("a session");
+    for bad in [&b"/a\xff"[..], b"/\xffa", b"/a\xff\xff", b"/a\xff\xfbb"] {
+        for error in [
+            session.look_at(bad).expect_err("refused"),
+            session.open(bad, 0).expect_err("refused"),
+            session.create(bad).expect_err("refused"),
+            session.rename(b"/a", bad).expect_err("refused"),
+            session.rename(bad, b"/c").expect_err("refused"),
+            session.remove(bad).expect_err("refused"),
+            session.make_folder(bad).expect_err("refused"),
+        ] {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error:?}");
+        }
+    }
+    assert_eq!(get(&mut *session, b"/a").expect("untouched"), [7; 300]);
+}

@@ -257,7 +257,7 @@ try:
     f.size("a b")
     sys.exit("it is still there")
 except ftplib.error_perm as e:
-    assert str(e) == "550 No such file or directory", e
+    assert str(e) == "550 a b: No such file or directory", e
 conn = f.transfercmd("RETR c")
 conn.recv(10)
 if not tls:

@@ -4,6 +4,7 @@ use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::metadata::Kind;
+use crate::base::path::display;
 use crate::base::time::Timestamp;
 use crate::net::files::Found;
 use crate::net::files::Precision;
@@ -64,8 +65,8 @@ pub(crate) struct Learned {
     pub(crate) extended: bool,
     /// Whether times of LIST are UTC; None until it was seen.
     is_utc: Option<bool>,
-    /// Whether it is known how 0xFF is said.
-    knows_doubling: bool,
+    /// How 0xFF is heard; None until it was asked.
+    heard: Option<Heard>,
 }
 
 impl Learned {
@@ -87,7 +88,7 @@ impl Learned {
             stat_tells: true,
             extended: true,
             is_utc: None,
-            knows_doubling: false,
+            heard: None,
         }
     }
 
@@ -102,22 +103,54 @@ impl Learned {
     }
 }
 
+/// How a server hears 0xFF in a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Heard {
+    /// As every other byte.
+    Plain,
+    /// As Telnet has it, where it stands twice for itself.
+    Telnet,
+    /// It does not tell.
+    Untold,
+}
+
 /// Asked for the size of what has this name, a server that hears Telnet repeats it with one 0xFF.
 const DOUBLED: &[u8] = b"/icecore-\xFF\xFF-probe";
+/// Servers that repeat no name and take 0xFF as it is, by words of what they say to STAT.
+const PLAIN: &[&str] = &["vsftpd", "pureftpd"];
 
 impl Session {
     /// Finds out how 0xFF is said, before it is for the first time: proftpd hears commands as
     /// Telnet has them, where it stands twice for itself, and once for the beginning of something
-    /// else; vsftpd and pure-ftpd take it as it is.
+    /// else; vsftpd and pure-ftpd take it as it is. Where that stays unknown no such path is said,
+    /// as it could be heard as another one.
     pub(crate) fn learn_doubling(&mut self, path: &[u8]) -> Result<()> {
-        if self.learned.knows_doubling || !path.contains(&0xFF) {
+        if !path.contains(&0xFF) {
             return Ok(());
         }
-        self.settle()?;
-        let reply = self.ask("SIZE", DOUBLED)?;
-        self.control.doubles = halves(&reply);
-        self.learned.knows_doubling = true;
+        let heard = match self.learned.heard {
+            Some(heard) => heard,
+            None => self.ask_doubling()?,
+        };
+        if heard == Heard::Untold {
+            let message = format!("`{}` cannot be said to this FTP server", display(path));
+            return Err(Error::invalid(message)
+                .hint("it holds a byte 0xFF, and the server does not show how it hears that"));
+        }
         Ok(())
+    }
+
+    fn ask_doubling(&mut self) -> Result<Heard> {
+        self.settle()?;
+        let repeated = heard(&self.ask("SIZE", DOUBLED)?);
+        let is_known = |reply: &Reply| PLAIN.iter().any(|word| reply.mentions(word));
+        let heard = match repeated {
+            Heard::Untold if is_known(&self.ask("STAT", b"")?) => Heard::Plain,
+            heard => heard,
+        };
+        self.control.doubles = heard == Heard::Telnet;
+        self.learned.heard = Some(heard);
+        Ok(heard)
     }
 
     /// Says how exact the times of a listing are: one of them is asked for by another command,
@@ -171,12 +204,15 @@ impl Session {
     }
 }
 
-/// Says whether a name was repeated with one 0xFF for the two that were sent.
-fn halves(reply: &Reply) -> bool {
+/// Sees by a name that is repeated how it was heard.
+fn heard(reply: &Reply) -> Heard {
     let holds = |part: &[u8]| {
         reply.lines.iter().any(|line| line.windows(part.len()).any(|window| window == part))
     };
-    holds(b"icecore-\xFF-probe") && !holds(b"icecore-\xFF\xFF-probe")
+    if holds(b"icecore-\xFF\xFF-probe") {
+        return Heard::Plain;
+    }
+    if holds(b"icecore-\xFF-probe") { Heard::Telnet } else { Heard::Untold }
 }
 
 /// Reads the reply to MDTM.
@@ -219,8 +255,15 @@ mod tests {
     #[test]
     fn telnet_is_heard_by_what_it_repeats() {
         let reply = |text: &[u8]| Reply { code: 550, lines: vec![text.to_vec()] };
-        assert!(halves(&reply(b"/icecore-\xFF-probe: No such file or directory")));
-        assert!(!halves(&reply(b"/icecore-\xFF\xFF-probe: No such file or directory")));
-        assert!(!halves(&reply(b"Could not get file size.")));
+        for (text, wanted) in [
+            (&b"/icecore-\xFF-probe: No such file or directory"[..], Heard::Telnet),
+            (b"/icecore-\xFF\xFF-probe: No such file or directory", Heard::Plain),
+            (b"Could not get file size.", Heard::Untold),
+            // Neither of them: another sign in their place, or nothing at all.
+            (b"/icecore-??-probe: No such file or directory", Heard::Untold),
+            (b"/icecore--probe: No such file or directory", Heard::Untold),
+        ] {
+            assert_eq!(heard(&reply(text)), wanted, "{text:?}");
+        }
     }
 }

@@ -3,13 +3,16 @@
 use crate::cli::Home;
 use crate::cli::Ran;
 use serde_json::Value;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Read;
 use std::io::Write;
 use std::net::TcpStream;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Child;
 use std::process::ChildStdout;
 use std::process::Command;
@@ -17,7 +20,8 @@ use std::process::Stdio;
 
 /// A server that is ended with the test.
 pub(super) struct Running {
-    child: Child,
+    /// None once it was stopped.
+    child: Option<Child>,
     stdout: BufReader<ChildStdout>,
     /// The line that says that it is ready.
     line: String,
@@ -30,7 +34,7 @@ impl Running {
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let mut line = String::new();
         stdout.read_line(&mut line).unwrap();
-        Running { child, stdout, line }
+        Running { child: Some(child), stdout, line }
     }
 
     /// Logs in over a socket and returns the code of the answer to the password.
@@ -49,13 +53,24 @@ impl Running {
     }
 
     pub(super) fn stop(mut self, signal: &str) -> Ran {
-        let pid = self.child.id().to_string();
+        let child = self.child.take().unwrap();
+        let pid = child.id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
         let mut stdout = self.line.clone();
         self.stdout.read_to_string(&mut stdout).unwrap();
-        let mut ran = Ran::of(self.child.wait_with_output().unwrap());
+        let mut ran = Ran::of(child.wait_with_output().unwrap());
         ran.stdout = stdout;
         ran
+    }
+}
+
+impl Drop for Running {
+    /// Ends a server that was not stopped, as its test failed or asks nothing more of it.
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 }
 
@@ -190,4 +205,69 @@ fn in_the_clear_on_a_network_is_warned_of() {
     let home = home();
     let running = Running::new(&home, &["serve-ftp", "data", "--listen", "0.0.0.0:0"]);
     assert!(running.stop("-TERM").stderr.contains("in the clear"));
+}
+
+/// A path below the home, of any bytes.
+fn odd(home: &Home, folder: &str, name: &[u8]) -> PathBuf {
+    home.path(folder).join(OsStr::from_bytes(name))
+}
+
+/// A home with a server of `data` and one of the empty folder `up`, and their addresses.
+fn between(home: &mut Home) -> ([Running; 2], [String; 2]) {
+    home.set("ICECORE_FTP_PASSWORD", "s3cret pw");
+    fs::create_dir(home.path("up")).unwrap();
+    let serve = |folder: &str| {
+        let words = ["serve-ftp", folder, "--listen", "127.0.0.1:0"];
+        Running::new(home, &words)
+    };
+    let running = ["data", "up"].map(serve);
+    let address = |running: &Running| format!("ftp://icecore@127.0.0.1:{}", running.port());
+    let addresses = [address(&running[0]), address(&running[1])];
+    (running, addresses)
+}
+
+/// Names of which one is another, where 0xFF is heard as Telnet has it. All have content of one
+/// length, so that no size tells them apart.
+#[test]
+fn names_with_0xff_come_and_go_as_they_are() {
+    let mut home = home();
+    let names: [&[u8]; 7] =
+        [b"x\xff", b"x\xff\xff", b"x\xff\xfby", b"x\xffb", b"x", b"d\xff/g", b"d\xff\xff/f"];
+    for (digit, name) in (b'0'..).zip(names) {
+        let path = odd(&home, "data", name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, [digit; 4]).unwrap();
+    }
+    let (running, [from, to]) = between(&mut home);
+
+    home.done(&["backup", &from, "--dataset", "d"]);
+    home.done(&["restore", "d", "out"]);
+    home.done(&["restore", "d", &format!("{to}/t")]);
+
+    for place in ["out", "up/t"] {
+        for (digit, name) in (b'0'..).zip(names) {
+            let path = odd(&home, place, name);
+            let read = fs::read(&path).unwrap_or_else(|e| panic!("{path:?}: {e}"));
+            assert_eq!(read, [digit; 4], "{path:?}");
+        }
+        let count = |folder: &[u8]| fs::read_dir(odd(&home, place, folder)).unwrap().count();
+        assert_eq!([count(b"."), count(b"d\xff"), count(b"d\xff\xff")], [7, 1, 1], "{place}");
+    }
+    for running in running {
+        assert_eq!(running.stop("-TERM").code, 0);
+    }
+}
+
+#[test]
+fn a_restore_of_a_name_with_0xff_spares_its_neighbour() {
+    let mut home = home();
+    fs::write(odd(&home, "data", b"n\xff\xff"), b"AAAA").unwrap();
+    home.done(&["backup", "data", "--dataset", "d"]);
+    let (_running, [_, to]) = between(&mut home);
+    fs::write(odd(&home, "up", b"n\xff"), b"a stranger's").unwrap();
+
+    home.done(&["restore", "d", &to, "--overwrite", "always"]);
+
+    assert_eq!(fs::read(odd(&home, "up", b"n\xff")).unwrap(), b"a stranger's");
+    assert_eq!(fs::read(odd(&home, "up", b"n\xff\xff")).unwrap(), b"AAAA");
 }

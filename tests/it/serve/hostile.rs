@@ -266,8 +266,10 @@ fn many_clients_at_once_each_get_their_own() {
 fn names_are_bytes() {
     let served = Served::new();
     let mut client = served.login();
-    // Doubled, as Telnet asks for, and as it is.
-    client.put(b"STOR a\xff\xffb", b"1");
+    // 0xFF is a byte as others are, and not what Telnet has it for.
+    client.put(b"STOR a\xffb", b"1");
+    client.put(b"STOR a\xff\xffb", b"7");
+    client.put(b"STOR a\xff\xfbb", b"8");
     client.put(b"STOR \xffz", b"2");
     client.put(b"STOR \xc3(\xfe\xf0", b"3");
     client.put("STOR  x ", b"4");
@@ -276,6 +278,8 @@ fn names_are_bytes() {
 
     for (name, content) in [
         (&b"a\xffb"[..], b"1"),
+        (b"a\xff\xffb", b"7"),
+        (b"a\xff\xfbb", b"8"),
         (b"\xffz", b"2"),
         (b"\xc3(\xfe\xf0", b"3"),
         (b" x ", b"4"),
@@ -284,7 +288,6 @@ fn names_are_bytes() {
     ] {
         let path = served.path("").join(OsStr::from_bytes(name));
         assert_eq!(fs::read(path).unwrap(), content, "{name:?}");
-        // Within a listing nothing is doubled.
         let rows = client.get("NLST");
         assert!(
             rows.split(|&byte| byte == b'\n')
@@ -296,6 +299,9 @@ fn names_are_bytes() {
     assert!(client.ask("PWD").bytes.starts_with(b"257 \"/d\xff\xff\" "));
     let said = client.ask(b"MLST /a\xff\xffb");
     assert!(said.bytes.windows(6).any(|bytes| bytes == b" /a\xff\xffb"), "{said:?}");
+    // By this a client sees how it is heard.
+    let said = client.ask(b"SIZE /no\xff\xff");
+    assert_eq!(said.bytes, b"550 /no\xff\xff: No such file or directory\r\n");
 }
 
 #[test]
