@@ -334,6 +334,29 @@ fn a_file_that_is_listed_and_not_found_is_an_error() {
     assert!(error.full_message().contains("the server lists it"), "{error:?}");
 }
 
+/// As above; what a backup knows of such a folder it keeps.
+#[test]
+fn a_folder_that_is_listed_and_not_found_is_an_error() {
+    let world = world(FTP);
+    world.write("d?a/f", b"12345");
+    world.write("d?a/deep/g", b"123");
+    world.write("e", b"1");
+    let repository = Repository::memory();
+    assert_eq!(back_up(&repository, &world.source(), 1_900_000_000).errors.len(), 0);
+    let place = |name: &str| world.folder.path().join(name);
+    std::fs::rename(place("d?a"), place("d\na")).unwrap();
+    world.write("new", b"1");
+
+    let report = back_up(&repository, &world.source(), 1_900_001_000);
+
+    assert_eq!(report.errors.len(), 1, "{report:?}");
+    assert_eq!(scanned(&world.source()), ["", "d?a", "! d?a: Unsupported", "e", "new"]);
+    let restored = restored(&repository, 1);
+    for (name, content) in [("d?a/f", &b"12345"[..]), ("d?a/deep/g", b"123"), ("new", b"1")] {
+        assert_eq!(std::fs::read(restored.path().join("out").join(name)).unwrap(), content);
+    }
+}
+
 #[test]
 fn a_dead_server_ends_a_scan_with_errors_and_soon() {
     let world = world(FTP);

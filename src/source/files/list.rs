@@ -92,10 +92,13 @@ impl ahead::Lister for Lister {
     }
 }
 
-/// Lists a folder. One that vanished is empty, but the root must be there.
+/// Lists a folder. One that vanished is empty, but the root must be there, and one that is listed
+/// still is not empty for that.
 fn list(inner: &Inner, task: &Task, stop: &Stop) -> Result<Listing> {
     let (rules, above) = (task.rules.clone(), Arc::clone(&task.above));
-    let (mut all, tells_links) = match all_in(inner, &task.folder, stop) {
+    let listed =
+        all_in(inner, &task.folder, stop).map_err(|e| reason(inner, &task.folder, e, stop));
+    let (mut all, tells_links) = match listed {
         Err(e) if e.kind() == ErrorKind::NotFound && !task.folder.is_root() => (Vec::new(), false),
         other => other.map_err(|e| failed("cannot list", &task.folder, e))?,
     };
@@ -135,6 +138,28 @@ pub(super) fn all_in(
         })?;
         Ok((all, files.abilities().symlinks))
     })
+}
+
+/// Returns why something could not be had. What a server does not find has vanished, unless it is
+/// listed still: then its name is shown as another than it is (an end of line as `?`), and to leave
+/// it out without a word would lose it.
+pub(super) fn reason(inner: &Inner, path: &EntryPath, error: Error, stop: &Stop) -> Error {
+    let is_missing = error.kind() == ErrorKind::NotFound && !path.is_root();
+    let Some(folder) = path.parent().filter(|_| is_missing) else { return error };
+    let all = match all_in(inner, &folder, stop) {
+        Ok((all, _)) => all,
+        // It went away with the folder that it was in.
+        Err(e) if e.kind() == ErrorKind::NotFound => return error,
+        // Nobody knows whether it is there.
+        Err(e) => return e,
+    };
+    if !all.iter().any(|listed| listed.name == path.name()) {
+        return error;
+    }
+    let message = "the server lists it, and does not find it when it is asked for";
+    Error::new(ErrorKind::Unsupported, message)
+        .hint("its name may hold what the server shows as another character")
+        .caused_by(error)
 }
 
 /// Obeys files in the folder that speak about it.

@@ -23,6 +23,7 @@ use crate::source::files::ORIGIN;
 use crate::source::files::failed;
 use crate::source::files::gone;
 use crate::source::files::list::all_in;
+use crate::source::files::list::reason;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::mem;
@@ -187,22 +188,9 @@ impl FilesReader {
         files.iter().filter(|file| !is_as_read(file)).map(|(path, _)| path.clone()).collect()
     }
 
-    /// Returns why an entry could not be read. One that a server does not find has vanished, unless
-    /// it is listed still: then its name is shown as another than it is (an end of line as `?`),
-    /// and to leave it out without a word would lose it.
-    fn reason(&self, path: &EntryPath, error: Error) -> Error {
-        let is_missing = error.kind() == ErrorKind::NotFound && !path.is_root();
-        let folder = path.parent().filter(|_| is_missing);
-        let listed = folder.and_then(|folder| all_in(&self.inner, &folder, &Stop::default()).ok());
-        match listed {
-            Some((all, _)) if all.iter().any(|listed| listed.name == path.name()) => {
-                let message = "the server lists it, and does not find it when it is asked for";
-                Error::new(ErrorKind::Unsupported, message)
-                    .hint("its name may hold what the server shows as another character")
-                    .caused_by(error)
-            }
-            _ => error,
-        }
+    /// Makes the error of an entry that could not be had.
+    fn failed(&self, doing: &str, path: &EntryPath, error: Error) -> Error {
+        failed(doing, path, reason(&self.inner, path, error, &Stop::default()))
     }
 
     fn look_for_opening(&self, path: &EntryPath) -> Result<Look> {
@@ -218,8 +206,7 @@ impl FilesReader {
 impl SourceReader for FilesReader {
     fn open(&mut self, path: &EntryPath) -> Result<OpenedEntry> {
         self.close();
-        let cannot = |e| failed("cannot open", path, self.reason(path, e));
-        let look = self.look_for_opening(path).map_err(cannot)?;
+        let look = self.look_for_opening(path).map_err(|e| self.failed("cannot open", path, e))?;
         let mut opened = OpenedEntry::plain(self.inner.entry(path.clone(), &look));
         if look.kind == Kind::Symlink {
             let place = self.inner.place(path);
@@ -260,7 +247,7 @@ impl SourceReader for FilesReader {
             }
             Err(_) => self.release(),
         }
-        outcome.map_err(|e| failed("cannot read", &path, self.reason(&path, e)))
+        outcome.map_err(|e| self.failed("cannot read", &path, e))
     }
 
     fn finish(&mut self) -> Result<SourceEntry> {

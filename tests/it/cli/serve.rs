@@ -271,3 +271,18 @@ fn a_restore_of_a_name_with_0xff_spares_its_neighbour() {
     assert_eq!(fs::read(odd(&home, "up", b"n\xff")).unwrap(), b"a stranger's");
     assert_eq!(fs::read(odd(&home, "up", b"n\xff\xff")).unwrap(), b"AAAA");
 }
+
+/// A server cannot say the end of a line in a name; what it shows instead is not there.
+#[test]
+fn what_is_below_a_folder_with_the_end_of_a_line_is_missed_and_told() {
+    let mut home = home();
+    home.write("data/d\na/f", b"1");
+    home.write("data/e/f", b"2");
+    let (_running, [from, _]) = between(&mut home);
+
+    let words = "the server lists it, and does not find it when it is asked for";
+    home.run(&["backup", &from, "--dataset", "d"]).says(3, words);
+
+    home.done(&["restore", "d", "out"]);
+    assert_eq!(fs::read(home.path("out/e/f")).unwrap(), b"2");
+}
