@@ -137,9 +137,7 @@ impl Session<'_> {
         let mut transfer = Transfer::new(stream, &mut self.control, cancel, silence);
         receive_file(&mut transfer, upload.file(), &mut self.buffer)?;
         upload.seal()?;
-        if !transfer.has_client() {
-            return Err(Cut::Gone.into());
-        }
+        transfer.confirm()?;
         upload.place()?;
         // All of it is here, whether or not the client waits for a last word.
         let _ = transfer.finish();
@@ -157,6 +155,7 @@ impl Session<'_> {
         file.sync_all()?;
         self.shared.tree.sync_folder_of(&place)?;
         received?;
+        transfer.confirm()?;
         // As above.
         let _ = transfer.finish();
         Ok(Reply::new(226, "All is stored"))

@@ -101,10 +101,15 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// Says whether the client is still there to hear how it ended. A program that was killed
-    /// leaves a data connection that looks as if it had ended well.
-    pub(super) fn has_client(&mut self) -> bool {
-        self.control.look() != Sign::Gone
+    /// Makes sure that the client means the end of the data to be the end of the file. One that was
+    /// killed, or that says ABOR and then hangs up, leaves a data connection that looks as if it
+    /// had ended well.
+    pub(super) fn confirm(&mut self) -> Result<(), Cut> {
+        match self.control.look() {
+            Sign::None => Ok(()),
+            Sign::Abort => Err(Cut::Aborted),
+            Sign::Gone => Err(Cut::Gone),
+        }
     }
 
     fn moved(&mut self, bytes: usize) -> Result<(), Cut> {
@@ -130,10 +135,6 @@ impl<'a> Transfer<'a> {
         if self.cancel.is_cancelled() {
             return Err(Cut::Stopping);
         }
-        match self.control.look() {
-            Sign::None => Ok(()),
-            Sign::Abort => Err(Cut::Aborted),
-            Sign::Gone => Err(Cut::Gone),
-        }
+        self.confirm()
     }
 }

@@ -86,6 +86,25 @@ fn by_abor() {
     }
 }
 
+/// The data connection ends right behind ABOR, as if the file ended there.
+#[test]
+fn by_abor_that_the_end_of_the_data_follows_at_once() {
+    let served = Served::new();
+    served.write("old", b"as it was");
+    for command in ["STOR old", "STOR new", "APPE part"] {
+        let mut client = served.login();
+        let mut data = client.begin(command);
+        data.write_all(&[1; 5000]).unwrap();
+        client.send("ABOR\r\n");
+        data.end();
+        client.hears(426);
+        client.hears(226);
+        client.asks(200, "NOOP");
+    }
+    assert_eq!(served.read("old"), b"as it was");
+    assert_eq!(served.names(), ["old", "part"]);
+}
+
 #[test]
 fn by_silence() {
     broken_off(short(), |_, mut client, data| {
