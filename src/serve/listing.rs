@@ -1,9 +1,13 @@
 //! What a folder and its files look like to a client: MLSD's facts, `ls -l`, bare names.
 //!
-//! A name with the end of a line in it would be two entries. It is shown with `?` instead, under a
-//! name that nothing else has: whoever then asks for it hears that there is no such file, which is
-//! better than a folder that cannot be listed, and than a file that is silently missing.
+//! A name with the end of a line in it would be two entries. It is shown with `?` instead and a
+//! hash of itself behind, under a name that nothing else has: whoever then asks for it hears that
+//! there is no such file, which is better than a folder that cannot be listed, and than a file that
+//! is silently missing.
 
+use crate::base::hash::hash;
+use crate::base::id::to_hex;
+use crate::base::limits::NAME_BYTES_MAX;
 use crate::base::metadata::Kind;
 use crate::base::time::Timestamp;
 use crate::serve::stamp;
@@ -88,17 +92,30 @@ pub(super) fn long(look: &Look, name: &[u8], link: Option<&[u8]>, now: Timestamp
     line
 }
 
-/// Returns a name that fits in a line, and that `is_taken` knows of nothing else.
+/// How many bytes of a hash make a shown name its own.
+const MARK_BYTES: usize = 8;
+
+/// Returns a name that fits in a line, that nothing else is shown as, and that `is_taken` knows of
+/// nothing else. It is the same each time, and as short as names may be.
 pub(super) fn in_line(name: &[u8], is_taken: impl Fn(&[u8]) -> bool) -> Vec<u8> {
     if !name.iter().any(|&byte| ends_line(byte)) {
         return name.to_vec();
     }
     let marked = |&byte: &u8| if ends_line(byte) { b'?' } else { byte };
     let mut shown: Vec<u8> = name.iter().map(marked).collect();
-    while is_taken(&shown) {
-        shown.push(b'?');
+    shown.truncate(NAME_BYTES_MAX - 1 - 2 * MARK_BYTES);
+    shown.push(b'?');
+    let length = shown.len();
+    // Not an inode, as two such names may be of one file.
+    let mut digest = hash(name);
+    loop {
+        shown.extend(to_hex(&digest[..MARK_BYTES]).bytes());
+        if !is_taken(&shown) {
+            return shown;
+        }
+        shown.truncate(length);
+        digest = hash(&digest);
     }
-    shown
 }
 
 fn ends_line(byte: u8) -> bool {
@@ -160,6 +177,7 @@ fn mode_text(mode: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::HashSet;
 
     const FILE: Look = Look {
         kind: Kind::File,
@@ -203,9 +221,27 @@ mod tests {
 
     #[test]
     fn a_name_that_breaks_a_line_gets_one_that_nothing_has() {
-        let taken = |name: &[u8]| name == b"a?b" || name == b"a?b?";
-        assert_eq!(in_line(b"a\nb", taken), b"a?b??");
-        assert_eq!(in_line(b"a\rc", taken), b"a?c");
-        assert_eq!(in_line(b"a?b", taken), b"a?b");
+        let free = |_: &[u8]| false;
+        let names: [&[u8]; 6] = [b"a\nb", b"a\rb", b"a\n\n", b"a\n\r", b"a?\n", b"a\n?"];
+        let shown: HashSet<Vec<u8>> = names.iter().map(|name| in_line(name, free)).collect();
+        assert_eq!(shown.len(), names.len());
+        assert!(
+            shown.iter().all(|name| name.len() == 3 + 17 && !name.iter().any(|&b| ends_line(b)))
+        );
+        let first = in_line(b"a\nb", free);
+        assert!(first.starts_with(b"a?b?"));
+        assert_eq!(first, in_line(b"a\nb", free));
+        let second = in_line(b"a\nb", |name| name == first);
+        assert!(second != first && second.starts_with(b"a?b?"));
+        assert_eq!(in_line(b"a?b", |_| true), b"a?b");
+    }
+
+    #[test]
+    fn a_long_name_stays_one_that_may_be() {
+        let free = |_: &[u8]| false;
+        let long = |end: &[u8]| [&[b'x'; NAME_BYTES_MAX - 1], end].concat();
+        let [one, other] = [&b"\n"[..], b"\r"].map(|end| in_line(&long(end), free));
+        assert_eq!((one.len(), other.len()), (NAME_BYTES_MAX, NAME_BYTES_MAX));
+        assert_ne!(one, other);
     }
 }

@@ -286,3 +286,24 @@ fn what_is_below_a_folder_with_the_end_of_a_line_is_missed_and_told() {
     home.done(&["restore", "d", "out"]);
     assert_eq!(fs::read(home.path("out/e/f")).unwrap(), b"2");
 }
+
+/// Names that would be shown as one, which no client could list; two are of one file.
+#[test]
+fn names_with_different_ends_of_lines_leave_their_folder_to_be_listed() {
+    let mut home = home();
+    for name in ["a\nb", "a\rb", "a?b"] {
+        home.write(&format!("data/{name}"), name.as_bytes());
+    }
+    fs::hard_link(home.path("data/a\nb"), home.path("data/a\n\r")).unwrap();
+    fs::hard_link(home.path("data/a\nb"), home.path("data/a\r\n")).unwrap();
+    let (_running, [from, _]) = between(&mut home);
+
+    let told = home.json(3, &["backup", &from, "--dataset", "d"]);
+
+    assert_eq!(told["errors"].as_array().map(Vec::len), Some(4), "{told}");
+    home.done(&["restore", "d", "out"]);
+    let rows = fs::read_dir(home.path("out")).unwrap();
+    let names: Vec<_> = rows.map(|row| row.unwrap().file_name()).collect();
+    assert_eq!(names, ["a?b"]);
+    assert_eq!(fs::read(home.path("out/a?b")).unwrap(), b"a?b");
+}

@@ -311,17 +311,23 @@ fn a_name_with_the_end_of_a_line_forges_nothing() {
     file(&served, b"b\rc", b"2");
     file(&served, b"b?c", b"3");
     let mut client = served.login();
+    let names = client.get_text("NLST");
+    let names: Vec<&str> = names.lines().collect();
+    assert_eq!(names.len(), 3, "{names:?}");
+    for begin in ["a?type=file;size=9; forged?", "b?c?"] {
+        let changed: Vec<&&str> = names.iter().filter(|name| name.starts_with(begin)).collect();
+        assert_eq!(changed.len(), 1, "{begin}: {names:?}");
+        client.asks(550, format!("RETR {}", changed[0]));
+    }
     for command in ["MLSD", "NLST", "LIST"] {
         let rows = client.get_text(command);
         assert_eq!(rows.matches('\n').count(), 3, "{rows}");
         assert_eq!(rows.matches('\r').count(), 3, "{rows}");
-        for name in ["a?type=file;size=9; forged", "b?c", "b?c?"] {
+        for name in &names {
             assert!(rows.contains(&format!("{name}\r\n")), "{command} {name}: {rows}");
         }
     }
     assert_eq!(client.get("RETR b?c"), b"3");
-    client.asks(550, "RETR b?c?");
-    client.asks(550, "RETR a?type=file;size=9; forged");
     // Said as a command, the end of a line is one.
     client.send("DELE b\nNOOP\r\n");
     client.hears(550);
