@@ -5,9 +5,12 @@
 
 use crate::base::error::Error;
 use crate::base::path::EntryPath;
+use crate::base::path::display;
 use crate::cli::exit;
 use crate::config::connect::without_passwords;
 use crate::engine::Failure;
+use crate::format::entry::Entry;
+use crate::format::entry::EntryNode;
 use serde::Serialize;
 
 /// A path, to be flattened into what it is the path of.
@@ -33,6 +36,30 @@ impl PathField {
     /// Makes the fields of a path, or of none.
     pub(crate) fn maybe(path: Option<&EntryPath>) -> Self {
         path.map_or(PathField { path: None, path_base64: None }, PathField::new)
+    }
+}
+
+/// Where a symlink points, to be flattened into what it is the target of.
+#[derive(Debug, Serialize)]
+pub(crate) struct TargetField {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    target_base64: Option<String>,
+}
+
+impl TargetField {
+    /// Makes the fields of an entry; none of what is no symlink.
+    pub(crate) fn of(entry: &Entry) -> Self {
+        let EntryNode::Symlink(target) = &entry.node else {
+            return TargetField { target: None, target_base64: None };
+        };
+        match std::str::from_utf8(target) {
+            Ok(text) => TargetField { target: Some(text.to_owned()), target_base64: None },
+            Err(_) => {
+                TargetField { target: Some(display(target)), target_base64: Some(base64(target)) }
+            }
+        }
     }
 }
 

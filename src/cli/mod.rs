@@ -82,7 +82,7 @@ fn run(arguments: &[OsString]) -> u8 {
         Some(command) => commands::run(command, &mut session),
         None => session.output.line(GUIDE).map(|()| exit::Exit::Done),
     };
-    let flushed = session.output.finish();
+    let flushed = session.output.end();
     let failed = match done {
         Ok(exit) if flushed.is_ok() || session.output.is_broken() => return exit.code(),
         Ok(_) => flushed.err(),

@@ -1,7 +1,8 @@
 //! Human or JSON; the only place that writes to stdout.
 //!
 //! stdout is data: rows, documents, file content. stderr is talk: errors, warnings, notes. A
-//! reader that goes away (`icecore ls -R | head`) ends the command with success.
+//! reader that goes away (`icecore ls -R | head`) ends a command that only looks with success. One
+//! that does something does it to its end all the same, and tells by its exit code how it went.
 
 use crate::base::error::Error;
 use crate::base::error::Result;
@@ -22,6 +23,9 @@ pub(crate) struct Output {
     is_json: bool,
     is_quiet: bool,
     is_broken: bool,
+    goes_on: bool,
+    /// What was first refused of the output of a command that goes on.
+    failure: Option<Error>,
 }
 
 #[derive(Serialize)]
@@ -33,7 +37,13 @@ impl Output {
     /// Makes the one output of a run.
     pub(crate) fn new(is_json: bool, is_quiet: bool) -> Self {
         let stdout = BufWriter::new(std::io::stdout());
-        Output { stdout, is_json, is_quiet, is_broken: false }
+        let (is_broken, goes_on, failure) = (false, false, None);
+        Output { stdout, is_json, is_quiet, is_broken, goes_on, failure }
+    }
+
+    /// Lets no failure to write stop the command: it is told at the end of the run.
+    pub(crate) fn go_on(&mut self) {
+        self.goes_on = true;
     }
 
     /// Says whether JSON was asked for.
@@ -67,13 +77,27 @@ impl Output {
         self.unless_broken(written)
     }
 
+    /// Keeps what was refused for the end, where the command goes on.
+    fn later(&mut self, written: Result<()>) -> Result<()> {
+        if !self.goes_on {
+            return written;
+        }
+        if let Err(e) = written
+            && !self.is_broken
+        {
+            self.failure.get_or_insert(e);
+        }
+        Ok(())
+    }
+
     fn unless_broken(&self, written: Result<()>) -> Result<()> {
         if self.is_broken { Ok(()) } else { written }
     }
 
     /// Writes text as it is.
     pub(crate) fn raw(&mut self, text: &str) -> Result<()> {
-        self.write_all(text.as_bytes()).map_err(cannot_write)
+        let written = self.write_all(text.as_bytes()).map_err(cannot_write);
+        self.later(written)
     }
 
     /// Writes the one JSON document of a command. That nobody reads it changes nothing.
@@ -91,7 +115,17 @@ impl Output {
 
     /// Hands over all that was written.
     pub(crate) fn finish(&mut self) -> Result<()> {
-        self.flush().map_err(cannot_write)
+        let flushed = self.flush().map_err(cannot_write);
+        self.later(flushed)
+    }
+
+    /// Hands over what is left at the end of the run.
+    ///
+    /// # Errors
+    /// What of the output was refused at any time, unless nobody reads it.
+    pub(crate) fn end(&mut self) -> Result<()> {
+        self.finish()?;
+        self.failure.take().map_or(Ok(()), Err)
     }
 
     /// Tells a person something beside the data, unless it is to be quiet.
@@ -106,10 +140,13 @@ impl Output {
         if self.is_json {
             // The exit code tells as well, should this not be readable.
             let document = ErrorDocument { error: ErrorFields::new(error) };
-            let _ = self.document(&document).and_then(|()| self.finish());
-            return;
+            self.goes_on = false;
+            if self.document(&document).and_then(|()| self.finish()).is_ok() {
+                return;
+            }
+        } else {
+            let _ = self.finish();
         }
-        let _ = self.finish();
         tell(error);
     }
 

@@ -349,6 +349,7 @@ impl Settings {
     /// `Password` when it is needed and nobody can be asked.
     pub fn new_password(&self, is_needed: bool) -> Result<Option<Secret>> {
         let found = self.password.find()?;
+        found.as_ref().map_or(Ok(()), secret::refuse_empty)?;
         if found.is_some() || !is_needed {
             return Ok(found);
         }

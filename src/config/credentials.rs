@@ -206,7 +206,9 @@ impl Wallet<'_> {
 
     fn complete_ftp(&self, address: &Address, login: &mut Login) -> Result<()> {
         if login.user.is_empty() {
+            // A password that was said for nobody in particular is for no stranger.
             ANONYMOUS.clone_into(&mut login.user);
+            login.password = None;
         }
         if login.password.is_some() {
             return Ok(());
@@ -449,6 +451,14 @@ mod tests {
         let any = desk(&[("ICECORE_SFTP_PASSWORD", "pw"), ("USER", "here")]);
         assert_eq!(any.login("sftp://me@h/"), pair("me", "pw"));
         assert_eq!(any.login("sftp://h/"), pair("here", "pw"));
+    }
+
+    #[test]
+    fn a_stranger_who_lets_in_anybody_hears_no_password() {
+        let any = desk(&[("ICECORE_FTP_PASSWORD", "pw")]);
+        assert_eq!(any.login("ftp://me@h"), pair("me", "pw"));
+        assert_eq!(any.login("ftp://ftp.example.org/pub"), pair("anonymous", "anonymous@"));
+        assert_eq!(any.login("ftp://anonymous:mine@h"), pair("anonymous", "mine"));
     }
 
     #[test]

@@ -221,14 +221,23 @@ pub fn confirm(question: &str) -> bool {
 /// `Password` when nobody answers, when the two differ, or when nothing was typed.
 pub fn ask_new(question: &str) -> Result<Secret> {
     let first = ask(question)?;
-    if first.expose().is_empty() {
-        return Err(failed("an empty password was typed".to_owned()));
-    }
+    refuse_empty(&first)?;
     let second = ask("the same once more")?;
     if first.expose() == second.expose() {
         return Ok(first);
     }
     Err(failed("the two passwords differ".to_owned()))
+}
+
+/// Refuses what nobody chooses: a file that was cut, or a command that printed nothing.
+///
+/// # Errors
+/// `Password` for an empty one.
+pub fn refuse_empty(new: &Secret) -> Result<()> {
+    if new.expose().is_empty() {
+        return Err(failed("an empty password protects nothing".to_owned()));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

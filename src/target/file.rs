@@ -81,7 +81,10 @@ impl WholeFile {
             _ => cannot("make", path, e),
         })?;
         self.hidden = None;
-        Ok(())
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+        let folder = File::open(folder.unwrap_or(Path::new(".")));
+        // A folder that may not be opened for reading was written to all the same.
+        folder.map_or(Ok(()), |folder| folder.sync_all().map_err(|e| cannot("make", path, e)))
     }
 }
 

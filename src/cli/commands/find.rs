@@ -9,6 +9,7 @@ use crate::base::time::parse_since;
 use crate::cli::exit::Exit;
 use crate::cli::fields::ErrorFields;
 use crate::cli::fields::PathField;
+use crate::cli::fields::TargetField;
 use crate::cli::output;
 use crate::cli::session::Session;
 use crate::cli::text;
@@ -119,8 +120,8 @@ struct Row<'a> {
     last: u64,
     backups: u64,
     spans: Vec<[u64; 2]>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<String>,
+    #[serde(flatten)]
+    target: TargetField,
 }
 
 pub(crate) fn run(args: &FindArgs, session: &mut Session) -> Result<Exit> {
@@ -226,10 +227,7 @@ fn row<'a>(dataset: &'a str, found: &Found) -> Row<'a> {
         last: spans.last().map_or(0, |span| span[1]),
         backups: found.backups,
         spans,
-        target: match &entry.node {
-            EntryNode::Symlink(target) => Some(display(target)),
-            _ => None,
-        },
+        target: TargetField::of(entry),
     }
 }
 

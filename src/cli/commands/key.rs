@@ -123,7 +123,10 @@ fn add(repository: &Repository, new: &NewPasswordArgs, session: &Session) -> Res
         configured: None,
     };
     let password = match places.find()? {
-        Some(password) => password,
+        Some(password) => {
+            secret::refuse_empty(&password)?;
+            password
+        }
         None if secret::can_ask() => secret::ask_new("new password")?,
         None => {
             let kind = crate::base::error::ErrorKind::Password;

@@ -5,6 +5,7 @@ use crate::base::metadata::Kind;
 use crate::base::path::display;
 use crate::cli::exit::Exit;
 use crate::cli::fields::PathField;
+use crate::cli::fields::TargetField;
 use crate::cli::session::Session;
 use crate::cli::text;
 use crate::engine::list;
@@ -47,8 +48,8 @@ struct Row<'a> {
     user: &'a str,
     group: &'a str,
     time: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    target: Option<String>,
+    #[serde(flatten)]
+    target: TargetField,
 }
 
 pub(crate) fn run(args: &LsArgs, session: &mut Session) -> Result<Exit> {
@@ -88,10 +89,7 @@ fn row(entry: &Entry) -> Row<'_> {
         user: &metadata.owner.user,
         group: &metadata.owner.group,
         time: metadata.mtime.to_rfc3339(),
-        target: match &entry.node {
-            EntryNode::Symlink(target) => Some(display(target)),
-            _ => None,
-        },
+        target: TargetField::of(entry),
     }
 }
 

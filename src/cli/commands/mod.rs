@@ -69,10 +69,46 @@ impl Command {
     pub(crate) fn needs_config(&self) -> bool {
         !matches!(self, Command::Completions(_) | Command::Man(_) | Command::ServeFtp(_))
     }
+
+    /// Says whether the command does more than look: nobody has to read what it says for it to go
+    /// on to its end.
+    fn does_work(&self) -> bool {
+        match self {
+            Command::Init(_)
+            | Command::Backup(_)
+            | Command::Restore(_)
+            | Command::Tag(_)
+            | Command::Rename(_)
+            | Command::Forget(_)
+            | Command::Check(_)
+            | Command::Prune(_)
+            | Command::Repair(_)
+            | Command::Parity(_)
+            | Command::Copy(_)
+            | Command::Key(_)
+            | Command::Cache(_) => true,
+            Command::List(_)
+            | Command::Show(_)
+            | Command::Ls(_)
+            | Command::Cat(_)
+            | Command::Find(_)
+            | Command::Diff(_)
+            | Command::Export(_)
+            | Command::Stats(_)
+            | Command::Config(_)
+            | Command::Bench(_)
+            | Command::ServeFtp(_)
+            | Command::Completions(_)
+            | Command::Man(_) => false,
+        }
+    }
 }
 
 /// Runs a command.
 pub(crate) fn run(command: &Command, session: &mut Session) -> Result<Exit> {
+    if command.does_work() {
+        session.output.go_on();
+    }
     match command {
         Command::Init(args) => init::run(args, session),
         Command::Backup(args) => backup::run(args, session),

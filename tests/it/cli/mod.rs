@@ -19,6 +19,7 @@ mod repair;
 mod restore;
 mod serve;
 mod streams;
+mod unread;
 mod usage;
 mod words;
 

@@ -83,6 +83,25 @@ fn a_repository_that_was_encrypted_is_not_used_in_the_clear() {
     home.done(&["-r", "s", "backup", "a"]);
 }
 
+/// Anybody could open what was said to be encrypted.
+#[test]
+fn an_empty_new_password_is_refused() {
+    let home = Home::new();
+    home.write("empty", b"");
+    home.write("line", b"\n");
+    home.write("pass", b"one");
+
+    for flags in [["--password-file", "empty"], ["--password-file", "line"]] {
+        home.run(&[&["-r", "s", "init"], &flags[..]].concat()).says(12, "empty password");
+        home.run(&[&["-r", "s", "backup", "--init", "."], &flags[..]].concat()).says(12, "empty");
+    }
+    home.run(&["-r", "s", "init", "--password-command", "/bin/true"]).says(12, "empty password");
+    assert!(!home.path("s").exists());
+    home.done(&["-r", "s", "init", "--password-file", "pass"]);
+    let add = ["-r", "s", "--password-file", "pass", "key", "add", "--new-password-file", "empty"];
+    home.run(&add).says(12, "empty password");
+}
+
 #[test]
 fn files_and_commands_give_passwords() {
     let home = Home::new();
