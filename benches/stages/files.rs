@@ -173,6 +173,7 @@ fn rules() -> Rules {
         read_all: false,
         tells_metadata: true,
         may_be_mapped: true,
+        is_elsewhere: false,
         checked: CHECKED,
         lost: LostPlaces::default(),
     }

@@ -16,10 +16,15 @@ use serde::de::DeserializeOwned;
 /// Returns the bytes of a record.
 ///
 /// # Errors
-/// `Bug`: only a type that bincode cannot express fails.
+/// `Bug` for a type that bincode cannot express, and for a record that is larger than any that is
+/// read.
 pub fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>> {
-    bincode::serde::encode_to_vec(record, bincode::config::standard())
-        .map_err(|e| Error::bug("cannot encode a record").caused_by(e))
+    let bytes = bincode::serde::encode_to_vec(record, bincode::config::standard())
+        .map_err(|e| Error::bug("cannot encode a record").caused_by(e))?;
+    if bytes.len() > RECORD_BYTES_MAX {
+        return Err(Error::bug("a record is larger than any that could be read again"));
+    }
+    Ok(bytes)
 }
 
 /// Reads a record. `object` names it in errors.

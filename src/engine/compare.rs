@@ -76,6 +76,8 @@ pub struct Rules {
     /// Whether files may be written to without a later time for a while; see
     /// [`crate::source::Source::may_be_mapped`].
     pub may_be_mapped: bool,
+    /// Whether the previous entries are those of another place.
+    pub is_elsewhere: bool,
     /// When the previous entries were last found to be as they are.
     pub checked: Timestamp,
     /// Places whose content is lost.
@@ -89,9 +91,16 @@ impl Rules {
             read_all,
             tells_metadata: source.tells_metadata(),
             may_be_mapped: source.may_be_mapped(),
+            is_elsewhere: false,
             checked,
             lost,
         }
+    }
+
+    /// The rules for comparing with entries that were read at `location`.
+    pub fn against(mut self, location: &str, source: &dyn Source) -> Self {
+        self.is_elsewhere = location != source.location();
+        self
     }
 }
 
@@ -111,7 +120,10 @@ pub fn reason(now: &SourceEntry, before: &TrackedEntry, rules: &Rules) -> Option
     if tells && now.metadata.mtime != entry.metadata.mtime {
         return Some(Reason::Time);
     }
-    if now.detection != before.detection {
+    // Equal size and time are no sign between two places; an inode and its time, or a tag, are.
+    let has_mark = now.detection.inode != 0 || !now.detection.tag.is_empty();
+    let may_be_another = rules.is_elsewhere && now.kind == Kind::File && !has_mark;
+    if now.detection != before.detection || may_be_another {
         return Some(Reason::Inode);
     }
     if tells && !same_metadata(now, entry) {
@@ -260,6 +272,8 @@ mod tests {
     use super::*;
     use crate::base::metadata::Detection;
     use crate::base::metadata::Metadata;
+    use crate::format::entry::Content;
+    use crate::format::entry::FileNode;
 
     const CHECKED: Timestamp = Timestamp::new(1_000, 0);
 
@@ -268,6 +282,7 @@ mod tests {
             read_all: false,
             tells_metadata: true,
             may_be_mapped: false,
+            is_elsewhere: false,
             checked,
             lost: LostPlaces::default(),
         }
@@ -391,5 +406,25 @@ mod tests {
         assert_eq!(reason(&replaced, &old, &rules(false)), Some(Reason::Inode));
         old.entry.node = EntryNode::Directory;
         assert_eq!(reason(&entry, &old, &rules(false)), Some(Reason::Kind));
+    }
+
+    #[test]
+    fn a_file_of_another_place_without_a_mark_of_its_own_is_read() {
+        let rules = |is_elsewhere| Rules { is_elsewhere, ..rules_at(CHECKED) };
+        let mut old = before("a", 1);
+        let file = FileNode {
+            size: 0,
+            cut: 0,
+            hard_link: None,
+            extents: None,
+            content: Content::Runs(Vec::new()),
+        };
+        old.entry.node = EntryNode::File(file);
+        let mut entry = SourceEntry { kind: Kind::File, ..now("a", 1) };
+        assert_eq!(reason(&entry, &old, &rules(false)), None);
+        assert_eq!(reason(&entry, &old, &rules(true)), Some(Reason::Inode));
+        entry.detection.inode = 5;
+        old.detection.inode = 5;
+        assert_eq!(reason(&entry, &old, &rules(true)), None);
     }
 }

@@ -296,8 +296,9 @@ impl RangeBuilder {
                 NodeV1::Symlink(target.clone())
             }
             EntryNode::File(file) => {
+                let named = self.blocks.ids.len();
                 let content = encode_content(&file.content, &mut self.blocks);
-                self.weight += content.runs.len() * 8;
+                self.weight += content.runs.len() * 8 + self.blocks.ids.len() - named;
                 self.weight += file.extents.as_ref().map_or(0, Vec::len) * 8;
                 NodeV1::File {
                     size: file.size,
@@ -864,10 +865,10 @@ mod tests {
         assert_eq!(weight_of(&put("b", EntryNode::Symlink(vec![b'x'; 60]))), base + 60);
         let runs: Vec<Run> = (0..5).map(|n| run(n, 0, 1, 10)).collect();
         let cut = file("b", runs);
-        assert_eq!(weight_of(&cut), base + 5 * 8);
+        assert_eq!(weight_of(&cut), base + 5 * (8 + 32));
         let holed =
             changed_file(&cut, |file| file.extents = extents(&[(0, 10), (20, 40), (70, 1)]));
-        assert_eq!(weight_of(&holed), base + 5 * 8 + 3 * 8);
+        assert_eq!(weight_of(&holed), base + 5 * (8 + 32) + 3 * 8);
     }
 
     #[test]

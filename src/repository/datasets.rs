@@ -434,25 +434,35 @@ impl Dataset {
     /// # Errors
     /// Those of [`Dataset::backup`].
     pub fn newest(&self, numbers: &Numbers) -> Result<Option<Backup>> {
-        self.newest_but(numbers, &|_| false)
+        self.newest_but(numbers, &mut |_, _| false)
     }
 
     /// Returns the newest backup that a writer may lean on: one whose header cannot be read has
-    /// taken its number and is nobody's parent.
+    /// taken its number and is nobody's parent. `passed` is told of each.
     ///
     /// # Errors
     /// Those of [`Dataset::backup`], but for damage.
-    pub fn newest_readable(&self, numbers: &Numbers) -> Result<Option<Backup>> {
-        self.newest_but(numbers, &|e| e.kind() == ErrorKind::Corrupt)
+    pub fn newest_readable(
+        &self,
+        numbers: &Numbers,
+        passed: &mut dyn FnMut(BackupId, &Error),
+    ) -> Result<Option<Backup>> {
+        self.newest_but(numbers, &mut |n, e| {
+            let is_damaged = e.kind() == ErrorKind::Corrupt;
+            if is_damaged {
+                passed(n, e);
+            }
+            is_damaged
+        })
     }
 
     fn newest_but(
         &self,
         numbers: &Numbers,
-        passes: &dyn Fn(&Error) -> bool,
+        passes: &mut dyn FnMut(BackupId, &Error) -> bool,
     ) -> Result<Option<Backup>> {
-        let backup_at = |numbers: &Numbers, n: u64| match self.backup(numbers, BackupId(n)) {
-            Err(e) if passes(&e) => Ok(None),
+        let mut backup_at = |numbers: &Numbers, n: u64| match self.backup(numbers, BackupId(n)) {
+            Err(e) if passes(BackupId(n), &e) => Ok(None),
             read => read,
         };
         for &n in numbers.slots.keys().rev() {

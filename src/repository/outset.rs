@@ -38,7 +38,7 @@ impl Looked {
     pub fn now(dataset: &Dataset, lean_on: LeanOn) -> Result<Self> {
         let numbers = dataset.newest_numbers()?;
         let parent = match lean_on {
-            LeanOn::Parent => dataset.newest_readable(&numbers)?.map(Arc::new),
+            LeanOn::Parent => dataset.newest_readable(&numbers, &mut |_, _| {})?.map(Arc::new),
             LeanOn::Nothing => None,
         };
         Ok(Looked { numbers, parent })

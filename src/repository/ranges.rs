@@ -41,6 +41,10 @@ pub const CLASS_METADATA: u8 = 1;
 /// says so, so that unchanged stretches of lists are shared as well.
 const LIST_RANGES_MEAN: u64 = 128;
 const LIST_RANGES_MAX: usize = 1024;
+/// A list ends here too: first paths may be as long as paths can be.
+const LIST_BYTES_MAX: usize = 256 * 1024;
+/// What a range takes in a list beside its first path, at most.
+const RANGE_REF_BYTES: usize = 96;
 /// Runs of one file up to this many stay in its entry; more become lists of runs.
 const RUNS_INLINE_MAX: usize = 1024;
 /// Runs that one list of runs aims to hold, cut where the hash of a run's block says so.
@@ -284,6 +288,8 @@ pub struct RangeWriter {
     spilled: bool,
     pending: VecDeque<PendingRange>,
     ready: Vec<RangeRef>,
+    /// About what they take in a list.
+    ready_bytes: usize,
     lists: Vec<Known>,
     rows: u64,
 }
@@ -367,8 +373,10 @@ impl RangeWriter {
                 return Ok(());
             };
             let cut = cuts_list_after(&first);
+            self.ready_bytes += first.as_bytes().len() + RANGE_REF_BYTES;
             self.ready.push(RangeRef { first, rows, range, companion });
-            if cut || self.ready.len() >= LIST_RANGES_MAX {
+            let is_full = self.ready.len() >= LIST_RANGES_MAX || self.ready_bytes >= LIST_BYTES_MAX;
+            if cut || is_full {
                 self.end_list(metadata)?;
             }
         }
@@ -376,6 +384,7 @@ impl RangeWriter {
     }
 
     fn end_list(&mut self, metadata: &mut MetadataWriter<'_>) -> Result<()> {
+        self.ready_bytes = 0;
         let list = backup::encode_range_list(&std::mem::take(&mut self.ready))?;
         self.lists.push(metadata.store(&list)?);
         Ok(())

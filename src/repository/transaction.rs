@@ -332,7 +332,10 @@ impl Transaction {
     /// Those of the backend.
     pub fn parent_still_stands(&self) -> Result<bool> {
         let numbers = self.dataset.newest_numbers()?;
-        let newest = self.dataset.newest_readable(&numbers)?.map(|backup| backup.header.number);
+        let newest = self
+            .dataset
+            .newest_readable(&numbers, &mut |_, _| {})?
+            .map(|backup| backup.header.number);
         Ok(newest == self.parent.as_ref().map(Snapshot::number))
     }
 
@@ -435,7 +438,7 @@ fn still_stands(dataset: &Dataset, again: &Numbers, parent: Option<BackupId>) ->
     if parent.is_none() || !planted::keeps(Rule::LooksAgain) {
         return Ok(true);
     }
-    let newest = dataset.newest_readable(again)?;
+    let newest = dataset.newest_readable(again, &mut |_, _| {})?;
     Ok(newest.map(|newest| newest.header.number) == parent)
 }
 

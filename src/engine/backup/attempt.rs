@@ -4,6 +4,7 @@
 use crate::base::error::Error;
 use crate::base::error::Origin;
 use crate::base::error::Result;
+use crate::base::hash;
 use crate::base::hash::Digest;
 use crate::base::id::BackupId;
 use crate::base::limits::CHAIN_MANIFESTS_MAX;
@@ -201,10 +202,22 @@ impl<'a> Attempt<'a> {
         self.parent.as_ref().map_or([0; 32], |parent| parent.backup().digest)
     }
 
+    /// Returns what a journal is kept under: entries of another source are no guess at all, however
+    /// much they look like those of this one.
+    pub(super) fn journal_digest(&self) -> Digest {
+        let location = self.source.location();
+        let told = [&self.digest()[..], location.as_bytes()].concat();
+        hash::derive("icecore 2026-11-22 journal of a source v1", &told)
+    }
+
     /// Opens what the cache has saved for the parent.
     pub(super) fn saved(&self, kind: SavedKind) -> Option<SavedReader> {
         let cache = self.dataset.repository().cache();
-        SavedReader::open(cache, kind, &self.dataset.id(), &self.digest())
+        let digest = match kind {
+            SavedKind::Journal => self.journal_digest(),
+            SavedKind::Snapshot => self.digest(),
+        };
+        SavedReader::open(cache, kind, &self.dataset.id(), &digest)
     }
 
     /// Streams the entries of the parent, from the cache where it has them.
@@ -248,7 +261,11 @@ impl<'a> Attempt<'a> {
     /// Returns how entries are compared with what was so at a time.
     pub(super) fn rules(&self, checked: Timestamp) -> Rules {
         let read_all = self.options.read_all || !self.source.detects_changes();
-        Rules::of(self.source, read_all, checked, self.lost.clone())
+        let rules = Rules::of(self.source, read_all, checked, self.lost.clone());
+        match &self.parent {
+            Some(parent) => rules.against(&parent.backup().header.source, self.source),
+            None => rules,
+        }
     }
 
     /// Runs the attempt on a scan.
@@ -366,7 +383,10 @@ impl<'a> Attempt<'a> {
         }
         let number = parent.number();
         let numbers = self.dataset.newest_numbers()?;
-        let newest = self.dataset.newest_readable(&numbers)?.map(|backup| backup.header.number);
+        let newest = self
+            .dataset
+            .newest_readable(&numbers, &mut |_, _| {})?
+            .map(|backup| backup.header.number);
         let still_stands = newest == Some(number);
         // That the parent is there is promised now, whoever made it.
         self.dataset.repository().store().settle()?;

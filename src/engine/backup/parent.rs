@@ -26,7 +26,10 @@ pub(super) fn readable_parent(
     loop {
         tries -= 1;
         let numbers = dataset.newest_numbers()?;
-        let Some(parent) = dataset.newest_readable(&numbers)? else {
+        let parent = dataset.newest_readable(&numbers, &mut |number, e| {
+            warn_passed_by(dataset, number, e, context);
+        })?;
+        let Some(parent) = parent else {
             return Ok((None, LeanOn::Parent, numbers));
         };
         let number = parent.header.number;
@@ -55,6 +58,16 @@ pub(super) fn warn_unreadable(
         "{number} of {} cannot be gone out from: {why}; everything is read from the source, and a \
          full backup is made",
         dataset.name()
+    );
+    context.progress.warn(&Warning::general(message));
+}
+
+/// Tells of a backup that nobody can read any more, as each run goes out from the one before it.
+fn warn_passed_by(dataset: &Dataset, number: BackupId, e: &Error, context: &Context<'_>) {
+    let message = format!(
+        "{number} of {} cannot be read: {}; `icecore check` tells what is damaged",
+        dataset.name(),
+        e.full_message()
     );
     context.progress.warn(&Warning::general(message));
 }

@@ -360,7 +360,7 @@ impl<'a> Committer<'a> {
         if self.saves_all && self.saved.is_none() {
             let attempt = self.attempt;
             let cache = attempt.dataset.repository().cache();
-            let (id, digest) = (attempt.dataset.id(), attempt.digest());
+            let (id, digest) = (attempt.dataset.id(), attempt.journal_digest());
             self.saved = Some(SavedWriter::start(cache, &id, &digest, attempt.started));
         }
         if let Some(saved) = &mut self.saved {
@@ -378,8 +378,12 @@ impl<'a> Committer<'a> {
         let attempt = self.attempt;
         let cache = attempt.dataset.repository().cache();
         let started = attempt.started;
-        self.saved =
-            Some(SavedWriter::start(cache, &attempt.dataset.id(), &attempt.digest(), started));
+        self.saved = Some(SavedWriter::start(
+            cache,
+            &attempt.dataset.id(),
+            &attempt.journal_digest(),
+            started,
+        ));
         for tracked in attempt.previous_entries()? {
             let tracked = tracked?;
             if tracked.entry.path >= *first {

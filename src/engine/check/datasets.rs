@@ -411,7 +411,9 @@ pub(crate) fn read_header(
         return Ok(None);
     }
     let header = backup::decode(&open(ObjectKind::Backup)?, &format!("header {key}"))?;
-    belongs(header.number.0 == n && lease.is_none_or(|lease| lease == header.lease))?;
+    let its_folder = layout::dataset(&header.dataset)?;
+    let is_here = key.as_str().starts_with(&format!("{}/", its_folder.as_str()));
+    belongs(is_here && header.number.0 == n && lease.is_none_or(|lease| lease == header.lease))?;
     Ok(Some(header))
 }
 

@@ -255,6 +255,7 @@ impl NameIndex {
         segments.iter_mut().for_each(|segment| segment.add_filter(cache));
         let mut absorbed: Vec<IndexId> = lock(&self.absorbed).iter().copied().collect();
         absorbed.sort_unstable();
+        self.numbers.fill_up()?;
         let state = StateV1 {
             blocks: self.numbers.count(),
             segments: segments.iter().map(|segment| segment.name().to_owned()).collect(),
@@ -341,6 +342,24 @@ mod tests {
             assert_eq!(names.find_kept(&blob(n)), [(at, block)], "{n}");
         }
         assert!(names.find_kept(&blob(999_999_999)).is_empty());
+    }
+
+    /// All of it was thrown away, and read from the repository again.
+    #[test]
+    fn names_stay_though_a_block_was_begun_that_was_never_written() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = cache(folder.path());
+        let names = NameIndex::open(&cache).expect("opens");
+        fill(&names, &cache, 0..3_000);
+        let (begun, other) = (names.allocate(), names.allocate());
+        names.save(&cache).expect("saves");
+        drop(names);
+
+        let names = NameIndex::open(&cache).expect("opens");
+
+        assert_eq!(names.find_kept(&blob(2_500)).len(), 1);
+        assert!(names.block(begun).is_none() && names.block(other).is_none());
+        assert_eq!(names.allocate(), other + 1);
     }
 
     #[test]

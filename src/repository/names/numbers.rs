@@ -86,6 +86,18 @@ impl BlockNumbers {
         }
     }
 
+    /// Gives every number that is in use its place in the file: one that was never settled, as its
+    /// block was not written, stands for none.
+    ///
+    /// # Errors
+    /// When the cache cannot be written.
+    pub fn fill_up(&self) -> Result<()> {
+        let length = u64::from(self.count()) * ID_BYTES;
+        let has = self.kept.metadata().map(|metadata| metadata.len());
+        has.and_then(|has| if has < length { self.kept.set_len(length) } else { Ok(()) })
+            .map_err(|e| cache::cannot_write("blob names", e))
+    }
+
     /// Says which block a number stands for.
     ///
     /// # Errors

@@ -1,12 +1,27 @@
 //! What a source shows that cannot be stored, or cannot be seen whole.
 
 use super::source;
+use crate::support::tree::noise;
 use crate::support::world::World;
+use icecore::backend::Backend;
 use icecore::base::limits::PIECE_BYTES;
 use icecore::base::limits::XATTRS_MAX;
+use icecore::base::metadata::Detection;
 use icecore::base::metadata::Xattr;
+use icecore::base::path::EntryPath;
 use icecore::base::time::Clock;
 use icecore::engine::backup::BackupKind;
+use icecore::engine::backup::BackupOptions;
+use icecore::format::backup::Body;
+use icecore::format::entry::Entry;
+use icecore::format::entry::EntryNode;
+use icecore::format::entry::TrackedEntry;
+use icecore::format::range::Change;
+use icecore::format::range::RangeRow;
+use icecore::repository::layout;
+use icecore::repository::ranges::MetadataWriter;
+use icecore::repository::ranges::RangeWriter;
+use icecore::repository::transaction::Transaction;
 use icecore::source::memory::Failure;
 use icecore::source::memory::MemorySource;
 
@@ -154,4 +169,83 @@ fn what_could_not_be_read_is_looked_at_again_whatever_its_times_say() {
             assert_eq!(world.content(2, "d/b"), b"two");
         }
     }
+}
+
+/// A list of ranges told each first path whole: the header came to megabytes, and nobody could
+/// read it.
+#[test]
+fn ranges_of_very_long_paths_are_listed_in_parts() {
+    let world = World::memory();
+    let dataset = world.repository.dataset_or_new(&world.name(), world.clock.now()).unwrap();
+    let transaction = Transaction::begin(&dataset, world.clock.now()).unwrap();
+    let mut metadata = MetadataWriter::new(&transaction).unwrap();
+    let mut rows = RangeWriter::for_full_index();
+    let folder = vec!["x".repeat(255); 254].join("/");
+    for number in 0..6_000 {
+        let path = EntryPath::new(format!("{folder}/{number:05}").as_bytes()).unwrap();
+        let entry = Entry { path, metadata: Default::default(), node: EntryNode::Fifo };
+        let tracked = TrackedEntry { entry, detection: Detection::default() };
+        rows.push(&RangeRow::Put(Change::Present, tracked), &mut metadata).unwrap();
+    }
+
+    let body = rows.finish(&mut metadata).unwrap();
+
+    assert!(matches!(&body, Body::Lists(lists) if lists.len() > 5), "{body:?}");
+}
+
+/// Files as a server tells of them: path, size and time alone.
+fn without_marks(name: &str, content: &[u8]) -> MemorySource {
+    let source = MemorySource::new(name);
+    for number in 0..6 {
+        let path = format!("{number}");
+        let more = noise(2_000_000, number);
+        source.put_file(&path, [content, &more].concat());
+        source.edit(&path, |entry| entry.detection = Detection::default());
+    }
+    source
+}
+
+fn assert_is(world: &World, number: u64, content: &[u8]) {
+    for path in 0..6 {
+        let stored = world.content(number, &path.to_string());
+        assert!(stored.starts_with(content), "{path} of {number} is of the other place");
+    }
+}
+
+#[test]
+fn what_looks_alike_in_two_places_is_told_apart() {
+    let (one, two) = (without_marks("web1", b"web1"), without_marks("web2", b"web2"));
+    let mut world = World::memory();
+    world.threads = 1;
+    world.wrap_cancel_after(&one, 5);
+    world.cancel_again();
+
+    world.backup(&two).expect("a backup");
+
+    assert_is(&world, 0, b"web2");
+    world.clock.advance(10);
+    let options = BackupOptions { dataset_was_named: true, ..BackupOptions::default() };
+    world.backup_with(&one, &options).expect("a backup");
+    assert_is(&world, 1, b"web1");
+    world.clock.advance(10);
+    one.take_opened();
+    let report = world.backup_with(&one, &options).expect("nothing to do");
+    assert_eq!((report.kind, one.opened_count()), (BackupKind::Unchanged, 0));
+}
+
+#[test]
+fn a_newest_backup_that_nobody_can_read_is_told() {
+    let world = World::memory();
+    let source = source();
+    world.backup(&source).expect("a backup");
+    let id = world.repository.dataset(&world.name()).unwrap().id();
+    let header = layout::header(&id, icecore::base::id::BackupId(0)).unwrap();
+    world.backend.put(&header, b"noise").unwrap();
+    world.clock.advance(10);
+
+    world.backup(&source).expect("a backup");
+
+    let warnings = world.progress.warnings();
+    let told = |it: &String| it.contains("backup_0 of data cannot be read") && it.contains("check");
+    assert!(warnings.iter().any(told), "{warnings:?}");
 }

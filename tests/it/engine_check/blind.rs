@@ -46,6 +46,26 @@ fn a_run_that_tells_of_other_bytes_than_its_table_is_damage() {
     );
 }
 
+/// Readers refuse such a header, so a check must not call it sound.
+#[test]
+fn two_headers_that_changed_places_are_damage() {
+    let world = world(false);
+    let objects = world.backend.objects();
+    let first = |key: &&ObjectKey| key.as_str().starts_with("datasets/") && key.name() == "0";
+    let keys: Vec<&ObjectKey> = objects.keys().filter(first).collect();
+    assert_eq!(keys.len(), 2, "the first backups of two datasets");
+    let swap = |backend: &MemoryBackend| {
+        backend.insert_raw(keys[0], objects[keys[1]].clone());
+        backend.insert_raw(keys[1], objects[keys[0]].clone());
+    };
+
+    let findings = check_with(&world, &structure(), swap);
+
+    for key in keys {
+        assert!(findings.iter().any(|it| it.object == key.as_str()), "{key}: {findings:?}");
+    }
+}
+
 /// A plain index object has no name in it, and needs none: what counts is what all of them say.
 #[test]
 fn two_plain_index_objects_that_changed_places_say_what_they_said() {

@@ -81,7 +81,10 @@ pub(super) fn run(
     let lost = repository.lost_places()?;
     let read_all = options.read_all || !source.detects_changes();
     let checked = parent.as_ref().map_or(started, |parent| parent.backup().header.read_from);
-    let rules = Rules::of(source, read_all, checked, lost.clone());
+    let mut rules = Rules::of(source, read_all, checked, lost.clone());
+    if let Some(parent) = &parent {
+        rules = rules.against(&parent.backup().header.source, source);
+    }
     let failures = Failures::new(context.progress);
     let dry = DryRun {
         repository,
@@ -129,7 +132,7 @@ fn newest(repository: &Repository, name: &DatasetName) -> Result<(Option<Snapsho
         Err(e) => return Err(e),
     };
     let numbers = dataset.newest_numbers()?;
-    let newest = dataset.newest_readable(&numbers)?.map(Arc::new);
+    let newest = dataset.newest_readable(&numbers, &mut |_, _| {})?.map(Arc::new);
     let parent = newest.map(|newest| dataset.snapshot(&numbers, newest)).transpose()?;
     Ok((parent, numbers.next()))
 }
