@@ -3,7 +3,7 @@
 
 mod bombs;
 mod caches;
-mod forge;
+pub(crate) mod forge;
 mod numbers;
 mod races;
 mod references;

@@ -210,7 +210,7 @@ fn fill(
     let (work, jobs) = supply::open();
     let lead = || {
         let supply = Supply::new(repository, &work, jobs);
-        let planner = Planner::new(repository, selection.entries(), supply, keeps_links);
+        let planner = Planner::new(repository, &selection, supply, keeps_links);
         Filling {
             planner,
             archive,

@@ -7,7 +7,9 @@ use crate::base::path::EntryPath;
 use crate::engine::export::supply::Supply;
 use crate::engine::export::supply::Use;
 use crate::engine::restore::links::Links;
+use crate::engine::restore::links::Name;
 use crate::engine::restore::select::Picks;
+use crate::engine::restore::select::Selection;
 use crate::engine::restore::work::stops;
 use crate::format::entry::Entry;
 use crate::repository::Repository;
@@ -41,6 +43,7 @@ pub(super) enum Item {
 /// Plans one item after the other.
 pub(super) struct Planner<'a> {
     repository: &'a Repository,
+    selection: &'a Selection<'a>,
     entries: Picks<'a>,
     supply: Supply<'a>,
     keeps_links: bool,
@@ -61,12 +64,12 @@ impl<'a> Planner<'a> {
     /// Stands before the first entry.
     pub(super) fn new(
         repository: &'a Repository,
-        entries: Picks<'a>,
+        selection: &'a Selection<'a>,
         supply: Supply<'a>,
         keeps_links: bool,
     ) -> Self {
-        let links = Links::default();
-        Planner { repository, entries, supply, keeps_links, links, begun: None }
+        let (entries, links) = (selection.entries(), Links::default());
+        Planner { repository, selection, entries, supply, keeps_links, links, begun: None }
     }
 
     /// Returns how many bytes are held for the items planned.
@@ -95,12 +98,12 @@ impl<'a> Planner<'a> {
         let Some(file) = entry.file() else {
             return Ok(Some(Item::Whole { entry, link: None, content: Vec::new() }));
         };
-        if let Some(group) = file.hard_link.filter(|_| self.keeps_links) {
-            if let Some(first) = self.links.first(group) {
-                let link = Some(first);
+        if let Some(name) = Name::of(&entry).filter(|_| self.keeps_links) {
+            if let Some(first) = self.links.first_of(name, &entry, self.selection)? {
+                let link = self.links.first(first);
                 return Ok(Some(Item::Whole { entry, link, content: Vec::new() }));
             }
-            self.links.remember(group, &entry.path);
+            self.links.remember(name, &entry.path);
         }
         let mut runs = self.repository.runs(file);
         let (content, reach) = self.piece(&mut runs);

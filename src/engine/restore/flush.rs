@@ -33,9 +33,9 @@ impl Walker<'_, '_> {
         let job = &self.window.files[number];
         let progress = job.progress();
         if progress.lost
-            && let Some(group) = job.group
+            && let Some(first) = job.first
         {
-            self.links.forget(group);
+            self.links.forget(first);
         }
         if self.work.options.verify && progress.done && !progress.lost {
             self.walked.restored.set(job.position);
@@ -53,7 +53,7 @@ impl Walker<'_, '_> {
 
     fn link(&mut self, link: &LinkJob) -> Result<()> {
         let path = &link.path;
-        let linked = match self.links.first(link.group) {
+        let linked = match self.links.first(link.first) {
             Some(first) => {
                 let writer = self.writer()?;
                 let cleared = if link.replace { writer.remove(path) } else { Ok(()) };
@@ -69,6 +69,9 @@ impl Walker<'_, '_> {
         };
         if let Err(e) = linked {
             return self.work.fail(path, e);
+        }
+        if self.work.options.verify {
+            self.walked.restored.set(link.position);
         }
         self.work.count_restored(link.size);
         self.work.count_done(link.size);

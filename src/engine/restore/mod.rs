@@ -46,6 +46,7 @@ use std::collections::BTreeSet;
 
 mod bits;
 mod compare;
+mod content;
 mod decide;
 pub(crate) mod fetch;
 mod flush;

@@ -10,6 +10,7 @@ use crate::base::metadata::Kind;
 use crate::base::path::EntryPath;
 use crate::engine::restore::RestoreOptions;
 use crate::format::entry::Entry;
+use crate::repository::Repository;
 use crate::repository::history::Entries;
 use crate::repository::history::Snapshot;
 use crate::source::filter::Filter;
@@ -100,14 +101,33 @@ impl<'a> Selection<'a> {
 
     /// Says whether what is at a path of the target is left out by the filter, or not included.
     pub(super) fn leaves_out(&self, path: &EntryPath, kind: Kind, size: u64) -> Result<bool> {
-        let mut whole = self.strip.clone();
-        for name in path.components() {
-            whole = whole.join(name)?;
-        }
+        let whole = self.below_strip(path)?;
         let is_included = self.include.is_empty()
             || self.includes(&whole, kind == Kind::Directory)
             || self.included_above(&whole).is_some();
         Ok(!is_included || self.filter.excludes(&whole, kind, size, &FolderRules::none()))
+    }
+
+    fn below_strip(&self, path: &EntryPath) -> Result<EntryPath> {
+        let mut whole = self.strip.clone();
+        for name in path.components() {
+            whole = whole.join(name)?;
+        }
+        Ok(whole)
+    }
+
+    /// Returns the entry that has a path in the target, its path as the snapshot has it.
+    ///
+    /// # Errors
+    /// Those of reading the snapshot.
+    pub(super) fn entry_at(&self, path: &EntryPath) -> Result<Option<Entry>> {
+        let path = if self.is_single { self.strip.clone() } else { self.below_strip(path)? };
+        Ok(self.snapshot.entry(&path)?.map(|tracked| tracked.entry))
+    }
+
+    /// Returns the repository that the snapshot is in.
+    pub(super) fn repository(&self) -> &Repository {
+        self.snapshot.repository()
     }
 
     /// Says whether a pattern matches this very path.

@@ -5,15 +5,17 @@
 
 use crate::base::error::Result;
 use crate::base::path::EntryPath;
+use crate::engine::restore::links::Name;
 use crate::engine::restore::verify;
 use crate::engine::restore::walk::Walker;
 use crate::engine::restore::work::stops;
+use crate::format::entry::Entry;
 use crate::format::entry::FileNode;
 use crate::target::TargetEntry;
 use std::collections::HashMap;
 
-/// Which file of the target each group of names stands for, of those that were kept.
-pub(super) type Shared = HashMap<(u64, u64), u64>;
+/// Which files of the target were kept, by the numbers of the names they were kept under first.
+pub(super) type Shared = HashMap<(u64, u64), usize>;
 
 impl Walker<'_, '_> {
     /// Says whether what stands at a name of a file is that file, with the content of the backup
@@ -23,30 +25,34 @@ impl Walker<'_, '_> {
     /// What concerns more than one entry.
     pub(super) fn is_same(
         &mut self,
-        path: &EntryPath,
-        file: &FileNode,
+        entry: &Entry,
+        name: Name,
         there: &TargetEntry,
     ) -> Result<bool> {
-        let (Some(group), Some(identity)) = (file.hard_link, there.identity) else {
+        let (Some(file), Some(identity)) = (entry.file(), there.identity) else {
             return Ok(false);
         };
-        if let Some(known) = self.shared.get(&identity) {
-            return Ok(*known == group);
+        if let Some(&known) = self.shared.get(&identity) {
+            return self.links.is_one(known, name, entry, self.selection);
         }
         // To open it must not change its mode.
         let opens_as_it_is = there.metadata.mode & 0o600 == 0o600;
-        if self.links.has(group) || there.size != file.size || !opens_as_it_is {
+        if there.size != file.size
+            || !opens_as_it_is
+            || self.links.first_of(name, entry, self.selection)?.is_some()
+        {
             return Ok(false);
         }
-        let is_same = match self.holds(path, file) {
+        let is_same = match self.holds(&entry.path, file) {
             Err(e) if stops(&e) => return Err(e),
             // What cannot be read is replaced, or reported when that fails.
             holds => holds.unwrap_or(false),
         };
         if is_same {
-            self.shared.insert(identity, group);
+            let number = self.links.keep(name, &entry.path);
+            self.shared.insert(identity, number);
             if !self.work.options.dry_run {
-                self.links.remember(group, path);
+                self.links.lead(number);
             }
         }
         Ok(is_same)

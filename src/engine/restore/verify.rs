@@ -81,12 +81,19 @@ fn verify_one(work: &Work<'_>, reader: &mut Reader<'_>, candidate: &Candidate) -
             let message = format!("what was written reads back otherwise: {what}");
             Err(Error::corrupt(message).at(Origin::Target))
         });
-    // Opening a file that its owner may not write has changed its mode.
+    // Opening a file that its owner may not write has changed its mode. What cannot be set of it
+    // was reported when it was written.
     if metadata.mode & 0o600 == 0o600 {
         reader.writer.close_file()?;
-    } else {
-        // What cannot be set of it was reported when it was written.
+    } else if file.hard_link.is_none() {
         let _told = reader.writer.finish_file(metadata, work.rules())?;
+    } else {
+        // By now it has its other names, and one that has is not finished by its handle.
+        reader.writer.close_file()?;
+        let there = reader.writer.stat(path)?;
+        if there.is_some_and(|there| there.metadata.mode != metadata.mode) {
+            let _told = reader.writer.set_metadata(path, metadata, work.rules())?;
+        }
     }
     compared
 }

@@ -18,6 +18,7 @@ use crate::engine::restore::decide::node_of;
 use crate::engine::restore::folders::Folders;
 use crate::engine::restore::folders::Level;
 use crate::engine::restore::links::Links;
+use crate::engine::restore::links::Name;
 use crate::engine::restore::select::Picked;
 use crate::engine::restore::select::Selection;
 use crate::engine::restore::shared::Shared;
@@ -332,56 +333,48 @@ impl<'w, 'a> Walker<'w, 'a> {
         there: Option<&TargetEntry>,
         position: u64,
     ) -> Result<()> {
-        let Entry { path, metadata, node } = entry;
-        let EntryNode::File(file) = node else { return Err(Error::bug("this is no file")) };
+        let size = entry.size();
         if decision == Decision::Keep {
-            self.planned(&path, decision.word());
-            self.work.count_kept(file.size);
+            self.planned(&entry.path, decision.word());
+            self.work.count_kept(size);
             return Ok(());
         }
+        let name = Name::of(&entry);
         if decision == Decision::Read
-            && let Some(there) = there
-            && self.is_same(&path, &file, there)?
+            && let (Some(name), Some(there)) = (name, there)
+            && self.is_same(&entry, name, there)?
         {
-            self.planned(&path, Decision::Same.word());
-            self.work.count_restored(file.size);
-            self.work.count_done(file.size);
+            self.planned(&entry.path, Decision::Same.word());
+            self.work.count_restored(size);
+            self.work.count_done(size);
             if self.work.options.verify {
                 self.walked.restored.set(position);
             }
             return Ok(());
         }
-        let is_further = file.hard_link.filter(|&group| self.links.has(group));
-        if let Some(group) = is_further {
-            let replace = decision != Decision::Create;
-            self.planned(&path, if replace { "overwrite" } else { "create" });
-            self.window.add_link(LinkJob { path, group, replace, size: file.size });
-            return Ok(());
-        }
-        let planned = self.planned(&path, decision.word());
-        let how = match (decision, there) {
-            (Decision::Compare, Some(there)) => How::Compare(Before {
-                size: there.size,
-                opens_as_it_is: there.metadata.mode & 0o600 == 0o600,
-                metadata_differs: metadata_differs(
-                    &metadata,
-                    &there.metadata,
-                    self.work.options.owner,
-                ),
-            }),
-            (Decision::Create, _) => How::Create,
-            _ => How::Replace,
+        let first = match name {
+            Some(name) => self.links.first_of(name, &entry, self.selection)?,
+            None => None,
         };
-        if self.is_dry() && !matches!(how, How::Compare(_)) {
-            self.work.count_restored(file.size);
-            self.work.count_done(file.size);
+        if let Some(first) = first {
+            let replace = decision != Decision::Create;
+            self.planned(&entry.path, if replace { "overwrite" } else { "create" });
+            self.window.add_link(LinkJob { path: entry.path, first, replace, size, position });
             return Ok(());
         }
-        if let Some(group) = file.hard_link.filter(|_| !self.is_dry()) {
-            self.links.remember(group, &path);
+        let planned = self.planned(&entry.path, decision.word());
+        let how = how(&entry, decision, there, self.work);
+        if self.is_dry() && !matches!(how, How::Compare(_)) {
+            self.work.count_restored(size);
+            self.work.count_done(size);
+            return Ok(());
         }
+        let name = name.filter(|_| !self.is_dry());
+        let first = name.map(|name| self.links.remember(name, &entry.path));
+        let Entry { path, metadata, node } = entry;
+        let EntryNode::File(file) = node else { return Err(Error::bug("this is no file")) };
         let mut job = FileJob::new(path, metadata, &file, how);
-        job.group = file.hard_link;
+        job.first = first;
         (job.position, job.planned) = (position, planned);
         self.gather(job, &file)
     }
@@ -426,6 +419,19 @@ impl<'w, 'a> Walker<'w, 'a> {
             }
         }
         Ok(())
+    }
+}
+
+fn how(entry: &Entry, decision: Decision, there: Option<&TargetEntry>, work: &Work<'_>) -> How {
+    let (metadata, owner) = (&entry.metadata, work.options.owner);
+    match (decision, there) {
+        (Decision::Compare, Some(there)) => How::Compare(Before {
+            size: there.size,
+            opens_as_it_is: there.metadata.mode & 0o600 == 0o600,
+            metadata_differs: metadata_differs(metadata, &there.metadata, owner),
+        }),
+        (Decision::Create, _) => How::Create,
+        _ => How::Replace,
     }
 }
 

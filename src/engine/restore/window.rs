@@ -57,8 +57,8 @@ pub(super) struct FileJob {
     /// Equal marks are of equal content.
     pub(super) mark: [u8; 16],
     pub(super) how: How,
-    /// The group of names that this one is the first of.
-    pub(super) group: Option<u64>,
+    /// The number of its name as the first one of a file of several.
+    pub(super) first: Option<usize>,
     /// Its position in the selection.
     pub(super) position: u64,
     /// Its row in the plan of a dry run.
@@ -77,7 +77,7 @@ impl FileJob {
             layout: Layout::of(file),
             mark: file.content_mark(),
             how,
-            group: None,
+            first: None,
             position: 0,
             planned: 0,
             has_uses: false,
@@ -115,9 +115,12 @@ pub(super) struct Use {
 #[derive(Debug)]
 pub(super) struct LinkJob {
     pub(super) path: EntryPath,
-    pub(super) group: u64,
+    /// The number of the first name.
+    pub(super) first: usize,
     pub(super) replace: bool,
     pub(super) size: u64,
+    /// Its position in the selection.
+    pub(super) position: u64,
 }
 
 /// What is written together.
