@@ -36,12 +36,22 @@ pub struct TargetEntry {
     pub identity: Option<(u64, u64)>,
     /// What it is, where it is neither a file nor a folder. None in the same cases.
     pub node: Option<Node>,
+    /// Whether it is a folder with which another file system begins than the one it is in.
+    pub is_mount: bool,
 }
 
 impl TargetEntry {
     /// Makes one of which no more is told.
     pub(crate) fn plain(kind: Kind, size: u64, metadata: Metadata) -> Self {
-        TargetEntry { kind, size, metadata, links: 1, identity: None, node: None }
+        TargetEntry {
+            kind,
+            size,
+            metadata,
+            links: 1,
+            identity: None,
+            node: None,
+            is_mount: false,
+        }
     }
 }
 
@@ -280,7 +290,7 @@ pub trait TargetWriter {
     /// not there is success.
     ///
     /// # Errors
-    /// As the system says.
+    /// As the system says; where a folder would go in which another file system is mounted.
     fn remove(&mut self, path: &EntryPath) -> Result<()>;
 
     /// Makes everything written so far durable.

@@ -30,6 +30,7 @@ mod engine_repair;
 mod engine_restore;
 mod engine_restore_kinds;
 mod engine_restore_links;
+mod engine_restore_mounts;
 mod engine_restore_over;
 mod engine_restore_served;
 mod engine_restore_trouble;

@@ -70,6 +70,8 @@ pub(crate) struct RestoreArgs {
     overwrite: Option<When>,
 
     /// Delete what is in TARGET and not in the backup, also a folder where the backup has a file
+    ///
+    /// What lies on other file systems, mounted somewhere in TARGET, is never deleted.
     #[arg(long)]
     delete: bool,
 

@@ -83,7 +83,8 @@ pub struct RestoreOptions {
     /// What happens to what is there; None: a target that is not empty is refused.
     pub overwrite: Option<Overwrite>,
     /// Remove what the backup does not have, also a folder where the backup has something else.
-    /// What the selection leaves out is not touched.
+    /// What the selection leaves out is not touched, nor what lies on another file system than
+    /// the target's root.
     pub delete: bool,
     /// Make the target durable, then read every restored file back and compare.
     pub verify: bool,

@@ -2,8 +2,9 @@
 //! folders in the way.
 //!
 //! What a restore does not look at it does not delete either: in a folder that goes, what the
-//! selection leaves out stays, and with it the folders above it. No recursion: a stack of paths, of
-//! which each level of the tree holds those of one folder.
+//! selection leaves out stays, and with it the folders above it. What lies on another file system
+//! than the target's root stays as well. No recursion: a stack of paths, of which each level of the
+//! tree holds those of one folder.
 
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
@@ -11,9 +12,38 @@ use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::metadata::Kind;
 use crate::base::path::EntryPath;
+use crate::base::progress::Warning;
 use crate::engine::restore::walk::Walker;
 
+/// A folder of the backup on which another file system is mounted in the target.
+pub(super) struct Mounted {
+    path: EntryPath,
+    /// Whether it was told that something stays there.
+    is_told: bool,
+}
+
 impl Walker<'_, '_> {
+    /// Takes notice of a folder on which another file system is mounted. Those mounted in it are
+    /// within it.
+    pub(super) fn enter_mounted(&mut self, path: &EntryPath) {
+        if !self.is_on_mounted(path) {
+            self.mounted = Some(Mounted { path: path.clone(), is_told: false });
+        }
+    }
+
+    fn is_on_mounted(&self, path: &EntryPath) -> bool {
+        self.mounted.as_ref().is_some_and(|mounted| path.is_within(&mounted.path))
+    }
+
+    /// Says, once for each of them, that nothing is deleted on a mounted file system.
+    fn tell_mounted(&mut self) {
+        if let Some(mounted) = self.mounted.as_mut().filter(|mounted| !mounted.is_told) {
+            mounted.is_told = true;
+            let why = "another file system is mounted there: what the backup does not have stays";
+            self.work.context.progress.warn(&Warning::note(&mounted.path, why));
+        }
+    }
+
     /// Returns the names in a folder that was there, when what is extra is to be deleted.
     pub(super) fn names_to_sweep(&mut self, path: &EntryPath) -> Result<Option<Vec<Vec<u8>>>> {
         if !self.work.options.delete || self.writer.is_none() {
@@ -37,6 +67,13 @@ impl Walker<'_, '_> {
 
     /// Deletes things of a folder, in order, but for what the selection leaves out.
     pub(super) fn remove_extra(&mut self, folder: &EntryPath, names: Vec<Vec<u8>>) -> Result<()> {
+        if names.is_empty() {
+            return Ok(());
+        }
+        if self.is_on_mounted(folder) {
+            self.tell_mounted();
+            return Ok(());
+        }
         let mut paths = children(folder, names)?;
         while let Some(path) = paths.pop() {
             self.work.context.cancel.check()?;
@@ -54,6 +91,10 @@ impl Walker<'_, '_> {
         if self.selection.leaves_out(path, there.kind, there.size)? {
             return Ok(Vec::new());
         }
+        if there.is_mount {
+            let message = format!("cannot delete {path}: another file system is mounted there");
+            return Err(Error::new(ErrorKind::Busy, message).at(Origin::Target));
+        }
         if there.kind == Kind::Directory && self.holds_left_out(path)? {
             let names = self.writer()?.list(path)?;
             return children(path, names);
@@ -63,6 +104,14 @@ impl Walker<'_, '_> {
 
     /// Makes room where a folder stands and something else shall.
     pub(super) fn clear(&mut self, path: &EntryPath) -> Result<()> {
+        let there = self.writer()?.stat(path)?;
+        if self.is_on_mounted(path) || there.is_some_and(|there| there.is_mount) {
+            let message = format!(
+                "cannot restore {path}: the folder there is on a file system of its own, and \
+                 nothing on it is deleted"
+            );
+            return Err(Error::new(ErrorKind::AlreadyExists, message).at(Origin::Target));
+        }
         if self.holds_left_out(path)? {
             let message = format!("cannot restore {path}: the folder there holds what is left out");
             return Err(Error::new(ErrorKind::AlreadyExists, message).at(Origin::Target));

@@ -22,6 +22,7 @@ use crate::engine::restore::links::Name;
 use crate::engine::restore::select::Picked;
 use crate::engine::restore::select::Selection;
 use crate::engine::restore::shared::Shared;
+use crate::engine::restore::sweep::Mounted;
 use crate::engine::restore::window::Before;
 use crate::engine::restore::window::FileJob;
 use crate::engine::restore::window::How;
@@ -83,6 +84,7 @@ pub(super) struct Walker<'w, 'a> {
     pub(super) window: Window,
     pub(super) links: Links,
     pub(super) shared: Shared,
+    pub(super) mounted: Option<Mounted>,
     /// The folder that could not be made last: nothing in it can be restored.
     lost: Option<EntryPath>,
     position: u64,
@@ -109,6 +111,7 @@ impl<'w, 'a> Walker<'w, 'a> {
             window: Window::default(),
             links: Links::default(),
             shared: Shared::new(),
+            mounted: None,
             lost: None,
             position: 0,
             walked: Walked::default(),
@@ -272,6 +275,9 @@ impl<'w, 'a> Walker<'w, 'a> {
         is_above: bool,
     ) -> Result<()> {
         let was_there = matches!(decision, Decision::Merge | Decision::Keep);
+        if was_there && there.is_some_and(|there| there.is_mount) {
+            self.enter_mounted(&entry.path);
+        }
         if !self.is_dry()
             && let Err(e) = self.make_folder(&entry.path, decision)
         {

@@ -3,7 +3,8 @@
 //! Everything goes by folder handles below the root's, one name at a time and never through a
 //! symlink: whatever stands in the target, and whatever a repository says, nothing outside is
 //! written. Paths beyond `PATH_MAX` work. `writer` writes, `metadata` sets what is not
-//! content, `remove` clears away.
+//! content, `remove` clears away, but not across a
+//! `border`.
 
 use crate::base::error::Error;
 use crate::base::error::Origin;
@@ -24,6 +25,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 
+mod border;
 mod handles;
 mod metadata;
 mod remove;

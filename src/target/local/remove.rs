@@ -1,8 +1,10 @@
-//! Removes a folder with all below it, however deep, following no link.
+//! Removes a folder with all below it, however deep, following no link and going into no other
+//! file system.
 //!
 //! No recursion: a stack of names, of which each level holds a handful at a time. A folder is
 //! read again after its subfolders went, until it is empty.
 
+use crate::target::local::border::is_border;
 use crate::target::local::handles::Handles;
 use crate::target::local::metadata::Subject;
 use rustix::fs::AtFlags;
@@ -111,6 +113,9 @@ fn remove_empty(handles: &mut Handles, folder: &[u8]) -> io::Result<()> {
 /// Opens a folder for reading, and makes it one that can be emptied.
 fn open_writable(handles: &mut Handles, folder: &[u8]) -> io::Result<OwnedFd> {
     let parent = handles.enter(parent(folder))?;
+    if is_border(parent, name(folder), &Subject::Name(parent, name(folder)).stat()?)? {
+        return Err(io::Error::other("another file system is mounted there"));
+    }
     make_writable(Subject::Name(parent, name(folder)), 0o700)?;
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     Ok(rustix::fs::openat(parent, name(folder), flags, Mode::empty())?)

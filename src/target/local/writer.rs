@@ -17,6 +17,7 @@ use crate::target::Node;
 use crate::target::TargetEntry;
 use crate::target::TargetWriter;
 use crate::target::local::ORIGIN;
+use crate::target::local::border::is_border;
 use crate::target::local::failed;
 use crate::target::local::handles::Handles;
 use crate::target::local::metadata;
@@ -152,6 +153,8 @@ fn look(folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<TargetEntry> {
     let subject = Subject::Name(folder, name);
     let stat = subject.stat()?;
     let mut entry = entry_of(&stat);
+    // The root itself may be what is mounted.
+    entry.is_mount = entry.kind == Kind::Directory && name != b"." && is_border(folder, name, &stat)?;
     let is_told = match entry.kind {
         Kind::File => entry.links > 1,
         Kind::Directory => false,

@@ -330,13 +330,12 @@ impl TargetWriter for MemoryWriter<'_> {
         let inode = state.names.get(path).copied().unwrap_or_default();
         Ok(state.at(path).map(|file| {
             let is_told = file.metadata.xattrs.is_empty();
+            let metadata = Metadata { xattrs: Vec::new(), ..file.metadata.clone() };
             TargetEntry {
-                kind: file.kind,
-                size: file.size,
-                metadata: Metadata { xattrs: Vec::new(), ..file.metadata.clone() },
                 links: file.links,
                 identity: (is_told && file.links > 1).then_some((0, inode)),
                 node: file.node().filter(|_| is_told),
+                ..TargetEntry::plain(file.kind, file.size, metadata)
             }
         }))
     }
