@@ -36,6 +36,9 @@ pub struct TargetEntry {
     pub identity: Option<(u64, u64)>,
     /// What it is, where it is neither a file nor a folder. None in the same cases.
     pub node: Option<Node>,
+    /// Which thing it is, whatever it is: what has the same numbers is the same thing by another
+    /// name, unless the file system gives numbers twice. None where the target does not tell.
+    pub inode: Option<(u64, u64)>,
     /// Whether it is a folder with which another file system begins than the one it is in.
     pub is_mount: bool,
 }
@@ -50,6 +53,7 @@ impl TargetEntry {
             links: 1,
             identity: None,
             node: None,
+            inode: None,
             is_mount: false,
         }
     }
@@ -167,6 +171,14 @@ pub trait TargetWriter {
     /// # Errors
     /// `AlreadyExists` when something else stands there.
     fn create_directory(&mut self, path: &EntryPath) -> Result<()>;
+
+    /// Makes a folder like [`TargetWriter::create_directory`] where nothing stands.
+    ///
+    /// # Errors
+    /// `AlreadyExists` when anything stands there, where that costs no round trip to see.
+    fn create_new_directory(&mut self, path: &EntryPath) -> Result<()> {
+        self.create_directory(path)
+    }
 
     /// Makes a new empty file and opens it for writing.
     ///

@@ -28,6 +28,7 @@ mod engine_prune_unseen;
 mod engine_rename;
 mod engine_repair;
 mod engine_restore;
+mod engine_restore_clash;
 mod engine_restore_kinds;
 mod engine_restore_links;
 mod engine_restore_mounts;

@@ -37,7 +37,8 @@ impl Walker<'_, '_> {
         {
             self.links.forget(first);
         }
-        if self.work.options.verify && progress.done && !progress.lost {
+        let is_whole = progress.done && !progress.lost;
+        if self.work.options.verify && is_whole {
             self.walked.restored.set(job.position);
         }
         if self.work.options.dry_run
@@ -48,6 +49,11 @@ impl Walker<'_, '_> {
                 (false, true) => "update",
                 (false, false) => "keep",
             };
+        }
+        if progress.made && is_whole {
+            let path = job.path.clone();
+            drop(progress);
+            self.note_made(&path);
         }
     }
 
@@ -70,6 +76,7 @@ impl Walker<'_, '_> {
         if let Err(e) = linked {
             return self.work.fail(path, e);
         }
+        self.note_made(path);
         if self.work.options.verify {
             self.walked.restored.set(link.position);
         }

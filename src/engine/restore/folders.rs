@@ -4,6 +4,7 @@
 use crate::base::error::Result;
 use crate::base::metadata::Metadata;
 use crate::base::path::EntryPath;
+use crate::engine::restore::clash::Seen;
 use std::iter::Peekable;
 use std::vec::IntoIter;
 
@@ -19,6 +20,8 @@ pub(super) struct Level {
     /// Names that stand in it and were not met in the stream yet, sorted, when what the
     /// snapshot lacks is to be deleted.
     pub(super) extra: Option<Peekable<IntoIter<Vec<u8>>>>,
+    /// What its entries lead to, where it was there before.
+    pub(super) seen: Seen,
 }
 
 /// The open folders.
@@ -40,12 +43,19 @@ impl Folders {
         self.path.clear();
         self.path.extend_from_slice(path.as_bytes());
         let extra = names.map(|names| names.into_iter().peekable());
-        self.levels.push(Level { end: self.path.len(), metadata, was_there, extra });
+        let (end, seen) = (self.path.len(), Seen::default());
+        self.levels.push(Level { end, metadata, was_there, extra, seen });
     }
 
     /// Returns the folder entered last.
     pub(super) fn top(&mut self) -> Option<&mut Level> {
         self.levels.last_mut()
+    }
+
+    /// Returns a folder, if it is open.
+    pub(super) fn at(&mut self, folder: &[u8]) -> Option<&mut Level> {
+        let level = self.levels.iter_mut().rfind(|level| level.end <= folder.len())?;
+        (level.end == folder.len() && self.path.starts_with(folder)).then_some(level)
     }
 
     /// Says whether the folder entered last is this one.
@@ -106,6 +116,9 @@ mod tests {
             folders.enter(&path(text), None, false, None);
         }
         assert!(folders.is_at(b"a/b"));
+        let mut end = |folder: &[u8]| folders.at(folder).map(|level| level.end);
+        assert_eq!((end(b""), end(b"a"), end(b"a/b")), (Some(0), Some(1), Some(3)));
+        assert_eq!((end(b"b"), end(b"a/c"), end(b"a/b/c")), (None, None, None));
 
         let mut left = Vec::new();
         while let Some((path, _)) = folders.leave(Some(&path("a.txt"))).unwrap() {

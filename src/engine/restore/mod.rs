@@ -45,6 +45,7 @@ use crate::target::TargetWriter;
 use std::collections::BTreeSet;
 
 mod bits;
+mod clash;
 mod compare;
 mod content;
 mod decide;

@@ -59,10 +59,13 @@ impl Walker<'_, '_> {
     pub(super) fn sweep(&mut self, next: &EntryPath) -> Result<()> {
         let Some(folder) = self.folders.top() else { return Ok(()) };
         let names = folder.extra_before(Some(next.name()));
-        match next.parent() {
-            Some(folder) if !names.is_empty() => self.remove_extra(&folder, names),
-            _ => Ok(()),
+        let Some(parent) = next.parent().filter(|_| !names.is_empty()) else { return Ok(()) };
+        let mut seen = std::mem::take(&mut folder.seen);
+        let names = self.without_taken(&mut seen, &parent, names);
+        if let Some(folder) = self.folders.top() {
+            folder.seen = seen;
         }
+        self.remove_extra(&parent, names?)
     }
 
     /// Deletes things of a folder, in order, but for what the selection leaves out.

@@ -85,6 +85,8 @@ pub(super) struct Walker<'w, 'a> {
     pub(super) links: Links,
     pub(super) shared: Shared,
     pub(super) mounted: Option<Mounted>,
+    /// Whether the target tells which names stand for one thing.
+    pub(super) tells_inodes: bool,
     /// The folder that could not be made last: nothing in it can be restored.
     lost: Option<EntryPath>,
     position: u64,
@@ -96,13 +98,15 @@ impl<'w, 'a> Walker<'w, 'a> {
     pub(super) fn new(
         work: &'w Work<'a>,
         selection: &'w Selection<'a>,
-        writer: Option<RootWriter<'w>>,
+        mut writer: Option<RootWriter<'w>>,
         root_was_there: bool,
     ) -> Self {
         let mut folders = Folders::default();
         // Without a rule the root was found empty: nothing in it has to be looked at.
         let may_hold = root_was_there && work.options.overwrite.is_some();
         folders.enter(&EntryPath::root(), None, may_hold, None);
+        let root = writer.as_mut().filter(|_| may_hold);
+        let root = root.and_then(|writer| writer.stat(&EntryPath::root()).ok().flatten());
         Walker {
             work,
             selection,
@@ -112,6 +116,7 @@ impl<'w, 'a> Walker<'w, 'a> {
             links: Links::default(),
             shared: Shared::new(),
             mounted: None,
+            tells_inodes: root.is_some_and(|root| root.inode.is_some()),
             lost: None,
             position: 0,
             walked: Walked::default(),
@@ -210,6 +215,11 @@ impl<'w, 'a> Walker<'w, 'a> {
             Ok(there) => there,
             Err(e) => return self.fail(&entry, e),
         };
+        if let Some(there) = &there
+            && let Err(e) = self.refuse_taken(&entry.path, &there.entry)
+        {
+            return self.fail(&entry, e);
+        }
         let mut decision = decide(self.work.options, &entry, there.as_ref());
         if let Decision::Refuse(reason) = decision {
             let message = format!("cannot restore {}: {}", entry.path, reason.words());
@@ -297,8 +307,15 @@ impl<'w, 'a> Walker<'w, 'a> {
         let writer = self.writer()?;
         match decision {
             Decision::Keep => Ok(()),
-            Decision::Replace => writer.remove(path).and_then(|()| writer.create_directory(path)),
-            _ => writer.create_directory(path),
+            Decision::Merge => writer.create_directory(path),
+            _ => {
+                if decision == Decision::Replace {
+                    writer.remove(path)?;
+                }
+                writer.create_new_directory(path)?;
+                self.note_made(path);
+                Ok(())
+            }
         }
     }
 
@@ -329,6 +346,7 @@ impl<'w, 'a> Walker<'w, 'a> {
         }
         let untold = writer.create_node(&entry.path, &node, &entry.metadata, rules)?;
         self.work.tell(&entry.path, untold);
+        self.note_made(&entry.path);
         Ok(())
     }
 
@@ -418,7 +436,9 @@ impl<'w, 'a> Walker<'w, 'a> {
     /// Leaves folders until `next` lies in the one that is left, all of them without a next.
     fn leave(&mut self, next: Option<&EntryPath>) -> Result<()> {
         while let Some((path, mut level)) = self.folders.leave(next)? {
-            self.remove_extra(&path, level.extra_before(None))?;
+            let names = level.extra_before(None);
+            let names = self.without_taken(&mut level.seen, &path, names)?;
+            self.remove_extra(&path, names)?;
             let Level { metadata, .. } = level;
             if let Some(metadata) = metadata.filter(|_| !self.is_dry()) {
                 self.window.close_folder(path, metadata);

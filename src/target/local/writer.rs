@@ -193,7 +193,8 @@ fn entry_of(stat: &Stat) -> TargetEntry {
         mtime: Timestamp::new(stat.st_mtime, nanos),
         xattrs: Vec::new(),
     };
-    TargetEntry { links: stat.st_nlink, ..TargetEntry::plain(kind, size, metadata) }
+    let inode = Some((stat.st_dev, stat.st_ino));
+    TargetEntry { links: stat.st_nlink, inode, ..TargetEntry::plain(kind, size, metadata) }
 }
 
 fn names_in(folder: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
@@ -296,6 +297,11 @@ impl TargetWriter for LocalWriter {
             other => Ok(other?),
         })
         .map_err(|cause| cannot_make(path, cause))
+    }
+
+    fn create_new_directory(&mut self, path: &EntryPath) -> Result<()> {
+        self.within(path, |folder, name| Ok(rustix::fs::mkdirat(folder, name, Mode::RWXU)?))
+            .map_err(|cause| cannot_make(path, cause))
     }
 
     fn create_file(&mut self, path: &EntryPath) -> Result<()> {

@@ -333,6 +333,7 @@ impl TargetWriter for MemoryWriter<'_> {
             let metadata = Metadata { xattrs: Vec::new(), ..file.metadata.clone() };
             TargetEntry {
                 links: file.links,
+                inode: Some((0, inode)),
                 identity: (is_told && file.links > 1).then_some((0, inode)),
                 node: file.node().filter(|_| is_told),
                 ..TargetEntry::plain(file.kind, file.size, metadata)
