@@ -33,6 +33,7 @@ mod engine_restore_kinds;
 mod engine_restore_links;
 mod engine_restore_mounts;
 mod engine_restore_over;
+mod engine_restore_running;
 mod engine_restore_served;
 mod engine_restore_trouble;
 mod engine_tag;

@@ -28,6 +28,7 @@ use std::sync::Mutex;
 mod border;
 mod handles;
 mod metadata;
+mod open;
 mod remove;
 mod writer;
 
@@ -55,6 +56,8 @@ const ORIGIN: Origin = Origin::Target;
 pub struct LocalTarget {
     location: PathBuf,
     root: Mutex<Option<Arc<OwnedFd>>>,
+    /// Held by the one writer that puts a copy in the place of a running program's file.
+    parting: Arc<Mutex<()>>,
 }
 
 impl LocalTarget {
@@ -62,7 +65,7 @@ impl LocalTarget {
     /// one ever is.
     pub fn new(path: &Path) -> Self {
         let location = sys::absolute(path).unwrap_or_else(|_| path.to_path_buf());
-        LocalTarget { location, root: Mutex::default() }
+        LocalTarget { location, root: Mutex::default(), parting: Arc::default() }
     }
 
     /// Returns the handle of the root, the same one for as long as this target lives.
@@ -112,6 +115,6 @@ impl Target for LocalTarget {
     }
 
     fn writer(&self) -> Result<Box<dyn TargetWriter + Send + '_>> {
-        Ok(Box::new(LocalWriter::new(self.root()?)))
+        Ok(Box::new(LocalWriter::new(self.root()?, Arc::clone(&self.parting))))
     }
 }

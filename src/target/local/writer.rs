@@ -22,6 +22,9 @@ use crate::target::local::failed;
 use crate::target::local::handles::Handles;
 use crate::target::local::metadata;
 use crate::target::local::metadata::Subject;
+use crate::target::local::open::Opened;
+use crate::target::local::open::open_existing;
+use crate::target::local::open::part;
 use crate::target::local::remove::make_writable;
 use crate::target::local::remove::remove_folder;
 use rustix::fs::AtFlags;
@@ -38,6 +41,8 @@ use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 
 /// Zeros written at a time where a file system cannot punch holes.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
@@ -51,6 +56,7 @@ pub(super) struct LocalWriter {
     /// The way to the first name of a hard link.
     links: Handles,
     open: Option<Open>,
+    parting: Arc<Mutex<()>>,
 }
 
 /// The file that is open.
@@ -60,16 +66,19 @@ struct Open {
     /// Whether it has other names. Who has looked at it before has seen one alone, or only reads:
     /// a name that somebody put there meanwhile may lead to a file outside.
     is_shared: bool,
+    /// Whether it is open for reading alone, as a program runs from it.
+    is_running: bool,
 }
 
 impl LocalWriter {
-    /// Makes a writer that has nothing open.
-    pub(super) fn new(root: Arc<OwnedFd>) -> Self {
+    /// Makes a writer that has nothing open. One that parts files from programs locks `parting`.
+    pub(super) fn new(root: Arc<OwnedFd>, parting: Arc<Mutex<()>>) -> Self {
         LocalWriter {
             handles: Handles::new(Arc::clone(&root)),
             links: Handles::new(Arc::clone(&root)),
             root,
             open: None,
+            parting,
         }
     }
 
@@ -100,9 +109,34 @@ impl LocalWriter {
         }
     }
 
-    fn writable(&self) -> Result<(&EntryPath, BorrowedFd<'_>)> {
+    fn writable(&mut self) -> Result<(&EntryPath, BorrowedFd<'_>)> {
         self.open.as_ref().map_or(Ok(()), Open::refuse_shared)?;
+        if self.open.as_ref().is_some_and(|open| open.is_running) {
+            self.part()?;
+        }
         self.file()
+    }
+
+    /// Parts the open file from the program that runs from it.
+    fn part(&mut self) -> Result<()> {
+        let mut open = self.take_file()?;
+        let one_at_a_time = Arc::clone(&self.parting);
+        let guard = one_at_a_time.lock().unwrap_or_else(PoisonError::into_inner);
+        let parted = self.within(&open.path, |folder, name| {
+            let file = part(folder, name, &open.file)?;
+            let is_shared = has_other_names(&file, folder, name)?;
+            Ok((file, is_shared))
+        });
+        drop(guard);
+        let done = match parted {
+            Ok((file, is_shared)) => {
+                (open.file, open.is_shared, open.is_running) = (file, is_shared, false);
+                open.refuse_shared()
+            }
+            Err(cause) => Err(failed("cannot replace", &open.path, cause)),
+        };
+        self.open = Some(open);
+        done
     }
 
     fn take_file(&mut self) -> Result<Open> {
@@ -154,7 +188,8 @@ fn look(folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<TargetEntry> {
     let stat = subject.stat()?;
     let mut entry = entry_of(&stat);
     // The root itself may be what is mounted.
-    entry.is_mount = entry.kind == Kind::Directory && name != b"." && is_border(folder, name, &stat)?;
+    entry.is_mount =
+        entry.kind == Kind::Directory && name != b"." && is_border(folder, name, &stat)?;
     let is_told = match entry.kind {
         Kind::File => entry.links > 1,
         Kind::Directory => false,
@@ -225,19 +260,6 @@ fn make_node(folder: BorrowedFd<'_>, name: &[u8], node: &Node) -> io::Result<()>
         }
     };
     Ok(rustix::fs::mknodat(folder, name, file_type, mode, device)?)
-}
-
-/// Opens a regular file for reading and writing, and gives its owner the right to, if need be.
-fn open_existing(folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<OwnedFd> {
-    let flags =
-        OFlags::RDWR | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    match rustix::fs::openat(folder, name, flags, Mode::empty()) {
-        Err(Errno::ACCESS) => {
-            make_writable(Subject::Name(folder, name), 0o600)?;
-            Ok(rustix::fs::openat(folder, name, flags, Mode::empty())?)
-        }
-        other => Ok(other?),
-    }
 }
 
 fn write_all(file: BorrowedFd<'_>, offset: u64, bytes: &[u8]) -> io::Result<()> {
@@ -313,7 +335,7 @@ impl TargetWriter for LocalWriter {
                 Ok(rustix::fs::openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?)
             })
             .map_err(|cause| cannot_make(path, cause))?;
-        self.open = Some(Open { path: path.clone(), file, is_shared: false });
+        self.open = Some(Open { path: path.clone(), file, is_shared: false, is_running: false });
         Ok(())
     }
 
@@ -324,18 +346,21 @@ impl TargetWriter for LocalWriter {
                 // Looked at first: opening a fifo or a device is an act of its own.
                 match metadata::kind_of(&Subject::Name(folder, name).stat()?) {
                     Kind::File => {
-                        let file = open_existing(folder, name)?;
+                        let (file, is_running) = match open_existing(folder, name)? {
+                            Opened::Writable(file) => (file, false),
+                            Opened::Running(file) => (file, true),
+                        };
                         let is_shared = has_other_names(&file, folder, name)?;
-                        Ok(Some((file, is_shared)))
+                        Ok(Some((file, is_shared, is_running)))
                     }
                     _ => Ok(None),
                 }
             })
             .map_err(|cause| failed("cannot open", path, cause))?;
-        let Some((file, is_shared)) = file else {
+        let Some((file, is_shared, is_running)) = file else {
             return Err(Error::invalid(format!("cannot open {path}: it is no file")).at(ORIGIN));
         };
-        self.open = Some(Open { path: path.clone(), file, is_shared });
+        self.open = Some(Open { path: path.clone(), file, is_shared, is_running });
         Ok(())
     }
 
