@@ -36,7 +36,8 @@ impl SealedPlace {
     /// Whether the repository there was encrypted.
     pub(super) fn is_known(&self) -> bool {
         // Also what cannot be looked at, or is half written: in doubt it was.
-        !matches!(fs::symlink_metadata(&self.file), Err(e) if e.kind() == std::io::ErrorKind::NotFound)
+        let looked = fs::symlink_metadata(&self.file);
+        !looked.is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
     }
 
     /// Keeps that it is encrypted. What cannot be written is not known later, which is as before.

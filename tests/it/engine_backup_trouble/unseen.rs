@@ -3,7 +3,6 @@
 use super::source;
 use crate::support::tree::noise;
 use crate::support::world::World;
-use icecore::backend::Backend;
 use icecore::base::limits::PIECE_BYTES;
 use icecore::base::limits::XATTRS_MAX;
 use icecore::base::metadata::Detection;
@@ -240,7 +239,7 @@ fn a_newest_backup_that_nobody_can_read_is_told() {
     world.backup(&source).expect("a backup");
     let id = world.repository.dataset(&world.name()).unwrap().id();
     let header = layout::header(&id, icecore::base::id::BackupId(0)).unwrap();
-    world.backend.put(&header, b"noise").unwrap();
+    world.backend.insert_raw(&header, b"noise".to_vec());
     world.clock.advance(10);
 
     world.backup(&source).expect("a backup");
