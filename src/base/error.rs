@@ -44,6 +44,13 @@ pub enum ErrorKind {
     Io,
 }
 
+impl ErrorKind {
+    /// Says whether it means that bytes are bad or gone, and not that they cannot be judged.
+    pub(crate) const fn is_damage(self) -> bool {
+        matches!(self, ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Io)
+    }
+}
+
 /// Which end failed; decides between skipping one entry and stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Origin {

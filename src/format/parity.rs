@@ -16,6 +16,7 @@
 //! says, a healed pack is believed only when its bytes have its name.
 
 use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::hash;
 use crate::base::id::PackId;
@@ -191,6 +192,11 @@ impl Parity {
     /// `Corrupt` when neither is, or not of this pack, key and repository; `Unsupported` for one
     /// that a later version wrote.
     pub fn open(sealer: &Sealer, object_key: &str, pack: &PackId, bytes: &[u8]) -> Result<Self> {
+        let whole = match frame::open(ObjectKind::Parity, bytes, object_key) {
+            // Where a later version puts its headers is not known here.
+            Err(e) if e.kind() == ErrorKind::Unsupported => return Err(e),
+            opened => opened.err(),
+        };
         let header = |at: Option<Range<usize>>| {
             let bytes = at.and_then(|at| bytes.get(at));
             let bytes = bytes.ok_or_else(|| Error::corrupt("it is too short"))?;
@@ -209,7 +215,7 @@ impl Parity {
         } else if !are_equal {
             Some("one of its two headers is damaged".to_owned())
         } else {
-            frame::open(ObjectKind::Parity, bytes, object_key).err().map(|e| e.full_message())
+            whole.map(|e| e.full_message())
         };
         Ok(Parity { header, good, damage })
     }

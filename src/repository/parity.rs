@@ -179,18 +179,24 @@ pub fn get(store: &Store, pack: &PackId, object: &ParityObject) -> Result<Parity
 ///
 /// # Errors
 /// `NotFound` when the pack is not there or has no parity; `Corrupt` when more is damaged than any
-/// of it heals; those of the backend.
+/// of it heals; those of the backend. Of several the first that is no damage, as what only cannot
+/// be judged might heal.
 pub fn heal(store: &Store, pack: &PackId, objects: &[ParityObject]) -> Result<Healed> {
     let none = || Error::new(ErrorKind::NotFound, format!("pack {} has no parity", pack.short()));
     if objects.is_empty() {
         return Err(none());
     }
     let damaged = read_what_can_be(store, pack)?;
-    let mut failed = None;
+    let mut failed: Option<Error> = None;
     for object in objects {
         match get(store, pack, object).and_then(|parity| parity.heal(&damaged)) {
             Ok(healed) => return Ok(healed),
-            Err(e) => failed = failed.or(Some(e)),
+            Err(e) => {
+                let tells_more = |than: &Error| than.kind().is_damage() && !e.kind().is_damage();
+                if failed.as_ref().is_none_or(tells_more) {
+                    failed = Some(e);
+                }
+            }
         }
     }
     Err(failed.unwrap_or_else(none))

@@ -238,6 +238,9 @@ fn inspect(run: &Run<'_>, stock: &Stock, job: &Job) -> Result<Inspected> {
         inspected.parity = parity::inspect(run, objects, job, &bytes)?;
     } else if inspected.unjudged.is_none() && (stock.heals || !stock.doomed.contains(&job.pack)) {
         inspected.healing = parity::healing(run, objects, &job.pack)?;
+        if let Some(Healing::Unknown(why)) = &inspected.healing {
+            inspected.unjudged = Some(why.clone());
+        }
     }
     run.context.progress.count(Counter::Bytes, job.size);
     Ok(inspected)
@@ -259,15 +262,10 @@ impl Inspected {
 
     fn failed(&mut self, error: &Error) {
         self.messages.push(error.full_message());
-        if !is_damage(error.kind()) {
+        if !error.kind().is_damage() {
             self.unjudged = Some(error.full_message());
         }
     }
-}
-
-/// Says whether an error means that bytes are bad or gone, and not that they cannot be judged.
-pub(crate) fn is_damage(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Io)
 }
 
 /// Returns the rows that the indexes have of a pack whose own footer is not to be trusted. Goes

@@ -12,7 +12,6 @@ use crate::engine::check::damage_of;
 use crate::engine::check::ledger::Ledger;
 use crate::engine::check::objects;
 use crate::engine::check::packs::Job;
-use crate::engine::check::packs::is_damage;
 use crate::engine::check::stock::Stock;
 use crate::repository::parity;
 use crate::repository::parity::ParityObject;
@@ -31,6 +30,8 @@ pub(super) enum Healing {
     By(String),
     /// It does not; says why.
     Not(String),
+    /// Some of it cannot be judged, and may heal it; says why.
+    Unknown(String),
 }
 
 impl Healing {
@@ -38,6 +39,9 @@ impl Healing {
         match self {
             Healing::By(how) => format!("`icecore repair` can heal it: {how}"),
             Healing::Not(why) => format!("its parity does not heal it: {why}"),
+            Healing::Unknown(why) => {
+                format!("whether its parity heals it cannot be told: {why}")
+            }
         }
     }
 }
@@ -84,7 +88,7 @@ pub(super) fn inspect(
             Err(e) if e.kind() == ErrorKind::NotFound => continue,
             Err(e) => {
                 let e = damage_of(e)?;
-                (format!("it heals nothing: {}", e.full_message()), is_damage(e.kind()))
+                (format!("it heals nothing: {}", e.full_message()), e.kind().is_damage())
             }
             Ok(opened) => match opened.damage {
                 Some(damage) => (damage, true),
@@ -116,7 +120,11 @@ pub(super) fn healing(
             let shards = counted(shards as u64, "shard", "shards");
             Healing::By(format!("{damaged} of {shards} {are} damaged, and parity heals {them}"))
         }
-        Err(e) => Healing::Not(damage_of(e)?.full_message()),
+        Err(e) => {
+            let e = damage_of(e)?;
+            let why = e.full_message();
+            if e.kind().is_damage() { Healing::Not(why) } else { Healing::Unknown(why) }
+        }
     }))
 }
 

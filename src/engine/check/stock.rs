@@ -90,7 +90,8 @@ pub(crate) struct Stock {
     pub(crate) bad: HashMap<PackId, HashMap<BlockId, BadPlaces>>,
     /// Packs whose footer tells otherwise than their index, and is right.
     pub(crate) misindexed: HashSet<PackId>,
-    /// Packs that cannot be judged: no permission, or made by a later version.
+    /// Packs that cannot be judged, or whose parity cannot: no permission, or made by a later
+    /// version.
     pub(crate) unjudged: HashMap<PackId, String>,
     /// What a repair gathers; a check does not.
     pub(crate) gathered: Option<Gathered>,

@@ -10,7 +10,6 @@ use crate::base::words::counted;
 use crate::engine::check::Finding;
 use crate::engine::check::Run;
 use crate::engine::check::Severity;
-use crate::engine::check::packs::is_damage;
 use crate::engine::check::stock::index_object;
 use crate::engine::check::stock::pack_object;
 use crate::engine::repair::Action;
@@ -63,7 +62,7 @@ pub(super) fn plan(
     plan_bad_packs(run, looked, plan, cured);
     plan_lost(looked, plan);
     let is_judged = looked.stock.unjudged.is_empty()
-        && looked.stock.damaged_indexes.iter().all(|(_, kind)| is_damage(*kind));
+        && looked.stock.damaged_indexes.iter().all(|(_, kind)| kind.is_damage());
     let has_lost = !plan.content.lost.is_empty();
     if has_lost && !is_judged {
         // What cannot be judged may hold what is missing.
@@ -127,7 +126,7 @@ fn plan_indexes(
 ) {
     for (id, kind) in &looked.stock.damaged_indexes {
         let object = index_object(id);
-        if is_damage(*kind) {
+        if kind.is_damage() {
             let message = "it cannot be read; others name all that backups need and that is there";
             plan.actions.push(Action::new(ActionKind::Doom, object.clone(), message));
             plan.content.replace.push((*id, Vec::new()));

@@ -52,7 +52,7 @@ impl<'a> Overlay<'a> {
             }
             Err(e) => {
                 let e = damage_of(e)?;
-                if !packs::is_damage(e.kind()) {
+                if !e.kind().is_damage() {
                     stock.unjudged.insert(*id, e.full_message());
                 }
                 return Ok(false);

@@ -1,6 +1,8 @@
 //! Parity objects: added, counted, taken away, swept, and checked.
 
+use crate::engine_parity::DATA;
 use crate::engine_parity::add;
+use crate::engine_parity::assert_content;
 use crate::engine_parity::change;
 use crate::engine_parity::damage;
 use crate::engine_parity::data_read;
@@ -17,6 +19,8 @@ use crate::support::pruning::try_prune;
 use crate::support::tree::noise;
 use crate::support::world::World;
 use icecore::backend::key::ObjectKey;
+use icecore::backend::wrap::fault::Fault;
+use icecore::backend::wrap::fault::FaultBackend;
 use icecore::base::error::ErrorKind;
 use icecore::base::id::ParityId;
 use icecore::engine::check::CheckOptions;
@@ -27,6 +31,7 @@ use icecore::engine::repair::RepairOptions;
 use icecore::format;
 use icecore::repository::layout;
 use icecore::source::memory::MemorySource;
+use std::sync::Arc;
 
 const PACKS: RepairOptions = RepairOptions { read_packs: true, read_data: false, force: false };
 
@@ -177,6 +182,101 @@ fn damaged_parity_is_found_by_reading_packs_and_taken_away_by_a_repair() {
             world.reset(&whole);
         }
     }
+}
+
+/// What a later version writes: its number is higher, and whatever stands behind it is right.
+fn later(mut bytes: Vec<u8>) -> Vec<u8> {
+    let end = bytes.len() - 32;
+    bytes[5] += 1;
+    let checksum = icecore::base::hash::hash(&bytes[..end]);
+    bytes[end..].copy_from_slice(&checksum);
+    bytes
+}
+
+fn shut(world: &mut World, key: &ObjectKey, kind: ErrorKind) {
+    let fault = Fault::Key { prefix: key.to_string(), kind };
+    world.wrap(|inner| Arc::new(FaultBackend::new(inner, vec![fault])));
+}
+
+/// Nothing is done while it cannot be told what parity heals, and all is healed once it can.
+fn is_left_until_parity_can_be_read(world: &mut World, pack: &ObjectKey, open: impl Fn(&World)) {
+    let before = world.backend.objects();
+    for options in [PACKS, DATA, RepairOptions { force: true, ..DATA }] {
+        let report = run(world, &options);
+        assert_eq!(report.actions, [], "{report:#?}");
+        assert_eq!(report.lost, [], "{report:#?}");
+        let left = report.unrepaired.iter().find(|it| it.object == pack.as_str());
+        let message = &left.expect("named").message;
+        assert!(message.contains("whether its parity heals it cannot be told"), "{message}");
+        assert_eq!(world.backend.objects(), before);
+    }
+    open(world);
+    world.forget_caches();
+    let report = run(world, &DATA);
+    assert!(report.is_whole(), "{report:#?}");
+    assert!(report.actions.iter().any(|it| it.kind == ActionKind::Heal), "{report:#?}");
+    assert_content(world);
+}
+
+fn hurt(world: &World, pack: &ObjectKey) {
+    change(world, pack, |mut bytes| {
+        bytes[70_000..70_008].iter_mut().for_each(|byte| *byte ^= 0x5a);
+        bytes
+    });
+}
+
+#[test]
+fn a_damaged_pack_whose_parity_cannot_be_judged_is_left_as_it_is() {
+    for make in [World::memory, World::encrypted] {
+        let mut world = filled(make());
+        add(&world, 5);
+        let pack = largest_pack(&world);
+        let parity = parity_of(&world, &pack);
+        hurt(&world, &pack);
+        let whole = world.backend.objects();
+        for kind in [ErrorKind::Denied, ErrorKind::Unsupported] {
+            world.reset(&whole);
+            shut(&mut world, &parity, kind);
+            is_left_until_parity_can_be_read(&mut world, &pack, |_| {});
+        }
+        world.reset(&whole);
+        change(&world, &parity, later);
+        let sound = whole[&parity].clone();
+        let open = |world: &World| world.backend.insert_raw(&parity, sound.clone());
+        is_left_until_parity_can_be_read(&mut world, &pack, open);
+    }
+}
+
+#[test]
+fn of_several_parity_objects_one_that_cannot_be_judged_is_enough_to_wait() {
+    for is_better in [false, true] {
+        let mut world = filled(World::memory());
+        let pack = largest_pack(&world);
+        add(&world, 5);
+        let low = parity_of(&world, &pack);
+        let bytes = world.backend.objects()[&low].clone();
+        add(&world, 20);
+        let high = parity_of(&world, &pack);
+        world.backend.insert_raw(&low, bytes);
+        let (closed, bad) = if is_better { (high, low) } else { (low, high) };
+        hurt(&world, &pack);
+        change(&world, &bad, |bytes| vec![0; bytes.len()]);
+        shut(&mut world, &closed, ErrorKind::Denied);
+        is_left_until_parity_can_be_read(&mut world, &pack, |_| {});
+    }
+}
+
+#[test]
+fn parity_of_a_later_version_stays_beside_a_whole_pack() {
+    let mut world = filled(World::memory());
+    add(&world, 5);
+    let parity = parity_of(&world, &largest_pack(&world));
+    change(&world, &parity, later);
+    world.forget_caches();
+    let report = run(&world, &DATA);
+    assert_eq!(report.actions, [], "{report:#?}");
+    let left: Vec<&str> = report.unrepaired.iter().map(|it| it.object.as_str()).collect();
+    assert_eq!(left, [parity.as_str()]);
 }
 
 #[test]
