@@ -15,6 +15,7 @@ use crate::engine::check::datasets::View;
 use crate::engine::repair::Action;
 use crate::engine::repair::ActionKind;
 use crate::engine::repair::look::Looked;
+use crate::engine::repair::small::is_corrupt;
 use crate::format::dataset::DatasetName;
 use crate::format::dataset::NameRecord;
 use crate::repository::Repository;
@@ -45,8 +46,12 @@ pub(super) fn plan(
     let objects = looked.ledger.damaged_objects().filter(|object| object.starts_with("names/"));
     for object in objects {
         damaged.push(ObjectKey::new(object)?);
-        cured.insert(object.to_owned());
     }
+    // One that may be read another time may lead to any dataset that seems to have no name.
+    if !are_judged(run, &damaged)? {
+        return Ok(names);
+    }
+    cured.extend(damaged.iter().map(|key| key.as_str().to_owned()));
     let mut older: Vec<(ObjectKey, Option<DatasetName>)> = Vec::new();
     for key in damaged {
         let name = older_name(run, &key)?;
@@ -80,6 +85,18 @@ pub(super) fn plan(
         }
     }
     Ok(names)
+}
+
+/// Says whether each revision of these names can be read, or never will be.
+fn are_judged(run: &Run<'_>, damaged: &[ObjectKey]) -> Result<bool> {
+    for key in damaged {
+        for revision in run.repository.store().names_below(&key.folder())? {
+            if !is_corrupt(run, ObjectKind::Name, &revision)? {
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
 }
 
 /// Returns the name that another revision in the same folder tells.

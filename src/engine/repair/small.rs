@@ -64,7 +64,7 @@ pub(super) fn plan(
 ) -> Result<()> {
     for view in &looked.views {
         plan_numbers(view, plan, cured)?;
-        plan_headers(view, plan, cured);
+        plan_headers(run, view, plan, cured)?;
         plan_tags(run, view, plan, cured)?;
         plan_floor(run, view, plan, cured)?;
     }
@@ -121,8 +121,17 @@ fn labels(view: &View, n: u64) -> Vec<String> {
 
 /// A header that does not verify cannot be replaced: what it named is unknown, and no object is
 /// ever overwritten. Its number stays taken.
-fn plan_headers(view: &View, plan: &mut RepairPlan, cured: &mut HashSet<String>) {
+fn plan_headers(
+    run: &Run<'_>,
+    view: &View,
+    plan: &mut RepairPlan,
+    cured: &mut HashSet<String>,
+) -> Result<()> {
     for (&n, key) in &view.damaged_headers {
+        // Nobody should forget a backup that may be read another time.
+        if !is_corrupt(run, ObjectKind::Backup, key)? {
+            continue;
+        }
         cured.insert(key.as_str().to_owned());
         let message = format!(
             "what backup_{n} holds is unknown, as its header cannot be read; `icecore forget {} \
@@ -132,6 +141,7 @@ fn plan_headers(view: &View, plan: &mut RepairPlan, cured: &mut HashSet<String>)
         let users = std::iter::once(format!("{}@{n}", view.named.label)).chain(labels(view, n));
         plan.unrepaired.push(stays(key.as_str().to_owned(), message, users.collect()));
     }
+    Ok(())
 }
 
 /// The highest revision that can be read stands again, as one higher than all.
@@ -144,15 +154,25 @@ fn plan_tags(
     let store = run.repository.store();
     for (&n, &highest) in &view.damaged_tags {
         let Some(kept) = view.headers.get(n) else { continue };
+        let damaged = layout::tags(&view.named.id, BackupId(n), highest)?;
+        let mut may_replace = is_corrupt(run, ObjectKind::Tags, &damaged)?;
         let mut found = None;
         for revision in (0..highest).rev().take(100) {
             let key = layout::tags(&view.named.id, BackupId(n), revision)?;
-            if let Ok(record) = store.get::<TagsRecord>(ObjectKind::Tags, &key)
-                && record.number == n
-            {
-                found = Some(record);
-                break;
+            match store.get::<TagsRecord>(ObjectKind::Tags, &key) {
+                Ok(record) if record.number == n => {
+                    found = Some(record);
+                    break;
+                }
+                Ok(_) => {}
+                Err(e) => {
+                    may_replace &= matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound);
+                }
             }
+        }
+        // It, or one that would stand again, may be read another time.
+        if !may_replace {
+            continue;
         }
         let (tags, description) = match found {
             Some(record) => (record.tags, record.description),
@@ -161,7 +181,6 @@ fn plan_tags(
                 _ => continue,
             },
         };
-        let damaged = layout::tags(&view.named.id, BackupId(n), highest)?;
         let key = layout::tags(&view.named.id, BackupId(n), highest + 1)?;
         let label = &view.named.label;
         let message = format!(
@@ -185,6 +204,10 @@ fn plan_floor(
     cured: &mut HashSet<String>,
 ) -> Result<()> {
     let Some(m) = view.damaged_floor else { return Ok(()) };
+    let damaged = layout::floor(&view.named.id, m)?;
+    if !is_corrupt(run, ObjectKind::Floor, &damaged)? {
+        return Ok(());
+    }
     let floor = m.saturating_add(1);
     let key = layout::floor(&view.named.id, floor)?;
     let there = view.headers.iter().map(|(n, _)| n).chain(view.damaged_headers.keys().copied());
@@ -198,7 +221,7 @@ fn plan_floor(
     plan.actions.push(Action::new(ActionKind::Floor, key.as_str(), message));
     let written = run.context.clock.now();
     plan.small.floors.push((view.named.id, FloorRecord { floor, remaining, written }));
-    cured.insert(layout::floor(&view.named.id, m)?.as_str().to_owned());
+    cured.insert(damaged.as_str().to_owned());
     Ok(())
 }
 
@@ -315,7 +338,7 @@ fn tombstone_hint() -> String {
 
 /// Says whether an object is there and does not verify: what only cannot be had just now, or was
 /// made by a later version, is left alone.
-fn is_corrupt(run: &Run<'_>, kind: ObjectKind, key: &ObjectKey) -> Result<bool> {
+pub(super) fn is_corrupt(run: &Run<'_>, kind: ObjectKind, key: &ObjectKey) -> Result<bool> {
     let store = run.repository.store();
     let opened = store.get_bytes(kind, key).and_then(|bytes| {
         store.sealer().open(kind, key.as_str(), &bytes, RECORD_BYTES_MAX).map(drop)

@@ -1,5 +1,6 @@
 //! A repository built by hand, block by block, so that every file has a pack of its own.
 
+use icecore::backend::Backend;
 use icecore::backend::key::ObjectKey;
 use icecore::backend::memory::MemoryBackend;
 use icecore::base::id::BackupId;
@@ -86,17 +87,25 @@ impl World {
             ..CreateOptions::default()
         };
         let cache = CachePlace::Scratch(caches.path().into());
-        let to: Arc<dyn icecore::backend::Backend> = Arc::clone(&backend) as _;
+        let to: Arc<dyn Backend> = Arc::clone(&backend) as _;
         let repository = open::create(to, &options, &cache, NOW).expect("creates");
         World { backend, repository, is_encrypted, caches, trees: BTreeMap::new(), seed: 0 }
     }
 
     /// A copy of all objects, opened with an empty cache.
     pub(crate) fn copy(&self) -> (Arc<MemoryBackend>, Repository) {
+        self.copy_within(|backend| backend)
+    }
+
+    /// The same with something around the store.
+    pub(crate) fn copy_within(
+        &self,
+        wrap: impl FnOnce(Arc<dyn Backend>) -> Arc<dyn Backend>,
+    ) -> (Arc<MemoryBackend>, Repository) {
         let backend = Arc::new(self.backend.clone_state());
         let cache = CachePlace::Scratch(self.caches.path().into());
         let password = self.is_encrypted.then(|| Secret::new(PASSWORD.to_vec()));
-        let to: Arc<dyn icecore::backend::Backend> = Arc::clone(&backend) as _;
+        let to = wrap(Arc::clone(&backend) as _);
         let repository = open::open(to, password.as_ref(), &cache).expect("opens");
         (backend, repository)
     }

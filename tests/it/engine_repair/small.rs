@@ -20,6 +20,9 @@ use crate::support::pruning::try_prune;
 use crate::support::tree::noise;
 use crate::support::world as support;
 use icecore::backend::key::ObjectKey;
+use icecore::backend::memory::MemoryBackend;
+use icecore::backend::wrap::fault::Fault;
+use icecore::backend::wrap::fault::FaultBackend;
 use icecore::base::error::ErrorKind;
 use icecore::base::id::BackupId;
 use icecore::codec::frame::ObjectKind;
@@ -37,6 +40,7 @@ use icecore::repository::transaction::Committed;
 use icecore::repository::transaction::Transaction;
 use icecore::source::memory::MemorySource;
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 fn key_in(world: &World, folder: &str) -> ObjectKey {
     let keys = world.backend.objects().into_keys();
@@ -152,6 +156,91 @@ fn tags_that_cannot_be_read_fall_back_to_those_before() {
     let tagged = backups.iter().find(|it| it.header.number == BackupId(3)).expect("there");
     assert_eq!(tagged.tags, ["tag 0"]);
     assert!(engine_check::run(&repository, &engine_check::data()).is_ok());
+}
+
+/// A copy in which an object cannot be had, or was written by a later version.
+fn unjudged(
+    world: &World,
+    key: &ObjectKey,
+    kind: Option<ErrorKind>,
+) -> (Arc<MemoryBackend>, Repository) {
+    let Some(kind) = kind else {
+        return damaged(world, |backend| {
+            let mut bytes = backend.objects()[key].clone();
+            let end = bytes.len() - 32;
+            bytes[5] += 1;
+            let checksum = icecore::base::hash::hash(&bytes[..end]);
+            bytes[end..].copy_from_slice(&checksum);
+            backend.insert_raw(key, bytes);
+        });
+    };
+    let fault = Fault::Key { prefix: key.to_string(), kind };
+    world.copy_within(|backend| Arc::new(FaultBackend::new(backend, vec![fault])))
+}
+
+fn is_left_alone_while_it_cannot_be_judged(world: &World, key: &ObjectKey) {
+    for kind in [None, Some(ErrorKind::Denied), Some(ErrorKind::Io)] {
+        let (backend, repository) = unjudged(world, key, kind);
+        let before = backend.objects();
+
+        let report = run(&repository, &DATA);
+
+        assert_eq!(report.actions, [], "{key} {kind:?}: {report:?}");
+        let named = report.unrepaired.iter().find(|it| it.object == key.as_str());
+        let message = &named.unwrap_or_else(|| panic!("{key} {kind:?}: {report:?}")).message;
+        assert!(!message.contains("icecore forget"), "{key} {kind:?}: {message}");
+        assert_eq!(backend.objects(), before, "{key} {kind:?}");
+    }
+}
+
+fn put_tags(world: &World, revision: u64) -> ObjectKey {
+    let key = layout::tags(&world.id("photos"), BackupId(3), revision).expect("a key");
+    let tags = vec![format!("tag {revision}")];
+    let record = TagsRecord { number: 3, tags, description: "d".into(), written: NOW };
+    world.repository.store().put(ObjectKind::Tags, &key, &record).expect("puts");
+    key
+}
+
+#[test]
+fn tags_headers_floors_and_names_that_only_cannot_be_judged_are_left_alone() {
+    for is_encrypted in [false, true] {
+        let tagged = world(is_encrypted);
+        let (before, newest) = (put_tags(&tagged, 0), put_tags(&tagged, 1));
+        is_left_alone_while_it_cannot_be_judged(&tagged, &newest);
+        is_left_alone_while_it_cannot_be_judged(&tagged, &tagged.header_key("photos", 1));
+        let keys = tagged.backend.objects().into_keys();
+        for name in keys.filter(|key| key.as_str().starts_with("names/")) {
+            is_left_alone_while_it_cannot_be_judged(&tagged, &name);
+        }
+        // What would stand again in its place may not be the one before.
+        flip(&tagged.backend, &newest, 40);
+        for kind in [None, Some(ErrorKind::Denied)] {
+            let (backend, repository) = unjudged(&tagged, &before, kind);
+            let there = backend.objects();
+            assert_eq!(run(&repository, &DATA).actions, []);
+            assert_eq!(backend.objects(), there);
+        }
+    }
+    for remaining in [&[][..], &[1]] {
+        let (world, floor) = with_floor(remaining);
+        is_left_alone_while_it_cannot_be_judged(&world, &floor);
+    }
+}
+
+#[test]
+fn while_one_name_cannot_be_judged_no_dataset_gets_another() {
+    let world = world(true);
+    let keys = world.backend.objects().into_keys();
+    let names: Vec<ObjectKey> = keys.filter(|key| key.as_str().starts_with("names/")).collect();
+    // Either of the two may lead to either dataset.
+    flip(&world.backend, &names[0], 90);
+    let (backend, repository) = unjudged(&world, &names[1], Some(ErrorKind::Denied));
+    let before = backend.objects();
+
+    let report = run(&repository, &DATA);
+
+    assert_eq!(report.actions, [], "{report:?}");
+    assert_eq!(backend.objects(), before);
 }
 
 /// `music` with a floor of 3, above which all is as usual.
