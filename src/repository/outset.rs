@@ -45,37 +45,40 @@ impl Looked {
     }
 
     /// Returns what was looked at before, unless this machine has seen a later number since.
+    ///
+    /// # Errors
+    /// Those of [`Looked::now`]; `Corrupt` for a store that shows less than it has shown before.
     pub(super) fn or_now(before: Option<Self>, dataset: &Dataset, lean_on: LeanOn) -> Result<Self> {
-        match before {
-            Some(before) if before.numbers.next().0 >= dataset.highest_seen() => Ok(before),
-            _ => Looked::now(dataset, lean_on),
+        // Before the listing, which need not show what others put and remember while it runs.
+        let seen = dataset.highest_seen();
+        let looked = match before {
+            Some(before) if before.numbers.next().0 >= seen => before,
+            _ => Looked::now(dataset, lean_on)?,
+        };
+        let next = looked.numbers.next().0;
+        if next >= seen {
+            return Ok(looked);
         }
-    }
-}
-
-/// Keeps the highest number seen, and refuses a store that shows less than it has shown before.
-pub(super) fn remember_highest(dataset: &Dataset, next: BackupId) -> Result<()> {
-    let cache = dataset.repository().cache();
-    let name = format!("seen/highest-{}", dataset.id());
-    let before = dataset.highest_seen();
-    if next.0 < before {
         let message = format!(
-            "{} had {} when last seen from here, and shows {} now",
+            "{} had {} when last seen from here, and shows {next} now",
             dataset.name(),
-            counted(before, "backup", "backups"),
-            next.0
+            counted(seen, "backup", "backups"),
         );
-        return Err(Error::corrupt(message)
+        Err(Error::corrupt(message)
             .hint(
                 "if the repository was put back to an earlier state on purpose, throw the \
                  local cache away: `icecore cache clear`",
             )
-            .at(Origin::Repository));
+            .at(Origin::Repository))
     }
-    if next.0 > before {
-        cache.write(&name, &next.0.to_le_bytes());
+}
+
+/// Keeps the highest number seen.
+pub(super) fn remember_highest(dataset: &Dataset, next: BackupId) {
+    if next.0 > dataset.highest_seen() {
+        let name = format!("seen/highest-{}", dataset.id());
+        dataset.repository().cache().write(&name, &next.0.to_le_bytes());
     }
-    Ok(())
 }
 
 /// Tells of a dataset in which others took each number first.

@@ -134,6 +134,8 @@ impl Repository {
                 pins.entry(seen.record.dataset).or_default().insert(parent.0);
             }
         }
+        // Before the listings, which need not show what others put and remember while they run.
+        let seen = self.highest_seen();
         let mut datasets: Vec<DatasetRoots> = Vec::new();
         let (mut known, empty) = (HashSet::new(), BTreeSet::new());
         for dataset in self.all_datasets()? {
@@ -144,25 +146,29 @@ impl Repository {
             let forgotten = forgotten.get(&id).unwrap_or(&empty);
             datasets.push(dataset.roots(forgotten, pins.get(&id).unwrap_or(&empty))?);
         }
-        let missing = self.missing_datasets(&datasets);
+        let missing = missing_datasets(&seen, &datasets);
         Ok(Roots { datasets, leases, at_work, missing })
     }
 
-    /// Returns the datasets that this machine's cache knows with backups, and that are gone or
-    /// show less than they did.
-    fn missing_datasets(&self, datasets: &[DatasetRoots]) -> Vec<DatasetId> {
-        let next = |known: &DatasetRoots| (known.dataset.id(), known.next.0);
-        let next: HashMap<DatasetId, u64> = datasets.iter().map(next).collect();
-        let is_there =
-            |id: &DatasetId, highest: u64| next.get(id).is_some_and(|next| *next >= highest);
+    /// Returns below which number this machine has seen backups of each dataset.
+    fn highest_seen(&self) -> Vec<(DatasetId, u64)> {
         let known = self.cache().list("seen").into_iter().filter_map(|name| {
             let id: DatasetId = name.strip_prefix("highest-")?.parse().ok()?;
             let bytes = self.cache().read(&format!("seen/{name}"))?;
-            let highest = u64::from_le_bytes(bytes.try_into().ok()?);
-            (highest > 0 && !is_there(&id, highest)).then_some(id)
+            Some((id, u64::from_le_bytes(bytes.try_into().ok()?)))
         });
         known.collect()
     }
+}
+
+/// Returns the datasets that this machine's cache knew with backups, and that are gone or show
+/// less than they did.
+fn missing_datasets(seen: &[(DatasetId, u64)], datasets: &[DatasetRoots]) -> Vec<DatasetId> {
+    let next = |known: &DatasetRoots| (known.dataset.id(), known.next.0);
+    let next: HashMap<DatasetId, u64> = datasets.iter().map(next).collect();
+    let is_there = |id: &DatasetId, highest: u64| next.get(id).is_some_and(|next| *next >= highest);
+    let missing = seen.iter().filter(|(id, highest)| *highest > 0 && !is_there(id, *highest));
+    missing.map(|(id, _)| *id).collect()
 }
 
 impl Dataset {

@@ -112,7 +112,7 @@ impl Transaction {
             let Looked { numbers, parent } = Looked::or_now(looked.take(), dataset, lean_on)?;
             // What is remembered must not be taken back by a power cut.
             store.settle()?;
-            remember_highest(dataset, numbers.next())?;
+            remember_highest(dataset, numbers.next());
             let parent_number = parent.as_ref().map(|parent| parent.header.number);
             let number = numbers.next();
             let purpose = format!("backup of {}", dataset.name());
@@ -372,7 +372,7 @@ impl Transaction {
         let stands = is_first && (store.is_class_a() || self.stood()?);
         let committed = stands && !self.dataset.is_passed(self.number)?;
         if committed {
-            remember_highest(&self.dataset, BackupId(self.number.0 + 1))?;
+            remember_highest(&self.dataset, BackupId(self.number.0 + 1));
         }
         let (_, names, repository) =
             (self.lease.give_back(), self.names, self.dataset.repository());

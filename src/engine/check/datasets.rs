@@ -155,6 +155,8 @@ struct Listing {
     damaged_floor: Option<u64>,
     /// Numbers whose tags cannot be read, with the highest revision there is.
     damaged_tags: BTreeMap<u64, u64>,
+    /// Below which number this machine had seen backups before it listed them.
+    highest_seen: u64,
 }
 
 impl Listing {
@@ -163,7 +165,7 @@ impl Listing {
     }
 
     /// Returns the stretches of numbers that should hold a header or a void and do not.
-    fn gaps(&self, highest_known: u64) -> Vec<(u64, u64)> {
+    fn gaps(&self) -> Vec<(u64, u64)> {
         let is_there = |n: &u64| self.slots.get(n).is_some_and(|slot| !slot.headers.is_empty());
         let present: Vec<u64> = self.slots.keys().copied().filter(is_there).collect();
         let missing = self.remaining.iter().copied().filter(|n| !is_there(n));
@@ -173,7 +175,7 @@ impl Listing {
         let mut expected = lowest;
         // A marker outlives its header only below the floor.
         let marked = self.slots.keys().next_back().map_or(0, |n| n.saturating_add(1));
-        let end = marked.max(highest_known);
+        let end = marked.max(self.highest_seen);
         for n in present.into_iter().filter(|&n| n >= lowest).chain([end]) {
             if n > expected {
                 gaps.push((expected, n));
@@ -188,7 +190,12 @@ impl Listing {
 /// Lists a dataset and reads its small records.
 fn list_numbers(run: &Run<'_>, named: &Named, ledger: &mut Ledger) -> Result<Listing> {
     let store = run.repository.store();
-    let mut listing = Listing::default();
+    // What this machine has seen before is only a hint, but no store may show less. Whatever is
+    // put and remembered from here on need not be listed.
+    let remembered = run.repository.cache().read(&format!("seen/highest-{}", named.id));
+    let highest_seen =
+        remembered.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
+    let mut listing = Listing { highest_seen: highest_seen.unwrap_or(0), ..Listing::default() };
     let mut floors = BTreeMap::new();
     let mut small = Vec::new();
     let folder = layout::dataset(&named.id)?;
@@ -384,7 +391,7 @@ fn view_of(run: &Run<'_>, named: &Named, listing: &Listing, ledger: &mut Ledger)
             view.headers.insert(n, kept);
         }
     }
-    view.gaps = note_gaps(run, &view, listing, ledger)?;
+    view.gaps = note_gaps(&view, listing, ledger)?;
     check_chains(&view, ledger)?;
     Ok(view)
 }
@@ -417,16 +424,8 @@ pub(crate) fn read_header(
     Ok(Some(header))
 }
 
-fn note_gaps(
-    run: &Run<'_>,
-    view: &View,
-    listing: &Listing,
-    ledger: &mut Ledger,
-) -> Result<Vec<(u64, u64)>> {
-    // What this machine has seen before is only a hint, but no store may show less.
-    let remembered = run.repository.cache().read(&format!("seen/highest-{}", view.named.id));
-    let highest = remembered.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
-    let gaps = listing.gaps(highest.unwrap_or(0));
+fn note_gaps(view: &View, listing: &Listing, ledger: &mut Ledger) -> Result<Vec<(u64, u64)>> {
+    let gaps = listing.gaps();
     for &(first, end) in &gaps {
         let key = layout::header(&view.named.id, BackupId(first))?;
         let numbers = match end - first {
