@@ -39,8 +39,9 @@ use std::path::PathBuf;
 ///
 /// Nothing is put on top of a backup that is younger, as it would become `latest`. What was
 /// forgotten there is not copied again unless it is named. Content is compared with its name
-/// before it is written; a backup with content that cannot be read is left out, and the exit code
-/// is 3.
+/// before it is written; a backup with content that is damaged or gone is left out, and the exit
+/// code is 3. Content that only cannot be read just now ends the copy of its dataset: the next run
+/// goes on there.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -15,8 +15,9 @@
 //!
 //! A block of which the target lacks nearly everything is taken over with its compressed bytes as
 //! they are, and only sealed anew; what it lacks of others goes into new blocks. Nothing is copied
-//! that was not verified: a backup with content that cannot be read is left out and reported, and
-//! the others are copied.
+//! that was not verified: a backup with content that is damaged or gone is left out and reported,
+//! and the others are copied. What only cannot be had just now ends the copy of its dataset, as a
+//! backup that is left out has no place any more once a later one is there.
 //!
 //! Memory: a window of `COPY_RUNS_MAX` runs with `COPY_PLACES_MAX` places; a thread one stretch
 //! of a pack, one decoded block and one that is filled; blocks on their way to packs, one for
@@ -295,14 +296,31 @@ fn go_through(
                 report.copied.push(copied);
             }
             Ok(None) => return Ok(Went::Overtaken),
-            Err(e) if e.origin() == Origin::Source && !stops(&e) => {
+            Err(e) if e.origin() == Origin::Source && is_lost(&e) => {
                 let message = e.full_message();
                 let failure = CopyFailure { backup: Some(chosen.number), message };
                 warn(&report.dataset, &failure, context);
                 report.failures.push(failure);
             }
+            Err(e) if e.origin() == Origin::Source => {
+                let name = format!("{}@{}", report.dataset, chosen.number.0);
+                let e = e.context(format!("cannot copy {name}"));
+                return Err(match e.hint_text() {
+                    Some(_) => e,
+                    None => e.hint(
+                        "the next run goes on here; a later backup that is named is copied, and \
+                         leaves no place for this one",
+                    ),
+                });
+            }
             Err(e) => return Err(e),
         }
     }
     Ok(Went::Whole)
+}
+
+/// Says whether a backup is left out for good by what is wrong with it: with a later one on top of
+/// it there is no place for it any more, so what may be read another time ends the copy instead.
+fn is_lost(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
 }

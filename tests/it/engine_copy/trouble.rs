@@ -26,11 +26,13 @@ use icecore::base::progress::Silent;
 use icecore::base::time::FixedClock;
 use icecore::base::time::Timestamp;
 use icecore::engine::Context;
+use icecore::engine::backup;
 use icecore::engine::backup::BackupOptions;
 use icecore::engine::check;
 use icecore::engine::check::CheckOptions;
 use icecore::engine::copy;
 use icecore::engine::copy::CopyOptions;
+use icecore::engine::copy::Wanted;
 use icecore::engine::repair;
 use icecore::engine::repair::RepairOptions;
 use icecore::repository::layout;
@@ -218,6 +220,71 @@ fn spoil(world: &World, number: u64, path: &str) {
         world.backend.remove_raw(&key);
         world.backend.insert_raw(&key, bytes);
     }
+}
+
+/// The pack that the content of a file lies in.
+fn pack_of(world: &World, number: u64, path: &str) -> ObjectKey {
+    let path = icecore::base::path::EntryPath::new(path.as_bytes()).unwrap();
+    let tracked = world.snapshot(number).entry(&path).unwrap().unwrap();
+    let run = tracked.entry.file().unwrap().content.direct()[0];
+    let rows = all_rows(&world.repository);
+    let copy = rows.iter().find(|location| location.row.block == run.block).unwrap();
+    layout::pack(&copy.pack.pack).unwrap()
+}
+
+/// Left out, a backup would have no place any more once a later one is there.
+#[test]
+fn what_only_cannot_be_read_just_now_is_copied_by_the_next_run() {
+    for make in [World::memory as fn() -> World, World::encrypted] {
+        for kind in [ErrorKind::Denied, ErrorKind::Io, ErrorKind::Unsupported] {
+            let (mut from, to) = (make(), World::other());
+            three_versions(&from);
+            let shut = pack_of(&from, 1, "c");
+            let fault = faulty(&mut from);
+            fault.set_faults(vec![Fault::Key { prefix: shut.to_string(), kind }]);
+
+            let report = try_copy(&from, &to, all(&from.repository)).unwrap();
+
+            let one = &report.datasets[0];
+            assert_eq!(numbers(one), [(0, 0)], "{one:?}");
+            assert_eq!(one.failures, []);
+            let error = one.error.as_ref().expect("it ends there");
+            assert_eq!(error.kind(), kind, "{error:?}");
+            assert!(error.to_string().contains("cannot copy data@1"), "{error}");
+            assert!(keys(&to, "leases/").is_empty() && keys(&from, "leases/").is_empty());
+            from.forget_caches();
+            assert_eq!(numbers(&copy_all(&from, &to)), [(1, 1), (2, 2)]);
+            (0..3).for_each(|number| assert_same(&from, number, &to, number));
+            assert_sound(&to);
+        }
+    }
+}
+
+/// What ends the copy of one dataset does not end that of the next.
+#[test]
+fn a_dataset_that_cannot_be_read_just_now_keeps_no_other_from_being_copied() {
+    // What both say of their folders alike is in a pack of its own.
+    let (mut from, to) = (World::with_small_packs(), World::encrypted());
+    let source = MemorySource::new("s").file("a", noise(40_000, 1));
+    from.backup(&source).unwrap();
+    let shut = pack_of(&from, 0, "a");
+    let other = MemorySource::new("o").file("b", noise(50_000, 2));
+    let name = "other".parse().unwrap();
+    let options = BackupOptions::default();
+    backup::run(&from.repository, &name, &other, &options, &from.context()).unwrap();
+    let fault = faulty(&mut from);
+    let kind = ErrorKind::Denied;
+    fault.set_faults(vec![Fault::Key { prefix: shut.to_string(), kind }]);
+    let second = Wanted { dataset: from.repository.dataset(&name).unwrap(), numbers: None };
+    let wanted = [all(&from.repository), second];
+
+    let options = CopyOptions::default();
+    let report = copy::run(&from.repository, &to.repository, &wanted, &options, &to.context());
+
+    let datasets = report.unwrap().datasets;
+    assert_eq!(datasets[0].error.as_ref().expect("it ends").kind(), kind);
+    assert!(datasets[1].error.is_none(), "{:?}", datasets[1]);
+    assert_eq!(numbers(&datasets[1]), [(0, 0)]);
 }
 
 #[test]
