@@ -1,5 +1,7 @@
 //! What differs between two backups, or a backup and a folder, against looking at both.
 
+mod copied;
+
 use crate::support::folder::Folder;
 use crate::support::restored::path;
 use crate::support::restored::rich_source;
