@@ -165,13 +165,12 @@ pub fn put(store: &Store, pack: &PackId, bytes: &[u8], percent: u8) -> Result<Pa
     Ok(ParityObject { key, percent, bytes: size })
 }
 
-/// Reads a parity object and opens it, as far as it is sound.
+/// Reads a parity object and opens it, as far as it is sound and can be read.
 ///
 /// # Errors
 /// Those of [`Parity::open`] and of the backend.
 pub fn get(store: &Store, pack: &PackId, object: &ParityObject) -> Result<Parity> {
-    let got = store.backend().get(&object.key, PACK_BYTES_MAX);
-    let bytes = got.map_err(|e| e.at(Origin::Repository))?;
+    let bytes = read_what_can_be(store, &object.key)?;
     Parity::open(store.sealer(), object.key.as_str(), pack, &bytes)
 }
 
@@ -186,7 +185,7 @@ pub fn heal(store: &Store, pack: &PackId, objects: &[ParityObject]) -> Result<He
     if objects.is_empty() {
         return Err(none());
     }
-    let damaged = read_what_can_be(store, pack)?;
+    let damaged = read_what_can_be(store, &layout::pack(pack)?)?;
     let mut failed: Option<Error> = None;
     for object in objects {
         match get(store, pack, object).and_then(|parity| parity.heal(&damaged)) {
@@ -202,23 +201,22 @@ pub fn heal(store: &Store, pack: &PackId, objects: &[ParityObject]) -> Result<He
     Err(failed.unwrap_or_else(none))
 }
 
-/// Reads a pack; zeros stand for stretches that cannot be read.
-fn read_what_can_be(store: &Store, pack: &PackId) -> Result<Vec<u8>> {
-    let key = layout::pack(pack)?;
+/// Reads an object; zeros stand for stretches that cannot be read.
+fn read_what_can_be(store: &Store, key: &ObjectKey) -> Result<Vec<u8>> {
     let backend = store.backend();
-    match backend.get(&key, PACK_BYTES_MAX) {
+    match backend.get(key, PACK_BYTES_MAX) {
         Err(e) if e.kind() == ErrorKind::Io => {}
         got => return got.map_err(|e| e.at(Origin::Repository)),
     }
-    let size = backend.stat(&key).map_err(|e| e.at(Origin::Repository))?.unwrap_or(0);
+    let size = backend.stat(key).map_err(|e| e.at(Origin::Repository))?.unwrap_or(0);
     if size > PACK_BYTES_MAX as u64 {
-        return Err(Error::corrupt(format!("pack {} is too long", pack.short())));
+        return Err(Error::corrupt(format!("{key} is too long")));
     }
     let mut bytes = Vec::with_capacity(size as usize);
     while (bytes.len() as u64) < size {
         let at = bytes.len() as u64;
         let end = (at + STRETCH_BYTES).min(size);
-        match backend.get_range(&key, at..end) {
+        match backend.get_range(key, at..end) {
             Ok(stretch) => bytes.extend_from_slice(&stretch),
             Err(e) if e.kind() == ErrorKind::Io => {
                 let mut at = at;
@@ -226,7 +224,7 @@ fn read_what_can_be(store: &Store, pack: &PackId) -> Result<Vec<u8>> {
                     let sector = at..(at + SECTOR_BYTES).min(end);
                     let length = (sector.end - sector.start) as usize;
                     at = sector.end;
-                    match backend.get_range(&key, sector) {
+                    match backend.get_range(key, sector) {
                         Ok(read) => bytes.extend_from_slice(&read),
                         Err(e) if e.kind() == ErrorKind::Io => {
                             bytes.resize(bytes.len() + length, 0);

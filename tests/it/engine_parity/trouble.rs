@@ -11,6 +11,7 @@ use crate::engine_parity::findings;
 use crate::engine_parity::id_of;
 use crate::engine_parity::largest_pack;
 use crate::engine_parity::pack_keys;
+use crate::engine_parity::parity_of;
 use crate::engine_parity::run;
 use crate::engine_parity::small;
 use crate::support::pruning::keys;
@@ -151,17 +152,16 @@ fn a_prune_killed_at_any_call_leaves_at_most_garbage() {
     );
 }
 
-/// A disk that cannot read some stretch of one object.
+/// A disk that cannot read some stretches.
 struct BadSectors {
     inner: Arc<dyn Backend>,
-    key: ObjectKey,
-    bad: Range<u64>,
+    bad: Vec<(ObjectKey, Range<u64>)>,
 }
 
 impl BadSectors {
     fn refuse(&self, key: &ObjectKey, range: &Range<u64>) -> Result<()> {
-        let is_bad = range.start < self.bad.end && self.bad.start < range.end;
-        if *key == self.key && is_bad {
+        let is_hit = |bad: &Range<u64>| range.start < bad.end && bad.start < range.end;
+        if self.bad.iter().any(|(of, bad)| of == key && is_hit(bad)) {
             return Err(Error::new(ErrorKind::Io, format!("cannot read {key}: bad sector")));
         }
         Ok(())
@@ -209,14 +209,16 @@ impl Backend for BadSectors {
 }
 
 #[test]
-fn sectors_that_cannot_be_read_are_healed() {
+fn sectors_that_cannot_be_read_are_healed_by_parity_that_has_some_too() {
     for make in [World::memory, World::encrypted] {
         let mut world = filled(make());
         add(&world, 5);
         let key = largest_pack(&world);
+        let parity = parity_of(&world, &key);
         let length = world.backend.objects()[&key].len() as u64;
-        let bad = 300_123..300_123 + length / 50;
-        world.wrap(|inner| Arc::new(BadSectors { inner, key: key.clone(), bad }));
+        // Of the parity its first header and some of its shards.
+        let bad = vec![(key, 300_123..300_123 + length / 50), (parity, 20..40_000)];
+        world.wrap(|inner| Arc::new(BadSectors { inner, bad }));
         let report = run(&world, &DATA);
         assert!(report.is_whole(), "{report:#?}");
         assert!(report.actions.iter().any(|it| it.kind == ActionKind::Heal), "{report:#?}");
