@@ -28,6 +28,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::UNIX_EPOCH;
 
+mod sessions;
+
 const OLD: &[u8] = b"what stood there before";
 const NEW: &[u8] = b"what the backup has";
 
@@ -56,8 +58,12 @@ fn path(text: &str) -> EntryPath {
 
 impl World {
     fn target(&self) -> FilesTarget {
+        self.target_of(PoolOptions::default())
+    }
+
+    fn target_of(&self, options: PoolOptions) -> FilesTarget {
         let door = Arc::new(Door(Arc::clone(&self.server)));
-        let pool = Pool::new(door, Arc::new(SystemClock), PoolOptions::default());
+        let pool = Pool::new(door, Arc::new(SystemClock), options);
         let scratch = self.folder.path().join("scratch");
         let target = FilesTarget::new(pool, b"", "fake://server".to_owned(), scratch);
         target.waiting([Duration::ZERO; 3])

@@ -64,17 +64,31 @@ impl<'a> FilesWriter<'a> {
     }
 
     fn take_open(&mut self) -> Result<Open> {
+        self.stop_reading()?;
+        self.open.take().ok_or_else(|| Error::bug("cannot close: no file is open").at(ORIGIN))
+    }
+
+    /// Gives back the session that reads the open file: nobody who holds one may wait for another,
+    /// nor for somebody who does.
+    fn stop_reading(&mut self) -> Result<()> {
         if let Some(mut session) = self.reading.take()
             && session.files()?.close().is_ok()
         {
             session.give_back();
         }
-        self.open.take().ok_or_else(|| Error::bug("cannot close: no file is open").at(ORIGIN))
+        Ok(())
+    }
+
+    /// Is done with the file that was open, whatever became of it.
+    fn drop_open(&mut self) -> Result<()> {
+        self.open = None;
+        self.stop_reading()
     }
 
     /// Returns what is gathered of the open file; of one that stands on the server all of it is
     /// fetched first.
     fn spool(&mut self) -> Result<Arc<Mutex<Spool>>> {
+        self.stop_reading()?;
         let target = self.target;
         let open = self.opened()?;
         if let Some(spool) = &open.spool {
@@ -191,7 +205,7 @@ impl TargetWriter for FilesWriter<'_> {
     }
 
     fn create_file(&mut self, path: &EntryPath) -> Result<()> {
-        self.open = None;
+        self.drop_open()?;
         self.target.make_room(path)?;
         let spool = Arc::new(Mutex::new(Spool::new()));
         self.target.state().begun.insert(path.clone(), Arc::clone(&spool));
@@ -206,6 +220,7 @@ impl TargetWriter for FilesWriter<'_> {
             self.remove(path)?;
             return self.create_file(path);
         }
+        self.drop_open()?;
         let spool = Arc::new(Mutex::new(Spool::new()));
         self.target.state().begun.insert(path.clone(), Arc::clone(&spool));
         self.open = Some(Open { path: path.clone(), spool: Some(spool), replaces: true });
@@ -213,7 +228,7 @@ impl TargetWriter for FilesWriter<'_> {
     }
 
     fn open_file(&mut self, path: &EntryPath) -> Result<()> {
-        self.open = None;
+        self.drop_open()?;
         let spool = self.target.state().begun.get(path).map(Arc::clone);
         let look = self.target.look_there(path).map_err(|e| failed("cannot open", path, e))?;
         let replaces = match &look {
@@ -316,7 +331,7 @@ impl TargetWriter for FilesWriter<'_> {
     }
 
     fn abandon(&mut self, path: &EntryPath) -> Result<()> {
-        self.open = None;
+        self.drop_open()?;
         self.target.state().begun.remove(path);
         Ok(())
     }
