@@ -23,6 +23,7 @@ use std::time::Duration;
 
 mod answers;
 pub(crate) mod fake;
+mod missing;
 mod puts;
 mod source;
 pub(crate) mod store;

@@ -133,7 +133,7 @@ impl S3Backend {
         let key = format!("{}{TEMPORARY}/probe-{}", self.prefix, to_hex(&sys::random::<16>()?));
         match self.client.put_new(&key, b"first") {
             Ok(()) => {}
-            Err(Refused { error, is_doubtful: true })
+            Err(Refused { error, is_doubtful: true, .. })
                 if error.kind() == ErrorKind::AlreadyExists => {}
             Err(Refused { error, .. }) => match error.kind() {
                 ErrorKind::Denied => return Ok(Class::ReadOnly),

@@ -179,7 +179,7 @@ impl S3Backend {
         loop {
             // However large, by one request: of uploads in parts SeaweedFS lets several win.
             let outcome = self.client.put_new(place, bytes);
-            let Err(Refused { error, is_doubtful }) = outcome else { return Ok(()) };
+            let Err(Refused { error, is_doubtful, .. }) = outcome else { return Ok(()) };
             let is_conflict = error.kind() == ErrorKind::Busy;
             if !is_conflict && !is_doubtful {
                 return Err(error);

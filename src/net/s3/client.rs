@@ -151,6 +151,8 @@ pub struct Refused {
     pub error: Error,
     /// Whether an answer was lost on the way: what was asked may have been done all the same.
     pub is_doubtful: bool,
+    /// Whether it is certain that the store itself has answered, and nobody before it.
+    pub is_of_store: bool,
 }
 
 impl Refused {
@@ -163,7 +165,7 @@ impl Refused {
 /// Why one try failed.
 enum Trouble {
     Failed(Failure),
-    Refused { error: Error, status: u16, retry_after: Option<Duration> },
+    Refused { error: Error, status: u16, retry_after: Option<Duration>, is_of_store: bool },
 }
 
 impl From<Failure> for Trouble {
@@ -262,7 +264,7 @@ impl Client {
         let Done { value: (answer, body), is_doubtful } = done;
         let Some(body) = body else {
             let error = Error::corrupt("the answer of the store is too long");
-            return Err(Refused { error: self.doing(error, call), is_doubtful });
+            return Err(Refused { error: self.doing(error, call), is_doubtful, is_of_store: true });
         };
         Ok(Done { value: (answer, body), is_doubtful })
     }
@@ -282,33 +284,34 @@ impl Client {
                 Ok(value) => return Ok(Done { value, is_doubtful }),
                 Err(trouble) => trouble,
             };
-            let (error, pause) = match trouble {
+            let (error, pause, is_of_store) = match trouble {
                 Trouble::Failed(failure) => {
                     is_doubtful = true;
                     let again = failure.broke_off && !broke_off;
                     broke_off |= failure.broke_off;
-                    (self.doing(failure.error, call), again.then_some(Duration::ZERO))
+                    (self.doing(failure.error, call), again.then_some(Duration::ZERO), false)
                 }
-                Trouble::Refused { error, status, retry_after } => {
+                Trouble::Refused { error, status, retry_after, is_of_store } => {
                     is_doubtful |= status >= 500;
                     let kinds = [ErrorKind::RateLimited, ErrorKind::Unreachable];
                     let pause = retry_after.unwrap_or_else(|| with_random_part(wait));
                     wait = wait.saturating_mul(2);
                     let again = kinds.contains(&error.kind());
-                    (error, again.then_some(pause))
+                    (error, again.then_some(pause), is_of_store)
                 }
             };
             match pause {
                 Some(pause) if tries < S3_TRIES_MAX => {
                     let longest = Duration::from_secs(S3_WAIT_SECONDS_MAX);
                     let waited = self.wait(pause.min(longest));
-                    waited.map_err(|error| Refused { error, is_doubtful })?;
+                    waited.map_err(|error| Refused { error, is_doubtful, is_of_store })?;
                     self.counters.repeats.fetch_add(1, Ordering::Relaxed);
                 }
-                _ => return Err(Refused { error, is_doubtful }),
+                _ => return Err(Refused { error, is_doubtful, is_of_store }),
             }
         }
-        Err(Refused { error: Error::bug("a request was never made"), is_doubtful })
+        let error = Error::bug("a request was never made");
+        Err(Refused { error, is_doubtful, is_of_store: false })
     }
 
     fn doing(&self, error: Error, call: &Call<'_>) -> Error {
@@ -355,9 +358,11 @@ impl Client {
         // What cannot be read of a refusal leaves its number.
         let body = answer.read_all(S3_ANSWER_BYTES_MAX).ok().flatten().unwrap_or_default();
         let region = answer.header("x-amz-bucket-region");
-        let refused = refusal::Refused { status, region, body: &body };
+        let body = (call.method != Method::Head).then_some(&body[..]);
+        let refused = refusal::Refused { status, region, body };
         let error = refused.error(&format!("{} {}", call.doing, self.shown(call.key)));
-        Err(Trouble::Refused { error, status, retry_after: retry_after(&answer) })
+        let is_of_store = answer.headers().iter().any(|(name, _)| name.starts_with("x-amz-"));
+        Err(Trouble::Refused { error, status, retry_after: retry_after(&answer), is_of_store })
     }
 }
 

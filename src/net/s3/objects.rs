@@ -195,8 +195,29 @@ impl Client {
                 let size = size.ok_or_else(|| xml::garbled("an object's size is missing"))?;
                 Ok(Some(Head { size, ..head(&answer) }))
             }
-            Err(refused) if refused.error.kind() == ErrorKind::NotFound => Ok(None),
-            Err(refused) => Err(refused.error),
+            Err(refused) if refused.error.kind() != ErrorKind::NotFound => Err(refused.error),
+            Err(refused) if refused.is_of_store => Ok(None),
+            Err(refused) => self.confirm_missing(key, version, refused.error),
+        }
+    }
+
+    /// Asks for an object that somebody did not find who does not show to be the store: asked for
+    /// content the store says so in words.
+    fn confirm_missing<T>(
+        &self,
+        key: &str,
+        version: Option<&str>,
+        missing: Error,
+    ) -> Result<Option<T>> {
+        match self.get_range(key, version, 0..1) {
+            Err(e) if e.kind() == ErrorKind::NotFound => Ok(None),
+            Err(e) if e.kind() != ErrorKind::Corrupt => Err(e),
+            // It is there, or is an empty one.
+            _ => {
+                let message =
+                    format!("cannot look at {}: it was and was not there", self.shown(key));
+                Err(Error::new(ErrorKind::Unreachable, message).caused_by(missing))
+            }
         }
     }
 
@@ -265,7 +286,8 @@ impl Client {
         let (answer, body) = self.ask(&call).map_err(Refused::into_error)?.value;
         // A store may find out late, when it has begun to say yes.
         if xml::refusal(&body).is_some() {
-            let refused = refusal::Refused { status: answer.status(), region: None, body: &body };
+            let refused =
+                refusal::Refused { status: answer.status(), region: None, body: Some(&body) };
             return Err(refused.error(&format!("copy to {}", self.shown(to))));
         }
         Ok(())

@@ -16,8 +16,8 @@ pub struct Refused<'a> {
     pub status: u16,
     /// The region that the bucket is in, where the store says so beside the answer.
     pub region: Option<&'a str>,
-    /// What came with it; a look at a head has nothing.
-    pub body: &'a [u8],
+    /// What came with it; None of a look at a head, which has nothing.
+    pub body: Option<&'a [u8]>,
 }
 
 /// Returns the beginning of what a store says, safe to show.
@@ -28,9 +28,16 @@ fn shown(text: &str) -> String {
 impl Refused<'_> {
     /// Returns the error; `doing` is what could not be done, as `read s3://bucket/key`.
     pub fn error(&self, doing: &str) -> Error {
-        let said = xml::refusal(self.body).unwrap_or_default();
-        let kind = kind(self.status, &said);
-        let mut message = format!("cannot {doing}: the store answers {}", self.status);
+        let said = self.body.and_then(xml::refusal).unwrap_or_default();
+        let kind = match (self.status, self.body) {
+            // A look at a head has no words.
+            (404, None) => ErrorKind::NotFound,
+            _ => kind(self.status, &said),
+        };
+        // A proxy speaks where the store is away.
+        let is_foreign = self.status == 404 && kind == ErrorKind::Unreachable;
+        let who = if is_foreign { "what is not the store" } else { "the store" };
+        let mut message = format!("cannot {doing}: {who} answers {}", self.status);
         for part in [&said.code, &said.message] {
             let part = part.trim().trim_end_matches('.');
             if !part.is_empty() {
@@ -89,7 +96,9 @@ fn kind(status: u16, said: &Refusal) -> ErrorKind {
     }
     match said.code.as_str() {
         "NoSuchBucket" => ErrorKind::NoRepository,
-        "NoSuchKey" | "NoSuchUpload" | "NoSuchVersion" | "NoSuchTagSet" => ErrorKind::NotFound,
+        "NoSuchKey" | "NoSuchUpload" | "NoSuchVersion" => ErrorKind::NotFound,
+        // The object is there.
+        "NoSuchTagSet" => ErrorKind::Unsupported,
         "AccessDenied"
         | "AllAccessDisabled"
         | "AccountProblem"
@@ -140,7 +149,8 @@ fn kind(status: u16, said: &Refusal) -> ErrorKind {
 fn kind_of_number(status: u16) -> ErrorKind {
     match status {
         401 | 403 => ErrorKind::Denied,
-        404 => ErrorKind::NotFound,
+        // That something is not there a store says with a word of its own.
+        404 => ErrorKind::Unreachable,
         405 | 501 => ErrorKind::Unsupported,
         408 | 500 | 502 | 504 => ErrorKind::Unreachable,
         409 => ErrorKind::Busy,
@@ -158,7 +168,7 @@ mod tests {
 
     fn refused(status: u16, code: &str, more: &str) -> Error {
         let body = format!("<Error><Code>{code}</Code><Message>No.</Message>{more}</Error>");
-        Refused { status, region: None, body: body.as_bytes() }.error("read s3://b/k")
+        Refused { status, region: None, body: Some(body.as_bytes()) }.error("read s3://b/k")
     }
 
     #[test]
@@ -183,10 +193,16 @@ mod tests {
             (301, "PermanentRedirect", ErrorKind::InvalidInput),
             (416, "InvalidRange", ErrorKind::Corrupt),
             (400, "Unheard", ErrorKind::Io),
+            (404, "NoSuchTagSet", ErrorKind::Unsupported),
+            (404, "NoSuchUpload", ErrorKind::NotFound),
+            (404, "NoSuchVersion", ErrorKind::NotFound),
+            (404, "", ErrorKind::Unreachable),
         ] {
             assert_eq!(refused(status, code, "").kind(), kind, "{status} {code}");
         }
-        let head = Refused { status: 403, region: None, body: b"" }.error("look at s3://b/k");
+        let head = |status| Refused { status, region: None, body: None }.error("look at s3://b/k");
+        assert_eq!(head(404).kind(), ErrorKind::NotFound);
+        let head = head(403);
         assert_eq!(head.kind(), ErrorKind::Denied);
         assert_eq!(head.to_string(), "cannot look at s3://b/k: the store answers 403");
     }
@@ -195,7 +211,7 @@ mod tests {
     fn a_wrong_region_names_the_right_one() {
         let error = refused(400, "AuthorizationHeaderMalformed", "<Region>eu-west-1</Region>");
         assert_eq!(error.hint_text(), Some("the bucket is in the region eu-west-1"));
-        let moved = Refused { status: 301, region: Some("eu-west-2"), body: b"" };
+        let moved = Refused { status: 301, region: Some("eu-west-2"), body: None };
         let hint = moved.error("list s3://b");
         assert_eq!(hint.hint_text(), Some("the bucket is in the region eu-west-2"));
     }
@@ -204,13 +220,26 @@ mod tests {
     fn what_a_store_says_is_shown_short_and_plain() {
         let long = format!("\u{1b}[31m{}", "x".repeat(5000));
         let body = format!("<Error><Code>Odd</Code><Message>{long}</Message></Error>");
-        let error = Refused { status: 400, region: None, body: body.as_bytes() }.error("put k");
+        let body = Some(body.as_bytes());
+        let error = Refused { status: 400, region: None, body }.error("put k");
         assert!(error.to_string().len() < 300, "{error}");
         assert!(!error.to_string().contains('\u{1b}'), "{error}");
         let region = format!("<Region>{}</Region>", "r".repeat(5000));
         let elsewhere = refused(301, "PermanentRedirect", &region);
         assert!(elsewhere.hint_text().is_some_and(|hint| hint.len() < 300), "{elsewhere:?}");
-        let garbage = Refused { status: 500, region: None, body: b"<html>" }.error("put k");
+        let body = Some(&b"<html>"[..]);
+        let garbage = Refused { status: 500, region: None, body }.error("put k");
         assert_eq!(garbage.to_string(), "cannot put k: the store answers 500");
+    }
+
+    /// A proxy says so while the store starts, and a backup took all its objects for gone.
+    #[test]
+    fn that_something_is_not_there_the_store_says_itself() {
+        for body in ["", "404 page not found\n", "<html/>", "<Error></Error>"] {
+            let body = Some(body.as_bytes());
+            let error = Refused { status: 404, region: None, body }.error("read k");
+            assert_eq!(error.kind(), ErrorKind::Unreachable);
+            assert_eq!(error.to_string(), "cannot read k: what is not the store answers 404");
+        }
     }
 }

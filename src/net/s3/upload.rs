@@ -144,9 +144,10 @@ impl Client {
         let (answer, body) = done.value;
         // A store may find out late, when it has begun to say yes.
         if xml::refusal(&body).is_some() {
-            let refused = refusal::Refused { status: answer.status(), region: None, body: &body };
+            let refused =
+                refusal::Refused { status: answer.status(), region: None, body: Some(&body) };
             let error = refused.error(&format!("store {}", self.shown(key)));
-            return Err(Refused { error, is_doubtful: true });
+            return Err(Refused { error, is_doubtful: true, is_of_store: true });
         }
         Ok(version_of(&answer))
     }
@@ -162,7 +163,7 @@ impl Client {
         bytes: &[u8],
         taken: Taken,
     ) -> std::result::Result<(), Refused> {
-        let sure = |error| Refused { error, is_doubtful: false };
+        let sure = |error| Refused { error, is_doubtful: false, is_of_store: false };
         let mut parts = Parts::begin(self, key, &Beside::default()).map_err(sure)?;
         let mut filled = bytes.chunks(S3_PART_BYTES).map(|part| parts.add(part));
         let outcome = filled.try_for_each(|outcome| outcome).map_err(sure);

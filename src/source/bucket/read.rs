@@ -14,6 +14,7 @@ use crate::base::path::display;
 use crate::net::s3::kept;
 use crate::net::s3::kept::Kept;
 use crate::net::s3::listing::Depth;
+use crate::net::s3::listing::Row;
 use crate::net::s3::objects::Head;
 use crate::net::s3::objects::Opened;
 use crate::source::OpenedEntry;
@@ -115,7 +116,8 @@ impl<'a> Reader<'a> {
             None => source.key(path)?,
         };
         let version = named.map(|named| named.version.version);
-        let opened = source.client.open(&key, version.as_deref(), 0, None)?;
+        let opened = source.client.open(&key, version.as_deref(), 0, None);
+        let opened = opened.map_err(|e| source.reason(&key, version.as_deref(), e))?;
         let head = opened.head.clone();
         let shown = version.clone().or_else(|| head.version.clone());
         let shown = shown.unwrap_or_else(|| NO_VERSION.to_owned());
@@ -221,7 +223,50 @@ fn attribute(name: &str, value: &str) -> Xattr {
     Xattr { name: format!("user.s3.{name}").into_bytes(), value: value.as_bytes().to_vec() }
 }
 
+/// An object whose tags are not found is there all the same.
+fn without_tags(e: Error) -> Error {
+    if e.kind() != ErrorKind::NotFound {
+        return e;
+    }
+    Error::new(ErrorKind::Io, "its tags are not found").caused_by(e)
+}
+
 impl BucketSource {
+    /// Returns why an object could not be opened. One that the store does not find has vanished,
+    /// unless it is listed still: to leave it out without a word would lose it.
+    fn reason(&self, key: &str, version: Option<&str>, error: Error) -> Error {
+        if error.kind() != ErrorKind::NotFound {
+            return error;
+        }
+        match self.is_listed(key, version) {
+            Ok(false) => error,
+            Ok(true) => {
+                let message = "the store lists it, and does not find it when it is asked for";
+                Error::new(ErrorKind::Unsupported, message).caused_by(error)
+            }
+            Err(e) => e.context("cannot see whether it is listed still"),
+        }
+    }
+
+    fn is_listed(&self, key: &str, version: Option<&str>) -> Result<bool> {
+        if let Some(version) = version {
+            return Ok(self.versions_of(key)?.iter().any(|it| it.version == version));
+        }
+        let mut is_listed = false;
+        let listed = self.client.list(key, Depth::Folder, &mut |row| match row {
+            Row::Object(object) if object.key == key => {
+                is_listed = true;
+                // That is all there is to know.
+                Err(Error::cancelled())
+            }
+            _ => Ok(()),
+        });
+        match listed {
+            Err(e) if !is_listed => Err(e),
+            _ => Ok(is_listed),
+        }
+    }
+
     /// Reads what stands beside an object: what this program kept of a file, and as attributes all
     /// else. What it kept is shown as it was where nobody has added anything.
     fn told(&self, key: &str, head: &Head, version: Option<&str>, more: &[Xattr]) -> Result<Told> {
@@ -242,7 +287,8 @@ impl BucketSource {
             let own = head.own.iter();
             all.extend(own.map(|(name, value)| attribute(&format!("meta.{name}"), value)));
             if head.tags > 0 {
-                for (name, value) in &self.client.tags(key, version)? {
+                let tags = self.client.tags(key, version).map_err(without_tags)?;
+                for (name, value) in &tags {
                     all.push(attribute(&format!("tag.{name}"), value));
                 }
             }

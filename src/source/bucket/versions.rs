@@ -82,7 +82,7 @@ impl BucketSource {
     }
 
     /// Returns all versions of a key, newest first.
-    fn versions_of(&self, key: &str) -> Result<Vec<Version>> {
+    pub(super) fn versions_of(&self, key: &str) -> Result<Vec<Version>> {
         let mut versions = Vec::new();
         let listed = self.client.list_versions(key, Depth::Folder, &mut |row| {
             match row {

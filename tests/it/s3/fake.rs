@@ -47,7 +47,14 @@ impl Reply {
 
     pub(crate) fn error(status: u16, code: &str) -> Self {
         let body = format!("<Error><Code>{code}</Code><Message>As asked.</Message></Error>");
-        Reply::Whole(status, Vec::new(), body.into_bytes())
+        // As stores do, so that also of a head it is known who says so.
+        Reply::Whole(status, vec![("x-amz-request-id", "1".to_owned())], body.into_bytes())
+    }
+
+    /// What a proxy answers while the store is away.
+    pub(crate) fn foreign() -> Self {
+        let body = "404 page not found\n".into();
+        Reply::Whole(404, vec![("content-type", "text/plain".to_owned())], body)
     }
 
     pub(crate) fn with(self, name: &'static str, value: impl Into<String>) -> Self {
