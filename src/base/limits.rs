@@ -281,6 +281,9 @@ pub const REMOTE_READERS_MAX: usize = 4;
 /// By how much the clocks of two machines that are set over the network may differ, in seconds,
 /// and both count as right.
 pub const CLOCKS_APART_SECONDS: i64 = 10;
+/// By how much the times of two zones differ at most: a server that tells its own local time may be
+/// so far behind, in seconds.
+pub const ZONES_APART_SECONDS: i64 = 26 * 3600;
 /// Objects that are known to be kept as folders, so that they are asked for by one question.
 pub const KNOWN_FOLDERS_MAX: usize = 16 * KIB;
 /// Longest ~/.netrc or file of ~/.aws that is read: what people have is a thousand times smaller.

@@ -184,7 +184,10 @@ fn a_file_that_may_have_changed_without_a_sign_is_read_again() {
         (Precision::Second, at - 13, false),
         (Precision::Second, at - 5, true),
         (Precision::Second, at + 100, true),
-        (Precision::Minute, at - 240, false),
+        (Precision::Minute, at - 26 * 3600 - 240, false),
+        (Precision::Minute, at - 26 * 3600 - 60, true),
+        // Changed a moment ago, by a server that tells its local time, five hours behind.
+        (Precision::Minute, at - 5 * 3600 - 10, true),
         (Precision::Minute, at - 60, true),
         (Precision::Vague, at - 100_000_000, true),
     ];

@@ -63,8 +63,8 @@ pub(crate) struct Learned {
     pub(crate) stat_tells: bool,
     /// Whether EPSV is used.
     pub(crate) extended: bool,
-    /// Whether times of LIST are UTC; None until it was seen.
-    is_utc: Option<bool>,
+    /// Whether times of LIST are those of MDTM; None until it was seen.
+    is_one_zone: Option<bool>,
     /// How 0xFF is heard; None until it was asked.
     heard: Option<Heard>,
 }
@@ -87,7 +87,7 @@ impl Learned {
             new_mode: None,
             stat_tells: true,
             extended: true,
-            is_utc: None,
+            is_one_zone: None,
             heard: None,
         }
     }
@@ -154,13 +154,14 @@ impl Session {
     }
 
     /// Says how exact the times of a listing are: one of them is asked for by another command,
-    /// which tells it in UTC.
+    /// which should tell it in UTC. Where both tell the same it is one zone, and no proof of which:
+    /// vsftpd with `use_localtime` tells both in its own.
     pub(crate) fn settle_times(&mut self, folder: &[u8], found: &mut [Found]) -> Result<()> {
         let is_exact = |found: &Found| {
             found.look.modified.is_some_and(|modified| modified.precision == Precision::Minute)
         };
         let sample = found.iter().find(|found| is_exact(found) && found.look.kind == Kind::File);
-        if let (None, Some(sample)) = (self.learned.is_utc, sample) {
+        if let (None, Some(sample)) = (self.learned.is_one_zone, sample) {
             let path = joined(folder, &sample.name);
             let reply = match sayable(&path) {
                 Ok(()) => Some(self.ask("MDTM", &path)?),
@@ -169,10 +170,10 @@ impl Session {
             let shown = sample.look.modified.map(|modified| modified.time.seconds());
             let told = reply.as_ref().and_then(time_of).map(|time| time.seconds());
             if let (Some(shown), Some(told)) = (shown, told) {
-                self.learned.is_utc = Some(told.div_euclid(60) == shown.div_euclid(60));
+                self.learned.is_one_zone = Some(told.div_euclid(60) == shown.div_euclid(60));
             }
         }
-        if self.learned.is_utc != Some(true) {
+        if self.learned.is_one_zone != Some(true) {
             let all = found.iter_mut().filter_map(|found| found.look.modified.as_mut());
             all.for_each(|modified| modified.precision = Precision::Vague);
         }

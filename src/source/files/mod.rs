@@ -20,6 +20,7 @@ use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::limits::CLOCKS_APART_SECONDS;
 use crate::base::limits::REMOTE_READERS_MAX;
+use crate::base::limits::ZONES_APART_SECONDS;
 use crate::base::metadata::Detection;
 use crate::base::metadata::Kind;
 use crate::base::metadata::Metadata;
@@ -248,7 +249,7 @@ impl Inner {
 
 /// Returns the time from which on a change shows for certain. It takes the place of the inode's
 /// time: a backup that began before it reads the file again. By the server's clock, which may be
-/// some seconds off; never, where the server tells no time that is of use.
+/// some seconds off, and in its listings some zones; never, where it tells no time that is of use.
 fn shows_change_from(kind: Kind, modified: Option<Modified>) -> Timestamp {
     let never = Timestamp::new(i64::MAX, 0);
     match modified {
@@ -257,7 +258,10 @@ fn shows_change_from(kind: Kind, modified: Option<Modified>) -> Timestamp {
         None => never,
         Some(Modified { time, precision }) => match precision {
             Precision::Second => time.plus_seconds(CLOCKS_APART_SECONDS),
-            Precision::Minute => time.plus_seconds(MINUTE_SECONDS + CLOCKS_APART_SECONDS),
+            // Of LIST, in a zone that nothing tells for certain.
+            Precision::Minute => {
+                time.plus_seconds(ZONES_APART_SECONDS + MINUTE_SECONDS + CLOCKS_APART_SECONDS)
+            }
             Precision::Vague => never,
         },
     }
