@@ -101,7 +101,7 @@ impl Rows<'_> {
     fn add_folder(&mut self, key: &str) -> Result<()> {
         self.count()?;
         if let Some(path) = self.path(key, true) {
-            self.add(key, Child::Folder(path));
+            self.add(Child::Folder(path));
         }
         Ok(())
     }
@@ -110,26 +110,32 @@ impl Rows<'_> {
         if key == self.prefix && size == 0 {
             self.marker = Some(tells);
         } else if let Some(path) = self.path(key, false) {
-            self.add(key, Child::File(Box::new(file(path, size, tells)), Look::File { has_older }));
+            self.add(Child::File(Box::new(file(path, size, tells)), Look::File { has_older }));
         }
     }
 
     /// Adds what has a path. Of two with one name the folder stays, as it holds more.
-    fn add(&mut self, key: &str, child: Child) {
+    fn add(&mut self, child: Child) {
         let name = child.path().name().to_vec();
-        let is_file = |child: &Child| matches!(child, Child::File(..));
-        match self.children.get(&name) {
-            Some(other) if is_file(&child) != is_file(other) => {
-                let e = Error::invalid("an object and a folder have one name");
-                let text = String::from_utf8_lossy(&name).into_owned();
-                self.unfit.push((text, self.source.unfit(key, e)));
-                if !is_file(&child) {
-                    self.children.insert(name, child);
-                }
-            }
-            _ => {
-                self.children.insert(name, child);
-            }
+        let rank = |child: &Child| match child {
+            Child::Folder(_) => 2,
+            Child::Versions(..) => 1,
+            Child::File(..) | Child::Unfit(..) => 0,
+        };
+        let (one, other) = (rank(&child), self.children.get(&name).map(rank));
+        let Some(other) = other.filter(|other| *other != one) else {
+            self.children.insert(name, child);
+            return;
+        };
+        let e = Error::invalid(match one.min(other) {
+            1 => "a folder has the name of that of an object's older versions",
+            _ => "an object and a folder have one name",
+        });
+        let text = String::from_utf8_lossy(&name).into_owned();
+        let key = format!("{}{text}", self.prefix);
+        self.unfit.push((text, self.source.unfit(&key, e)));
+        if one > other {
+            self.children.insert(name, child);
         }
     }
 
@@ -154,7 +160,7 @@ impl Rows<'_> {
             Ok((folder, files))
         });
         match files {
-            Ok((folder, files)) => self.add(&key, Child::Versions(folder, files)),
+            Ok((folder, files)) => self.add(Child::Versions(folder, files)),
             Err(e) => {
                 let e = e.context("its older versions");
                 let name = String::from_utf8_lossy(path.name()).into_owned();

@@ -154,3 +154,29 @@ fn a_store_that_lists_no_versions_is_named() {
         assert!(error.to_string().contains(&host), "{error}");
     }
 }
+
+/// The one that came first was left out without a word.
+#[test]
+fn a_folder_that_is_called_as_that_of_versions_is_told_of() {
+    for key in ["p/a@versions/x", "p/a@versions"] {
+        let store = Store::with_versions();
+        for content in [b"1", b"2"] {
+            store.put("p/a", content, &[]);
+        }
+        store.put(key, b"own", &[]);
+        let world = World::memory();
+
+        let report = world.backup(&source(&store)).unwrap();
+
+        let [failure] = report.errors.as_slice() else { panic!("{:?}", report.errors) };
+        assert!(failure.message.contains("p/a@versions is not stored"), "{failure:?}");
+        let target = MemoryTarget::new();
+        restore(&world, 0, &target, &options());
+        let entries = target.entries();
+        let below = entries.keys().filter(|at| at.is_within(&path("a@versions")));
+        let below: Vec<_> = below.map(|at| at.to_string()).collect();
+        // A folder of keys stays, and of an object and a folder the latter.
+        assert_eq!(below.len(), 2, "{below:?}");
+        assert_eq!(below[1] == "a@versions/x", key.ends_with('x'), "{below:?}");
+    }
+}
