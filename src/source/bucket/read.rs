@@ -73,7 +73,14 @@ impl<'a> Reader<'a> {
                 let Object { key, version, etag } = object;
                 let etag = Some(etag.as_str()).filter(|etag| !etag.is_empty());
                 let opened = self.source.client.open(key, version.as_deref(), offset, etag);
-                (opened.map_err(|e| changed(key, e))?, offset)
+                let opened = opened.map_err(|e| changed(key, e))?;
+                // Some stores do not hear what it has to be still.
+                let head = &opened.head;
+                let is_same = etag.is_none_or(|etag| head.etag.is_empty() || head.etag == etag);
+                if !is_same || head.size.checked_add(offset) != Some(entry.size) {
+                    return Err(replaced(key));
+                }
+                (opened, offset)
             }
         };
         let read = stream.read(buffer)?;
@@ -301,11 +308,15 @@ impl BucketSource {
 }
 
 fn changed(key: &str, e: Error) -> Error {
-    if e.kind() == ErrorKind::AlreadyExists || e.kind() == ErrorKind::NotFound {
-        let message = format!("{} was replaced while it was read", display(key.as_bytes()));
-        return Error::new(ErrorKind::Io, message).caused_by(e);
+    match e.kind() {
+        ErrorKind::AlreadyExists | ErrorKind::NotFound => replaced(key).caused_by(e),
+        _ => e,
     }
-    e
+}
+
+fn replaced(key: &str) -> Error {
+    let message = format!("{} was replaced while it was read", display(key.as_bytes()));
+    Error::new(ErrorKind::Io, message)
 }
 
 impl SourceReader for Reader<'_> {

@@ -161,6 +161,43 @@ fn what_breaks_off_is_gone_on_with_while_it_is_the_same() {
     }
 }
 
+/// Some stores do not hear `if-match`: two halves of two objects were taken for one.
+#[test]
+fn what_goes_on_as_another_object_is_not_gone_on_with() {
+    for (etag, range) in
+        [("e", "bytes 4-9/10"), ("", "bytes 4-9/10"), ("f", "bytes 4-9/10"), ("e", "bytes 4-10/11")]
+    {
+        let fake = Fake::start(move |_, asked| {
+            if asked.has("list-type") {
+                return folders(asked, &[("p/", &["p/a=10"])]);
+            }
+            if asked.header("range").is_none() {
+                let head = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\netag: \"e\"\r\n\r\n";
+                return Reply::Raw([head, &b"0123"[..]].concat());
+            }
+            let rest = if range.ends_with("/10") { &b"456789"[..] } else { b"456789+" };
+            let rest = Reply::Whole(206, Vec::new(), rest.to_vec());
+            let rest = rest.with("content-range", range);
+            if etag.is_empty() { rest } else { rest.with("etag", format!("\"{etag}\"")) }
+        });
+        let source = source(&fake);
+        scanned(&source);
+        let mut reader = source.reader().unwrap();
+        reader.open(&path("a")).unwrap();
+        let mut buffer = [0; 20];
+
+        let read = reader.read_at(0, &mut buffer);
+
+        if etag != "f" && range.ends_with("/10") {
+            assert_eq!(&buffer[..read.unwrap()], b"0123456789", "{etag} {range}");
+        } else {
+            let error = read.unwrap_err();
+            assert_eq!((error.kind(), error.origin()), (ErrorKind::Io, Origin::Source));
+            assert!(error.to_string().contains("replaced"), "{error}");
+        }
+    }
+}
+
 #[test]
 fn a_folder_that_cannot_be_listed_hides_no_neighbour() {
     let fake = Fake::start(|_, asked| match asked.target.contains("prefix=p%2Fa%2F") {
