@@ -167,6 +167,32 @@ fn listed_by_list(answer: fn(&[u8]) -> Answer, mdtm: &'static str) -> Result<Vec
     found
 }
 
+/// A folder that may not be entered was an empty one where its name says "no files".
+#[test]
+fn a_folder_without_files_is_told_from_one_that_is_called_so() {
+    let folder = b"/no files yet";
+    for (entered, listed, is_empty) in [
+        ("550 No files yet: I do not let you in", "", false),
+        ("550 Can't change directory to /no files yet: Permission denied", "", false),
+        ("250 there", "550 /no files yet: Permission denied", false),
+        ("250 there", "550 no files yet: Permission denied", false),
+        ("250 there", "450 No files found", true),
+        ("250 there", "550 No files found.", true),
+    ] {
+        let script = move |asked: &str, argument: &[u8], disk: &Disk| match asked {
+            "CWD" => say(entered),
+            "MLSD" => say(listed),
+            _ => honest(asked, argument, disk),
+        };
+        let fake = Fake::start(script, Then::HangUp);
+        let mut session = fake.client(PATIENT).connect().expect("a session");
+        match list(&mut *session, folder) {
+            Ok(found) => assert!(is_empty && found.is_empty(), "{entered} {listed}"),
+            Err(e) => assert!(!is_empty, "{entered} {listed}: {e:?}"),
+        }
+    }
+}
+
 #[test]
 fn times_of_a_listing_in_another_zone_are_of_no_use() {
     let rows = |_: &[u8]| {

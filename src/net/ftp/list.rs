@@ -94,11 +94,11 @@ impl Session {
             ListBy::ListAll => Command::new("LIST", b"-a"),
             ListBy::List => Command::bare("LIST"),
         };
-        match self.begin(&[Command::new("CWD", folder)], true, command, 0)?.1 {
+        let (replies, begun) = self.begin(&[Command::new("CWD", folder)], true, command, 0)?;
+        let is_entered = replies.first().is_some_and(Reply::is_done);
+        match begun {
             Begun::Open(data) => self.read_listing(data, by).map(Ok),
-            Begun::Refused(reply)
-                if matches!(reply.code, 450 | 550) && reply.mentions("no files") =>
-            {
+            Begun::Refused(reply) if is_entered && reply.is_of_nothing() => {
                 Ok(Ok(Listing { found: Vec::new(), lines: 0 }))
             }
             Begun::Refused(reply) => Ok(Err(reply)),

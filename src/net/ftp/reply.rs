@@ -90,6 +90,15 @@ impl Reply {
         WORDS.iter().find(|(words, _)| last.ends_with(words)).map(|(_, cause)| *cause)
     }
 
+    /// Says whether a listing is refused because there is nothing to list. By the beginning of the
+    /// text alone: further behind stands what the server repeats.
+    pub(crate) fn is_of_nothing(&self) -> bool {
+        let words = b"no files";
+        let start = self.lines.first().and_then(|line| line.trim_ascii().get(..words.len()));
+        let says_so = start.is_some_and(|start| start.eq_ignore_ascii_case(words));
+        matches!(self.code, 450 | 550) && self.cause().is_none() && says_so
+    }
+
     /// Says whether the server has too many guests already.
     pub(crate) fn is_too_many(&self) -> bool {
         matches!(self.code, 421 | 530) && TOO_MANY.iter().any(|word| self.mentions(word))
@@ -236,6 +245,22 @@ mod tests {
             (550, "No such file or directory x: Permission denied", Some(Cause::Denied)),
         ] {
             assert_eq!(reply(code, text).cause(), cause, "{code} {text}");
+        }
+    }
+
+    #[test]
+    fn a_listing_of_nothing_is_told_from_what_only_speaks_of_it() {
+        for (code, text, is_of_nothing) in [
+            (450, "No files found", true),
+            (550, "No files found.", true),
+            (550, "no files", true),
+            (550, "Can't change directory to /no files yet: Permission denied", false),
+            (550, "no files yet: Permission denied", false),
+            (550, "/no files here", false),
+            (451, "No files found", false),
+            (550, "", false),
+        ] {
+            assert_eq!(reply(code, text).is_of_nothing(), is_of_nothing, "{text}");
         }
     }
 
