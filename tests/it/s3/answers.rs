@@ -319,3 +319,15 @@ fn a_stretch_comes_however_a_store_sends_it() {
         }
     }
 }
+
+/// Of the first bytes it was taken for a stretch that is too long.
+#[test]
+fn a_store_that_knows_no_ranges_tells_the_first_bytes_too() {
+    for (body, good) in [("012345678", true), ("012", true), ("01", false), ("", false)] {
+        let fake = Fake::start(move |_, _| Reply::ok(body));
+        match backend(&fake).0.get_range(&key("a"), 0..3) {
+            Ok(bytes) => assert!(good && bytes == b"012", "{body}"),
+            Err(e) => assert!(!good && e.kind() == ErrorKind::Corrupt, "{e:?} {body}"),
+        }
+    }
+}
