@@ -261,8 +261,8 @@ pub const SESSION_QUIET_SECONDS: i64 = 30;
 /// let some wait that come at once (proftpd for 200 ms, until a lock of its own is free), and the
 /// first may be back by then. A far one's login takes longer, and is not waited for.
 pub const SESSIONS_APART_MILLIS: u64 = 50;
-/// Longest wait for a session to come free: ten times the longest silence of one.
-pub const SESSION_WAIT_SECONDS: u64 = 600;
+/// Whoever waits for a session to come free looks so often whether somebody asked to stop.
+pub const SESSION_LOOK_MILLIS: u64 = 1000;
 /// A first connection that fails within so many seconds is tried once more: it broke. One that
 /// takes longer leads nowhere, and who typed it waits for the answer.
 pub const BROKE_AT_ONCE_SECONDS: f64 = 2.0;

@@ -201,7 +201,8 @@ impl RemoteSettings {
         if let Some(pace) = self.pace() {
             connect = Arc::new(PacedServer::new(connect, pace));
         }
-        Ok(Pool::new(connect, Arc::new(SystemClock), PoolOptions::default()))
+        let (clock, options) = (Arc::new(SystemClock), PoolOptions::default());
+        Ok(Pool::stoppable(connect, clock, options, self.cancel.clone()))
     }
 
     fn pool(&self, address: &Address) -> Result<Arc<Pool>> {

@@ -10,15 +10,18 @@
 //! moment, and takes what is given back by then.
 //!
 //! Nobody who holds a session may wait for another one: with a limit of one that would be for ever.
-//! As a last resort a wait ends after [`SESSION_WAIT_SECONDS`].
+//! A wait lasts as long as others are at work, be that hours: each of them ends, at the latest when
+//! the server falls silent, and a server that lets few in and is busy is none that is silent. It
+//! ends when somebody asks to stop.
 
+use crate::base::cancel::Cancel;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::limits::BROKE_AT_ONCE_SECONDS;
 use crate::base::limits::REMOTE_SESSIONS_MAX;
+use crate::base::limits::SESSION_LOOK_MILLIS;
 use crate::base::limits::SESSION_QUIET_SECONDS;
-use crate::base::limits::SESSION_WAIT_SECONDS;
 use crate::base::limits::SESSIONS_APART_MILLIS;
 use crate::base::time::Clock;
 use crate::base::time::Timestamp;
@@ -64,6 +67,8 @@ pub struct Pool {
     clock: Arc<dyn Clock>,
     quiet_seconds: i64,
     apart: Duration,
+    /// Ends the wait for a session.
+    cancel: Cancel,
     state: Mutex<State>,
     freed: Condvar,
 }
@@ -104,12 +109,23 @@ impl Pool {
         clock: Arc<dyn Clock>,
         options: PoolOptions,
     ) -> Arc<Self> {
+        Pool::stoppable(connect, clock, options, Cancel::new())
+    }
+
+    /// The same, of which nobody waits for a session any more once somebody asked to stop.
+    pub fn stoppable(
+        connect: Arc<dyn Connect>,
+        clock: Arc<dyn Clock>,
+        options: PoolOptions,
+        cancel: Cancel,
+    ) -> Arc<Self> {
         let limit = options.sessions_max.max(1);
         Arc::new(Pool {
             connect,
             clock,
             quiet_seconds: options.quiet_seconds,
             apart: options.apart,
+            cancel,
             state: Mutex::new(State { idle: Vec::new(), open: 0, opening: 0, limit }),
             freed: Condvar::new(),
         })
@@ -132,7 +148,8 @@ impl Pool {
     /// Takes a session out, opens one, or waits for one.
     ///
     /// # Errors
-    /// Those of [`Connect::connect`], but `RateLimited` only when no session is open at all.
+    /// Those of [`Connect::connect`], but `RateLimited` only when no session is open at all;
+    /// `Cancelled` where one would have to be waited for.
     pub fn take(self: &Arc<Self>) -> Result<Taken> {
         loop {
             match self.claim()? {
@@ -182,7 +199,8 @@ impl Pool {
                 state.opening += 1;
                 return Ok(Claim::Room);
             }
-            let wait = if has_room { patience } else { Duration::from_secs(SESSION_WAIT_SECONDS) };
+            let look = Duration::from_millis(SESSION_LOOK_MILLIS);
+            let wait = if has_room { patience } else { look };
             let waited = self.freed.wait_timeout(state, wait);
             let (guard, time) = waited.unwrap_or_else(|poisoned| poisoned.into_inner());
             state = guard;
@@ -190,8 +208,7 @@ impl Pool {
                 // Woken too often it is over as well.
                 patience = if time.timed_out() { Duration::ZERO } else { patience / 2 };
             } else if time.timed_out() && state.idle.is_empty() && state.open >= state.limit {
-                let message = format!("no session with {} came free", self.connect.shown());
-                return Err(Error::new(ErrorKind::Unreachable, message));
+                self.cancel.check()?;
             }
         }
     }

@@ -6,6 +6,7 @@ use crate::support::files::Server;
 use crate::support::folder::Folder;
 use crate::support::ways::FTP;
 use crate::support::ways::Ways;
+use icecore::base::cancel::Cancel;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Result;
 use icecore::base::time::Clock;
@@ -116,6 +117,26 @@ fn a_server_that_lets_no_more_in_lowers_the_limit() {
         third.join().unwrap().unwrap();
     });
     assert_eq!(world.server.sessions().1, 2);
+}
+
+/// After ten minutes it was an error as of a server that is silent, and ended a restore whose files
+/// each took longer to send.
+#[test]
+fn who_waits_for_a_session_waits_until_somebody_asks_to_stop() {
+    let world = world(FTP, 1);
+    let cancel = Cancel::new();
+    let door = Arc::new(Door(Arc::clone(&world.server)));
+    let options = PoolOptions { sessions_max: 1, ..PoolOptions::default() };
+    let pool = Pool::stoppable(door, Arc::new(SystemClock), options, cancel.clone());
+    let held = pool.take().unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| pool.take().map(drop));
+        cancel.cancel();
+        assert_eq!(waiting.join().unwrap().unwrap_err().kind(), ErrorKind::Cancelled);
+    });
+    // What is to be cleaned up needs no wait.
+    held.give_back();
+    pool.with(ask).unwrap();
 }
 
 #[test]
