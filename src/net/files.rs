@@ -202,6 +202,15 @@ pub trait Files: Send {
     /// As the server says; that may also come with the first writes, or with [`Files::finish`].
     fn create(&mut self, path: &[u8]) -> Result<()>;
 
+    /// As [`Files::create`] of a file that is not there: where the server can, it refuses one that
+    /// is, as it may be under a name that it takes for the same.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; those of [`Files::create`].
+    fn create_new(&mut self, path: &[u8]) -> Result<()> {
+        self.create(path)
+    }
+
     /// Appends to the file that is open to write.
     ///
     /// # Errors

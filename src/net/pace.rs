@@ -164,6 +164,10 @@ impl Files for PacedSession {
         self.session.create(path)
     }
 
+    fn create_new(&mut self, path: &[u8]) -> Result<()> {
+        self.session.create_new(path)
+    }
+
     fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.pace.up(bytes.len() as u64)?;
         self.session.write(bytes)

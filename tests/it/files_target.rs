@@ -28,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::time::UNIX_EPOCH;
 
+mod clashes;
 mod sessions;
 
 const OLD: &[u8] = b"what stood there before";

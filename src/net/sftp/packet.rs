@@ -54,6 +54,8 @@ pub(super) const OPEN_WRITE: u32 = 2;
 pub(super) const OPEN_CREATE: u32 = 8;
 /// Emptied first.
 pub(super) const OPEN_TRUNCATE: u32 = 16;
+/// Refused where it is there.
+pub(super) const OPEN_EXCLUSIVE: u32 = 32;
 
 /// What a server tells of a file, or is asked to set; what it does not tell is None.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -22,6 +22,8 @@ use crate::net::sftp::packet;
 use crate::net::sftp::packet::Answer;
 use crate::net::sftp::packet::Attributes;
 use crate::net::sftp::packet::EXTENSION_SET_LINK;
+use crate::net::sftp::packet::OPEN_EXCLUSIVE;
+use crate::net::sftp::packet::OPEN_TRUNCATE;
 use crate::net::sftp::packet::Request;
 use crate::net::sftp::read::Reading;
 use crate::net::sftp::session::EXTENSION_LINK;
@@ -255,6 +257,27 @@ impl Tree {
         let message = format!("{} does not offer {extension}", self.session.place());
         Err(Error::new(ErrorKind::Unsupported, message))
     }
+
+    fn begin_to_write(&mut self, path: &[u8], there: u32) -> Result<()> {
+        if let Some(writing) = self.writing.take() {
+            writing.abandon(&mut self.session)?;
+        }
+        match Writing::create(&mut self.session, heard(path), there) {
+            Ok(writing) => {
+                self.writing = Some(writing);
+                Ok(())
+            }
+            Err(Refused::Other(error)) => Err(self.to_tell("create", path)(error)),
+            Err(Refused::By(answer)) => {
+                let error = self.explained(answer, |tree| match tree.kind(path)? {
+                    None => tree.why_not_made(path),
+                    Some(Kind::File) if there == OPEN_TRUNCATE => tree.why_no_room(above(path), 1),
+                    Some(_) => Ok(Some(ErrorKind::AlreadyExists)),
+                });
+                Err(self.to_tell("create", path)(error))
+            }
+        }
+    }
 }
 
 impl Files for Tree {
@@ -340,24 +363,11 @@ impl Files for Tree {
     }
 
     fn create(&mut self, path: &[u8]) -> Result<()> {
-        if let Some(writing) = self.writing.take() {
-            writing.abandon(&mut self.session)?;
-        }
-        match Writing::create(&mut self.session, heard(path)) {
-            Ok(writing) => {
-                self.writing = Some(writing);
-                Ok(())
-            }
-            Err(Refused::Other(error)) => Err(self.to_tell("create", path)(error)),
-            Err(Refused::By(answer)) => {
-                let error = self.explained(answer, |tree| match tree.kind(path)? {
-                    None => tree.why_not_made(path),
-                    Some(Kind::File) => tree.why_no_room(above(path), 1),
-                    Some(_) => Ok(Some(ErrorKind::AlreadyExists)),
-                });
-                Err(self.to_tell("create", path)(error))
-            }
-        }
+        self.begin_to_write(path, OPEN_TRUNCATE)
+    }
+
+    fn create_new(&mut self, path: &[u8]) -> Result<()> {
+        self.begin_to_write(path, OPEN_EXCLUSIVE)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {

@@ -7,7 +7,6 @@ use crate::base::limits::SFTP_UNDER_WAY_BYTES;
 use crate::net::sftp::packet::Answer;
 use crate::net::sftp::packet::Attributes;
 use crate::net::sftp::packet::OPEN_CREATE;
-use crate::net::sftp::packet::OPEN_TRUNCATE;
 use crate::net::sftp::packet::OPEN_WRITE;
 use crate::net::sftp::packet::Request;
 use crate::net::sftp::session::EXTENSION_SYNC;
@@ -39,12 +38,16 @@ fn is_done(answer: Answer) -> std::result::Result<(), Refused> {
 }
 
 impl Writing {
-    /// Makes an empty file, or empties the one that is there.
+    /// Makes an empty file, by `OPEN_TRUNCATE` or `OPEN_EXCLUSIVE` where there is one.
     ///
     /// # Errors
     /// As the server says.
-    pub(super) fn create(session: &mut Session, path: &[u8]) -> std::result::Result<Self, Refused> {
-        let flags = OPEN_WRITE | OPEN_CREATE | OPEN_TRUNCATE;
+    pub(super) fn create(
+        session: &mut Session,
+        path: &[u8],
+        there: u32,
+    ) -> std::result::Result<Self, Refused> {
+        let flags = OPEN_WRITE | OPEN_CREATE | there;
         let attributes = Attributes::default();
         let handle = match session.ask(&Request::Open { path, flags, attributes })? {
             Answer::Handle(handle) => handle,

@@ -8,7 +8,7 @@
 //!
 //! The spool gathers, `known` remembers what stands in the folders at hand, `session` speaks to the
 //! server, `send` brings whole files there, `proof` makes sure that they came whole where that is not
-//! asked at once, `writer` does the rest.
+//! asked at once, `clash` refuses names that the server takes for others, `writer` does the rest.
 //! A connection that breaks is made again, and what was asked is asked once more.
 //! A symlink is never written through: what the server tells as a link is replaced, not followed.
 //! What a protocol cannot keep (times, permissions, owners, extended attributes) is told at the end.
@@ -26,6 +26,7 @@ use crate::net::pool::Pool;
 use crate::target::Finished;
 use crate::target::Target;
 use crate::target::TargetWriter;
+use crate::target::files::clash::Clashes;
 use crate::target::files::place::Mark;
 use crate::target::files::proof::Unseen;
 use crate::target::files::writer::FilesWriter;
@@ -40,6 +41,7 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::time::Duration;
 
+mod clash;
 mod place;
 mod proof;
 mod send;
@@ -73,6 +75,7 @@ pub struct FilesTarget {
 #[derive(Default)]
 struct State {
     known: Known<Look>,
+    clashes: Clashes,
     /// Files that were sent, and are still to be seen on the server.
     unseen: Unseen,
     /// Files that were begun and not sent yet.

@@ -24,7 +24,9 @@ use crate::target::files::new_look;
 use crate::target::files::session::able;
 use crate::target::known::Names;
 use crate::target::known::Word;
+use crate::target::spool::Spool;
 use std::sync::Arc;
+use std::sync::Mutex;
 
 /// What may be set of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -145,7 +147,9 @@ impl FilesTarget {
             listed => listed?,
         };
         let look = names.get(path.name()).cloned();
-        self.state().known.learn(path.parent_bytes(), names);
+        let mut state = self.state();
+        state.clashes.meet(path.parent_bytes(), names.keys());
+        state.known.learn(path.parent_bytes(), names);
         Ok(look)
     }
 
@@ -188,11 +192,15 @@ impl FilesTarget {
         }
     }
 
-    /// Looks whether a path is free for something new.
-    pub(super) fn make_room(&self, path: &EntryPath) -> Result<()> {
+    /// Looks whether a path is free for something new, and begins it where it is a file.
+    pub(super) fn make_room(
+        &self,
+        path: &EntryPath,
+        spool: Option<&Arc<Mutex<Spool>>>,
+    ) -> Result<()> {
         let look = self.look(path).map_err(|e| failed("cannot make", path, e))?;
         if look.is_none() {
-            return Ok(());
+            return self.claim(path, spool).map_err(|e| e.at(ORIGIN));
         }
         let message = format!("cannot make {path}: something stands there");
         Err(Error::new(ErrorKind::AlreadyExists, message).at(ORIGIN))

@@ -63,7 +63,8 @@ impl FilesTarget {
     /// Writes a file where nothing is, whole or not at all.
     fn upload_anew(&self, way: &[u8], spool: &Spool, wish: Option<Wish>) -> Result<Option<Marked>> {
         let sent = self.make_once(way, |files| upload(files, way, spool, wish));
-        if sent.is_err() {
+        // What was there is not ours to remove.
+        if sent.as_ref().is_err_and(|e| e.kind() != ErrorKind::AlreadyExists) {
             // A disk that is full has room again; what failed is the error to report.
             let _ = self.ask(|files| files.remove(way));
         }

@@ -19,7 +19,7 @@ pub(super) fn able(can: bool, act: impl FnOnce() -> Result<()>) -> Result<()> {
     if can { act() } else { Err(Error::new(ErrorKind::Unsupported, "the server cannot")) }
 }
 
-/// Writes a file whole, and gives it what it is to have where that needs no owner first; says how
+/// Writes a file that is not there whole, and gives it what it is to have where that needs no owner first; says how
 /// that went.
 pub(super) fn upload(
     files: &mut dyn Files,
@@ -27,7 +27,7 @@ pub(super) fn upload(
     spool: &Spool,
     wish: Option<Wish>,
 ) -> Result<Option<Marked>> {
-    files.create(way)?;
+    files.create_new(way)?;
     spool.pieces(&mut |piece| files.write(piece))?;
     match wish.and_then(|wish| wish.marks(files)) {
         Some((marks, proof)) => files.finish_with(way, marks, proof).map(Some),

@@ -174,22 +174,24 @@ impl TargetWriter for FilesWriter<'_> {
         let way = self.target.way(path);
         let look = self.target.look(path).map_err(|e| failed("cannot make", path, e))?;
         let Some(look) = look else {
+            self.target.claim(path, None)?;
             let made = self.target.ask(|files| match files.make_folder(&way) {
                 Err(e) if e.kind() == ErrorKind::AlreadyExists => {
                     // Made by an attempt whose answer was lost, or by somebody else just now.
                     let look = files.look_at(&way)?;
-                    if look.is_some_and(|look| look.kind == Kind::Directory) {
-                        Ok(())
-                    } else {
-                        Err(e)
+                    match look.is_some_and(|look| look.kind == Kind::Directory) {
+                        true => Ok(false),
+                        false => Err(e),
                     }
                 }
-                made => made,
+                made => made.map(|()| true),
             });
-            made.map_err(|e| failed("cannot make", path, e))?;
+            let is_ours = made.map_err(|e| failed("cannot make", path, e))?;
             let mut state = self.target.state();
             state.known.put(path, new_look(Kind::Directory));
-            state.known.learn(path.as_bytes(), Names::new());
+            if is_ours {
+                state.known.learn(path.as_bytes(), Names::new());
+            }
             return Ok(());
         };
         if look.kind != Kind::Directory {
@@ -206,9 +208,8 @@ impl TargetWriter for FilesWriter<'_> {
 
     fn create_file(&mut self, path: &EntryPath) -> Result<()> {
         self.drop_open()?;
-        self.target.make_room(path)?;
         let spool = Arc::new(Mutex::new(Spool::new()));
-        self.target.state().begun.insert(path.clone(), Arc::clone(&spool));
+        self.target.make_room(path, Some(&spool))?;
         self.open = Some(Open { path: path.clone(), spool: Some(spool), replaces: false });
         Ok(())
     }
@@ -302,6 +303,9 @@ impl TargetWriter for FilesWriter<'_> {
             let proof = if replaces { Proof::Now } else { self.target.proof_of(&spool) };
             let wish = self.target.wish(metadata, rules, proof);
             let sent = self.target.send(&path, &spool, replaces, Some(wish));
+            if sent.as_ref().is_err_and(|e| e.kind() == ErrorKind::AlreadyExists) {
+                self.target.note_clash(&path);
+            }
             marked = sent.map_err(|e| failed("cannot write", &path, e))?;
             let look = Look { size: Some(spool.len()), ..new_look(Kind::File) };
             {
@@ -343,7 +347,7 @@ impl TargetWriter for FilesWriter<'_> {
         metadata: &Metadata,
         rules: MetadataRules,
     ) -> Result<Vec<String>> {
-        self.target.make_room(path)?;
+        self.target.make_room(path, None)?;
         let Node::Symlink(to) = node else {
             let message = format!("cannot make {path}: a server takes no pipes and no devices");
             return Err(Error::new(ErrorKind::Unsupported, message).at(ORIGIN));
@@ -363,7 +367,7 @@ impl TargetWriter for FilesWriter<'_> {
     /// to be whole before: a copy would be as short as it is, and a name of what is sent again
     /// would lead to what came first.
     fn link(&mut self, path: &EntryPath, existing: &EntryPath) -> Result<()> {
-        self.target.make_room(path)?;
+        self.target.make_room(path, None)?;
         self.target.send_begun(existing)?;
         self.target.see_first(existing).map_err(|e| failed("cannot make", path, e))?;
         let (from, to) = (self.target.way(existing), self.target.way(path));
@@ -423,6 +427,7 @@ impl TargetWriter for FilesWriter<'_> {
         let Some(look) = look.map_err(|e| failed("cannot look at", path, e))? else {
             return Ok(());
         };
+        self.target.check_clash(path)?;
         let way = self.target.way(path);
         let removed = self.target.ask(|files| match look.kind {
             Kind::Directory => remove_below(files, &way),

@@ -3,6 +3,7 @@
 
 use crate::support::ways::Ways;
 use crate::support::ways::in_a_line;
+use crate::support::ways::refused;
 use icecore::base::error::Error;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Result;
@@ -128,10 +129,7 @@ impl Server {
     }
 
     fn place(&self, path: &[u8]) -> PathBuf {
-        let relative: Vec<&[u8]> =
-            path.split(|&byte| byte == b'/').filter(|part| !part.is_empty()).collect();
-        assert!(!relative.contains(&b"..".as_slice()), "a path goes up");
-        self.root.join(OsStr::from_bytes(&relative.join(&b'/')))
+        self.ways.place(&self.root, path)
     }
 }
 
@@ -171,10 +169,6 @@ fn failed(path: &[u8], e: std::io::Error) -> Error {
         Io::AlreadyExists => Error::new(ErrorKind::AlreadyExists, message),
         _ => Error::new(ErrorKind::Io, message).caused_by(e),
     }
-}
-
-fn refused(path: &[u8]) -> Error {
-    Error::new(ErrorKind::Io, format!("550 {}", String::from_utf8_lossy(path)))
 }
 
 impl Session {
@@ -371,6 +365,11 @@ impl Files for Session {
             this.writing = Some((file, 0, place));
             Ok(())
         })
+    }
+
+    fn create_new(&mut self, path: &[u8]) -> Result<()> {
+        self.server.ways.refuse_taken(&self.server.place(path))?;
+        self.create(path)
     }
 
     fn write(&mut self, bytes: &[u8]) -> Result<()> {

@@ -1,9 +1,14 @@
 //! How a server of files behaves, for [`crate::support::files`].
 
+use icecore::base::error::Error;
+use icecore::base::error::ErrorKind;
+use icecore::base::error::Result;
 use icecore::net::files::Precision;
 use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::path::PathBuf;
 
 /// How a server behaves.
 #[derive(Clone, Debug)]
@@ -28,11 +33,37 @@ pub(crate) struct Ways {
     pub(crate) proves_later: bool,
     /// Most sessions at a time.
     pub(crate) sessions_max: usize,
+    /// Names that differ in case alone are one.
+    pub(crate) folds_case: bool,
     /// Just before a folder gets a name that ends so for the first time, a sweep empties it.
     pub(crate) swept_before: Option<&'static str>,
 }
 
 impl Ways {
+    /// Refuses to make a file that is there, as OpenSSH does where it is asked to.
+    pub(crate) fn refuse_taken(&self, place: &Path) -> Result<()> {
+        match self.links && place.exists() {
+            true => Err(Error::new(ErrorKind::AlreadyExists, "it is there")),
+            false => Ok(()),
+        }
+    }
+
+    /// Returns where a path is, whose names may be there in other letters.
+    pub(crate) fn place(&self, root: &Path, path: &[u8]) -> PathBuf {
+        let names: Vec<&[u8]> =
+            path.split(|&byte| byte == b'/').filter(|part| !part.is_empty()).collect();
+        assert!(!names.contains(&b"..".as_slice()), "a path goes up");
+        if !self.folds_case {
+            return root.join(OsStr::from_bytes(&names.join(&b'/')));
+        }
+        names.iter().fold(root.to_owned(), |folder, name| {
+            let there = folder.read_dir().into_iter().flatten().map(|it| it.unwrap().file_name());
+            let like = |it: &OsString| it.as_bytes().eq_ignore_ascii_case(name);
+            let found = there.into_iter().find(like);
+            folder.join(found.as_deref().unwrap_or(OsStr::from_bytes(name)))
+        })
+    }
+
     /// Sweeps what is about to be renamed, where that is to happen.
     pub(crate) fn sweep(&self, from: &Path, to: &Path) {
         let is_meant = |end: &&str| to.to_string_lossy().ends_with(*end);
@@ -54,6 +85,7 @@ pub(crate) const SFTP: Ways = Ways {
     unique: false,
     proves_later: false,
     sessions_max: 16,
+    folds_case: false,
     swept_before: None,
 };
 
@@ -69,8 +101,13 @@ pub(crate) const FTP: Ways = Ways {
     unique: true,
     proves_later: true,
     sessions_max: 16,
+    folds_case: false,
     swept_before: None,
 };
+
+pub(crate) fn refused(path: &[u8]) -> Error {
+    Error::new(ErrorKind::Io, format!("550 {}", String::from_utf8_lossy(path)))
+}
 
 /// Shows a name as a line of a listing can: without the end of a line in it.
 pub(crate) fn in_a_line(name: &OsStr) -> Vec<u8> {
