@@ -78,7 +78,7 @@ fn all_is_forgotten_and_pruned_though_nobody_reads_what() {
     let listed = home.json(0, &["list"]);
     assert!(listed.as_array().unwrap().iter().all(|row| row["backups"] == 1), "{listed}");
     let pruned = home.json(0, &["prune"]);
-    assert_eq!(pruned["freed_bytes"], 0, "it was pruned: {pruned}");
+    assert_eq!(pruned["bytes_freed"], 0, "it was pruned: {pruned}");
 }
 
 #[test]
