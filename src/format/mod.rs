@@ -14,9 +14,9 @@
 //! | parity of a pack | [`parity`] | frame, record, recovery shards, the record again |
 //! | ranges of entries (manifest and full index) | [`range`] | blobs inside blocks |
 //!
-//! [`sound`] says which entries a range can hold. Stored structs (`...V1`) are separate from the types the program works with: fixed order, no
-//! usize, no maps, no floats, no recursion, no zero-size elements. The bytes are described in
-//! `src/docs/format.md`, and golden files hold them.
+//! [`sound`] says which entries a range can hold. Stored structs (`...V1`) are separate from the
+//! types the program works with: fixed order, no usize, no maps, no floats, no recursion, no
+//! zero-size elements. The bytes are described in `src/docs/format.md`, and golden files hold them.
 
 pub mod backup;
 pub mod block;

@@ -21,6 +21,7 @@ pub mod lease;
 pub mod lost;
 pub mod names;
 pub mod naming;
+mod newest;
 pub mod numbers;
 pub mod open;
 pub mod outset;

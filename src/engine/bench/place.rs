@@ -33,13 +33,14 @@ use std::fs;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
-use std::time::SystemTime;
+use std::time::UNIX_EPOCH;
 
 /// Of so many files one is large, and holds half of the bytes with the others like it.
 const SMALL_FOR_EACH_LARGE: u64 = 1_000;
 /// Files in one folder.
 const FILES_PER_FOLDER: u64 = 100;
-const HOUR: Duration = Duration::from_secs(3_600);
+/// The time of made-up files, in 2023.
+const MADE_UP_AT: Duration = Duration::from_secs(1_700_000_000);
 /// Bytes made up at a time.
 const PIECE_BYTES: u64 = 1024 * 1024;
 /// Opening the repository is not what is measured, and its password guards nothing.
@@ -167,5 +168,5 @@ fn write(
         left -= piece as u64;
     }
     // What was written just now is read twice, and hardly anybody's files were.
-    file.set_modified(SystemTime::now() - HOUR).map_err(failed)
+    file.set_modified(UNIX_EPOCH + MADE_UP_AT).map_err(failed)
 }
