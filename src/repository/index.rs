@@ -39,6 +39,8 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::RwLock;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 mod bundles;
 mod loaded;
@@ -48,6 +50,9 @@ mod view;
 pub use view::IndexView;
 
 type Segment = IndexTable<Slice>;
+/// After so many objects that a process has put, the small ones are bundled.
+const BUNDLED_EACH: usize = 64;
+
 type Segments = BTreeMap<IndexId, Arc<Segment>>;
 
 /// Folders that index objects lie in: one server lists 10 000 names of each, and with so many
@@ -103,6 +108,8 @@ pub struct PackIndex {
     damaged: RwLock<Vec<String>>,
     /// Whether all objects were loaded past the cache.
     was_loaded_anew: Mutex<bool>,
+    /// How many objects this process has put.
+    put_count: AtomicUsize,
 }
 
 impl PackIndex {
@@ -392,7 +399,20 @@ impl PackIndex {
             let mut pending = self.pending.write().unwrap_or_else(PoisonError::into_inner);
             packs.iter().for_each(|pack| drop(pending.remove(&pack.pack)));
         }
+        if (self.put_count.fetch_add(1, Ordering::Relaxed) + 1).is_multiple_of(BUNDLED_EACH) {
+            self.bundle(cache);
+        }
         Ok((id, sealed.len() as u64))
+    }
+
+    /// Lets what is small and in memory be used out of bundles: one run may put thousands of them.
+    fn bundle(&self, cache: &Cache) {
+        let mut guard = self.loaded.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(loaded) = guard.as_mut() {
+            let mut segments = loaded.segments().clone();
+            bundles::gather(cache, &cache.list("index"), &mut segments);
+            *loaded = Loaded::new(segments);
+        }
     }
 }
 

@@ -159,11 +159,18 @@ fn parts_of(mapped: &Arc<Mapped>) -> Option<Vec<(IndexId, Slice)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::memory::MemoryBackend;
     use crate::base::hash;
     use crate::base::id::BlockId;
+    use crate::base::id::LeaseId;
+    use crate::base::id::PackId;
     use crate::base::id::RepositoryId;
+    use crate::codec::seal::Sealer;
+    use crate::format::pack_index::IndexedPack;
     use crate::format::pack_index::samples;
     use crate::repository::cache::CachePlace;
+    use crate::repository::index::PackIndex;
+    use crate::repository::store::Store;
 
     fn id(n: u32) -> IndexId {
         let mut bytes = [7; 16];
@@ -211,6 +218,31 @@ mod tests {
         }
         assert_eq!(found.len(), 3_000);
         assert!(found.iter().all(|(id, segment)| segment.bytes() == segments[id].bytes()));
+    }
+
+    /// One run of very much puts thousands, and looks at the repository once.
+    #[test]
+    fn what_one_run_puts_does_not_stay_in_memory() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let cache = cache(folder.path());
+        let backend = Arc::new(MemoryBackend::new());
+        let store = Store::new(backend, Sealer::new(RepositoryId::new([1; 16]), None));
+        let index = PackIndex::default();
+        index.refresh(&store, &cache).expect("nothing is there");
+        let count = 5 * FILES_MAX as u32 + 7;
+        for n in 0..count {
+            let pack = PackId::new(hash::hash(&n.to_le_bytes()));
+            let packs = [IndexedPack { pack, size: 5000, salt: [7; 32] }];
+            let row = samples::row(BlockId::new(hash::hash(&n.to_be_bytes())), n);
+            index.put(&store, &cache, LeaseId::new([1; 16]), &packs, &[(0, &row)]).expect("puts");
+        }
+
+        let segments = index.segments();
+        assert_eq!(segments.len(), count as usize);
+        let in_memory = segments.values().filter(|segment| !segment.source().is_mapped()).count();
+        assert!(in_memory <= FILES_MAX, "{in_memory} of {count}");
+        let block = BlockId::new(hash::hash(&3_u32.to_be_bytes()));
+        assert_eq!(index.find(&block).len(), 1);
     }
 
     #[test]
