@@ -31,6 +31,7 @@ use tempfile::TempDir;
 // Included by the tests with real servers too.
 mod contract;
 mod settle;
+mod unmounted;
 
 /// Local folders that live as long as the test.
 fn local() -> (TempDir, LocalBackend) {

@@ -5,7 +5,7 @@
 //! mount. Where that is missing the test says so; `ICECORE_NO_MOUNT=1` leaves it out on purpose.
 //! `ICECORE_FULL=1` tries every command with every rest of room; ordinary runs with two of them.
 
-mod mounted;
+pub(crate) mod mounted;
 
 use crate::cli::Home;
 use crate::cli::Ran;

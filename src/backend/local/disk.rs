@@ -5,9 +5,11 @@
 //! after [`Disk::sync_folder`], and nothing else. A synced file without a synced name is lost.
 
 use crate::base::time::Timestamp;
+use rustix::fs::AtFlags;
 use rustix::fs::CWD;
 use rustix::fs::OFlags;
 use rustix::fs::RenameFlags;
+use rustix::fs::StatxFlags;
 use rustix::io::Errno;
 use std::ffi::OsString;
 use std::fmt;
@@ -104,6 +106,14 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// `NotFound`, `NotADirectory`, ...
     fn look(&self, path: &Path) -> io::Result<Look>;
 
+    /// Returns what tells the mount that a path lies on from all others that there are now.
+    ///
+    /// # Errors
+    /// `NotFound`, `NotADirectory`, ...
+    fn mount(&self, path: &Path) -> io::Result<u64> {
+        self.look(path).map(|look| look.identity.0)
+    }
+
     /// Returns the names in a folder.
     ///
     /// # Errors
@@ -127,7 +137,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
 }
 
 /// An open file.
-pub trait DiskFile {
+pub trait DiskFile: Send + Sync {
     /// Writes all bytes after those before.
     ///
     /// # Errors
@@ -202,6 +212,16 @@ impl Disk for RealDisk {
 
     fn look(&self, path: &Path) -> io::Result<Look> {
         std::fs::metadata(path).map(|metadata| look_of(&metadata))
+    }
+
+    fn mount(&self, path: &Path) -> io::Result<u64> {
+        match rustix::fs::statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID) {
+            Ok(found) if found.stx_mask & StatxFlags::MNT_ID.bits() != 0 => Ok(found.stx_mnt_id),
+            // The system tells it since Linux 5.8, and a sandbox may forbid to ask. A device has
+            // one mount in most cases.
+            Ok(_) | Err(Errno::NOSYS | Errno::PERM) => self.look(path).map(|it| it.identity.0),
+            Err(e) => Err(e.into()),
+        }
     }
 
     fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {

@@ -11,12 +11,12 @@ use crate::backend::key::FolderKey;
 use crate::backend::local::disk::Disk;
 use crate::backend::local::disk::DiskKind;
 use crate::backend::local::failed;
+use crate::backend::local::root::Root;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use std::collections::HashSet;
 use std::io::ErrorKind as Io;
 use std::path::Path;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -26,7 +26,7 @@ use std::sync::PoisonError;
 #[derive(Debug)]
 pub(super) struct Durable {
     disk: Arc<dyn Disk>,
-    root: PathBuf,
+    root: Arc<Root>,
     /// Made or found by this process, and synced with all above them. As another process may
     /// have made a folder and died before syncing, finding it is not enough.
     made: Mutex<HashSet<FolderKey>>,
@@ -42,8 +42,7 @@ fn lock(folders: &Mutex<HashSet<FolderKey>>) -> MutexGuard<'_, HashSet<FolderKey
 
 impl Durable {
     /// Starts with nothing known.
-    pub(super) fn new(disk: Arc<dyn Disk>, root: &Path) -> Self {
-        let root = root.to_owned();
+    pub(super) fn new(disk: Arc<dyn Disk>, root: Arc<Root>) -> Self {
         Durable {
             disk,
             root,
@@ -66,6 +65,7 @@ impl Durable {
             if lock(&self.made).contains(&made) {
                 continue;
             }
+            self.root.check()?;
             make_folder(&*self.disk, &above.join(part))?;
             sync_folder(&*self.disk, &above)?;
             lock(&self.made).insert(made.clone());
@@ -98,7 +98,8 @@ impl Durable {
                 }
             }
         }
-        Ok(())
+        // What is gone may be gone with its disk.
+        self.root.check()
     }
 
     fn settle_one(&self, folder: &FolderKey) -> Result<()> {

@@ -26,6 +26,7 @@ use crate::backend::local::durable::Durable;
 use crate::backend::local::durable::make_folder;
 use crate::backend::local::durable::make_root;
 use crate::backend::local::durable::sync_folder;
+use crate::backend::local::root::Root;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
@@ -43,6 +44,7 @@ use std::sync::Arc;
 
 pub mod disk;
 mod durable;
+mod root;
 mod space;
 
 /// Where objects are written before they are moved to their places.
@@ -56,7 +58,7 @@ const PARALLEL: usize = 4;
 #[derive(Debug)]
 pub struct LocalBackend {
     disk: Arc<dyn Disk>,
-    root: PathBuf,
+    root: Arc<Root>,
     durable: Durable,
 }
 
@@ -87,7 +89,9 @@ impl LocalBackend {
             let message = format!("cannot open {}: it is no folder", shown(&root));
             return Err(Error::invalid(message).at(Origin::Repository));
         }
-        let durable = Durable::new(Arc::clone(&disk), &root);
+        let opened = Root::open(Arc::clone(&disk), root.clone());
+        let root = Arc::new(opened.map_err(|e| failed("open", &root, e))?);
+        let durable = Durable::new(Arc::clone(&disk), Arc::clone(&root));
         Ok(LocalBackend { disk, root, durable })
     }
 
@@ -136,7 +140,9 @@ impl LocalBackend {
             other => other,
         };
         outcome?;
-        sync_folder(&*self.disk, &self.root.join(folder.as_str()))
+        sync_folder(&*self.disk, &self.root.join(folder.as_str()))?;
+        // It may have gone where a disk was mounted before.
+        self.root.check()
     }
 
     fn write_into(&self, place: &Path, bytes: &[u8], taken: Taken) -> Result<()> {
@@ -158,7 +164,7 @@ impl LocalBackend {
         let path = folder.join(to_hex(&sys::random::<16>()?));
         let opened = match self.disk.create(&path) {
             Err(e) if e.kind() == Io::NotFound => {
-                self.check_root()?;
+                self.root.check()?;
                 make_folder(&*self.disk, &folder)?;
                 self.disk.create(&path)
             }
@@ -173,25 +179,13 @@ impl LocalBackend {
         Ok(path)
     }
 
-    /// A disk that was taken away must not look like an empty repository.
-    fn check_root(&self) -> Result<()> {
-        match self.disk.look(&self.root) {
-            Ok(_) => Ok(()),
-            Err(e) => {
-                let message = format!("cannot reach {}", self.location());
-                let error = Error::new(ErrorKind::Unreachable, message).caused_by(e);
-                Err(error.at(Origin::Repository))
-            }
-        }
-    }
-
     fn open_object(&self, key: &ObjectKey) -> Result<(Box<dyn DiskFile>, u64)> {
         let place = self.place(key.as_str())?;
         let fail = |e: io::Error| {
             if !is_missing(&e) {
                 return failed("read", &place, e);
             }
-            let gone = self.check_root().err();
+            let gone = self.root.check().err();
             gone.unwrap_or_else(|| {
                 failed("read", &place, io::Error::new(Io::NotFound, "it is missing"))
             })
@@ -219,11 +213,15 @@ impl LocalBackend {
         let found = match self.disk.names_and_kinds(&path) {
             Ok(found) => found,
             Err(e) if is_missing(&e) => {
-                self.check_root()?;
+                self.root.check()?;
                 return Ok(Vec::new());
             }
             Err(e) => return Err(failed("list", &path, e)),
         };
+        if found.is_empty() {
+            // As is what a disk leaves behind.
+            self.root.check()?;
+        }
         let mut names = Vec::new();
         for (name, kind) in found {
             let name = name.into_string().unwrap_or_default();
@@ -274,7 +272,7 @@ impl LocalBackend {
 
 impl Backend for LocalBackend {
     fn location(&self) -> String {
-        shown(&self.root)
+        shown(self.root.path())
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -342,7 +340,7 @@ impl Backend for LocalBackend {
                 Ok(Some(look.size))
             }
             Ok(_) => Ok(None),
-            Err(e) if is_missing(&e) => self.check_root().map(|()| None),
+            Err(e) if is_missing(&e) => self.root.check().map(|()| None),
             Err(e) => Err(failed("look at", &place, e)),
         }
     }
@@ -383,7 +381,7 @@ impl Backend for LocalBackend {
         let place = self.place(key.as_str())?;
         match self.disk.remove(&place) {
             Ok(()) => sync_folder(&*self.disk, &self.root.join(key.folder().as_str())),
-            Err(e) if is_missing(&e) || e.kind() == Io::IsADirectory => self.check_root(),
+            Err(e) if is_missing(&e) || e.kind() == Io::IsADirectory => self.root.check(),
             Err(e) => Err(failed("delete", &place, e)),
         }
     }

@@ -35,7 +35,7 @@ impl LocalBackend {
         let mut bytes = vec![0; RESERVE_BYTES];
         sys::fill_random(&mut bytes)?;
         self.write_into(&place, &bytes, Taken::Replace)?;
-        sync_folder(&*self.disk, &self.root)
+        sync_folder(&*self.disk, self.root.path())
     }
 
     /// Gives the space up, and says whether there was any.
@@ -45,7 +45,7 @@ impl LocalBackend {
     pub fn give_up_reserve(&self) -> Result<bool> {
         let place = self.root.join(RESERVE);
         match self.disk.remove(&place) {
-            Ok(()) => sync_folder(&*self.disk, &self.root).map(|()| true),
+            Ok(()) => sync_folder(&*self.disk, self.root.path()).map(|()| true),
             Err(e) if e.kind() == Io::NotFound => Ok(false),
             Err(e) => Err(failed("remove", &place, e)),
         }

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Tmpfs,
     Ext4,
 }
@@ -20,7 +20,7 @@ const PREFIX: &str = "icecore-full-";
 const BALLAST: &str = "ballast";
 
 /// Unmounted when dropped.
-pub(super) struct Mounted {
+pub(crate) struct Mounted {
     kind: Kind,
     path: PathBuf,
     image: Option<PathBuf>,
@@ -36,7 +36,7 @@ fn run(command: &mut Command) -> Result<(), String> {
 
 impl Mounted {
     /// Mounts a new one of about so many bytes.
-    pub(super) fn new(kind: Kind, bytes: u64) -> Result<Self, String> {
+    pub(crate) fn new(kind: Kind, bytes: u64) -> Result<Self, String> {
         static COUNT: AtomicUsize = AtomicUsize::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{PREFIX}{}-{number}", std::process::id());
@@ -60,16 +60,16 @@ impl Mounted {
         Ok(mounted)
     }
 
-    pub(super) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
-    pub(super) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Takes all room away but so many bytes.
-    pub(super) fn fill_up(&self, room: u64) {
+    pub(crate) fn fill_up(&self, room: u64) {
         let mut file = File::create(self.path.join(BALLAST)).unwrap();
         let (mut written, mut piece) = (0, vec![7; 1 << 16]);
         while !piece.is_empty() {
@@ -84,7 +84,7 @@ impl Mounted {
         file.sync_all().unwrap();
     }
 
-    pub(super) fn make_room(&self) {
+    pub(crate) fn make_room(&self) {
         let _ = std::fs::remove_file(self.path.join(BALLAST));
     }
 }
@@ -108,7 +108,7 @@ fn clear_away(path: &Path) {
 }
 
 /// Clears away what processes have left that died before they could.
-pub(super) fn remove_leftovers() {
+pub(crate) fn remove_leftovers() {
     for entry in std::env::temp_dir().read_dir().unwrap().flatten() {
         let name = entry.file_name().to_string_lossy().into_owned();
         let owner = name.strip_prefix(PREFIX).and_then(|rest| rest.split('-').next());
