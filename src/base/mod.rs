@@ -15,6 +15,8 @@ pub mod mapped;
 #[forbid(unsafe_code)]
 pub mod metadata;
 #[forbid(unsafe_code)]
+pub mod panic;
+#[forbid(unsafe_code)]
 pub mod path;
 #[forbid(unsafe_code)]
 pub mod planted;

@@ -11,6 +11,7 @@ use crate::base::error::Result;
 use crate::base::id::IndexId;
 use crate::base::id::LeaseId;
 use crate::base::limits::INTERIM_INDEX_PACKS;
+use crate::base::panic::caught;
 use crate::format::pack::BlockRow;
 use crate::format::pack::EncodedBlock;
 use crate::format::pack::FinishedPack;
@@ -195,7 +196,7 @@ impl Uploads {
     /// Puts packs until there are no more. Whoever ends last names what has no index, also when
     /// the backup is given up, or when there is no room for more: the next one goes on from there.
     fn run(&self, buffers: &mpsc::Sender<Vec<u8>>) -> Result<()> {
-        let done = self.put_all(buffers);
+        let done = caught("an uploader", || self.put_all(buffers));
         if done.is_err() {
             *self.packs() = None;
         }

@@ -1,6 +1,7 @@
 //! Backups when things go wrong: the source, the repository, another writer, the machine.
 
 mod commit;
+mod panics;
 mod seen;
 mod stream;
 mod unseen;

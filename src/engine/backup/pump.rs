@@ -3,6 +3,7 @@
 
 use crate::base::error::Error;
 use crate::base::error::Result;
+use crate::base::panic::caught;
 use crate::engine::backup::attempt::Attempt;
 use crate::engine::backup::read::Worker;
 use crate::engine::backup::scan::Journal;
@@ -80,7 +81,8 @@ impl Attempt<'_> {
         loop {
             let next = units.lock().unwrap_or_else(PoisonError::into_inner).recv();
             let Ok(unit) = next else { return };
-            let result = self.process(unit, &mut worker);
+            // A unit of which nothing is heard would be waited for.
+            let result = caught("a worker", || self.process(unit, &mut worker));
             let failed = result.is_err();
             if results.send(result).is_err() || failed {
                 return;

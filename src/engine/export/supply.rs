@@ -7,6 +7,7 @@ use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::id::BlockId;
 use crate::base::limits::BLOCK_BYTES_MAX;
+use crate::base::panic::caught;
 use crate::engine::restore::fetch;
 use crate::format::entry::Run;
 use crate::repository::Repository;
@@ -106,7 +107,8 @@ impl Work {
             let Ok(job) = job else { return };
             let outcome = match self.is_stopped.load(Ordering::Relaxed) {
                 true => Err(Error::cancelled()),
-                false => load(repository, &job),
+                // Who wants it waits until there is an outcome.
+                false => caught("a worker", || load(repository, &job)),
             };
             *lock(&job.outcome) = Some(outcome);
             job.ready.notify_all();

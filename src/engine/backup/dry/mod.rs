@@ -16,6 +16,7 @@ use crate::base::error::Result;
 use crate::base::id::BackupId;
 use crate::base::id::BlobId;
 use crate::base::limits::DRY_RUN_NAMES_MAX;
+use crate::base::panic::caught;
 use crate::base::progress::Counter;
 use crate::base::progress::Phase;
 use crate::base::progress::Totals;
@@ -163,7 +164,7 @@ impl DryRun<'_> {
         let (sender, looks) = mpsc::sync_channel(threads * WAITING_PER_THREAD);
         let looks = Mutex::new(looks);
         let work = |_| {
-            if let Err(e) = self.work(&looks) {
+            if let Err(e) = caught("a worker", || self.work(&looks)) {
                 lock(&self.error).get_or_insert(e);
                 // Whoever hands out more must not wait for ever.
                 while lock(&looks).recv().is_ok() {}
