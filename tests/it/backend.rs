@@ -30,6 +30,7 @@ use tempfile::TempDir;
 
 // Included by the tests with real servers too.
 mod contract;
+mod linkless;
 mod settle;
 mod unmounted;
 

@@ -291,6 +291,12 @@ pub fn has_no_links(e: &io::Error) -> bool {
     )
 }
 
+/// Says whether this is how a file system answers that cannot rename without replacing: that of
+/// FUSE where the program behind it does not know how, NFS, old kernels.
+pub fn has_no_rename_new(e: &io::Error) -> bool {
+    matches!(Errno::from_io_error(e), Some(Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -22,6 +22,7 @@ use crate::backend::local::disk::DiskFile;
 use crate::backend::local::disk::DiskKind;
 use crate::backend::local::disk::RealDisk;
 use crate::backend::local::disk::has_no_links;
+use crate::backend::local::disk::has_no_rename_new;
 use crate::backend::local::durable::Durable;
 use crate::backend::local::durable::make_folder;
 use crate::backend::local::durable::make_root;
@@ -154,7 +155,10 @@ impl LocalBackend {
         outcome.map_err(|e| {
             // What cannot be removed is garbage in `tmp`, where garbage may lie.
             let _ = self.disk.remove(&temporary);
-            failed("store", place, e)
+            match taken {
+                Taken::Refuse if has_no_rename_new(&e) => cannot_create(place, e),
+                _ => failed("store", place, e),
+            }
         })
     }
 
@@ -416,6 +420,16 @@ fn create_from(disk: &dyn Disk, temporary: &Path, place: &Path) -> io::Result<()
         }
         Err(e) => Err(e),
     }
+}
+
+fn cannot_create(place: &Path, e: io::Error) -> Error {
+    let why = "the file system has neither hard links nor a rename that replaces nothing";
+    Error::new(ErrorKind::Unsupported, format!("cannot store {}: {why}", shown(place)))
+        .caused_by(e)
+        .hint(
+            "keep the repository on another one, or where it is mounted from, over SFTP, FTP or S3",
+        )
+        .at(Origin::Repository)
 }
 
 fn is_same_file(disk: &dyn Disk, one: &Path, other: &Path) -> bool {
