@@ -55,6 +55,7 @@ mod pax;
 mod plan;
 mod supply;
 mod tar;
+mod within;
 mod zip;
 
 /// The form of an archive.

@@ -6,6 +6,7 @@ use crate::base::limits::EXPORT_ITEM_BYTES;
 use crate::base::path::EntryPath;
 use crate::engine::export::supply::Supply;
 use crate::engine::export::supply::Use;
+use crate::engine::export::within::OpenFolders;
 use crate::engine::restore::links::Links;
 use crate::engine::restore::links::Name;
 use crate::engine::restore::select::Picks;
@@ -48,6 +49,7 @@ pub(super) struct Planner<'a> {
     supply: Supply<'a>,
     keeps_links: bool,
     links: Links,
+    folders: OpenFolders,
     /// The rest of the large file that was begun.
     begun: Option<Runs>,
 }
@@ -68,8 +70,16 @@ impl<'a> Planner<'a> {
         supply: Supply<'a>,
         keeps_links: bool,
     ) -> Self {
-        let (entries, links) = (selection.entries(), Links::default());
-        Planner { repository, selection, entries, supply, keeps_links, links, begun: None }
+        Planner {
+            repository,
+            selection,
+            entries: selection.entries(),
+            supply,
+            keeps_links,
+            links: Links::default(),
+            folders: OpenFolders::default(),
+            begun: None,
+        }
     }
 
     /// Returns how many bytes are held for the items planned.
@@ -95,6 +105,9 @@ impl<'a> Planner<'a> {
         }
         let Some(picked) = self.entries.next().transpose()? else { return Ok(None) };
         let entry = Box::new(picked.entry);
+        if let Err(e) = self.folders.admit(&entry) {
+            return Ok(Some(Item::Lost(entry.path.clone(), e)));
+        }
         let Some(file) = entry.file() else {
             return Ok(Some(Item::Whole { entry, link: None, content: Vec::new() }));
         };

@@ -9,6 +9,8 @@ use crate::support::world::World;
 use icecore::base::path::EntryPath;
 use icecore::base::path::display;
 use icecore::base::time::Timestamp;
+use icecore::engine::export;
+use icecore::engine::export::Format;
 use icecore::engine::restore;
 use icecore::engine::restore::Overwrite;
 use icecore::engine::restore::RestoreOptions;
@@ -78,13 +80,9 @@ fn rustix_fifo(path: &std::path::Path) {
     assert!(made.success());
 }
 
-/// Children of what is no folder, in one backup: the child is reported, and no link is followed.
-#[test]
-fn children_of_a_link_or_a_file_are_not_restored() {
+/// Backs up children of what is no folder.
+fn with_children_of_no_folder() -> World {
     let world = World::memory();
-    let folder = tempfile::tempdir().expect("a folder");
-    let (root, outside) = (folder.path().join("root"), folder.path().join("outside"));
-    std::fs::create_dir(&outside).expect("makes");
     back_up(
         &world,
         vec![
@@ -93,14 +91,41 @@ fn children_of_a_link_or_a_file_are_not_restored() {
             entry("b", file(&world, b"x", None)),
             entry("b/child", file(&world, b"evil", None)),
             entry("c/orphan", file(&world, b"evil", None)),
+            entry("d", EntryNode::Directory),
+            entry("d/child", file(&world, b"good", None)),
         ],
     );
+    world
+}
+
+/// Children of what is no folder, in one backup: the child is reported, and no link is followed.
+#[test]
+fn children_of_a_link_or_a_file_are_not_restored() {
+    let world = with_children_of_no_folder();
+    let folder = tempfile::tempdir().expect("a folder");
+    let (root, outside) = (folder.path().join("root"), folder.path().join("outside"));
+    std::fs::create_dir(&outside).expect("makes");
     let target = LocalTarget::new(&root);
     let options = RestoreOptions::default();
     let report =
         restore::run(&world.snapshot(0), &target, &options, &world.context()).expect("runs");
     assert_eq!(report.errors.len(), 3);
     assert_eq!(std::fs::read_dir(&outside).expect("reads").count(), 0);
+}
+
+/// Whatever unpacks an archive may follow the link that it has just made.
+#[test]
+fn children_of_a_link_or_a_file_are_not_exported() {
+    let world = with_children_of_no_folder();
+    for format in [Format::Tar, Format::Zip] {
+        let (mut out, all) = (Vec::new(), EntryPath::root());
+        let report = export::run(&world.snapshot(0), &all, format, &mut out, &world.context());
+        let report = report.expect("runs");
+        let has = |name: &[u8]| out.windows(name.len()).any(|bytes| bytes == name);
+        assert_eq!((report.files, report.errors.len()), (3, 3), "{format:?}: {report:?}");
+        assert!(has(b"d/child") && !has(b"a/child"), "{format:?}");
+        assert!(!has(b"b/child") && !has(b"c/orphan"), "{format:?}");
+    }
 }
 
 /// Paths that no encoder writes: raw bytes of a range with `..`, with a slash in front, twice.
