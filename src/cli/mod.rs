@@ -87,7 +87,7 @@ fn run(arguments: &[OsString]) -> u8 {
         Ok(exit) if flushed.is_ok() || session.output.is_broken() => return exit.code(),
         Ok(_) => flushed.err(),
         // Whoever read the output has seen enough of it.
-        Err(e) if e.kind() == ErrorKind::Unreachable && session.output.is_broken() => None,
+        Err(e) if e.kind() == ErrorKind::Unreachable && session.output.ends_here() => None,
         Err(e) => Some(e),
     };
     let Some(error) = failed else { return exit::Exit::Done.code() };

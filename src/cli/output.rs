@@ -56,6 +56,11 @@ impl Output {
         self.is_broken
     }
 
+    /// Says whether the command ends because nobody reads its output any more.
+    pub(crate) fn ends_here(&self) -> bool {
+        self.is_broken && !self.goes_on
+    }
+
     /// Says whether standard output is a terminal.
     pub(crate) fn is_terminal(&self) -> bool {
         self.stdout.get_ref().is_terminal()

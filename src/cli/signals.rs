@@ -1,5 +1,5 @@
-//! Ctrl-C, SIGTERM and the end of a terminal: the first asks the work to stop, the second ends the
-//! program at once.
+//! Ctrl-C, SIGTERM and the end of a terminal: the first asks the work to stop, a second Ctrl-C or
+//! SIGTERM ends the program at once.
 
 use crate::base::cancel::Cancel;
 use crate::base::error::Error;
@@ -18,10 +18,14 @@ const INTERRUPTED: i32 = 130;
 pub(crate) fn install(cancel: &Cancel) -> Result<()> {
     let cannot = |e| Error::io("cannot listen for signals", e);
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let kept = [SIGINT, SIGTERM].into_iter().chain((!ignored(&status, SIGHUP)).then_some(SIGHUP));
-    for signal in kept {
+    for signal in [SIGINT, SIGTERM] {
         flag::register_conditional_shutdown(signal, INTERRUPTED, cancel.flag()).map_err(cannot)?;
         flag::register(signal, cancel.flag()).map_err(cannot)?;
+    }
+    // A terminal that closes sends two of these at once, its shell's and its own, and nobody is
+    // there any more to be impatient.
+    if !ignored(&status, SIGHUP) {
+        flag::register(SIGHUP, cancel.flag()).map_err(cannot)?;
     }
     Ok(())
 }

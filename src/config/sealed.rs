@@ -35,9 +35,8 @@ impl SealedPlace {
 
     /// Whether the repository there was encrypted.
     pub(super) fn is_known(&self) -> bool {
-        // Also what cannot be looked at, or is half written: in doubt it was.
-        let looked = fs::symlink_metadata(&self.file);
-        !looked.is_err_and(|e| e.kind() == std::io::ErrorKind::NotFound)
+        // Half written or not; a cache that cannot be looked into has told nothing.
+        fs::symlink_metadata(&self.file).is_ok()
     }
 
     /// Keeps that it is encrypted. What cannot be written is not known later, which is as before.
@@ -60,7 +59,8 @@ impl SealedPlace {
             "the repository at {location} is not encrypted, and was when last opened from here"
         );
         let hint = format!(
-            "somebody may have put another one in its place; if that was you, remove {}",
+            "somebody may have put another one in its place; if that was you, or two disks are \
+             used there in turn, remove {}",
             self.file.display()
         );
         Error::new(ErrorKind::Password, message).hint(hint).at(Origin::Repository)
@@ -87,5 +87,6 @@ mod tests {
         assert!(hint.contains(place.file.to_str().expect("text")), "{hint}");
         place.forget();
         assert!(!place.is_known());
+        assert!(!SealedPlace::new(Path::new("/dev/null/x"), OsStr::new("/srv")).is_known());
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::base::error::Error;
 use crate::base::error::Result;
+use crate::base::metadata::Detection;
 use crate::base::metadata::Kind;
 use crate::base::path::EntryPath;
 use crate::base::time::Timestamp;
@@ -135,7 +136,10 @@ pub fn reason(now: &SourceEntry, before: &TrackedEntry, rules: &Rules) -> Option
     if rules.lost.touches(entry) {
         return Some(Reason::Lost);
     }
-    (is_racy(now, rules.checked) || is_mapped_maybe(now, rules)).then_some(Reason::Racy)
+    let mtime = now.metadata.mtime;
+    let may_hide = is_racy(mtime, now.detection.ctime, rules.checked)
+        || is_mapped_maybe(now.kind, mtime, rules);
+    may_hide.then_some(Reason::Racy)
 }
 
 fn same_metadata(now: &SourceEntry, entry: &Entry) -> bool {
@@ -152,15 +156,21 @@ fn same_metadata(now: &SourceEntry, entry: &Entry) -> bool {
 
 /// What changed within the same tick as it was read shows no sign of it (the racy-git rule). The
 /// inode's own time counts too: a program may put the time of the content back.
-fn is_racy(now: &SourceEntry, checked: Timestamp) -> bool {
-    settled(now.metadata.mtime).max(settled(now.detection.ctime)) >= checked
+fn is_racy(mtime: Timestamp, ctime: Timestamp, checked: Timestamp) -> bool {
+    settled(mtime).max(settled(ctime)) >= checked
+}
+
+/// Says whether an entry may have changed without a sign since it was seen last.
+fn may_hide(entry: &Entry, detection: &Detection, rules: &Rules) -> bool {
+    let mtime = entry.metadata.mtime;
+    is_racy(mtime, detection.ctime, rules.checked) || is_mapped_maybe(entry.kind(), mtime, rules)
 }
 
 /// Says whether a file was written so shortly before it was read that a program which has it mapped
 /// may have gone on writing without a sign.
-fn is_mapped_maybe(now: &SourceEntry, rules: &Rules) -> bool {
-    let settled = now.metadata.mtime.plus_seconds(MAPPED_SECONDS);
-    rules.may_be_mapped && now.kind == Kind::File && settled >= rules.checked
+fn is_mapped_maybe(kind: Kind, mtime: Timestamp, rules: &Rules) -> bool {
+    let settled = mtime.plus_seconds(MAPPED_SECONDS);
+    rules.may_be_mapped && kind == Kind::File && settled >= rules.checked
 }
 
 /// Returns when a clock that showed `time` shows a later one for certain.
@@ -231,7 +241,12 @@ where
     fn gone(&self, gone: Box<TrackedEntry>) -> Compared {
         let is_unknown =
             self.unknown.as_ref().is_some_and(|folder| gone.entry.path.is_within(folder));
-        if is_unknown { Compared::Unseen(gone) } else { Compared::Gone(gone) }
+        match () {
+            () if !is_unknown => Compared::Gone(gone),
+            () if may_hide(&gone.entry, &gone.detection, &self.rules) => Compared::Unseen(gone),
+            // What could hide no change from the run that saw it hides none from any later one.
+            () => Compared::Same(gone),
+        }
     }
 
     fn look(&mut self, item: ScanItem, before: Option<Box<TrackedEntry>>) -> Compared {
@@ -270,7 +285,6 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::metadata::Detection;
     use crate::base::metadata::Metadata;
     use crate::format::entry::Content;
     use crate::format::entry::FileNode;
@@ -337,8 +351,9 @@ mod tests {
             ScanItem::Entry(now("a", 1)),
             ScanItem::Failed(path, Error::invalid("x")),
         ];
-        let previous = vec![before("", 1), before("a", 1), before("a/x", 1), before("b", 1)];
-        assert_eq!(compare(scan, previous), ["= ", "= a", "! a", "? a/x", "- b"]);
+        let young = before("a/x", 999);
+        let previous = vec![before("", 1), before("a", 1), young, before("a/y", 1), before("b", 1)];
+        assert_eq!(compare(scan, previous), ["= ", "= a", "! a", "? a/x", "= a/y", "- b"]);
     }
 
     #[test]
@@ -350,7 +365,7 @@ mod tests {
         let told = compare(scan, previous.into());
         assert_eq!(
             told,
-            ["= a", "! a", "? a/b", "! a/c", "? a/c", "? a/d", "- b", "! d", "? d", "- e"]
+            ["= a", "! a", "= a/b", "! a/c", "= a/c", "= a/d", "- b", "! d", "= d", "- e"]
         );
     }
 
@@ -358,7 +373,7 @@ mod tests {
     fn an_entry_that_cannot_be_looked_at_stays_as_it_was() {
         let path = EntryPath::new(b"a").expect("a path");
         let scan = vec![ScanItem::Failed(path, Error::invalid("x"))];
-        assert_eq!(compare(scan, vec![before("a", 1), before("b", 1)]), ["! a", "? a", "- b"]);
+        assert_eq!(compare(scan, vec![before("a", 1), before("b", 1)]), ["! a", "= a", "- b"]);
     }
 
     #[test]
@@ -377,7 +392,7 @@ mod tests {
     fn a_file_written_less_than_a_minute_before_it_was_read_is_read_again() {
         let rules = |may_be_mapped| Rules { may_be_mapped, ..rules_at(CHECKED) };
         let told = |may_be_mapped, kind, seconds| {
-            is_mapped_maybe(&SourceEntry { kind, ..now("a", seconds) }, &rules(may_be_mapped))
+            is_mapped_maybe(kind, Timestamp::new(seconds, 0), &rules(may_be_mapped))
         };
 
         assert!(told(true, Kind::File, 941));

@@ -46,8 +46,12 @@ fn xattr_bytes(xattrs: &[Xattr]) -> usize {
     xattrs.iter().map(|xattr| xattr.value.len()).sum()
 }
 
-/// Says why the content of a file is not that of its length.
+/// Says what of a whole entry no range can hold, its content among it: that must be of the length
+/// of the file.
 pub(super) fn misfit(entry: &Entry) -> Option<&'static str> {
+    if let Some(why) = refusal(entry) {
+        return Some(why);
+    }
     let file = entry.file()?;
     let runs = file.content.direct();
     let is_hollow = |run: &Run| run.count == 0 || run.bytes == 0;

@@ -22,6 +22,7 @@ use icecore::repository::open::CreateOptions;
 use icecore::source::local::LocalOptions;
 use icecore::source::local::LocalSource;
 use std::fs;
+use std::fs::File;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
@@ -32,6 +33,7 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 use std::time::Instant;
+use std::time::SystemTime;
 use tempfile::TempDir;
 
 mod proxy;
@@ -80,6 +82,15 @@ impl History {
     fn new(backups: u64, make: impl Fn(&Path)) -> Self {
         let (source, repository) = (memory_folder(), memory_folder());
         make(source.path());
+        // What was written within the last minute is read again, which takes a lease.
+        let hour_ago = SystemTime::now() - Duration::from_secs(3_600);
+        let age = |path: &Path, seconds| {
+            let time = hour_ago + Duration::from_secs(seconds);
+            File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+        };
+        for path in files_below(source.path()) {
+            age(&source.path().join(path), 0);
+        }
         let cache = memory_folder();
         let place = CachePlace::Kept(cache.path().to_owned());
         let backend = Arc::new(LocalBackend::create(repository.path()).unwrap());
@@ -89,7 +100,9 @@ impl History {
             Context { progress: &Silent, cancel: &Cancel::new(), clock: &SystemClock, threads: 2 };
         let options = BackupOptions { dataset_was_named: true, ..BackupOptions::default() };
         for number in 0..backups {
-            fs::write(source.path().join("changing"), format!("version {number}")).unwrap();
+            let changing = source.path().join("changing");
+            fs::write(&changing, format!("version {number}")).unwrap();
+            age(&changing, number);
             if number + 1 == backups {
                 thread::sleep(SETTLE);
             }

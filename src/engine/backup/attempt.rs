@@ -255,7 +255,8 @@ impl<'a> Attempt<'a> {
     /// read is as it was found earlier. The cache knows which these are, the repository does not.
     fn known_from(&self) -> Timestamp {
         let is_whole = self.copy_of.is_some() || self.failures.count() == 0;
-        if is_whole { self.started } else { self.started.min(self.checked()) }
+        let before = self.parent.as_ref().map(|parent| parent.backup().header.read_from);
+        before.filter(|_| !is_whole).map_or(self.started, |before| before.min(self.started))
     }
 
     /// Returns how entries are compared with what was so at a time.

@@ -60,7 +60,8 @@ pub(super) struct Listing {
     rules: FolderRules,
     names: Names,
     found: VecDeque<Found>,
-    /// How often names that could not be found had all vanished.
+    /// The names once more, listed when some could not be found, and how often.
+    again: Option<Names>,
     sought: u8,
 }
 
@@ -91,8 +92,8 @@ struct Names {
     next: usize,
 }
 
-/// How often in one folder names that cannot be looked at are sought again, where all of them had
-/// vanished: a folder of very many names may be emptied just now.
+/// How often a folder is listed again for names that cannot be found in it: one of very many names
+/// may be emptied just now. Later ones that the last listing has are told as there.
 const SOUGHT_MAX: u8 = 8;
 
 impl Names {
@@ -241,23 +242,24 @@ impl Lister {
         ghosts: Vec<usize>,
         stop: &Stop,
     ) {
-        let again = match listing.sought {
-            SOUGHT_MAX => Ok(Names::default()),
-            _ => self.names_again(folder, stop),
-        };
+        let name = |ghost: &usize| listing.found[*ghost].item.path().name();
+        let is_told = listing
+            .again
+            .as_ref()
+            .is_some_and(|names| !ghosts.iter().any(|ghost| names.find(name(ghost))));
+        if !is_told && listing.sought < SOUGHT_MAX {
+            listing.sought += 1;
+            listing.again = self.names_again(folder, stop).ok();
+        }
         // What cannot be listed any more was listed before, and so counts as there.
-        let Ok(names) = again else { return };
+        let Some(names) = &listing.again else { return };
         let mut ghosts = ghosts.into_iter().peekable();
         let mut number = 0;
-        let mut is_any_there = false;
         listing.found.retain(|found| {
             let is_ghost = ghosts.next_if_eq(&number).is_some();
             number += 1;
-            let is_listed = !is_ghost || names.find(found.item.path().name());
-            is_any_there |= is_ghost && is_listed;
-            is_listed
+            !is_ghost || names.find(found.item.path().name())
         });
-        listing.sought += u8::from(!is_any_there && listing.sought < SOUGHT_MAX);
     }
 
     fn names_again(&mut self, folder: BorrowedFd<'_>, stop: &Stop) -> io::Result<Names> {
@@ -271,7 +273,7 @@ impl Lister {
     fn leaves_out(&self, path: &EntryPath, rules: &FolderRules) -> bool {
         let filter = self.inner.options.filter.as_ref();
         let excludes = |kind| filter.is_some_and(|it| it.excludes(path, kind, 0, rules));
-        excludes(Kind::File) || excludes(Kind::Directory)
+        excludes(Kind::File) && excludes(Kind::Directory)
     }
 
     /// Decides what becomes of an entry; none when the filter leaves it out.
@@ -311,6 +313,7 @@ impl ahead::Lister for Lister {
             rules: task.rules.clone(),
             names: Names::default(),
             found: VecDeque::new(),
+            again: None,
             sought: 0,
         };
         let folder = match self.open(&task.folder) {
@@ -400,6 +403,8 @@ fn read_start(folder: BorrowedFd<'_>, name: &[u8], bytes_max: usize) -> io::Resu
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::source::filter::Filter;
+    use crate::source::filter::FilterOptions;
     use crate::source::local::LocalOptions;
     use crate::source::local::LocalSource;
 
@@ -412,6 +417,25 @@ mod tests {
 
         let all: Vec<&[u8]> = names.spans.iter().map(|&span| names.get(span)).collect();
         assert_eq!(all, [b"a".as_slice(), b"ab", b"b"]);
+    }
+
+    #[test]
+    fn what_a_filter_might_keep_is_not_left_out_by_its_name() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let filter = Filter::new(&FilterOptions {
+            patterns: vec!["*".to_owned(), "!*/".to_owned(), "!*.jpg".to_owned()],
+            ..FilterOptions::default()
+        });
+        let filter = Some(filter.expect("makes sense"));
+        let options = LocalOptions { filter, ..LocalOptions::default() };
+        let source = LocalSource::open(folder.path(), options).expect("opens");
+        let lister = Lister::new(Arc::clone(&source.inner));
+        let leaves_out = |name: &str| {
+            let path = EntryPath::new(name.as_bytes()).expect("a path");
+            lister.leaves_out(&path, &FolderRules::default())
+        };
+        // It may be a folder with pictures.
+        assert!(!leaves_out("src") && !leaves_out("a.jpg"));
     }
 
     #[test]
@@ -437,6 +461,6 @@ mod tests {
             listing.found.iter().map(|found| found.item.path().to_string()).collect();
         assert_eq!(shown, ["a", "ghost", "z"]);
         assert!(matches!(listing.found[1].item, ScanItem::Failed(..)));
-        assert_eq!(listing.sought, 0);
+        assert_eq!(listing.sought, 1);
     }
 }

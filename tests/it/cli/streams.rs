@@ -162,6 +162,11 @@ fn the_first_interrupt_stops_the_work() {
         let child = begin(&home, script);
 
         kill_process(Pid::from_child(&child), signal).unwrap();
+        if signal == Signal::HUP {
+            // As a shell and its terminal do, one right behind the other.
+            std::thread::sleep(Duration::from_millis(1));
+            let _ = kill_process(Pid::from_child(&child), signal);
+        }
         let ran = Ran::of(child.wait_with_output().unwrap());
 
         assert_eq!(ran.code, 130, "{ran:?}");

@@ -150,12 +150,14 @@ fn what_could_not_be_read_is_looked_at_again_whatever_its_times_say() {
             put(b"one");
             world.backup(&source).expect("a backup");
             put(b"two");
-            source.put_file("new", b"new");
             source.set_failure(path, Some(failure));
-            world.clock.advance(1000);
-            let report = world.backup(&source).expect("a backup");
-            assert_eq!(report.errors.len(), 1);
-            assert_eq!(world.content(1, "d/b"), b"one");
+            for number in 1..3 {
+                world.clock.advance(1000);
+                source.put_file("new", format!("{number}"));
+                let report = world.backup(&source).expect("a backup");
+                assert_eq!(report.errors.len(), 1);
+                assert_eq!(world.content(number, "d/b"), b"one");
+            }
             source.set_failure(path, None);
             world.clock.advance(1000);
             if forgets_caches {
@@ -165,9 +167,26 @@ fn what_could_not_be_read_is_looked_at_again_whatever_its_times_say() {
             let report = world.backup(&source).expect("a backup");
 
             assert_eq!(report.kind, BackupKind::Partial, "{path} {failure:?} {forgets_caches}");
-            assert_eq!(world.content(2, "d/b"), b"two");
+            assert_eq!(world.content(3, "d/b"), b"two");
         }
     }
+}
+
+#[test]
+fn what_could_hide_no_change_is_not_read_again_for_a_listing_that_failed() {
+    let world = World::memory();
+    let source = source();
+    world.backup(&source).expect("a backup");
+    source.set_failure("d", Some(Failure::Unlisted));
+    world.clock.advance(1000);
+    assert_eq!(world.backup(&source).expect("nothing to do").errors.len(), 1);
+    source.set_failure("d", None);
+    source.take_opened();
+    world.clock.advance(1000);
+
+    let report = world.backup(&source).expect("nothing to do");
+
+    assert_eq!((report.kind, source.opened_count()), (BackupKind::Unchanged, 0));
 }
 
 /// A list of ranges told each first path whole: the header came to megabytes, and nobody could

@@ -87,7 +87,7 @@ pub(crate) fn back_up_edited(
         counts.files += u64::from(!matches!(entry.node, EntryNode::Directory));
         counts.bytes = counts.bytes.saturating_add(entry.size());
         let tracked = TrackedEntry { entry, detection: Detection::default() };
-        builder.push(&RangeRow::Put(Change::Present, tracked)).expect("in order");
+        builder.push_unasked(&RangeRow::Put(Change::Present, tracked)).expect("in order");
     }
     let range = builder.finish().expect("encodes");
     let mut header = Header {
