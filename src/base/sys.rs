@@ -143,6 +143,21 @@ pub fn create_private(path: &Path) -> std::io::Result<File> {
     File::options().read(true).write(true).create_new(true).mode(0o600).open(path)
 }
 
+/// Makes durable which names a folder has. Some network file systems cannot sync folders; there is
+/// nothing more to do there.
+///
+/// # Errors
+/// Those of the system.
+pub fn sync_folder(folder: &Path) -> std::io::Result<()> {
+    use rustix::io::Errno;
+    match File::open(folder).and_then(|folder| folder.sync_all()) {
+        Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::INVAL | Errno::OPNOTSUPP)) => {
+            Ok(())
+        }
+        synced => synced,
+    }
+}
+
 /// Renames a file, unless something has the new name.
 ///
 /// # Errors

@@ -82,9 +82,13 @@ impl WholeFile {
         })?;
         self.hidden = None;
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
-        let folder = File::open(folder.unwrap_or(Path::new(".")));
-        // A folder that may not be opened for reading was written to all the same.
-        folder.map_or(Ok(()), |folder| folder.sync_all().map_err(|e| cannot("make", path, e)))
+        match sys::sync_folder(folder.unwrap_or(Path::new("."))) {
+            // A folder that may not be read was written to all the same.
+            Err(e) if e.kind() != std::io::ErrorKind::PermissionDenied => {
+                Err(cannot("make", path, e))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 //! What counts as durable: the bytes of a file after [`DiskFile::sync`], the names in a folder
 //! after [`Disk::sync_folder`], and nothing else. A synced file without a synced name is lost.
 
+use crate::base::sys;
 use crate::base::time::Timestamp;
 use rustix::fs::AtFlags;
 use rustix::fs::CWD;
@@ -179,13 +180,7 @@ impl Disk for RealDisk {
     }
 
     fn sync_folder(&self, path: &Path) -> io::Result<()> {
-        match File::open(path).and_then(|folder| folder.sync_all()) {
-            // Some network file systems cannot sync folders; there is nothing more to do there.
-            Err(e) if matches!(Errno::from_io_error(&e), Some(Errno::INVAL | Errno::OPNOTSUPP)) => {
-                Ok(())
-            }
-            synced => synced,
-        }
+        sys::sync_folder(path)
     }
 
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {

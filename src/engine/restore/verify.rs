@@ -90,7 +90,7 @@ fn verify_one(work: &Work<'_>, reader: &mut Reader<'_>, candidate: &Candidate) -
     } else {
         // By now it has its other names, and one that has is not finished by its handle.
         reader.writer.close_file()?;
-        let there = reader.writer.stat(path)?;
+        let there = reader.writer.stat(path)?.filter(|_| compared.is_ok());
         if there.is_some_and(|there| there.metadata.mode != metadata.mode) {
             let _told = reader.writer.set_metadata(path, metadata, work.rules())?;
         }

@@ -1,6 +1,7 @@
 //! Opens files that are there for reading and writing, also those of programs that run: these may
 //! be read alone, so one that has to change is replaced by a copy of itself.
 
+use crate::base::sys;
 use crate::target::local::metadata::Subject;
 use crate::target::local::remove::make_writable;
 use rustix::fs::AtFlags;
@@ -51,7 +52,7 @@ pub(super) fn part(folder: BorrowedFd<'_>, name: &[u8], running: &OwnedFd) -> io
         return Ok(file);
     }
     let stat = rustix::fs::fstat(running)?;
-    let aside = format!(".icecore-{}-{:x}", std::process::id(), stat.st_ino);
+    let aside = format!(".icecore-{:016x}", u64::from_le_bytes(random()?));
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let copy = rustix::fs::openat(folder, &aside, flags, Mode::RUSR | Mode::WUSR)?;
     let placed = fill(&copy, running, stat.st_mode)
@@ -62,6 +63,10 @@ pub(super) fn part(folder: BorrowedFd<'_>, name: &[u8], running: &OwnedFd) -> io
         return Err(cause);
     }
     Ok(copy)
+}
+
+fn random() -> io::Result<[u8; 8]> {
+    sys::random().map_err(io::Error::other)
 }
 
 /// Owner and the rest are set when the file is finished.

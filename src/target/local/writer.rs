@@ -403,7 +403,12 @@ impl TargetWriter for LocalWriter {
     }
 
     fn finish_file(&mut self, metadata: &Metadata, rules: MetadataRules) -> Result<Vec<String>> {
-        let open = self.take_file()?;
+        let mut open = self.take_file()?;
+        if open.is_running {
+            // Another thread may have put a copy in its place since.
+            self.open_file(&open.path)?;
+            open = self.take_file()?;
+        }
         open.refuse_shared()?;
         let Open { path, file, .. } = open;
         let trouble = metadata::set(Subject::Handle(file.as_fd()), metadata, rules)
