@@ -16,8 +16,6 @@ use crate::base::limits::RANGE_BYTES_MAX;
 use crate::base::limits::RANGE_ENTRIES_MAX;
 use crate::base::limits::RANGE_ENTRIES_MEAN;
 use crate::base::limits::RANGE_ENTRIES_MIN;
-use crate::base::limits::XATTR_VALUE_BYTES_MAX;
-use crate::base::limits::XATTRS_MAX;
 use crate::base::metadata::Detection;
 use crate::base::metadata::Extent;
 use crate::base::metadata::Metadata;
@@ -33,7 +31,6 @@ use crate::format::entry::FileNode;
 use crate::format::entry::Run;
 use crate::format::entry::TrackedEntry;
 use crate::format::sound;
-use crate::format::sound::MODE_MAX;
 use crate::format::sound::data_bytes;
 use serde::Deserialize;
 use serde::Serialize;
@@ -412,13 +409,10 @@ impl RowDecoder {
             return Some(RangeRow::Deleted(path));
         };
         let owner = Arc::clone(self.owners.get(owner as usize)?);
-        let xattrs_fit = xattrs.len() <= XATTRS_MAX
-            && xattrs.iter().all(|xattr| xattr.value.len() <= XATTR_VALUE_BYTES_MAX)
-            && xattrs.windows(2).all(|pair| pair[0].name < pair[1].name);
-        if mode > MODE_MAX || !xattrs_fit {
+        let metadata = Metadata { mode, owner, mtime, xattrs };
+        if sound::odd_metadata(&metadata).is_some() {
             return None;
         }
-        let metadata = Metadata { mode, owner, mtime, xattrs };
         let node = self.decode_node(node)?;
         let entry = Entry { path, metadata, node };
         Some(RangeRow::Put(change, TrackedEntry { entry, detection: Detection::default() }))
@@ -500,6 +494,8 @@ pub fn decode_run_list(bytes: &[u8]) -> Result<Vec<Run>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::limits::XATTR_VALUE_BYTES_MAX;
+    use crate::base::limits::XATTRS_MAX;
     use proptest::prop_assert_eq;
     use proptest::proptest;
 

@@ -5,6 +5,7 @@ use crate::base::limits::XATTR_VALUE_BYTES_MAX;
 use crate::base::limits::XATTRS_BYTES_MAX;
 use crate::base::limits::XATTRS_MAX;
 use crate::base::metadata::Extent;
+use crate::base::metadata::Metadata;
 use crate::base::metadata::Xattr;
 use crate::format::entry::Content;
 use crate::format::entry::Entry;
@@ -12,24 +13,17 @@ use crate::format::entry::EntryNode;
 use crate::format::entry::Run;
 
 /// Permissions with the setuid, setgid and sticky bits.
-pub(super) const MODE_MAX: u32 = 0o7777;
+const MODE_MAX: u32 = 0o7777;
+const TOO_MANY_BYTES: &str = "has more bytes of extended attributes than can be stored";
 
 /// Says what of an entry, but for its content, no range can hold; `None` of one that can be read
 /// again. What a source shows is to be asked for it before it is stored.
 pub fn refusal(entry: &Entry) -> Option<&'static str> {
-    let xattrs = &entry.metadata.xattrs;
-    let is_too_large = |xattr: &Xattr| xattr.value.len() > XATTR_VALUE_BYTES_MAX;
-    if xattrs.len() > XATTRS_MAX {
-        return Some("has more extended attributes than can be stored");
+    if let Some(why) = odd_metadata(&entry.metadata) {
+        return Some(why);
     }
-    if xattrs.iter().any(is_too_large) || xattr_bytes(xattrs) > XATTRS_BYTES_MAX {
-        return Some("has more bytes of extended attributes than can be stored");
-    }
-    if !xattrs.is_sorted_by(|a, b| a.name < b.name) {
-        return Some("has an extended attribute twice");
-    }
-    if entry.metadata.mode > MODE_MAX {
-        return Some("has a mode that makes no sense");
+    if xattr_bytes(&entry.metadata.xattrs) > XATTRS_BYTES_MAX {
+        return Some(TOO_MANY_BYTES);
     }
     match &entry.node {
         EntryNode::Symlink(target) if target.len() > LINK_BYTES_MAX => {
@@ -40,6 +34,21 @@ pub fn refusal(entry: &Entry) -> Option<&'static str> {
         }
         _ => None,
     }
+}
+
+/// Says what of metadata no row has.
+pub(super) fn odd_metadata(metadata: &Metadata) -> Option<&'static str> {
+    let xattrs = &metadata.xattrs;
+    if xattrs.len() > XATTRS_MAX {
+        return Some("has more extended attributes than can be stored");
+    }
+    if xattrs.iter().any(|xattr| xattr.value.len() > XATTR_VALUE_BYTES_MAX) {
+        return Some(TOO_MANY_BYTES);
+    }
+    if !xattrs.is_sorted_by(|a, b| a.name < b.name) {
+        return Some("has an extended attribute twice");
+    }
+    (metadata.mode > MODE_MAX).then_some("has a mode that makes no sense")
 }
 
 fn xattr_bytes(xattrs: &[Xattr]) -> usize {
