@@ -52,7 +52,8 @@ pub(super) fn part(folder: BorrowedFd<'_>, name: &[u8], running: &OwnedFd) -> io
         return Ok(file);
     }
     let stat = rustix::fs::fstat(running)?;
-    let aside = format!(".icecore-{:016x}", u64::from_le_bytes(random()?));
+    let aside =
+        format!(".icecore-{:016x}", u64::from_le_bytes(sys::random().map_err(io::Error::other)?));
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let copy = rustix::fs::openat(folder, &aside, flags, Mode::RUSR | Mode::WUSR)?;
     let placed = fill(&copy, running, stat.st_mode)
@@ -63,10 +64,6 @@ pub(super) fn part(folder: BorrowedFd<'_>, name: &[u8], running: &OwnedFd) -> io
         return Err(cause);
     }
     Ok(copy)
-}
-
-fn random() -> io::Result<[u8; 8]> {
-    sys::random().map_err(io::Error::other)
 }
 
 /// Owner and the rest are set when the file is finished.
