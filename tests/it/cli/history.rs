@@ -1,7 +1,6 @@
 //! A small tree through its life: backed up, changed, looked at, brought back.
 
 use crate::cli::Home;
-use crate::cli::Ran;
 use crate::cli::column;
 use crate::support::folder::is_root;
 use crate::support::folder::skipped;
@@ -12,7 +11,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
-use std::process::Stdio;
 
 /// A home with two backups of `photos`, of two and of three files.
 fn two() -> Home {
@@ -356,7 +354,7 @@ fn what_cannot_be_restored_is_named_with_exit_code_3() {
     assert_eq!(fs::read(home.path("out/a.txt")).unwrap(), b"one");
     let ran = home.run(&["restore", "photos", "more"]);
     ran.says(3, "photos@0: 1 entry could not be restored");
-    let unread = closed(home.command(&["restore", "photos", "again"]));
+    let unread = home.unread(&["restore", "photos", "again"]);
     assert_eq!(unread.code, 3, "an output that nobody reads hides nothing: {unread:?}");
     let cat = home.run(&["cat", "photos:large"]);
     assert_eq!(cat.code, 1);
@@ -383,13 +381,6 @@ fn flip_the_middle(path: &Path) {
     let middle = bytes.len() / 2;
     bytes[middle] ^= 1;
     fs::write(path, bytes).unwrap();
-}
-
-/// Runs a command whose output goes to a pipe that nobody reads.
-fn closed(mut command: std::process::Command) -> Ran {
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
-    Ran::of(command.stdout(writer).stderr(Stdio::piped()).output().unwrap())
 }
 
 #[test]

@@ -102,6 +102,14 @@ impl Home {
         Ran::of(self.command(arguments).output().unwrap())
     }
 
+    /// Runs it with an output that nobody reads.
+    pub(crate) fn unread(&self, arguments: &[&str]) -> Ran {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = self.command(arguments);
+        Ran::of(command.stdout(writer).stderr(Stdio::piped()).output().unwrap())
+    }
+
     /// Runs it, and expects success.
     pub(crate) fn done(&self, arguments: &[&str]) -> Ran {
         let ran = self.run(arguments);

@@ -9,14 +9,6 @@ use std::process::Stdio;
 /// More than what is written at a time.
 const DATASETS: usize = 120;
 
-/// Runs a command whose output goes to a pipe that nobody reads.
-fn unread(home: &Home, arguments: &[&str]) -> Ran {
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
-    let mut command = home.command(arguments);
-    Ran::of(command.stdout(writer).stderr(Stdio::piped()).output().unwrap())
-}
-
 /// Runs a command whose output goes to a disk without room.
 fn without_room(home: &Home, arguments: &[&str]) -> Ran {
     let full = File::options().write(true).open("/dev/full").unwrap();
@@ -57,8 +49,8 @@ fn what_is_found_damaged_shows_in_the_exit_code_whoever_reads_the_rest() {
     assert_eq!(read.code, 3, "{read:?}");
     assert!(read.stdout.len() > 10_000, "{} bytes", read.stdout.len());
 
-    assert_eq!(unread(&home, &["check"]).code, 3);
-    assert_eq!(unread(&home, &["repair", "--dry-run"]).code, home.run(&["repair", "-n"]).code);
+    assert_eq!(home.unread(&["check"]).code, 3);
+    assert_eq!(home.unread(&["repair", "--dry-run"]).code, home.run(&["repair", "-n"]).code);
 }
 
 #[test]
@@ -73,7 +65,7 @@ fn all_is_forgotten_and_pruned_though_nobody_reads_what() {
     let planned = home.run(&["forget", "--all", "--keep-last", "1", "--dry-run"]);
     assert!(planned.stdout.len() > 10_000, "{planned:?}");
 
-    assert_eq!(unread(&home, &forget).code, 0);
+    assert_eq!(home.unread(&forget).code, 0);
 
     let listed = home.json(0, &["list"]);
     assert!(listed.as_array().unwrap().iter().all(|row| row["backups"] == 1), "{listed}");
@@ -96,5 +88,5 @@ fn sources_are_backed_up_though_there_is_no_room_for_what_is_said() {
     told.says(1, "standard output");
     assert_eq!(std::fs::read(home.path("out/x")).unwrap(), b"x");
     without_room(&home, &["list"]).says(1, "standard output");
-    assert_eq!(unread(&home, &["list"]).code, 0);
+    assert_eq!(home.unread(&["list"]).code, 0);
 }
