@@ -229,6 +229,7 @@ fn another_decoder_reads_the_same_of_small_records() {
     }
     let tombstone = mirrored!(Tombstone, body(ObjectKind::Tombstone, "tombstone"));
     assert_eq!((tombstone.packs, tombstone.indexes), (vec![[0x99; 32]], vec![[0xaa; 16]]));
+    assert_eq!(tombstone.freed_bytes, 300);
     let lost = mirrored!(Lost, body(ObjectKind::Lost, "lost"));
     assert_eq!(lost.places, vec![vec![0, 300], vec![]]);
 }

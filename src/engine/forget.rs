@@ -7,7 +7,8 @@
 //! is simply run again.
 //!
 //! A plan is whole or nothing: an error while planning forgets nothing. It never lets go of all
-//! visible backups of a dataset.
+//! visible backups of a dataset, nor of all that can be read. One whose header cannot be read goes
+//! when it is named, and no rule works beside it.
 
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
@@ -22,6 +23,7 @@ use crate::engine::retention::Zone;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
 use crate::repository::datasets::Numbers;
+use crate::repository::shown::Readable;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -76,14 +78,14 @@ pub fn plan(
     context: &Context<'_>,
 ) -> Result<Plan> {
     let numbers = dataset.all_numbers()?;
-    let mut backups = Vec::new();
-    for n in numbers.iter() {
-        context.cancel.check()?;
-        backups.extend(dataset.backup(&numbers, n)?.map(Arc::new));
-    }
+    context.cancel.check()?;
+    let visible = dataset.each_backup(&numbers)?;
     let verdicts = match selection {
-        Selection::Numbers(wanted) => by_number(dataset, &numbers, &backups, wanted)?,
+        Selection::Numbers(wanted) => by_number(dataset, &numbers, &visible, wanted)?,
         Selection::Unless(rules) => {
+            // A rule that does not know all of them may count wrong.
+            let backups: Vec<Arc<Backup>> =
+                visible.into_iter().map(|(_, backup)| backup).collect::<Result<_>>()?;
             let candidates: Vec<Candidate<'_>> = backups
                 .iter()
                 .map(|backup| Candidate {
@@ -102,10 +104,10 @@ pub fn plan(
 fn by_number(
     dataset: &Dataset,
     numbers: &Numbers,
-    backups: &[Arc<Backup>],
+    backups: &[(BackupId, Readable)],
     wanted: &BTreeSet<BackupId>,
 ) -> Result<Vec<Verdict>> {
-    let visible: BTreeSet<BackupId> = backups.iter().map(|backup| backup.header.number).collect();
+    let visible: BTreeSet<BackupId> = backups.iter().map(|(n, _)| *n).collect();
     let missing: Vec<String> =
         wanted.difference(&visible).map(|&n| why_missing(numbers, n)).collect();
     let (name, what) = (dataset.name(), missing.join(", "));
@@ -113,6 +115,12 @@ fn by_number(
         let message = format!("cannot forget backups of {name}: {what}");
         let hint = format!("nothing was forgotten; `icecore list {name}` shows its backups");
         return Err(Error::new(ErrorKind::NotFound, message).hint(hint));
+    }
+    let mut readable = backups.iter().filter(|(_, it)| it.is_ok()).peekable();
+    let is_last = readable.peek().is_some() && readable.all(|(n, _)| wanted.contains(n));
+    if is_last && !visible.is_subset(wanted) {
+        let message = format!("cannot forget all backups of {name} that can be read");
+        return Err(Error::invalid(message).hint("nothing was forgotten; leave one of them out"));
     }
     if visible.is_subset(wanted) && !visible.is_empty() {
         let message = match visible.len() {
@@ -122,11 +130,11 @@ fn by_number(
         return Err(Error::invalid(message)
             .hint("nothing was forgotten; a dataset keeps at least one backup, so leave one out"));
     }
-    let verdict = |backup: &Arc<Backup>| {
-        let number = backup.header.number;
-        let is_named = wanted.contains(&number);
+    let verdict = |(number, backup): &(BackupId, Readable)| {
+        let is_named = wanted.contains(number);
         let reasons = if is_named { Vec::new() } else { vec!["not named".to_owned()] };
-        Verdict { number, time: backup.header.started, reasons }
+        let time = backup.as_ref().ok().map(|backup| backup.header.started);
+        Verdict { number: *number, time, reasons }
     };
     Ok(backups.iter().map(verdict).collect())
 }

@@ -162,8 +162,8 @@ pub struct Candidate<'a> {
 pub struct Verdict {
     /// Its number.
     pub number: BackupId,
-    /// Its time.
-    pub time: Timestamp,
+    /// Its time; none where its header cannot be read.
+    pub time: Option<Timestamp>,
     /// Why it is kept; without a reason it is let go.
     pub reasons: Vec<String>,
 }
@@ -191,7 +191,7 @@ pub fn judge(
     newest_first.sort_by_key(|backup| std::cmp::Reverse(backup.number));
     let mut verdicts: Vec<Verdict> = newest_first
         .iter()
-        .map(|it| Verdict { number: it.number, time: it.time, reasons: Vec::new() })
+        .map(|it| Verdict { number: it.number, time: Some(it.time), reasons: Vec::new() })
         .collect();
     if let Some(amount) = rules.last {
         let kept = verdicts.iter_mut().zip(1..).take_while(|(_, at)| amount.reaches(*at));
@@ -203,7 +203,7 @@ pub fn judge(
     }
     if let (Some(span), Some(newest)) = (rules.within, newest_first.first()) {
         let oldest = newest.time.min(now).plus_seconds(span.seconds.saturating_neg());
-        let kept = verdicts.iter_mut().filter(|verdict| verdict.time >= oldest);
+        let kept = verdicts.iter_mut().filter(|it| it.time.is_some_and(|time| time >= oldest));
         kept.for_each(|verdict| verdict.reasons.push(format!("within {span}")));
     }
     for (verdict, backup) in verdicts.iter_mut().zip(&newest_first) {
@@ -239,7 +239,8 @@ fn keep_periods(
 ) {
     let mut seen = HashSet::new();
     for verdict in newest_first {
-        let bucket = Bucket::of(verdict.time, period, zone(verdict.time));
+        let Some(time) = verdict.time else { continue };
+        let bucket = Bucket::of(time, period, zone(time));
         let what = format!("{word} {bucket}");
         if !seen.insert(bucket) {
             continue;

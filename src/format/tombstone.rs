@@ -17,6 +17,9 @@ pub struct TombstoneRecord {
     pub packs: Vec<PackId>,
     /// Pack index objects that go.
     pub indexes: Vec<IndexId>,
+    /// Bytes of the packs that nothing needed when they were doomed: of what one prune dooms all
+    /// is said in its first tombstone. What goes beyond it was needed then.
+    pub freed_bytes: u64,
     /// Who put it.
     pub process: ProcessIdentity,
     /// When, for people only.

@@ -126,16 +126,22 @@ impl Dataset {
         self.list_numbers(None, false)
     }
 
+    /// What was shown whole is remembered: whoever looks later must not be shown less.
     fn refuse_missing(&self, numbers: Numbers) -> Result<Numbers> {
-        match numbers.missing.first() {
-            None => Ok(numbers),
-            Some(what) => Err(self.gap(what)),
+        if let Some(what) = numbers.missing.first() {
+            return Err(self.gap(what));
         }
+        self.remember(numbers.next());
+        Ok(numbers)
     }
 
     /// Lists numbers. A prune may put a higher floor and delete what is below it between two of
     /// these listings: then it is not the store that shows too little, and this looks again.
-    fn list_numbers(&self, thousands_max: Option<usize>, surely: bool) -> Result<Numbers> {
+    pub(super) fn list_numbers(
+        &self,
+        thousands_max: Option<usize>,
+        surely: bool,
+    ) -> Result<Numbers> {
         for _ in 1..NUMBERS_LOOKS_MAX {
             let mut floor_seen = None;
             let looked = self.look_at_numbers(thousands_max, surely, &mut floor_seen);
@@ -150,12 +156,6 @@ impl Dataset {
             }
         }
         self.look_at_numbers(thousands_max, surely, &mut None)
-    }
-
-    /// Returns below which number this machine has seen backups.
-    pub(crate) fn highest_seen(&self) -> u64 {
-        let bytes = self.repository.cache().read(&format!("seen/highest-{}", self.id));
-        bytes.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?))).unwrap_or(0)
     }
 
     fn look_at_numbers(
@@ -284,9 +284,7 @@ impl Dataset {
             Ok(()) => Ok(true),
             // A prune took it away since the listing, and the backup before it: then a floor has
             // passed the number. Else a repair has taken away what was damaged.
-            Err(e) if e.kind() == ErrorKind::NotFound => {
-                Ok(self.list_numbers(Some(1), false)?.is_below_floor(n))
-            }
+            Err(e) if e.kind() == ErrorKind::NotFound => self.is_retired(n),
             Err(e) => Err(self.suspect(n, e)),
         }
     }
@@ -350,7 +348,7 @@ impl Dataset {
             }
             let there = match self.read_object(n, *lease, told) {
                 // Forgotten before, and retired by a prune since it was listed.
-                Err(e) if e.kind() == ErrorKind::NotFound && self.is_passed(n)? => continue,
+                Err(e) if e.kind() == ErrorKind::NotFound && self.is_retired(n)? => continue,
                 there => there?,
             };
             if let AtNumber::Backup(header, digest) = there {
@@ -419,7 +417,7 @@ impl Dataset {
             self.list_thousand(&layout::thousand(&self.id, n)?, &mut below)?;
             self.kept_at(&below, n)?
         };
-        if found.is_empty() && self.is_passed(n)? {
+        if found.is_empty() && self.is_retired(n)? {
             let message = format!("{n} of {} was forgotten just now, and what needs it", self.name);
             return Err(Error::new(ErrorKind::NotFound, message).at(Origin::Repository));
         }

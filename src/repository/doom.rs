@@ -73,8 +73,9 @@ impl Tombstones {
     }
 }
 
-/// Dooms packs and index objects. With this nothing new leans on them; returns the ids of the
-/// tombstones, of which there are several when the packs are very many.
+/// Dooms packs and index objects, so many bytes of which nothing needs. With this nothing new
+/// leans on them; returns the ids of the tombstones, of which there are several when the packs are
+/// very many.
 ///
 /// # Errors
 /// Those of the backend; some of them may be doomed then.
@@ -82,6 +83,7 @@ pub fn put_tombstones(
     store: &Store,
     packs: &[PackId],
     indexes: &[IndexId],
+    freed_bytes: u64,
     now: Timestamp,
 ) -> Result<Vec<TombstoneId>> {
     let mut ids = Vec::new();
@@ -95,6 +97,8 @@ pub fn put_tombstones(
             tombstone,
             packs: some_packs.to_vec(),
             indexes: some.to_vec(),
+            // All of it in the first: what is said of several adds up.
+            freed_bytes: if ids.is_empty() { freed_bytes } else { 0 },
             process: ProcessIdentity::current(),
             written: now,
         };
@@ -132,11 +136,12 @@ mod tests {
         };
         let packs: Vec<PackId> = (0..TOMBSTONE_PACKS_MAX + 1).map(name).collect();
         let index = IndexId::new([3; 16]);
-        let ids = put_tombstones(&store, &packs, &[index], Timestamp::new(5, 0)).expect("puts");
+        let ids = put_tombstones(&store, &packs, &[index], 7, Timestamp::new(5, 0)).expect("puts");
         assert_eq!(ids.len(), 2);
         let seen = Tombstones::list(&store).expect("lists");
         assert_eq!(seen.packs().len(), packs.len());
         assert_eq!(seen.indexes(), BTreeSet::from([index]));
+        assert_eq!(seen.records.iter().map(|record| record.freed_bytes).sum::<u64>(), 7);
         for id in ids {
             delete_tombstone(&store, &id).expect("deletes");
         }

@@ -135,6 +135,12 @@ impl Dataset {
         Ok(self.floors()?.into_iter().any(|floor| n.0 < floor))
     }
 
+    /// Says by a new look whether a floor has taken a number away: one is above it, and the
+    /// number is not among those that remain. What remains and cannot be found is damage.
+    pub(super) fn is_retired(&self, n: BackupId) -> Result<bool> {
+        Ok(self.list_numbers(Some(1), false)?.is_below_floor(n))
+    }
+
     /// Returns the heights of all floors that are there.
     pub(crate) fn floors(&self) -> Result<Vec<u64>> {
         heights(self.repository().store(), &self.id())

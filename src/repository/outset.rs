@@ -4,7 +4,6 @@ use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
-use crate::base::id::BackupId;
 use crate::base::words::counted;
 use crate::format::dataset::DatasetName;
 use crate::repository::datasets::Backup;
@@ -70,14 +69,6 @@ impl Looked {
                  local cache away: `icecore cache clear`",
             )
             .at(Origin::Repository))
-    }
-}
-
-/// Keeps the highest number seen.
-pub(super) fn remember_highest(dataset: &Dataset, next: BackupId) {
-    if next.0 > dataset.highest_seen() {
-        let name = format!("seen/highest-{}", dataset.id());
-        dataset.repository().cache().write(&name, &next.0.to_le_bytes());
     }
 }
 

@@ -45,7 +45,10 @@ pub struct DatasetRoots {
     headers: Vec<(u64, Slot)>,
     /// Numbers that are forgotten and that no root has as ancestor.
     pub unneeded: Vec<BackupId>,
-    /// Bytes of the snapshots of forgotten backups whose headers are there.
+    /// Those that are forgotten, and that a root has as ancestor.
+    pub replayed: BTreeSet<u64>,
+    /// Bytes of the snapshots of forgotten backups whose headers are there, but for those that
+    /// this machine's last prune has accounted for.
     pub forgotten_bytes: u64,
 }
 
@@ -149,16 +152,6 @@ impl Repository {
         let missing = missing_datasets(&seen, &datasets);
         Ok(Roots { datasets, leases, at_work, missing })
     }
-
-    /// Returns below which number this machine has seen backups of each dataset.
-    fn highest_seen(&self) -> Vec<(DatasetId, u64)> {
-        let known = self.cache().list("seen").into_iter().filter_map(|name| {
-            let id: DatasetId = name.strip_prefix("highest-")?.parse().ok()?;
-            let bytes = self.cache().read(&format!("seen/{name}"))?;
-            Some((id, u64::from_le_bytes(bytes.try_into().ok()?)))
-        });
-        known.collect()
-    }
 }
 
 /// Returns the datasets that this machine's cache knew with backups, and that are gone or show
@@ -178,10 +171,14 @@ impl Dataset {
         let mut ancestors: BTreeSet<u64> = BTreeSet::new();
         let mut hidden = Vec::new();
         let mut forgotten_bytes = 0_u64;
+        let accounted = self.repository().accounted(&self.id());
         for n in numbers.iter() {
             let is_root = !forgotten.contains(&n.0) || pins.contains(&n.0);
             if !is_root {
                 hidden.push(n);
+                if accounted.contains(&n.0) {
+                    continue;
+                }
                 // A forgotten header that cannot be read explains nothing, and is not needed.
                 for backup in self.kept_at(&numbers, n).unwrap_or_default() {
                     let counts = backup.header.counts;
@@ -205,7 +202,9 @@ impl Dataset {
         headers.shrink_to_fit();
         roots.shrink_to_fit();
         let is_unneeded = |n: &BackupId| !ancestors.contains(&n.0) && !numbers.is_below_floor(*n);
-        let unneeded = hidden.into_iter().filter(is_unneeded).collect();
+        let unneeded = hidden.iter().copied().filter(is_unneeded).collect();
+        let is_replayed = |n: &BackupId| ancestors.contains(&n.0);
+        let replayed = hidden.iter().filter(|n| is_replayed(n)).map(|n| n.0).collect();
         Ok(DatasetRoots {
             dataset: self.clone(),
             next: numbers.next(),
@@ -213,8 +212,17 @@ impl Dataset {
             roots,
             headers,
             unneeded,
+            replayed,
             forgotten_bytes,
         })
+    }
+}
+
+impl Roots {
+    /// Returns the bytes that forgotten backups explain when they go.
+    pub fn forgotten_bytes(&self) -> u64 {
+        let bytes = self.datasets.iter().map(|dataset| dataset.forgotten_bytes);
+        bytes.fold(0, u64::saturating_add)
     }
 }
 

@@ -39,7 +39,6 @@ use crate::repository::lease::Lease;
 use crate::repository::names::NameIndex;
 use crate::repository::names::NamePlace;
 use crate::repository::outset::outrun;
-use crate::repository::outset::remember_highest;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -110,9 +109,8 @@ impl Transaction {
         let store = dataset.repository().store();
         for _ in 0..COMMIT_TRIES_MAX {
             let Looked { numbers, parent } = Looked::or_now(looked.take(), dataset, lean_on)?;
-            // What is remembered must not be taken back by a power cut.
+            // What is leaned on must not be taken back by a power cut.
             store.settle()?;
-            remember_highest(dataset, numbers.next());
             let parent_number = parent.as_ref().map(|parent| parent.header.number);
             let number = numbers.next();
             let purpose = format!("backup of {}", dataset.name());
@@ -372,7 +370,7 @@ impl Transaction {
         let stands = is_first && (store.is_class_a() || self.stood()?);
         let committed = stands && !self.dataset.is_passed(self.number)?;
         if committed {
-            remember_highest(&self.dataset, BackupId(self.number.0 + 1));
+            self.dataset.remember(BackupId(self.number.0 + 1));
         }
         let (_, names, repository) =
             (self.lease.give_back(), self.names, self.dataset.repository());

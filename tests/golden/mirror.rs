@@ -40,7 +40,8 @@ records! {
     Beat { lease: Id16, beat: u64, }
     Mark { lease: Id16, by: String, }
     Tombstone {
-        tombstone: Id16, packs: Vec<Id32>, indexes: Vec<Id16>, process: Process, written: Time,
+        tombstone: Id16, packs: Vec<Id32>, indexes: Vec<Id16>, freed_bytes: u64,
+        process: Process, written: Time,
     }
     Parity {
         pack: Id32, pack_bytes: u64, shard_bytes: u32, percent: u8, checks: Vec<u8>,

@@ -176,6 +176,7 @@ pub(crate) fn tombstone() -> TombstoneRecord {
         tombstone: TombstoneId::new([0x88; 16]),
         packs: vec![PackId::new([0x99; 32])],
         indexes: vec![IndexId::new([0xaa; 16])],
+        freed_bytes: 300,
         process: process(),
         written: TIME,
     }

@@ -401,8 +401,14 @@ fn what_a_dead_run_left_is_garbage_and_no_damage() {
     let beat_key = layout::beat(&orphan, 1).expect("a key");
     store.put(ObjectKind::Beat, &beat_key, &BeatRecord { lease: orphan, beat: 1 }).expect("puts");
     let tombstone = TombstoneId::new([3; 16]);
-    let record =
-        TombstoneRecord { tombstone, packs: vec![], indexes: vec![], process: dead, written: NOW };
+    let record = TombstoneRecord {
+        tombstone,
+        packs: vec![],
+        indexes: vec![],
+        freed_bytes: 0,
+        process: dead,
+        written: NOW,
+    };
     let tombstone_key = layout::tombstone(&tombstone).expect("a key");
     store.put(ObjectKind::Tombstone, &tombstone_key, &record).expect("puts");
     let lost_key = ObjectKey::new(format!("lost/{}", TombstoneId::new([4; 16]))).expect("a key");

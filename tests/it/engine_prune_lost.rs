@@ -76,7 +76,7 @@ fn lose_and_heal(world: &mut World, source: &MemorySource, with_index: bool) {
 fn doom_all(world: &World) {
     let packs: Vec<PackId> = stock::packs(world.repository.store()).unwrap().into_keys().collect();
     let now = world.context().clock.now();
-    doom::put_tombstones(world.repository.store(), &packs, &[], now).unwrap();
+    doom::put_tombstones(world.repository.store(), &packs, &[], 0, now).unwrap();
 }
 
 #[test]

@@ -233,6 +233,28 @@ fn a_header_below_the_floor_that_a_listing_lacks_stops_a_prune() {
 }
 
 #[test]
+fn a_header_that_remains_below_the_floor_and_is_not_found_is_not_taken_for_retired() {
+    for class_b in [false, true] {
+        let (mut world, _) = with_floor(class_b);
+        let odd = world.make_odd();
+        odd.lose(|key| {
+            let name = key.rsplit('/').next().unwrap_or("");
+            key.starts_with("datasets/") && (name == "0" || name.starts_with("0-"))
+        });
+
+        let error = try_prune(&world, true).unwrap_err();
+
+        assert_eq!(error.kind(), ErrorKind::NotFound, "{error:?}");
+        let dataset = world.repository.dataset(&world.name()).unwrap();
+        assert!(dataset.backups().is_err(), "it is not one that never was");
+        odd.behave();
+        world.forget_caches();
+        assert_eq!(world.sound_backups(), 2);
+        assert_eq!(world.content(0, "a"), noise(300_000, 1));
+    }
+}
+
+#[test]
 fn whoever_lists_numbers_while_a_floor_rises_sees_them_all() {
     // Between the top of the dataset and its numbers, and between the floor's name and its bytes.
     for between in ["list numbers", "get floor"] {
@@ -309,7 +331,7 @@ fn a_doomed_pack_whose_index_a_listing_lacks_is_not_taken_for_empty() {
     let doomed: BTreeSet<_> = rows.iter().map(|location| location.pack.pack).collect();
     let doomed: Vec<_> = doomed.into_iter().collect();
     let now = world.context().clock.now();
-    doom::put_tombstones(world.repository.store(), &doomed, &[], now).unwrap();
+    doom::put_tombstones(world.repository.store(), &doomed, &[], 0, now).unwrap();
     let odd = world.make_odd();
     odd.hide(move |key| unseen.iter().any(|unseen| unseen == key));
 

@@ -25,7 +25,7 @@ use crate::repository::Repository;
 use crate::repository::datasets::Dataset;
 use clap::Args;
 use serde::Serialize;
-use std::collections::HashSet;
+use std::collections::HashMap;
 
 /// Let backups go, by rule or by number
 ///
@@ -134,14 +134,16 @@ enum Row<'a> {
 #[derive(Serialize)]
 struct Kept<'a> {
     backup: u64,
-    time: String,
+    /// Null where its header cannot be read.
+    time: Option<String>,
     reasons: &'a [String],
 }
 
 #[derive(Serialize)]
 struct Forgotten {
     backup: u64,
-    time: String,
+    /// Null where its header cannot be read.
+    time: Option<String>,
 }
 
 /// Who says what is let go.
@@ -177,8 +179,15 @@ fn forget_each(
     let mut outcomes = Vec::new();
     let datasets = args.datasets(repository)?;
     let is_any = !datasets.is_empty();
-    for dataset in datasets {
-        let Some(selection) = choice.of(dataset.name(), session) else {
+    for (dataset, other) in datasets {
+        let selection = choice.of(dataset.name(), session);
+        if let Some(other) = other.filter(|other| choice.of(other, session) != selection) {
+            let error = two_names(dataset.name(), &other);
+            output::tell(&error);
+            outcomes.push(Outcome { dataset: dataset.name().clone(), done: Err(error) });
+            continue;
+        }
+        let Some(selection) = selection else {
             let name = dataset.name();
             session
                 .output
@@ -205,6 +214,18 @@ fn forget_each(
         return Err(no_rule("NAME"));
     }
     Ok(outcomes)
+}
+
+/// Which of the rules are meant is for a person to say.
+fn two_names(name: &DatasetName, other: &DatasetName) -> Error {
+    let message = format!(
+        "{name} and {other} are one dataset, as a rename was interrupted, and each has its own \
+         rules; nothing of it was forgotten"
+    );
+    Error::invalid(message).hint(format!(
+        "`icecore rename {name} {other}` leaves {other}, `icecore rename {other} {name}` leaves \
+         {name}"
+    ))
 }
 
 fn no_rule(dataset: &str) -> Error {
@@ -242,7 +263,8 @@ fn finish(
         prune::say(report, false, session)?;
     }
     let failed = outcomes.iter().find_map(|outcome| outcome.done.as_ref().err());
-    let exit = failed.map_or(Exit::Done, |e| Exit::Failed(e.kind()));
+    let is_whole = pruned.is_none_or(|report| report.stuck.is_empty());
+    let exit = failed.map_or(Exit::of(is_whole), |e| Exit::Failed(e.kind()));
     // The error of the one dataset that was named is the answer.
     let is_answered = args.all || exit == Exit::Done;
     if session.output.is_json() && is_answered {
@@ -264,11 +286,12 @@ fn row(outcome: &Outcome) -> Row<'_> {
     };
     let kept = plan.kept().map(|it| Kept {
         backup: it.number.0,
-        time: it.time.to_rfc3339(),
+        time: it.time.map(|time| time.to_rfc3339()),
         reasons: &it.reasons,
     });
-    let forgotten =
-        plan.forgotten().map(|it| Forgotten { backup: it.number.0, time: it.time.to_rfc3339() });
+    let forgotten = plan
+        .forgotten()
+        .map(|it| Forgotten { backup: it.number.0, time: it.time.map(|time| time.to_rfc3339()) });
     Row::Done { dataset, kept: kept.collect(), forgotten: forgotten.collect() }
 }
 
@@ -282,7 +305,7 @@ fn say(plan: &Plan, args: &ForgetArgs, session: &mut Session) -> Result<()> {
     for verdict in plan.verdicts() {
         table.row(vec![
             verdict.number.0.to_string(),
-            verdict.time.to_local_text(),
+            verdict.time.map_or("cannot be read".to_owned(), |time| time.to_local_text()),
             if verdict.is_kept() { "kept" } else { "forgotten" }.to_owned(),
             verdict.reasons.join(", "),
         ]);
@@ -336,15 +359,21 @@ impl ForgetArgs {
         number.parse()
     }
 
-    /// A dataset that an interrupted rename shows under two names is gone through once.
-    fn datasets(&self, repository: &Repository) -> Result<Vec<Dataset>> {
+    /// The datasets, each with the other name that an interrupted rename shows it under.
+    fn datasets(&self, repository: &Repository) -> Result<Vec<(Dataset, Option<DatasetName>)>> {
         let Some(name) = &self.dataset else {
-            let mut seen = HashSet::new();
-            let mut all = repository.datasets()?;
-            all.retain(|dataset| seen.insert(dataset.id()));
-            return Ok(all);
+            let mut found: Vec<(Dataset, Option<DatasetName>)> = Vec::new();
+            let mut places = HashMap::new();
+            for dataset in repository.datasets()? {
+                let at = *places.entry(dataset.id()).or_insert(found.len());
+                match found.get_mut(at) {
+                    Some((_, other)) => *other = Some(dataset.name().clone()),
+                    None => found.push((dataset, None)),
+                }
+            }
+            return Ok(found);
         };
-        Ok(vec![repository.dataset(name)?])
+        Ok(vec![(repository.dataset(name)?, None)])
     }
 }
 

@@ -164,6 +164,12 @@ impl Listing {
         n < self.floor && !self.remaining.contains(&n)
     }
 
+    /// Returns the number after the highest that was ever taken.
+    fn next(&self) -> u64 {
+        let marked = self.slots.keys().next_back().map_or(0, |n| n.saturating_add(1));
+        marked.max(self.floor)
+    }
+
     /// Returns the stretches of numbers that should hold a header or a void and do not.
     fn gaps(&self) -> Vec<(u64, u64)> {
         let is_there = |n: &u64| self.slots.get(n).is_some_and(|slot| !slot.headers.is_empty());
@@ -174,8 +180,7 @@ impl Listing {
         let lowest = self.damaged_floor.unwrap_or(self.floor);
         let mut expected = lowest;
         // A marker outlives its header only below the floor.
-        let marked = self.slots.keys().next_back().map_or(0, |n| n.saturating_add(1));
-        let end = marked.max(self.highest_seen);
+        let end = self.next().max(self.highest_seen);
         for n in present.into_iter().filter(|&n| n >= lowest).chain([end]) {
             if n > expected {
                 gaps.push((expected, n));
@@ -192,10 +197,8 @@ fn list_numbers(run: &Run<'_>, named: &Named, ledger: &mut Ledger) -> Result<Lis
     let store = run.repository.store();
     // What this machine has seen before is only a hint, but no store may show less. Whatever is
     // put and remembered from here on need not be listed.
-    let remembered = run.repository.cache().read(&format!("seen/highest-{}", named.id));
-    let highest_seen =
-        remembered.and_then(|bytes| Some(u64::from_le_bytes(bytes.try_into().ok()?)));
-    let mut listing = Listing { highest_seen: highest_seen.unwrap_or(0), ..Listing::default() };
+    let highest_seen = run.repository.highest_seen_of(&named.id);
+    let mut listing = Listing { highest_seen, ..Listing::default() };
     let mut floors = BTreeMap::new();
     let mut small = Vec::new();
     let folder = layout::dataset(&named.id)?;
@@ -337,6 +340,9 @@ pub(crate) fn view(run: &Run<'_>, named: &Named, ledger: &mut Ledger) -> Result<
             || floor::heights(run.repository.store(), &named.id)? == listing.floors
         {
             ledger.merge(found);
+            if view.gaps.is_empty() {
+                run.repository.remember_highest(&named.id, listing.next());
+            }
             return Ok(view);
         }
     }

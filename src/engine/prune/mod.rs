@@ -13,7 +13,8 @@
 //!
 //! It never waits and holds nothing that could go stale. Killed anywhere, it leaves tombstones,
 //! copies and voids, and the next prune goes on from there. Memory: scratch bits (see `marks`),
-//! some 100 bytes a pack, one window of blocks being copied.
+//! some 100 bytes a pack, some 300 for each block that is to be copied and 4 for each of its
+//! places, one window of blocks being copied.
 
 mod mark;
 mod marks;
@@ -197,6 +198,7 @@ impl Work<'_> {
         let mut marked = mark::mark(self.repository, &self.observer(None), self.context)?;
         self.guard_datasets(&marked)?;
         if !self.options.dry_run && !olds.records.is_empty() && self.report.waits_for.is_empty() {
+            self.guard_doomed(&olds, &marked, &before)?;
             let settled =
                 settle::settle(self.repository, &olds, &marked, &self.seen, self.context)?;
             self.count(settled);
@@ -321,20 +323,32 @@ impl Work<'_> {
     /// Most of the repository would go, and no forgotten backup or dead writer explains it.
     fn guard_share(&self, marked: &Marked, stock: &Stock) -> Result<()> {
         let plan = &self.report.plan;
-        let forgotten: u64 = marked
-            .roots
-            .datasets
-            .iter()
-            .fold(0, |sum, dataset| sum.saturating_add(dataset.forgotten_bytes));
-        let explained = forgotten.saturating_add(self.left_by_the_dead(marked, stock));
-        let unexplained = plan.freed_bytes.saturating_sub(explained);
-        if self.options.force || unexplained <= plan.bytes / 2 {
+        let explained = marked.roots.forgotten_bytes();
+        let explained = explained.saturating_add(self.left_by_the_dead(marked, stock));
+        self.refuse_most(plan.freed_bytes.saturating_sub(explained), plan.bytes)
+    }
+
+    /// What an earlier prune doomed went through the guard then, and may have lost since what it
+    /// was to be copied for: only what that prune meant to free is explained by it.
+    fn guard_doomed(
+        &self,
+        olds: &Tombstones,
+        marked: &Marked,
+        there: &HashMap<PackId, u64>,
+    ) -> Result<()> {
+        let freed = plan::dead_bytes(&marked.marks, &olds.packs(), there);
+        let meant = olds.records.iter().fold(0_u64, |sum, it| sum.saturating_add(it.freed_bytes));
+        let explained = meant.saturating_add(marked.roots.forgotten_bytes());
+        self.refuse_most(freed.saturating_sub(explained), there.values().sum())
+    }
+
+    fn refuse_most(&self, unexplained: u64, bytes: u64) -> Result<()> {
+        if self.options.force || unexplained <= bytes / 2 {
             return Ok(());
         }
         let message = format!(
-            "{unexplained} of {} bytes would go, and no forgotten backup explains it; nothing was \
-             deleted",
-            plan.bytes
+            "{unexplained} of {bytes} bytes would go, and no forgotten backup explains it; \
+             nothing was deleted"
         );
         Err(Error::new(ErrorKind::Denied, message).hint(
             "an interrupted backup leaves such bytes, and running it again goes on with them; \
@@ -421,7 +435,7 @@ impl Work<'_> {
             return self.retire(&roots);
         }
         let now = self.context.clock.now();
-        doom::put_tombstones(store, packs, indexes, now)?;
+        doom::put_tombstones(store, packs, indexes, self.report.plan.freed_bytes, now)?;
         let mut tombstones = Tombstones::list(store)?;
         if !planted::keeps(Rule::CopiesToTheLiving) {
             tombstones.records.retain(|record| record.packs == packs);
@@ -443,6 +457,9 @@ impl Work<'_> {
         // Most have nothing to retire, and each look at one takes several listings.
         for dataset in roots.datasets.iter().filter(|it| it.may_retire()) {
             self.report.headers_retired += dataset.dataset.retire(&dataset.unneeded, now)?;
+        }
+        for dataset in &roots.datasets {
+            self.repository.remember_accounted(&dataset.dataset.id(), &dataset.replayed);
         }
         Ok(())
     }

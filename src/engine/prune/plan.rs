@@ -121,6 +121,36 @@ pub(super) fn weigh(marks: &Marks, stock: &Stock) -> BTreeMap<PackId, PackUse> {
     uses
 }
 
+/// Returns how many bytes of packs are of nothing that lives, here or elsewhere: what goes with
+/// them for good.
+pub(super) fn dead_bytes(
+    marks: &Marks,
+    packs: &HashSet<PackId>,
+    there: &HashMap<PackId, u64>,
+) -> u64 {
+    let view = marks.view();
+    let sizes = packs.iter().filter_map(|pack| Some((*pack, *there.get(pack)?)));
+    let mut dead: HashMap<PackId, u64> = sizes.collect();
+    let mut told: HashSet<PackId> = HashSet::new();
+    for (index, _, _) in view.objects() {
+        let named = view.packs_of(&index).filter(|pack| dead.get(&pack.pack) == Some(&pack.size));
+        let here: HashSet<PackId> =
+            named.map(|pack| pack.pack).filter(|pack| !told.contains(pack)).collect();
+        if here.is_empty() {
+            continue;
+        }
+        for location in view.rows_of(&index) {
+            let of_it =
+                dead.get_mut(&location.pack.pack).filter(|_| here.contains(&location.pack.pack));
+            if let Some(bytes) = of_it {
+                *bytes = bytes.saturating_sub(live_in(marks, &location));
+            }
+        }
+        told.extend(here);
+    }
+    dead.values().sum()
+}
+
 /// Bytes of a pack that are neither blocks nor tables, as a share of 2 %: not worth a copy.
 fn overhead(one: &PackUse) -> u64 {
     one.size / 50 + 256
@@ -131,8 +161,7 @@ fn overhead(one: &PackUse) -> u64 {
 fn live_bytes(marks: &Marks, stock: &Stock, location: &Location) -> u64 {
     let row = &location.row;
     let live = marks.live(&row.block, row.places);
-    let here = u64::from(live.count_in(row));
-    if here == 0 {
+    if live.count_in(row) == 0 {
         return 0;
     }
     let serving = marks.view().copies(&row.block).into_iter().filter(|copy| {
@@ -143,6 +172,17 @@ fn live_bytes(marks: &Marks, stock: &Stock, location: &Location) -> u64 {
     });
     let first = serving.map(|copy| (copy.pack.pack, copy.row.offset)).min();
     if first.is_some_and(|first| first != (location.pack.pack, row.offset)) {
+        return 0;
+    }
+    live_in(marks, location)
+}
+
+/// Returns the stored bytes of the places that are live in one copy of a block, whatever other
+/// copies there are.
+fn live_in(marks: &Marks, location: &Location) -> u64 {
+    let row = &location.row;
+    let here = u64::from(marks.live(&row.block, row.places).count_in(row));
+    if here == 0 {
         return 0;
     }
     let stored = u64::from(row.length) + u64::from(row.table_length);

@@ -37,6 +37,9 @@ use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 
+/// Doomed packs whose rows are held at a time: some MB.
+const PACKS_LOOKED_AT: usize = 4096;
+
 /// What was done.
 #[derive(Debug, Default)]
 pub(super) struct Settled {
@@ -51,6 +54,17 @@ pub(super) struct Settled {
 struct Job {
     location: Location,
     live: Live,
+}
+
+/// What one look at the doomed packs has left.
+struct Look {
+    view: IndexView,
+    /// What must be copied, of each pack that is there.
+    to_copy: Vec<Vec<Job>>,
+    /// Packs that are needed and not listed.
+    unseen: Vec<PackId>,
+    /// All of these.
+    left: HashSet<PackId>,
 }
 
 struct Settle<'a> {
@@ -97,32 +111,58 @@ pub(super) fn settle(
 impl Settle<'_> {
     /// Deletes doomed packs, after copying what must stay. Returns those that are still there.
     fn delete_packs(&mut self, doomed: &BTreeSet<PackId>) -> Result<HashSet<PackId>> {
-        let store = self.repository.store();
-        let mut left = HashSet::new();
         let (mut round, mut deleted) = (0, 0);
-        while round < PRUNE_ROUNDS_MAX {
-            self.context.cancel.check()?;
-            let mut all_doomed = Tombstones::list(store)?.packs();
-            if !planted::keeps(Rule::CopiesToTheLiving) {
-                all_doomed = doomed.iter().copied().collect();
+        loop {
+            let mut look = self.delete_unneeded(doomed)?;
+            look.left.extend(self.stuck.keys());
+            let is_done = look.to_copy.is_empty() && look.unseen.is_empty();
+            if is_done || !planted::keeps(Rule::KeepsDoom) {
+                return Ok(look.left);
             }
-            let there = stock::packs(store)?;
-            self.repository.refresh_index()?;
-            // What the mark has seen, what tombstones say, and copies that others have put and may
-            // have died before syncing must not be taken back by a power cut once something was
-            // deleted for it.
-            store.settle()?;
-            let view = self.repository.index().view();
-            let mut to_copy = Vec::new();
-            let mut unseen = Vec::new();
-            left.clear();
-            let rows = self.rows_of_packs(doomed, &there)?;
-            for pack in doomed {
-                if self.stuck.contains_key(pack) {
-                    continue;
-                }
+            if round + 1 == PRUNE_ROUNDS_MAX {
+                self.give_up(&look)?;
+                return Ok(look.left);
+            }
+            // Where there is little room, those that need the least of it make more.
+            look.to_copy.sort_by_key(|jobs| bytes_of(jobs));
+            let jobs: Vec<Job> = look.to_copy.into_iter().flatten().collect();
+            let is_whole = self.copy(&jobs, &look.view)?;
+            // Where there is little room, packs go a few at a time: no sign of others at work.
+            let has_gone_on = self.settled.packs_deleted > deleted;
+            deleted = self.settled.packs_deleted;
+            round += usize::from(is_whole || !has_gone_on);
+        }
+    }
+
+    /// Deletes those of the doomed packs that need no copy, and says what becomes of the others.
+    fn delete_unneeded(&mut self, doomed: &BTreeSet<PackId>) -> Result<Look> {
+        self.context.cancel.check()?;
+        let store = self.repository.store();
+        let mut all_doomed = Tombstones::list(store)?.packs();
+        if !planted::keeps(Rule::CopiesToTheLiving) {
+            all_doomed = doomed.iter().copied().collect();
+        }
+        let there = stock::packs(store)?;
+        self.repository.refresh_index()?;
+        // What the mark has seen, what tombstones say, and copies that others have put and may
+        // have died before syncing must not be taken back by a power cut once something was
+        // deleted for it.
+        store.settle()?;
+        let view = self.repository.index().view();
+        let packs = self.own.iter().flat_map(|index| view.packs_of(index));
+        let own: HashSet<PackId> = packs.map(|pack| pack.pack).collect();
+        let counts = |copy: &Location| {
+            there.get(&copy.pack.pack) == Some(&copy.pack.size)
+                && !all_doomed.contains(&copy.pack.pack)
+        };
+        let (mut to_copy, mut unseen, mut left) = (Vec::new(), Vec::new(), HashSet::new());
+        let doomed: Vec<PackId> =
+            doomed.iter().filter(|pack| !self.stuck.contains_key(pack)).copied().collect();
+        for some in doomed.chunks(PACKS_LOOKED_AT) {
+            let rows = self.rows_of_packs(&some.iter().copied().collect(), &there)?;
+            for pack in some {
                 let rows = rows.get(pack).map(Vec::as_slice).unwrap_or_default();
-                let missing = self.missing(rows, &view, &there, &all_doomed)?;
+                let missing = self.missing(rows, &view, &own, &counts)?;
                 match there.get(pack) {
                     Some(&size) if missing.is_empty() => self.delete_pack(pack, size)?,
                     None if missing.is_empty() => {}
@@ -137,30 +177,22 @@ impl Settle<'_> {
                     }
                 }
             }
-            left.extend(self.stuck.keys());
-            let is_done = to_copy.is_empty() && unseen.is_empty();
-            if is_done || !planted::keeps(Rule::KeepsDoom) {
-                break;
-            }
-            if round + 1 < PRUNE_ROUNDS_MAX {
-                // Where there is little room, those that need the least of it make more.
-                to_copy.sort_by_key(|jobs| bytes_of(jobs));
-                let jobs: Vec<Job> = to_copy.into_iter().flatten().collect();
-                let is_whole = self.copy(&jobs, &view)?;
-                // Where there is little room, packs go a few at a time: no sign of others at work.
-                let has_gone_on = self.settled.packs_deleted > deleted;
-                deleted = self.settled.packs_deleted;
-                round += usize::from(is_whole || !has_gone_on);
-                continue;
-            }
-            round += 1;
-            for pack in unseen {
-                if let Some(why) = self.why_unseen(&pack)? {
-                    self.stuck.insert(pack, why.to_owned());
-                }
+        }
+        Ok(Look { view, to_copy, unseen, left })
+    }
+
+    /// Says of what is still there after the last round why it cannot go.
+    fn give_up(&mut self, look: &Look) -> Result<()> {
+        for job in look.to_copy.iter().flatten() {
+            let why = "it is listed, and what is needed of it could not be copied elsewhere";
+            self.stuck.entry(job.location.pack.pack).or_insert_with(|| why.to_owned());
+        }
+        for pack in &look.unseen {
+            if let Some(why) = self.why_unseen(pack)? {
+                self.stuck.insert(*pack, why.to_owned());
             }
         }
-        Ok(left)
+        Ok(())
     }
 
     /// Says why a doomed pack that is not listed cannot go, as to drop its rows would hide what it
@@ -235,20 +267,15 @@ impl Settle<'_> {
         &mut self,
         rows: &[Location],
         view: &IndexView,
-        there: &HashMap<PackId, u64>,
-        doomed: &HashSet<PackId>,
+        own: &HashSet<PackId>,
+        counts: &dyn Fn(&Location) -> bool,
     ) -> Result<Vec<Job>> {
-        let counts = |copy: &Location| {
-            there.get(&copy.pack.pack) == Some(&copy.pack.size) && !doomed.contains(&copy.pack.pack)
-        };
-        let packs = self.own.iter().flat_map(|index| view.packs_of(index));
-        let own: HashSet<PackId> = packs.map(|pack| pack.pack).collect();
         let mut jobs = Vec::new();
         for location in rows {
             let row = &location.row;
             let live = self.marked.marks.live(&row.block, row.places).within(row);
             let live = live.without(|place| self.marked.lost.contains(&row.block, place));
-            let copies = view.copies(&row.block).into_iter().filter(counts);
+            let copies = view.copies(&row.block).into_iter().filter(|copy| counts(copy));
             let mut covering = copies.filter(|copy| live.is_covered_by(&copy.row));
             let mut is_held = live.is_empty();
             while !is_held && let Some(copy) = covering.next() {

@@ -26,6 +26,7 @@ use crate::repository::parity;
 use crate::repository::rescue;
 use crate::repository::rescue::Copier;
 use crate::repository::rescue::NO_LEASE;
+use crate::repository::stock;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashSet;
@@ -58,7 +59,10 @@ pub(super) fn all(repository: &Repository, plan: &RepairPlan, context: &Context<
     declare(repository, &content.lost, context)?;
     // What is doomed from here on is needed no more.
     context.cancel.check()?;
-    doom::put_tombstones(repository.store(), &content.doom, &doomed, context.clock.now())?;
+    let there = stock::packs(repository.store())?;
+    let freed_bytes = content.doom.iter().filter_map(|pack| there.get(pack)).sum();
+    let now = context.clock.now();
+    doom::put_tombstones(repository.store(), &content.doom, &doomed, freed_bytes, now)?;
     small::execute(repository, &plan.small, context)
 }
 

@@ -361,3 +361,34 @@ fn what_is_missing_or_below_one_is_told_in_words() {
     home.run(&["forget", "photos", "--keep-daily", "0"]).says(2, "\"0\" is no number from 1 up");
     home.run(&["forget", "photos", "--keep-within", "-1"]).says(2, "\"-1\" is no duration");
 }
+
+#[test]
+fn rules_of_two_names_for_one_dataset_are_for_a_person_to_choose_from() {
+    let home = four();
+    home.done(&["rename", "photos", "pics"]);
+    let names = home.path(".local/share/icecore/names");
+    // As a rename leaves it that was killed between its two steps.
+    let below = |folder: std::path::PathBuf| {
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path())
+    };
+    let folders = below(names).flat_map(below);
+    let retired: Vec<_> = folders.map(|it| it.join("1")).filter(|it| it.exists()).collect();
+    assert_eq!(retired.len(), 1);
+    std::fs::remove_file(&retired[0]).unwrap();
+    let rules = |photos: u64| {
+        let rule = |name: &str, last: u64| {
+            format!("[backup.datasets.{name}]\nretention = {{ keep-last = {last} }}\n")
+        };
+        let config = rule("photos", photos) + &rule("pics", 3);
+        home.write(".config/icecore/config.toml", config.as_bytes());
+    };
+    rules(1);
+
+    let ran = home.run(&["forget", "--all"]);
+
+    ran.says(2, "photos and pics are one dataset");
+    assert_eq!(numbers(&home.json(0, &["list", "pics"])), ["0", "1", "2", "3"]);
+    rules(3);
+    home.done(&["forget", "--all"]);
+    assert_eq!(numbers(&home.json(0, &["list", "pics"])), ["1", "2", "3"]);
+}

@@ -72,6 +72,29 @@ fn forget_with_prune_frees_what_only_the_forgotten_had() {
 }
 
 #[test]
+fn forget_with_prune_ends_as_a_prune_does_that_cannot_copy_what_is_needed() {
+    let home = home();
+    let mut folders = vec![repository_path(&home).join("packs")];
+    let mut packs = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() { folders.push(entry) } else { packs.push(entry) }
+        }
+    }
+    let first = packs.into_iter().max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap();
+    let mut bytes = fs::read(&first).unwrap();
+    // `stays.jpg` lies behind `0.jpg`.
+    let at = bytes.len() - 20_000;
+    bytes[at] ^= 1;
+    fs::write(&first, bytes).unwrap();
+
+    let ran = home.run(&["forget", "photos", "--keep-last", "1", "--prune"]);
+
+    assert_eq!(ran.code, 3, "{ran:?}");
+    assert_eq!(home.run(&["prune"]).code, 3);
+}
+
+#[test]
 fn a_dry_run_tells_and_does_nothing() {
     let home = home();
     home.done(&["-q", "forget", "photos", "--backup", "0"]);

@@ -248,7 +248,7 @@ impl World {
             let packs: Vec<_> =
                 repository.index().packs_of(&second).iter().map(|pack| pack.pack).collect();
             let now = Timestamp::new(1_800_000_000, 0);
-            doom::put_tombstones(repository.store(), &packs, &[second], now).unwrap();
+            doom::put_tombstones(repository.store(), &packs, &[second], 0, now).unwrap();
         });
     }
 

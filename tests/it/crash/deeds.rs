@@ -97,7 +97,7 @@ pub(super) fn doom_what_is_needed(story: &mut Story) -> Result<()> {
     let repository = story.open()?;
     let packs = indexed_packs(&repository)?;
     let now = Timestamp::new(1_800_000_000, 0);
-    doom::put_tombstones(repository.store(), &packs, &[], now).map(|_| ())
+    doom::put_tombstones(repository.store(), &packs, &[], 0, now).map(|_| ())
 }
 
 /// A prune after which nothing of what was doomed is left, needed or not.

@@ -472,7 +472,7 @@ fn fill(builder: &mut Builder) -> (MemorySource, Files) {
     builder.put_lease(2, "music", None, false);
     builder.put_lease(3, "photos", Some(8), true);
     let doomed = builder.pack_of("music", 1, "song2");
-    doom::put_tombstones(builder.repository.store(), &[doomed], &[], NOW).unwrap();
+    doom::put_tombstones(builder.repository.store(), &[doomed], &[], 0, NOW).unwrap();
     let key = ObjectKey::new(format!("lost/{}", LeaseId::new([4; 16]))).unwrap();
     let lost = LostRecord { blocks: vec![0; 32], places: vec![vec![]], written: NOW };
     builder.repository.store().put(ObjectKind::Lost, &key, &lost).unwrap();

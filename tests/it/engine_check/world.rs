@@ -347,8 +347,14 @@ pub(crate) fn add_small_objects(world: &World) {
     let tags = TagsRecord { number: 0, tags: vec![], description: String::new(), written: NOW };
     store.put(ObjectKind::Tags, &key, &tags).expect("puts");
     let tombstone = TombstoneId::new([0xbb; 16]);
-    let record =
-        TombstoneRecord { tombstone, packs: vec![], indexes: vec![], process, written: NOW };
+    let record = TombstoneRecord {
+        tombstone,
+        packs: vec![],
+        indexes: vec![],
+        freed_bytes: 0,
+        process,
+        written: NOW,
+    };
     let key = layout::tombstone(&tombstone).expect("a key");
     store.put(ObjectKind::Tombstone, &key, &record).expect("puts");
 }

@@ -235,7 +235,7 @@ fn what_a_prune_cannot_read_of_a_doomed_pack_is_healed_for_it() {
         add(&world, 5);
         let key = largest_pack(&world);
         let store = world.repository.store();
-        doom::put_tombstones(store, &[id_of(&key)], &[], world.clock.now()).unwrap();
+        doom::put_tombstones(store, &[id_of(&key)], &[], 0, world.clock.now()).unwrap();
         change(&world, &key, |mut bytes| {
             let end = bytes.len() / 50;
             bytes[..end].fill(0);

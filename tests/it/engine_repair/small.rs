@@ -27,9 +27,12 @@ use icecore::base::error::ErrorKind;
 use icecore::base::id::BackupId;
 use icecore::codec::frame::ObjectKind;
 use icecore::engine::backup::BackupOptions;
+use icecore::engine::forget;
+use icecore::engine::forget::Selection;
 use icecore::engine::repair;
 use icecore::engine::repair::ActionKind;
 use icecore::engine::repair::RepairOptions;
+use icecore::engine::retention::Rules;
 use icecore::format::backup::Header;
 use icecore::format::dataset::FloorRecord;
 use icecore::format::dataset::TagsRecord;
@@ -110,8 +113,21 @@ fn a_damaged_header_keeps_its_number_and_stops_nobody() {
     assert_eq!(report.unrepaired[0].backups, ["photos@4"]);
     assert!(report.unrepaired[0].message.contains("forget photos --backup 4"), "{report:?}");
     assert_eq!(hurt(&world.repository, &world), BTreeSet::from(["photos@4".to_owned()]));
-    // Forgotten, it is damage no more.
-    world.hide("photos", 4);
+    // Forgotten, as a person does it, it is damage no more; no rule works beside it.
+    let dataset = world.repository.dataset(&name("photos")).expect("there");
+    let planned =
+        |selection| with_context(|context| forget::plan(&dataset, &selection, &|_| 0, context));
+    let refused = |selection| planned(selection).err().expect("it is refused").kind();
+    let rules = Rules { last: "1".parse().ok(), ..Rules::default() };
+    assert_eq!(refused(Selection::Unless(rules)), ErrorKind::Corrupt);
+    let readable = [0, 1, 3, 5].map(BackupId).into();
+    assert_eq!(refused(Selection::Numbers(readable)), ErrorKind::InvalidInput);
+    let named = planned(Selection::Numbers([BackupId(4)].into())).expect("goes when it is named");
+    assert_eq!(
+        named.forgotten().map(|it| (it.number, it.time)).collect::<Vec<_>>(),
+        [(BackupId(4), None)]
+    );
+    with_context(|context| forget::execute(&named, context)).expect("forgets");
     assert!(run(&world.repository, &DATA).is_whole());
     assert!(engine_check::run(&world.repository, &engine_check::data()).is_ok());
 }

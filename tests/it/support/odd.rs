@@ -24,6 +24,8 @@ type Between = Box<dyn FnMut(Operation, &str) -> bool + Send>;
 pub(crate) struct Odd {
     inner: Arc<dyn Backend>,
     hides: Mutex<Option<Hides>>,
+    /// What is listed, and not found by those who read it.
+    loses: Mutex<Option<Hides>>,
     between: Mutex<Option<Between>>,
     /// Puts of keys that begin so fail as `Full` while the reserve is there.
     full_for: Mutex<Option<String>>,
@@ -32,13 +34,19 @@ pub(crate) struct Odd {
 
 impl Odd {
     pub(crate) fn new(inner: Arc<dyn Backend>) -> Self {
-        let (hides, between) = (Mutex::new(None), Mutex::new(None));
-        Odd { inner, hides, between, full_for: Mutex::new(None), settled: AtomicUsize::new(0) }
+        let (hides, loses) = (Mutex::new(None), Mutex::new(None));
+        let (between, full_for) = (Mutex::new(None), Mutex::new(None));
+        Odd { inner, hides, loses, between, full_for, settled: AtomicUsize::new(0) }
     }
 
     /// From now on listings lack what `hides` says.
     pub(crate) fn hide(&self, hides: impl Fn(&str) -> bool + Send + 'static) {
         *self.hides.lock().unwrap() = Some(Box::new(hides));
+    }
+
+    /// From now on what `loses` says is listed and cannot be read.
+    pub(crate) fn lose(&self, loses: impl Fn(&str) -> bool + Send + 'static) {
+        *self.loses.lock().unwrap() = Some(Box::new(loses));
     }
 
     pub(crate) fn between(&self, between: impl FnMut(Operation, &str) -> bool + Send + 'static) {
@@ -56,6 +64,7 @@ impl Odd {
 
     pub(crate) fn behave(&self) {
         *self.hides.lock().unwrap() = None;
+        *self.loses.lock().unwrap() = None;
         *self.between.lock().unwrap() = None;
         *self.full_for.lock().unwrap() = None;
     }
@@ -102,6 +111,9 @@ impl Backend for Odd {
 
     fn get(&self, key: &ObjectKey, bytes_max: usize) -> Result<Vec<u8>> {
         self.show(Operation::Get, key.as_str());
+        if self.loses.lock().unwrap().as_ref().is_some_and(|loses| loses(key.as_str())) {
+            return Err(Error::new(ErrorKind::NotFound, "no such object").at(Origin::Repository));
+        }
         self.inner.get(key, bytes_max)
     }
 
