@@ -27,6 +27,7 @@ use crate::config::places;
 use crate::config::secret;
 use crate::net::address::Address;
 use crate::net::address::Scheme;
+use crate::net::address::Start;
 use crate::net::files::Connect;
 use crate::net::ftp;
 use crate::net::http;
@@ -243,6 +244,21 @@ impl RemoteSettings {
         })
     }
 
+    /// Returns where in a place another one is, when both are on one server.
+    ///
+    /// # Errors
+    /// Those of credentials, which say where a bucket is.
+    pub(super) fn within(&self, folder: &Address, other: &Address) -> Result<Option<EntryPath>> {
+        let Some(path) = within(folder, other) else { return Ok(None) };
+        if folder.scheme() == Scheme::S3 {
+            let store = |it: &Address| self.wallet(|wallet| wallet.keys(it)).map(|it| it.endpoint);
+            if store_of(store(folder)?.as_deref()) != store_of(store(other)?.as_deref()) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(path))
+    }
+
     /// Opens a source; `repository` is left out when it is in it.
     ///
     /// # Errors
@@ -255,18 +271,30 @@ impl RemoteSettings {
         versions: Versions,
     ) -> Result<Box<dyn Source>> {
         let at_source = |e: Error| e.at(Origin::Source);
+        let excluded = match repository {
+            Some(repository) => self.within(address, repository)?,
+            None => None,
+        };
         if address.scheme() == Scheme::S3 {
             let keys = self.wallet(|wallet| wallet.keys(address))?;
             let client = bucket_client(address, keys, self).map_err(at_source)?;
             let prefix = String::from_utf8_lossy(address.path());
             let source = BucketSource::new(client, &prefix).filtered(filter);
+            let source = match excluded {
+                Some(folder) if folder.is_root() => {
+                    let message = format!("cannot read {address}: it is the repository");
+                    return Err(at_source(Error::invalid(message)));
+                }
+                Some(folder) => source.without(folder),
+                None => source,
+            };
             return Ok(Box::new(match versions {
                 Versions::Newest => source,
                 Versions::All => source.with_versions(),
             }));
         }
         let pool = self.paced_pool(address).map_err(at_source)?;
-        let excluded = repository.and_then(|other| within(address, other)).into_iter().collect();
+        let excluded = excluded.into_iter().collect();
         let options = FilesOptions { filter: Some(filter), excluded, ..FilesOptions::default() };
         let source = FilesSource::open(pool, address.path(), address.to_string(), options)?;
         Ok(Box::new(source))
@@ -295,11 +323,16 @@ pub fn patient(backend: Arc<dyn Backend>, sleeper: Arc<dyn Sleeper>) -> Arc<dyn 
     Arc::new(RetryBackend::new(backend, RetryPolicy::default(), sleeper))
 }
 
-/// Returns where in a folder another one is, when both are on one server, by what is typed.
+/// Returns where in a folder another one is, when both are on one server, by what is typed. Where
+/// two users land may be two places.
 fn within(folder: &Address, other: &Address) -> Option<EntryPath> {
-    let server = |it: &Address| (it.scheme() == Scheme::Sftp, it.host().to_ascii_lowercase());
-    let is_apart = folder.start() != other.start() || server(folder) != server(other);
-    if is_apart || folder.port() != other.port() {
+    let server = |it: &Address| {
+        let scheme = if it.scheme() == Scheme::Ftps { Scheme::Ftp } else { it.scheme() };
+        (scheme, it.host().to_ascii_lowercase(), it.port(), it.start())
+    };
+    let users = folder.user().zip(other.user());
+    let is_two_users = folder.start() == Start::Login && users.is_some_and(|(a, b)| a != b);
+    if server(folder) != server(other) || is_two_users {
         return None;
     }
     let part = |path: &[u8]| {
@@ -307,6 +340,13 @@ fn within(folder: &Address, other: &Address) -> Option<EntryPath> {
         EntryPath::new(&path[start..]).ok()
     };
     part(other.path())?.relative_to(&part(folder.path())?)
+}
+
+/// Returns what tells one store from another. Amazon's are one, whatever they are called.
+fn store_of(endpoint: Option<&str>) -> String {
+    let host = endpoint.unwrap_or_default().trim_end_matches('/').to_ascii_lowercase();
+    let host = host.split_once("://").map(|(_, host)| host.to_owned()).unwrap_or(host);
+    if host.contains("amazonaws.com") { String::new() } else { host }
 }
 
 #[cfg(test)]
@@ -329,5 +369,21 @@ mod tests {
         assert_eq!(found("sftp://h/a", "sftp://h/~/a/b"), None);
         assert_eq!(found("sftp://h/a", "ftp://h/%2Fa/b"), None);
         assert_eq!(found("ftp://h:2121/a", "ftp://h/a/b"), None);
+        assert_eq!(found("ftp://h:2121/a", "ftps://h:2121/a/b"), Some("b".to_owned()));
+        assert_eq!(found("ftp://me@h/", "ftp://you@h/a"), None, "each has a folder");
+        assert_eq!(found("sftp://me@h/a", "sftp://you@h/a/b"), Some("b".to_owned()));
+        assert_eq!(found("s3://b", "s3://b/a"), Some("a".to_owned()));
+        assert_eq!(found("s3://b/a/", "s3://b/a/b/c"), Some("b/c".to_owned()));
+        assert_eq!(found("s3://b/a", "s3://b/ab"), None);
+        assert_eq!(found("s3://b", "s3://c/a"), None);
+        assert_eq!(found("s3://b", "ftp://b/a"), None);
+    }
+
+    #[test]
+    fn stores_are_told_by_their_hosts() {
+        let stores = [Some("https://H:9000/"), Some("http://h:9000"), None].map(store_of);
+        assert_eq!(stores, ["h:9000", "h:9000", ""]);
+        assert_eq!(store_of(Some("https://s3.eu-west-1.amazonaws.com")), store_of(None));
+        assert_ne!(store_of(Some("http://h:9001")), store_of(Some("http://h:9000")));
     }
 }

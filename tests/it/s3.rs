@@ -26,6 +26,7 @@ pub(crate) mod fake;
 mod missing;
 mod puts;
 mod source;
+mod spared;
 pub(crate) mod store;
 mod target;
 mod versions;

@@ -68,6 +68,8 @@ pub struct BucketSource {
     /// Leaves entries out.
     filter: Option<Filter>,
     has_versions: bool,
+    /// A folder that is left out whole.
+    excluded: Option<EntryPath>,
     /// What the last scan met, so that opening it needs no question of what it is.
     looks: Mutex<Looks<Look>>,
 }
@@ -89,7 +91,20 @@ impl BucketSource {
     pub fn new(client: Client, prefix: &str) -> Self {
         let prefix = prefix.trim_matches('/');
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        BucketSource { client, prefix, filter: None, has_versions: false, looks: Mutex::default() }
+        BucketSource {
+            client,
+            prefix,
+            filter: None,
+            has_versions: false,
+            excluded: None,
+            looks: Mutex::default(),
+        }
+    }
+
+    /// Leaves a folder out, such as the repository's when it is in the same bucket.
+    pub fn without(mut self, folder: EntryPath) -> Self {
+        self.excluded = Some(folder);
+        self
     }
 
     /// Leaves out what the filter says.
@@ -233,6 +248,10 @@ impl Iterator for Walk<'_> {
                     self.levels.push(listing);
                     self.source.looks().put(&path, Look::Folder(None));
                     return Some(ScanItem::Entry(folder(path, None)));
+                }
+                Some(Child::Folder(path)) if self.source.excluded.as_ref() == Some(&path) => {
+                    let note = "the repository itself is left out";
+                    return Some(ScanItem::Skipped(path, note.to_owned()));
                 }
                 Some(Child::Folder(path)) => {
                     let rules = level.rules.clone();
