@@ -5,8 +5,8 @@
 //! which of them counts, [`connect`] and [`source_place`] put the parts together; [`other`] is for
 //! commands that have two repositories. [`credentials`] finds who logs in on another machine
 //! ([`netrc`] and [`aws`] read the files of other programs), and [`remote`] reaches it; `foreign`
-//! refuses addresses as other programs write them, and `sealed` knows which repositories were
-//! encrypted.
+//! refuses addresses as other programs write them, `sealed` knows which repositories were
+//! encrypted, and `spared` what a restore leaves alone.
 
 pub mod aws;
 pub mod connect;
@@ -23,5 +23,6 @@ mod sealed;
 pub mod secret;
 pub mod show;
 pub mod source_place;
+mod spared;
 pub mod tables;
 pub mod values;

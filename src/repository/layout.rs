@@ -22,6 +22,14 @@ use crate::base::limits::NUMBERS_PER_FOLDER;
 pub const FOLDERS: [&str; 9] =
     ["keys", "names", "datasets", "packs", "index", "leases", "tombstones", "lost", "parity"];
 
+/// Says whether these are names in the folder of a repository that has held a backup: nobody else
+/// has three of these. It is asked before a folder is deleted, and must know also a repository
+/// whose config is lost.
+pub fn is_repository<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> bool {
+    let own: [&[u8]; 4] = [b"config", b"names", b"datasets", b"packs"];
+    names.into_iter().filter(|name| own.contains(name)).count() >= 3
+}
+
 /// Returns the key of the config.
 pub fn config() -> Result<ObjectKey> {
     ObjectKey::new("config")
@@ -233,6 +241,16 @@ mod tests {
         for name in foreign {
             assert_eq!(parse_parity(&name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_repository_is_known_by_its_names() {
+        let is = |names: &[&str]| is_repository(names.iter().map(|name| name.as_bytes()));
+        assert!(is(&["config", "datasets", "keys", "names", "packs"]));
+        assert!(is(&["datasets", "names", "packs"]), "also without its config");
+        assert!(is(&["config", "datasets", "names"]), "also when nothing in it has content");
+        assert!(!is(&["config", "data", "index", "keys", "locks", "packs", "snapshots"]));
+        assert!(!is(&["HEAD", "config", "objects", "refs"]) && !is(&[]));
     }
 
     #[test]

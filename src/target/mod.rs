@@ -165,6 +165,22 @@ pub trait TargetWriter {
     /// As the system says.
     fn list(&mut self, path: &EntryPath) -> Result<Vec<Vec<u8>>>;
 
+    /// Returns the names in a folder, sorted bytewise, each with whether it is a folder that would
+    /// be removed with this one: none on another file system is. What was begun and not finished
+    /// may be missing.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn list_folders(&mut self, path: &EntryPath) -> Result<Vec<(Vec<u8>, bool)>> {
+        let mut names = Vec::new();
+        for name in self.list(path)? {
+            let there = self.stat(&path.join(&name)?)?;
+            let is_folder = |it: TargetEntry| it.kind == Kind::Directory && !it.is_mount;
+            names.push((name, there.is_some_and(is_folder)));
+        }
+        Ok(names)
+    }
+
     /// Makes a folder that can be written to until [`TargetWriter::set_metadata`]; one that
     /// is there is made writable, if need be, and kept.
     ///

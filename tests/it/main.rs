@@ -36,6 +36,7 @@ mod engine_restore_mounts;
 mod engine_restore_over;
 mod engine_restore_running;
 mod engine_restore_served;
+mod engine_restore_spared;
 mod engine_restore_trouble;
 mod engine_tag;
 mod files_backend;

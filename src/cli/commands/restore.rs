@@ -71,7 +71,8 @@ pub(crate) struct RestoreArgs {
 
     /// Delete what is in TARGET and not in the backup, also a folder where the backup has a file
     ///
-    /// What lies on other file systems, mounted somewhere in TARGET, is never deleted.
+    /// What lies on other file systems, mounted somewhere in TARGET, is never deleted, nor is a
+    /// repository.
     #[arg(long)]
     delete: bool,
 
@@ -131,7 +132,8 @@ pub(crate) fn run(args: &RestoreArgs, session: &mut Session) -> Result<Exit> {
         }
         at.version = Version::At(parse_until(before, session.now())?);
     }
-    let options = args.options(at.path.clone())?;
+    let spared = session.settings().spared(&args.target)?;
+    let options = RestoreOptions { spared, ..args.options(at.path.clone())? };
     let target = session.settings().target(&args.target)?;
     let repository = session.open()?;
     let found = session.find(&repository, &at)?;
@@ -165,6 +167,7 @@ impl RestoreArgs {
             paths: paths.collect::<Result<_>>()?,
             include: include.collect::<Result<_>>()?,
             filter: Filter::new(&FilterOptions { patterns, ..FilterOptions::default() })?,
+            spared: Vec::new(),
         })
     }
 }

@@ -102,6 +102,17 @@ pub struct RestoreOptions {
     pub include: Vec<Pattern>,
     /// Leaves entries out, by their paths in the backup.
     pub filter: Filter,
+    /// What in the target is neither written to nor deleted.
+    pub spared: Vec<Spared>,
+}
+
+/// A place in the target that a restore leaves alone, with all in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spared {
+    /// Where it is in the target.
+    pub path: EntryPath,
+    /// What it is, in the words of a sentence.
+    pub what: &'static str,
 }
 
 impl Default for RestoreOptions {
@@ -117,6 +128,7 @@ impl Default for RestoreOptions {
             paths: Vec::new(),
             include: Vec::new(),
             filter: filter.expect("because without a pattern none can be bad"),
+            spared: Vec::new(),
         }
     }
 }

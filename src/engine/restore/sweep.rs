@@ -2,9 +2,12 @@
 //! folders in the way.
 //!
 //! What a restore does not look at it does not delete either: in a folder that goes, what the
-//! selection leaves out stays, and with it the folders above it. What lies on another file system
-//! than the target's root stays as well. No recursion: a stack of paths, of which each level of the
-//! tree holds those of one folder.
+//! selection leaves out stays, and with it the folders above it; so do the repository and its cache
+//! where they lie in the target, as backups leave them out by themselves. What lies on another file
+//! system than the target's root stays as well. Not always can it be told that a place is the
+//! repository's, as one server may have two names: so no folder that looks like a repository is
+//! deleted, nor anything in one. No recursion: a stack of paths, of which each level of the tree
+//! holds those of one folder.
 
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
@@ -13,35 +16,91 @@ use crate::base::error::Result;
 use crate::base::metadata::Kind;
 use crate::base::path::EntryPath;
 use crate::base::progress::Warning;
+use crate::engine::restore::Spared;
 use crate::engine::restore::walk::Walker;
+use crate::engine::restore::work::stops;
+use crate::format::entry::Entry;
+use crate::repository::layout;
 
-/// A folder of the backup on which another file system is mounted in the target.
-pub(super) struct Mounted {
+/// A folder of the backup in which nothing is deleted.
+pub(super) struct Barred {
     path: EntryPath,
+    why: Why,
     /// Whether it was told that something stays there.
     is_told: bool,
 }
 
+/// Why nothing is deleted in a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Another file system is mounted there.
+    Mounted,
+    /// It looks like a repository.
+    Repository,
+}
+
+/// What keeps a folder from being deleted whole.
+enum Stays {
+    /// Something in it is left out, or is the repository's own.
+    Something,
+    /// This folder looks like a repository.
+    Repository(EntryPath),
+}
+
 impl Walker<'_, '_> {
-    /// Takes notice of a folder on which another file system is mounted. Those mounted in it are
-    /// within it.
-    pub(super) fn enter_mounted(&mut self, path: &EntryPath) {
-        if !self.is_on_mounted(path) {
-            self.mounted = Some(Mounted { path: path.clone(), is_told: false });
+    /// Takes notice of a folder in which nothing is deleted. Those in it are within it.
+    pub(super) fn bar(&mut self, path: &EntryPath, why: Why) {
+        if self.barred_at(path).is_none() {
+            self.barred = Some(Barred { path: path.clone(), why, is_told: false });
         }
     }
 
-    fn is_on_mounted(&self, path: &EntryPath) -> bool {
-        self.mounted.as_ref().is_some_and(|mounted| path.is_within(&mounted.path))
+    fn barred_at(&self, path: &EntryPath) -> Option<Why> {
+        let barred = self.barred.as_ref().filter(|barred| path.is_within(&barred.path));
+        barred.map(|barred| barred.why)
     }
 
-    /// Says, once for each of them, that nothing is deleted on a mounted file system.
-    fn tell_mounted(&mut self) {
-        if let Some(mounted) = self.mounted.as_mut().filter(|mounted| !mounted.is_told) {
-            mounted.is_told = true;
-            let why = "another file system is mounted there: what the backup does not have stays";
-            self.work.context.progress.warn(&Warning::note(&mounted.path, why));
+    /// Says, once for each of them, that nothing is deleted in a barred folder.
+    fn tell_barred(&mut self) -> Result<()> {
+        let Some(barred) = self.barred.as_mut().filter(|barred| !barred.is_told) else {
+            return Ok(());
+        };
+        barred.is_told = true;
+        let (path, why) = (barred.path.clone(), barred.why);
+        match why {
+            Why::Mounted => {
+                let why =
+                    "another file system is mounted there: what the backup does not have stays";
+                self.work.context.progress.warn(&Warning::note(&path, why));
+                Ok(())
+            }
+            Why::Repository => {
+                // The root's path is empty.
+                let shown = match path.is_root() {
+                    true => self.work.target.location(),
+                    false => path.to_string(),
+                };
+                let message = format!("cannot delete what the backup does not have in {shown}");
+                self.work.fail(&path, repository_there(&message))
+            }
         }
+    }
+
+    /// Refuses an entry that would be written into what the restore leaves alone, or in the place
+    /// of a folder above it.
+    pub(super) fn refuse_spared(&self, entry: &Entry) -> Result<()> {
+        let path = &entry.path;
+        for Spared { path: spared, what } in &self.work.options.spared {
+            if path.is_within(spared) {
+                let message = format!("cannot restore {path}: {what} is there");
+                return Err(Error::new(ErrorKind::AlreadyExists, message).at(Origin::Target));
+            }
+            if spared.is_within(path) && entry.kind() != Kind::Directory {
+                let message = format!("cannot restore {path}: {what} is in the folder there");
+                return Err(Error::new(ErrorKind::AlreadyExists, message).at(Origin::Target));
+            }
+        }
+        Ok(())
     }
 
     /// Returns the names in a folder that was there, when what is extra is to be deleted.
@@ -50,7 +109,12 @@ impl Walker<'_, '_> {
             return Ok(None);
         }
         match self.writer()?.list(path) {
-            Ok(names) => Ok(Some(names)),
+            Ok(names) => {
+                if layout::is_repository(names.iter().map(Vec::as_slice)) {
+                    self.bar(path, Why::Repository);
+                }
+                Ok(Some(names))
+            }
             Err(e) => self.work.fail(path, e).map(|()| None),
         }
     }
@@ -73,9 +137,8 @@ impl Walker<'_, '_> {
         if names.is_empty() {
             return Ok(());
         }
-        if self.is_on_mounted(folder) {
-            self.tell_mounted();
-            return Ok(());
+        if self.barred_at(folder).is_some() {
+            return self.tell_barred();
         }
         let mut paths = children(folder, names)?;
         while let Some(path) = paths.pop() {
@@ -90,6 +153,11 @@ impl Walker<'_, '_> {
 
     /// Deletes one thing whole. Of a folder in which something stays it returns what is in it.
     fn remove_one(&mut self, path: &EntryPath) -> Result<Vec<EntryPath>> {
+        let mut spared = self.work.options.spared.iter();
+        if let Some(Spared { what, .. }) = spared.find(|spared| path.is_within(&spared.path)) {
+            self.work.context.progress.warn(&Warning::note(path, format!("{what} stays")));
+            return Ok(Vec::new());
+        }
         let Some(there) = self.writer()?.stat(path)? else { return Ok(Vec::new()) };
         if self.selection.leaves_out(path, there.kind, there.size)? {
             return Ok(Vec::new());
@@ -98,26 +166,46 @@ impl Walker<'_, '_> {
             let message = format!("cannot delete {path}: another file system is mounted there");
             return Err(Error::new(ErrorKind::Busy, message).at(Origin::Target));
         }
-        if there.kind == Kind::Directory && self.holds_left_out(path)? {
-            let names = self.writer()?.list(path)?;
-            return children(path, names);
+        let stays = match there.kind {
+            Kind::Directory => self.what_stays(path)?,
+            _ => None,
+        };
+        match stays {
+            None => self.delete(path).map(|()| Vec::new()),
+            Some(Stays::Repository(at)) if at == *path => {
+                Err(repository_there(&format!("cannot delete {path}")))
+            }
+            Some(_) => {
+                let names = self.writer()?.list(path)?;
+                children(path, names)
+            }
         }
-        self.delete(path).map(|()| Vec::new())
     }
 
     /// Makes room where a folder stands and something else shall.
     pub(super) fn clear(&mut self, path: &EntryPath) -> Result<()> {
-        let there = self.writer()?.stat(path)?;
-        if self.is_on_mounted(path) || there.is_some_and(|there| there.is_mount) {
-            let message = format!(
-                "cannot restore {path}: the folder there is on a file system of its own, and \
-                 nothing on it is deleted"
-            );
-            return Err(Error::new(ErrorKind::AlreadyExists, message).at(Origin::Target));
+        let is_mount = self.writer()?.stat(path)?.is_some_and(|there| there.is_mount);
+        let in_the_way = |why: &str| {
+            let message = format!("cannot restore {path}: the folder there {why}");
+            Error::new(ErrorKind::AlreadyExists, message).at(Origin::Target)
+        };
+        match self.barred_at(path) {
+            Some(Why::Repository) => {
+                return Err(repository_there(&format!("cannot restore {path}")));
+            }
+            None if !is_mount => {}
+            _ => {
+                let why = "is on a file system of its own, and nothing on it is deleted";
+                return Err(in_the_way(why));
+            }
         }
-        if self.holds_left_out(path)? {
-            let message = format!("cannot restore {path}: the folder there holds what is left out");
-            return Err(Error::new(ErrorKind::AlreadyExists, message).at(Origin::Target));
+        match self.what_stays(path)? {
+            None => {}
+            Some(Stays::Something) => return Err(in_the_way("holds what is left out")),
+            Some(Stays::Repository(at)) => {
+                let message = format!("cannot restore {path} in the place of {at}");
+                return Err(repository_there(&message));
+            }
         }
         self.delete(path)
     }
@@ -131,27 +219,49 @@ impl Walker<'_, '_> {
         Ok(())
     }
 
-    /// Says whether anything below a folder is left out of the selection.
-    fn holds_left_out(&mut self, folder: &EntryPath) -> Result<bool> {
-        if self.selection.leaves_nothing_out() {
-            return Ok(false);
+    /// Says what keeps a folder from being deleted whole, if anything does.
+    fn what_stays(&mut self, folder: &EntryPath) -> Result<Option<Stays>> {
+        let spared = &self.work.options.spared;
+        if spared.iter().any(|spared| spared.path.is_within(folder)) {
+            return Ok(Some(Stays::Something));
         }
+        let goes_whole = self.selection.leaves_nothing_out();
         let mut folders = vec![folder.clone()];
         while let Some(folder) = folders.pop() {
             self.work.context.cancel.check()?;
-            let names = self.writer()?.list(&folder)?;
-            for path in children(&folder, names)? {
-                let Some(there) = self.writer()?.stat(&path)? else { continue };
-                if self.selection.leaves_out(&path, there.kind, there.size)? {
-                    return Ok(true);
+            let names = match self.writer()?.list_folders(&folder) {
+                // What cannot be listed was no repository that this machine could use. Whether it
+                // can be deleted shows when it is.
+                Err(e) if goes_whole && !stops(&e) => continue,
+                listed => listed?,
+            };
+            if layout::is_repository(names.iter().map(|(name, _)| name.as_slice())) {
+                return Ok(Some(Stays::Repository(folder)));
+            }
+            for (name, is_folder) in names {
+                if goes_whole && !is_folder {
+                    continue;
                 }
-                if there.kind == Kind::Directory {
+                let path = folder.join(&name)?;
+                if !goes_whole {
+                    let Some(there) = self.writer()?.stat(&path)? else { continue };
+                    if self.selection.leaves_out(&path, there.kind, there.size)? {
+                        return Ok(Some(Stays::Something));
+                    }
+                }
+                if is_folder {
                     folders.push(path);
                 }
             }
         }
-        Ok(false)
+        Ok(None)
     }
+}
+
+/// The error of what would be deleted, and looks like a repository.
+fn repository_there(doing: &str) -> Error {
+    let why = "an icecore repository is there; remove it yourself if you mean it";
+    Error::new(ErrorKind::AlreadyExists, format!("{doing}: {why}")).at(Origin::Target)
 }
 
 /// Returns the paths of names in a folder, the last one first.

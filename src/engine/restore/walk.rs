@@ -22,7 +22,8 @@ use crate::engine::restore::links::Name;
 use crate::engine::restore::select::Picked;
 use crate::engine::restore::select::Selection;
 use crate::engine::restore::shared::Shared;
-use crate::engine::restore::sweep::Mounted;
+use crate::engine::restore::sweep::Barred;
+use crate::engine::restore::sweep::Why;
 use crate::engine::restore::window::Before;
 use crate::engine::restore::window::FileJob;
 use crate::engine::restore::window::How;
@@ -84,7 +85,7 @@ pub(super) struct Walker<'w, 'a> {
     pub(super) window: Window,
     pub(super) links: Links,
     pub(super) shared: Shared,
-    pub(super) mounted: Option<Mounted>,
+    pub(super) barred: Option<Barred>,
     /// Whether the target tells which names stand for one thing.
     pub(super) tells_inodes: bool,
     /// The folder that could not be made last: nothing in it can be restored.
@@ -115,7 +116,7 @@ impl<'w, 'a> Walker<'w, 'a> {
             window: Window::default(),
             links: Links::default(),
             shared: Shared::new(),
-            mounted: None,
+            barred: None,
             tells_inodes: root.is_some_and(|root| root.inode.is_some()),
             lost: None,
             position: 0,
@@ -206,6 +207,9 @@ impl<'w, 'a> Walker<'w, 'a> {
             return self.fail(&entry, Error::corrupt(why).at(Origin::Repository));
         }
         self.sweep(&entry.path)?;
+        if let Err(e) = self.refuse_spared(&entry) {
+            return self.fail(&entry, e);
+        }
         let may_be_there = self.folders.top().is_some_and(|folder| folder.was_there);
         let there = match may_be_there {
             true => self.look(&entry),
@@ -286,7 +290,7 @@ impl<'w, 'a> Walker<'w, 'a> {
     ) -> Result<()> {
         let was_there = matches!(decision, Decision::Merge | Decision::Keep);
         if was_there && there.is_some_and(|there| there.is_mount) {
-            self.enter_mounted(&entry.path);
+            self.bar(&entry.path, Why::Mounted);
         }
         if !self.is_dry()
             && let Err(e) = self.make_folder(&entry.path, decision)

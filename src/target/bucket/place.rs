@@ -77,6 +77,21 @@ impl BucketTarget {
 
     /// Lists a folder; says also whether it has an object of its own or keys that are no paths.
     fn list_folder(&self, folder: &EntryPath) -> Result<(Names<Stand>, bool)> {
+        self.list_telling(folder, &|key| self.leave(key))
+    }
+
+    /// Returns the names in a folder that may go, as the store lists them, each with whether it is
+    /// a folder. Whoever deletes it tells of the keys that are no paths.
+    pub(super) fn list_to_go(&self, folder: &EntryPath) -> Result<Vec<(Vec<u8>, bool)>> {
+        let (names, _) = self.list_telling(folder, &|_| {})?;
+        Ok(names.into_iter().map(|(name, stand)| (name, stand.is_folder)).collect())
+    }
+
+    fn list_telling(
+        &self,
+        folder: &EntryPath,
+        tell_unfit: &dyn Fn(&str),
+    ) -> Result<(Names<Stand>, bool)> {
         let prefix = self.folder_key(folder)?;
         self.ask(|| {
             let (mut names, mut has_more) = (Names::new(), false);
@@ -100,7 +115,7 @@ impl BucketTarget {
                 }
                 if folder.join(name.as_bytes()).is_err() {
                     has_more = true;
-                    self.leave(&key);
+                    tell_unfit(&key);
                     return Ok(());
                 }
                 let stand: &mut Stand = names.entry(name.as_bytes().to_vec()).or_default();

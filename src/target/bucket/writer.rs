@@ -139,6 +139,10 @@ impl TargetWriter for BucketWriter<'_> {
         self.target.names(path).map_err(|e| failed("cannot list", path, e))
     }
 
+    fn list_folders(&mut self, path: &EntryPath) -> Result<Vec<(Vec<u8>, bool)>> {
+        self.target.list_to_go(path).map_err(|e| failed("cannot list", path, e))
+    }
+
     fn create_directory(&mut self, path: &EntryPath) -> Result<()> {
         if path.is_root() {
             return Ok(());

@@ -151,11 +151,15 @@ impl TargetWriter for FilesWriter<'_> {
     }
 
     fn list(&mut self, path: &EntryPath) -> Result<Vec<Vec<u8>>> {
+        Ok(self.list_folders(path)?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    fn list_folders(&mut self, path: &EntryPath) -> Result<Vec<(Vec<u8>, bool)>> {
         let way = self.target.way(path);
         let listed = self.target.ask(|files| {
             let mut names = Vec::new();
             files.list(&way, &mut |found| {
-                names.push(found.name);
+                names.push((found.name, found.look.kind == Kind::Directory));
                 Ok(())
             })?;
             Ok(names)
@@ -163,10 +167,10 @@ impl TargetWriter for FilesWriter<'_> {
         let mut names = listed.map_err(|e| failed("cannot list", path, e))?;
         let state = self.target.state();
         let begun = state.begun.keys().filter(|it| it.parent_bytes() == path.as_bytes());
-        names.extend(begun.map(|it| it.name().to_vec()));
+        names.extend(begun.map(|it| (it.name().to_vec(), false)));
         drop(state);
         names.sort_unstable();
-        names.dedup();
+        names.dedup_by(|next, kept| next.0 == kept.0);
         Ok(names)
     }
 

@@ -28,6 +28,7 @@ use std::sync::Mutex;
 mod border;
 mod handles;
 mod metadata;
+mod names;
 mod open;
 mod remove;
 mod writer;

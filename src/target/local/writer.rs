@@ -22,6 +22,8 @@ use crate::target::local::failed;
 use crate::target::local::handles::Handles;
 use crate::target::local::metadata;
 use crate::target::local::metadata::Subject;
+use crate::target::local::names::folders_in;
+use crate::target::local::names::names_in;
 use crate::target::local::open::Opened;
 use crate::target::local::open::open_existing;
 use crate::target::local::open::part;
@@ -32,11 +34,9 @@ use rustix::fs::FallocateFlags;
 use rustix::fs::FileType;
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
-use rustix::fs::RawDir;
 use rustix::fs::Stat;
 use rustix::io::Errno;
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::AsFd;
 use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
@@ -46,8 +46,6 @@ use std::sync::PoisonError;
 
 /// Zeros written at a time where a file system cannot punch holes.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
-/// Bytes of one `getdents`: as much as the C library asks for.
-const GETDENTS_BYTES: usize = 32 * 1024;
 
 /// Writes below one root.
 pub(super) struct LocalWriter {
@@ -232,21 +230,6 @@ fn entry_of(stat: &Stat) -> TargetEntry {
     TargetEntry { links: stat.st_nlink, inode, ..TargetEntry::plain(kind, size, metadata) }
 }
 
-fn names_in(folder: BorrowedFd<'_>) -> io::Result<Vec<Vec<u8>>> {
-    let mut buffer = vec![MaybeUninit::uninit(); GETDENTS_BYTES];
-    let mut entries = RawDir::new(folder, &mut buffer);
-    let mut names = Vec::new();
-    while let Some(entry) = entries.next() {
-        let entry = entry?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            names.push(name.to_vec());
-        }
-    }
-    names.sort_unstable();
-    Ok(names)
-}
-
 fn make_node(folder: BorrowedFd<'_>, name: &[u8], node: &Node) -> io::Result<()> {
     let mode = Mode::RUSR | Mode::WUSR;
     let (file_type, device) = match node {
@@ -299,12 +282,11 @@ impl TargetWriter for LocalWriter {
     }
 
     fn list(&mut self, path: &EntryPath) -> Result<Vec<Vec<u8>>> {
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        self.within(path, |folder, name| {
-            let handle = rustix::fs::openat(folder, name, flags, Mode::empty())?;
-            names_in(handle.as_fd())
-        })
-        .map_err(|cause| failed("cannot list", path, cause))
+        self.within(path, names_in).map_err(|cause| failed("cannot list", path, cause))
+    }
+
+    fn list_folders(&mut self, path: &EntryPath) -> Result<Vec<(Vec<u8>, bool)>> {
+        self.within(path, folders_in).map_err(|cause| failed("cannot list", path, cause))
     }
 
     fn create_directory(&mut self, path: &EntryPath) -> Result<()> {

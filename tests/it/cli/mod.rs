@@ -18,6 +18,7 @@ mod prune;
 mod repair;
 mod restore;
 mod serve;
+mod spared;
 mod streams;
 mod unread;
 mod usage;

@@ -1,4 +1,4 @@
-//! A repository in the bucket that is backed up.
+//! A repository in the bucket that is backed up and restored.
 
 use crate::cli::Home;
 use crate::cli::column;
@@ -40,4 +40,33 @@ fn a_bucket_is_backed_up_without_the_repository_in_it() {
         assert_eq!(column(&home.rows(&["ls", "below"]), "path"), ["b", "repository"]);
     }
     home.run(&["backup", "s3://b/deep/repo"]).says(2, "it is the repository");
+}
+
+#[test]
+fn a_restore_into_the_bucket_leaves_the_repository() {
+    let store = Store::new();
+    let home = home(&store);
+    store.put("a", b"other", &[]);
+    store.put("deep/extra/c", b"x", &[]);
+    let words = ["restore", "b", "s3://b", "--overwrite", "if-changed", "--delete"];
+    let repository = || {
+        let keys = store.keys().into_iter();
+        keys.filter(|key| key.starts_with("deep/repo/") && !key.contains("/leases/"))
+            .collect::<Vec<_>>()
+    };
+    let before = repository();
+
+    let dry = home.json(0, &[&words[..], &["-n"]].concat());
+    let ran = home.run(&[&words[..], &["-v"]].concat());
+
+    let plan = column(dry["plan"].as_array().unwrap(), "path");
+    assert_eq!(plan[1..], ["a", "deep", "deep/b", "deep/extra", "deep/repository"]);
+    ran.says(0, "deep/repo: the repository stays");
+    assert_eq!(repository(), before);
+    assert_eq!(store.get("a").unwrap().bytes, b"alpha");
+    assert!(store.get("deep/extra/c").is_none() && store.get("deep/repository").is_some());
+    home.done(&["check", "--read-data"]);
+    for target in ["s3://b/deep/repo", "s3://b/deep/repo/packs"] {
+        home.run(&["restore", "b", target]).says(2, "it is the repository, or in it");
+    }
 }
