@@ -216,7 +216,7 @@ fn what_is_not_kept_is_one_read_for_each_pack_and_several_at_a_time() {
 
     assert!(packs > 4, "{packs}");
     assert!((1..=packs).contains(&ran.reads()), "{} {packs} {:?}", ran.reads(), ran.calls);
-    assert!(ran.reads_at_a_time > 2, "{}", ran.reads_at_a_time);
+    assert!(ran.reads_at_a_time > 1, "{}", ran.reads_at_a_time);
     // And then it is.
     distant.change(2);
     assert_eq!(distant.run().reads(), 0);

@@ -18,6 +18,9 @@ use icecore::repository::doom;
 use icecore::source::memory::MemorySource;
 use std::collections::BTreeSet;
 
+/// What a machine does that only looks.
+type Look = fn(&Repository, &World);
+
 fn prune_of(repository: &Repository, world: &World) -> Result<PruneReport> {
     prune::run(repository, &PruneOptions::default(), &world.context())
 }
@@ -45,7 +48,7 @@ fn hide_dataset(world: &World, name: &str) -> Vec<String> {
 
 #[test]
 fn whoever_only_looked_has_seen_what_there_was() {
-    let looks: [(&str, fn(&Repository, &World)); 3] = [
+    let looks: [(&str, Look); 3] = [
         ("prune", |repository, world| drop(prune_of(repository, world).unwrap())),
         ("check", |repository, world| {
             check::run(repository, &CheckOptions::default(), &world.context()).unwrap();
