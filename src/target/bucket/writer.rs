@@ -92,15 +92,13 @@ impl<'a> BucketWriter<'a> {
             return Ok(Arc::clone(begun));
         }
         let path = open.path.clone();
-        let (begun, is_new) = {
-            let mut state = target.state();
-            let is_new = !state.begun.contains_key(&path);
-            let begun = state.begun.entry(path.clone()).or_insert_with(|| Begun::new(true));
-            (Arc::clone(begun), is_new)
-        };
-        if is_new {
-            // Held meanwhile, so that another thread that wants to write waits for the content.
-            let mut content = begun.content();
+        let new = Begun::new(true);
+        // Held before anybody finds it and until it is filled: another thread that wants to write
+        // waits for the content, and what it writes is not overwritten by it.
+        let mut content = new.content();
+        let begun =
+            Arc::clone(target.state().begun.entry(path.clone()).or_insert(Arc::clone(&new)));
+        if Arc::ptr_eq(&begun, &new) {
             let fetched = target.key(&path).and_then(|key| target.fetch(&key, &mut content));
             if let Err(e) = fetched {
                 target.state().begun.remove(&path);
@@ -442,5 +440,48 @@ impl TargetWriter for BucketWriter<'_> {
         let begun: Vec<EntryPath> = begun.collect();
         drop(state);
         begun.iter().try_for_each(|path| self.target.put_begun(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::time::SystemClock;
+    use crate::net::s3::client::Client;
+    use crate::net::s3::client::Options;
+    use std::path::PathBuf;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering;
+
+    /// Another thread found it free and empty, and what it wrote was lost when the content came.
+    #[test]
+    fn an_object_that_is_changed_is_held_until_it_is_fetched() {
+        let (options, clock) = (Options::new("b"), Arc::new(SystemClock));
+        let client = Client::new(&options, clock, Arc::new(|_| Ok(()))).expect("a client");
+        let target = BucketTarget::new(client, "p", PathBuf::new());
+        // No key can be so: it fails before anything is fetched.
+        let path = EntryPath::new(b"\xff").expect("a path");
+        let (is_done, was_free) = (AtomicBool::new(false), AtomicBool::new(false));
+        let mut all_fail = false;
+
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    let state = target.state();
+                    let begun = state.begun.get(&path);
+                    let is_free = begun.is_some_and(|begun| begun.content.try_lock().is_ok());
+                    was_free.fetch_or(is_free, Ordering::Relaxed);
+                }
+            });
+            let fails = |_| {
+                let open = Some(Open::new(&path, None));
+                let begun = BucketWriter { target: &target, open }.begun();
+                begun.is_err_and(|e| e.kind() == ErrorKind::Unsupported)
+            };
+            all_fail = (0..30_000).all(fails);
+            is_done.store(true, Ordering::Relaxed);
+        });
+
+        assert!(all_fail && !was_free.into_inner());
     }
 }

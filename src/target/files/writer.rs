@@ -95,16 +95,13 @@ impl<'a> FilesWriter<'a> {
             return Ok(Arc::clone(spool));
         }
         let path = open.path.clone();
-        let (spool, is_new) = {
-            let mut state = target.state();
-            let is_new = !state.begun.contains_key(&path);
-            let spool = state.begun.entry(path.clone());
-            let spool = spool.or_insert_with(|| Arc::new(Mutex::new(Spool::new())));
-            (Arc::clone(spool), is_new)
-        };
-        if is_new {
-            // Held meanwhile, so that another thread that wants to write waits for the content.
-            let mut content = lock(&spool);
+        let new = Arc::new(Mutex::new(Spool::new()));
+        // Held before anybody finds it and until it is filled: another thread that wants to write
+        // waits for the content, and what it writes is not overwritten by it.
+        let mut content = lock(&new);
+        let spool =
+            Arc::clone(target.state().begun.entry(path.clone()).or_insert(Arc::clone(&new)));
+        if Arc::ptr_eq(&spool, &new) {
             let way = target.way(&path);
             let fetched = self.target.ask(|files| {
                 *content = Spool::new();
@@ -452,5 +449,59 @@ impl TargetWriter for FilesWriter<'_> {
     fn sync(&mut self) -> Result<()> {
         let begun: Vec<EntryPath> = self.target.state().begun.keys().cloned().collect();
         begun.iter().try_for_each(|path| self.target.send_begun(path))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::base::time::SystemClock;
+    use crate::net::files::Connect;
+    use crate::net::pool::Pool;
+    use crate::net::pool::PoolOptions;
+    use std::path::PathBuf;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering;
+
+    struct Closed;
+
+    impl Connect for Closed {
+        fn connect(&self) -> Result<Box<dyn Files>> {
+            Err(Error::new(ErrorKind::Denied, "closed"))
+        }
+
+        fn shown(&self) -> String {
+            "closed".to_owned()
+        }
+    }
+
+    /// Another thread found it free and empty, and what it wrote was lost when the content came.
+    #[test]
+    fn a_file_that_is_changed_is_held_until_it_is_fetched() {
+        let pool = Pool::new(Arc::new(Closed), Arc::new(SystemClock), PoolOptions::default());
+        let target = FilesTarget::new(pool, b"/p", "p".to_owned(), PathBuf::new());
+        let path = EntryPath::new(b"a").expect("a path");
+        let (is_done, was_free) = (AtomicBool::new(false), AtomicBool::new(false));
+        let mut all_fail = false;
+
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !is_done.load(Ordering::Relaxed) {
+                    let state = target.state();
+                    let spool = state.begun.get(&path);
+                    let is_free = spool.is_some_and(|spool| spool.try_lock().is_ok());
+                    was_free.fetch_or(is_free, Ordering::Relaxed);
+                }
+            });
+            let fails = |_| {
+                let mut writer = FilesWriter::new(&target);
+                writer.open = Some(Open { path: path.clone(), spool: None, replaces: true });
+                writer.spool().is_err_and(|e| e.kind() == ErrorKind::Denied)
+            };
+            all_fail = (0..30_000).all(fails);
+            is_done.store(true, Ordering::Relaxed);
+        });
+
+        assert!(all_fail && !was_free.into_inner());
     }
 }
