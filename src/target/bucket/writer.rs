@@ -49,7 +49,8 @@ struct Open {
     /// The key that is read, and the version.
     key: String,
     version: Option<String>,
-    mark: Option<[u8; 16]>,
+    /// What it is to hold: how much, and the mark of it.
+    expected: Option<(u64, [u8; 16])>,
     /// What was read ahead, and from where.
     ahead: (u64, Vec<u8>),
 }
@@ -63,7 +64,7 @@ impl Open {
             size: 0,
             key: String::new(),
             version: None,
-            mark: None,
+            expected: None,
             ahead: (0, Vec::new()),
         }
     }
@@ -185,7 +186,7 @@ impl TargetWriter for BucketWriter<'_> {
 
     fn expect(&mut self, expected: &Expected<'_>) {
         let Some(open) = &mut self.open else { return };
-        open.mark = Some(expected.mark);
+        open.expected = Some((expected.size, expected.mark));
         if let Some(begun) = &open.begun {
             let Expected { size, mark, metadata, rules } = *expected;
             if begun.place.get().is_none() {
@@ -200,12 +201,15 @@ impl TargetWriter for BucketWriter<'_> {
 
     fn holds_expected(&mut self) -> Result<bool> {
         let open = self.opened()?;
-        let (Some(head), Some(mark), None) = (&open.head, &open.mark, &open.begun) else {
+        let (Some(head), Some((size, mark)), None) = (&open.head, &open.expected, &open.begun)
+        else {
             return Ok(false);
         };
         let word = mark_word(mark, &head.own);
         let has_mark = |(name, value): &(String, String)| name == kept::CONTENT && *value == word;
-        Ok(kept::is_marked(&head.own) && head.own.iter().any(has_mark))
+        // Whoever rewrites an object may carry all its words over.
+        let is_whole = head.size == *size;
+        Ok(is_whole && kept::is_marked(&head.own) && head.own.iter().any(has_mark))
     }
 
     fn open_file(&mut self, path: &EntryPath) -> Result<()> {
@@ -304,7 +308,7 @@ impl TargetWriter for BucketWriter<'_> {
     fn finish_file(&mut self, metadata: &Metadata, rules: MetadataRules) -> Result<Vec<String>> {
         let open = self.take_open()?;
         let path = &open.path;
-        let wanted = wanted_of(path, metadata, rules, open.mark.as_ref());
+        let wanted = wanted_of(path, metadata, rules, open.expected.as_ref().map(|(_, mark)| mark));
         let begun = self.target.state().begun.get(path).map(Arc::clone);
         if let Some(begun) = begun {
             let mut content = begun.content();

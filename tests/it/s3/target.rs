@@ -159,6 +159,14 @@ fn only_what_differs_is_put_again() {
     assert_eq!(store.get("p/c/deep/er/file").unwrap().bytes, noise(70_000, 3));
     assert_eq!(puts() - before, again + 2);
 
+    // Other content of another length, with all the words: to cut it off makes it no better.
+    for length in [old.bytes.len() + 9, old.bytes.len() - 9] {
+        let words = old.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        store.put("p/a/twin", &vec![1; length], &words.collect::<Vec<_>>());
+        restored(0);
+        assert_eq!(store.get("p/a/twin").unwrap().bytes, old.bytes, "{length}");
+    }
+
     // Only what stands beside it differs: the store copies.
     store.put("p/a/one", b"first name", &[]);
     let sent = |store: &Store| {
