@@ -29,6 +29,7 @@ mod source;
 mod spared;
 pub(crate) mod store;
 mod target;
+mod unsaid;
 mod versions;
 
 const SECRET: &str = "wJalrXUtnFEMIK7MDENG";

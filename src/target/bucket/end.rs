@@ -20,7 +20,6 @@ use crate::target::at_a_time;
 use crate::target::bucket::Begun;
 use crate::target::bucket::BucketTarget;
 use crate::target::bucket::failed;
-use crate::target::bucket::place::is_passing;
 use crate::target::bucket::wanted::has_words;
 use crate::target::bucket::wanted::stands;
 use crate::target::bucket::wanted::wanted;
@@ -28,10 +27,6 @@ use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
-use std::time::Duration;
-
-/// The wait before a store that took no notice of a probe is asked again.
-const PROBE_WAIT: Duration = Duration::from_secs(2);
 
 /// What a store makes of objects whose keys end with a slash.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -132,17 +127,9 @@ impl BucketTarget {
             own: vec![word],
             ..Beside::default()
         };
-        let found = match self.client.put_version(&key, b"", &beside) {
-            Err(e) if is_passing(&e) => {
-                self.client.wait(PROBE_WAIT)?;
-                self.client.put_version(&key, b"", &beside)
-            }
-            other => other,
-        };
-        let found = match found {
-            Err(e) if matches!(e.kind(), ErrorKind::Denied | ErrorKind::Full) => return Err(e),
-            Err(_) => Folders::default(),
-            Ok(version) => {
+        let found = match self.try_folder(&key, &beside)? {
+            None => Folders::default(),
+            Some(version) => {
                 let is_shown = Cell::new(false);
                 self.ask(|| {
                     self.client.list(&key, Depth::Folder, &mut |row| {
@@ -162,6 +149,29 @@ impl BucketTarget {
         };
         self.state().folders = Some(found);
         Ok(found)
+    }
+
+    /// Puts an object that stands for a folder, and returns the name of its version, if it has one;
+    /// None where it is the slash that the store cannot take.
+    fn try_folder(&self, key: &str, beside: &Beside) -> Result<Option<Option<String>>> {
+        for _ in 0..2 {
+            let put = self.ask(|| match self.client.put_version(key, b"", beside) {
+                Err(e) if e.kind() == ErrorKind::RateLimited => Err(e),
+                other => Ok(other),
+            })?;
+            let kinds = [ErrorKind::Denied, ErrorKind::Full, ErrorKind::Cancelled];
+            match put {
+                Err(e) if kinds.contains(&e.kind()) => return Err(e),
+                Err(_) => {}
+                Ok(version) => return Ok(Some(version)),
+            }
+            // One store answers 500 for ever, and one that is away for a moment may answer the
+            // same: what is refused has to be taken without the slash, before and after.
+            let plain = key.trim_end_matches('/');
+            let version = self.ask(|| self.client.put_version(plain, b"", beside))?;
+            self.ask(|| self.client.delete_version(plain, version.as_deref()))?;
+        }
+        Ok(None)
     }
 
     /// Puts a file that was closed and not finished.

@@ -43,7 +43,7 @@ pub(crate) fn source(store: &Store) -> BucketSource {
 }
 
 /// Restores into a bucket with nothing that is reported.
-fn put_into(store: &Store, world: &World, options: &RestoreOptions) {
+pub(crate) fn put_into(store: &Store, world: &World, options: &RestoreOptions) {
     restore(world, 0, &Scratch::new().target(store), options);
 }
 

@@ -1,0 +1,68 @@
+//! Answers of a bucket that neither say that something was done nor that it cannot be.
+
+use crate::s3::fake::Asked;
+use crate::s3::fake::Reply;
+use crate::s3::store::Store;
+use crate::s3::target::Scratch;
+use crate::s3::target::put_into;
+use crate::support::restored::backed_up;
+use crate::support::restored::options;
+use crate::support::restored::rich_source;
+use crate::support::restored::try_restore;
+use icecore::base::error::ErrorKind;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
+
+/// Says whether an object is put that stands for a folder, to see what the store makes of it.
+fn tries_folder(asked: &Asked) -> bool {
+    asked.method == "PUT" && asked.has("/.icecore-") && asked.target.ends_with('/')
+}
+
+#[test]
+fn a_store_that_refuses_what_stands_for_folders_gets_none() {
+    let world = backed_up(&rich_source());
+    for (status, code) in [(500, "InternalError"), (400, "InvalidArgument")] {
+        let store = Store::new();
+        store.trick(move |asked| {
+            let is_folder = asked.method == "PUT" && asked.target.ends_with('/');
+            is_folder.then(|| Reply::error(status, code))
+        });
+
+        put_into(&store, &world, &options());
+
+        assert!(store.keys().iter().all(|key| !key.ends_with('/') && !key.contains(".icecore")));
+        let notes = world.progress.warnings();
+        assert!(notes.iter().any(|note| note.contains("keeps no empty folders: 1")), "{notes:?}");
+    }
+}
+
+/// All empty folders were left out, with a note that the store keeps none, and exit code 0.
+#[test]
+fn a_store_that_stumbles_at_the_first_folder_is_not_said_to_keep_none() {
+    let world = backed_up(&rich_source());
+    let store = Store::new();
+    store.trick(|asked| tries_folder(asked).then(|| Reply::error(503, "SlowDown")));
+    let error = try_restore(&world, 0, &Scratch::new().target(&store), &options()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::RateLimited, "{error:?}");
+
+    // One that answers nobody for a while, and then does.
+    for away in [5, 30] {
+        let store = Store::new();
+        let asked_for = AtomicUsize::new(0);
+        store.trick(move |asked| {
+            let is_away = asked.method == "PUT" && asked.has("/.icecore-");
+            let is_away = is_away && asked_for.fetch_add(1, Ordering::Relaxed) < away;
+            is_away.then(|| Reply::error(500, "InternalError"))
+        });
+
+        let restored = try_restore(&world, 0, &Scratch::new().target(&store), &options());
+
+        match restored {
+            Ok(report) => {
+                assert_eq!((away, report.errors.len()), (5, 0), "{:?}", report.errors);
+                assert!(store.get("p/c/hollow/").is_some());
+            }
+            Err(e) => assert_eq!((away, e.kind()), (30, ErrorKind::Unreachable), "{e:?}"),
+        }
+    }
+}
