@@ -273,7 +273,8 @@ impl Client {
     /// [`crate::base::limits::S3_COPY_BYTES_MAX`]; with what stood beside it, or with `beside`.
     ///
     /// # Errors
-    /// `NotFound`; `Unsupported` where the store cannot; as it says.
+    /// `NotFound`; `Unsupported` where the store cannot; `Corrupt` for an answer that does not say
+    /// that it was done; as it says.
     pub fn copy(&self, from: &str, to: &str, beside: Option<&Beside>) -> Result<()> {
         let source = format!("/{}/{}", self.bucket(), sign::encoded(from, "/"));
         let mut call = Call::new(Method::Put, "copy to", to).header("x-amz-copy-source", source);
@@ -291,7 +292,8 @@ impl Client {
                 refusal::Refused { status: answer.status(), region: None, body: Some(&body) };
             return Err(refused.error(&format!("copy to {}", self.shown(to))));
         }
-        Ok(())
+        xml::confirmed(&body, "CopyObjectResult")
+            .map_err(|e| e.context(format!("cannot copy to {}", self.shown(to))))
     }
 
     /// Deletes an object; a missing one is success.

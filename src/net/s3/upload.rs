@@ -1,5 +1,6 @@
 //! Large objects, put in parts: begun, filled, and completed or given up.
 
+use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::limits::S3_PART_BYTES;
@@ -143,13 +144,18 @@ impl Client {
         let done = self.ask(&call)?;
         let (answer, body) = done.value;
         // A store may find out late, when it has begun to say yes.
-        if xml::refusal(&body).is_some() {
-            let refused =
-                refusal::Refused { status: answer.status(), region: None, body: Some(&body) };
-            let error = refused.error(&format!("store {}", self.shown(key)));
-            return Err(Refused { error, is_doubtful: true, is_of_store: true });
-        }
-        Ok(version_of(&answer))
+        let doing = format!("store {}", self.shown(key));
+        let error = if xml::refusal(&body).is_some() {
+            refusal::Refused { status: answer.status(), region: None, body: Some(&body) }
+                .error(&doing)
+        } else if let Err(e) = xml::confirmed(&body, "CompleteMultipartUploadResult") {
+            // Whoever answers so, nobody has said that it was stored.
+            let message = format!("cannot {doing}: the answer does not say that it is done");
+            Error::new(ErrorKind::Unreachable, message).caused_by(e)
+        } else {
+            return Ok(version_of(&answer));
+        };
+        Err(Refused { error, is_doubtful: true, is_of_store: true })
     }
 
     /// Stores an object in parts.

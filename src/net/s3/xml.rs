@@ -135,6 +135,15 @@ fn resolved(reference: &BytesRef<'_>) -> Result<char> {
     })
 }
 
+/// Makes sure that an answer says by its name that something was done: a number alone may be that
+/// of somebody before the store, and an answer that was cut says nothing.
+///
+/// # Errors
+/// `Corrupt`.
+pub(crate) fn confirmed(bytes: &[u8], name: &str) -> Result<()> {
+    Element::parse(bytes)?.expect(name).map(drop)
+}
+
 /// Returns the error of an answer that makes no sense.
 pub(crate) fn garbled(why: &str) -> Error {
     Error::corrupt(format!("the answer of the store cannot be read: {why}"))

@@ -9,7 +9,9 @@ use crate::support::restored::backed_up;
 use crate::support::restored::options;
 use crate::support::restored::rich_source;
 use crate::support::restored::try_restore;
+use crate::support::tree::noise;
 use icecore::base::error::ErrorKind;
+use icecore::source::memory::MemorySource;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
@@ -64,5 +66,53 @@ fn a_store_that_stumbles_at_the_first_folder_is_not_said_to_keep_none() {
             }
             Err(e) => assert_eq!((away, e.kind()), (30, ErrorKind::Unreachable), "{e:?}"),
         }
+    }
+}
+
+/// Answers that nobody before the store means as a yes, and the beginning of one.
+const NO_WORDS: [&str; 3] = ["", "<html><body>Welcome</body></html>", "<CompleteMultipartUplo"];
+
+/// A proxy says 200 to all. The file counted as restored.
+#[test]
+fn an_upload_is_done_when_the_store_says_so() {
+    let content = noise(17 << 20, 3);
+    let world = backed_up(&MemorySource::new("m").file("big", content.clone()));
+    for said in NO_WORDS {
+        for away in [1, usize::MAX] {
+            let store = Store::new();
+            let asked_for = AtomicUsize::new(0);
+            store.trick(move |asked| {
+                let is_end = asked.method == "POST" && asked.has("uploadId");
+                let is_tricked = is_end && asked_for.fetch_add(1, Ordering::Relaxed) < away;
+                is_tricked.then(|| Reply::ok(said))
+            });
+
+            let restored = try_restore(&world, 0, &Scratch::new().target(&store), &options());
+
+            if away == 1 {
+                assert_eq!(restored.unwrap().errors, []);
+                assert!(store.get("p/big").unwrap().bytes == content);
+            } else {
+                let error = restored.unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Unreachable, "{error:?}");
+            }
+            assert_eq!(store.uploads(), 0);
+        }
+    }
+}
+
+/// What was not copied is put as content.
+#[test]
+fn a_copy_is_made_when_the_store_says_so() {
+    let world = backed_up(&rich_source());
+    for said in NO_WORDS {
+        let store = Store::new();
+        store.trick(move |asked| {
+            asked.header("x-amz-copy-source").is_some().then(|| Reply::ok(said))
+        });
+
+        put_into(&store, &world, &options());
+
+        assert_eq!(store.get("p/c/again").unwrap().bytes, b"first name", "{:?}", store.keys());
     }
 }
