@@ -121,6 +121,14 @@ pub struct Failure {
     pub broke_off: bool,
 }
 
+impl Failure {
+    /// Content of which nothing shows whether it came to its end.
+    pub fn without_end() -> Self {
+        let message = "nothing shows whether the content came to its end";
+        Failure { error: Error::new(ErrorKind::Unreachable, message), broke_off: true }
+    }
+}
+
 /// Sends requests.
 #[derive(Clone)]
 pub struct Agent {
@@ -225,6 +233,13 @@ impl Answer {
     /// Returns how long the content is to be, where the server says.
     pub fn length(&self) -> Option<u64> {
         self.header("content-length")?.parse().ok()
+    }
+
+    /// Says whether the content shows where it ends: else it ends with the connection, whatever
+    /// ended that.
+    pub fn shows_end(&self) -> bool {
+        let is_chunked = |it: &str| it.to_ascii_lowercase().contains("chunked");
+        self.length().is_some() || self.header("transfer-encoding").is_some_and(is_chunked)
     }
 
     /// Reads the content to its end; None when it has more than `bytes_max`.

@@ -105,7 +105,11 @@ impl Client {
             if answer.length().is_some_and(|length| length > bytes_max as u64) {
                 return Ok(None);
             }
-            answer.read_all(bytes_max)
+            let bytes = answer.read_all(bytes_max)?;
+            if bytes.is_some() && !answer.shows_end() {
+                return Err(Failure::without_end());
+            }
+            Ok(bytes)
         });
         done.map_err(Refused::into_error)?.value.ok_or_else(|| {
             let shown = self.shown(key);
@@ -135,9 +139,26 @@ impl Client {
         let done = self.run(&call, |mut answer| {
             let is_stretch = answer.header("content-range").is_some();
             match starts_at(&answer) {
-                Some(start) if start == range.start && is_stretch => answer.read_all(length),
+                Some(start) if start == range.start && is_stretch => {
+                    let bytes = answer.read_all(length)?;
+                    let came = bytes.as_ref().map(|bytes| bytes.len() as u64);
+                    if came.is_some() && !answer.shows_end() && came != stretch_bytes(&answer) {
+                        return Err(Failure::without_end());
+                    }
+                    Ok(bytes)
+                }
                 // A store that knows no ranges sends all of it.
-                Some(0) if skip(&mut answer, range.start)? => some(&mut answer, length).map(Some),
+                Some(0) => {
+                    let bytes = match skip(&mut answer, range.start)? {
+                        true => Some(some(&mut answer, length)?),
+                        false => None,
+                    };
+                    let is_all = bytes.as_ref().is_some_and(|bytes| bytes.len() == length);
+                    if !is_all && !answer.shows_end() {
+                        return Err(Failure::without_end());
+                    }
+                    Ok(bytes)
+                }
                 _ => Ok(None),
             }
         });
@@ -384,6 +405,14 @@ fn starts_at(answer: &Answer) -> Option<u64> {
         return (answer.status() != 206).then_some(0);
     };
     range.trim().strip_prefix("bytes ")?.split('-').next()?.trim().parse().ok()
+}
+
+/// Returns how many bytes are sent of an object, where the store says which they are.
+fn stretch_bytes(answer: &Answer) -> Option<u64> {
+    let range = answer.header("content-range")?.trim().strip_prefix("bytes ")?;
+    let (first, last) = range.split('/').next()?.split_once('-')?;
+    let (first, last): (u64, u64) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+    last.checked_sub(first)?.checked_add(1)
 }
 
 /// Reads over so many bytes; says whether there were more than that.

@@ -1,7 +1,12 @@
 //! Answers of a bucket that neither say that something was done nor that it cannot be.
 
+use crate::s3;
+use crate::s3::backend;
 use crate::s3::fake::Asked;
+use crate::s3::fake::Fake;
 use crate::s3::fake::Reply;
+use crate::s3::key;
+use crate::s3::refused;
 use crate::s3::store::Store;
 use crate::s3::target::Scratch;
 use crate::s3::target::put_into;
@@ -10,8 +15,12 @@ use crate::support::restored::options;
 use crate::support::restored::rich_source;
 use crate::support::restored::try_restore;
 use crate::support::tree::noise;
+use icecore::backend::Backend;
 use icecore::base::error::ErrorKind;
+use icecore::base::time::SystemClock;
+use icecore::net::s3::client::Client;
 use icecore::source::memory::MemorySource;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
@@ -115,4 +124,33 @@ fn a_copy_is_made_when_the_store_says_so() {
 
         assert_eq!(store.get("p/c/again").unwrap().bytes, b"first name", "{:?}", store.keys());
     }
+}
+
+/// The connection of a server that does not say how much comes may end at any byte.
+#[test]
+fn content_that_may_have_broken_off_is_asked_for_again() {
+    for head in ["200 OK", "200 OK\r\nconnection: close"] {
+        let reply = format!("HTTP/1.1 {head}\r\n\r\n01234").into_bytes();
+        let fake = Fake::start(move |_, _| Reply::Raw(reply.clone()));
+        let store = backend(&fake).0;
+
+        assert_eq!(refused(store.get(&key("a"), 9)).kind(), ErrorKind::Unreachable);
+        assert_eq!(fake.asked().len(), 2, "it is asked for once more");
+        let cut = refused(store.get_range(&key("a"), 2..9));
+        assert_eq!(cut.kind(), ErrorKind::Unreachable);
+        assert_eq!(store.get_range(&key("a"), 2..5).unwrap(), b"234", "all of it came");
+    }
+    for (range, good) in [("0-4/9", true), ("0-4/*", true), ("0-5/9", false), ("0-8/9", false)] {
+        let head = format!("HTTP/1.1 206 Part\r\ncontent-range: bytes {range}\r\n\r\n");
+        let fake = Fake::start(move |_, _| Reply::Raw([head.as_bytes(), b"01234"].concat()));
+        let options = s3::options(fake.port, None).bucket;
+        let client = Client::new(&options, Arc::new(SystemClock), Arc::new(|_| Ok(()))).unwrap();
+        match client.get_range("p/a", None, 0..9) {
+            Ok(bytes) => assert!(good && bytes == b"01234", "{range}"),
+            Err(e) => assert!(!good && e.kind() == ErrorKind::Unreachable, "{e:?} {range}"),
+        }
+    }
+    let chunked = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\n01234\r\n0\r\n\r\n";
+    let fake = Fake::start(|_, _| Reply::Raw(chunked.to_vec()));
+    assert_eq!(backend(&fake).0.get(&key("a"), 9).unwrap(), b"01234");
 }
