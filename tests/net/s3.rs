@@ -453,7 +453,7 @@ fn what_stands_beside_an_object_is_kept(store: &Store) {
         assert_eq!((head.size, &head.own), (name.len() as u64, &beside.own), "{name}");
         assert_eq!(head.content_type, beside.content_type);
         assert_eq!(client.tags(&place, None).unwrap(), beside.tags, "{name}");
-        client.set_tags(&place, &[pair("other", "2")]).unwrap();
+        client.set_tags(&place, None, &[pair("other", "2")]).unwrap();
         assert_eq!(client.tags(&place, None).unwrap(), [pair("other", "2")]);
         assert_eq!(client.get(&place, 100).unwrap(), name.as_bytes(), "{name}");
         let mut opened = client.open(&place, None, 1, Some(&head.etag)).unwrap();

@@ -297,7 +297,27 @@ impl Client {
     /// `NotFound`; `Unsupported` where the store cannot; `Corrupt` for an answer that does not say
     /// that it was done; as it says.
     pub fn copy(&self, from: &str, to: &str, beside: Option<&Beside>) -> Result<()> {
-        let source = format!("/{}/{}", self.bucket(), sign::encoded(from, "/"));
+        self.copy_from(sign::encoded(from, "/"), to, beside).map(drop)
+    }
+
+    /// Makes the last version of a key of an older one, with `beside`; returns its name, where the
+    /// store tells one.
+    ///
+    /// # Errors
+    /// As [`Client::copy`].
+    pub fn copy_version(
+        &self,
+        key: &str,
+        version: &str,
+        beside: &Beside,
+    ) -> Result<Option<String>> {
+        let version = sign::encoded(version, "");
+        let from = format!("{}?versionId={version}", sign::encoded(key, "/"));
+        self.copy_from(from, key, Some(beside))
+    }
+
+    fn copy_from(&self, from: String, to: &str, beside: Option<&Beside>) -> Result<Option<String>> {
+        let source = format!("/{}/{from}", self.bucket());
         let mut call = Call::new(Method::Put, "copy to", to).header("x-amz-copy-source", source);
         if let Some(beside) = beside {
             call = beside.described(call).header("x-amz-metadata-directive", "REPLACE");
@@ -314,7 +334,8 @@ impl Client {
             return Err(refused.error(&format!("copy to {}", self.shown(to))));
         }
         xml::confirmed(&body, "CopyObjectResult")
-            .map_err(|e| e.context(format!("cannot copy to {}", self.shown(to))))
+            .map_err(|e| e.context(format!("cannot copy to {}", self.shown(to))))?;
+        Ok(version_of(&answer))
     }
 
     /// Deletes an object; a missing one is success.
@@ -322,7 +343,16 @@ impl Client {
     /// # Errors
     /// As the store says.
     pub fn delete(&self, key: &str) -> Result<()> {
-        self.delete_version(key, None)
+        self.mark_deleted(key).map(drop)
+    }
+
+    /// Deletes an object as [`Client::delete`] does, and returns the name of the mark that stands
+    /// for it among the versions of its key, where there is one.
+    ///
+    /// # Errors
+    /// As the store says.
+    pub fn mark_deleted(&self, key: &str) -> Result<Option<String>> {
+        self.remove(key, None)
     }
 
     /// Deletes one version for good, or without a name the object; a missing one is success.
@@ -330,11 +360,15 @@ impl Client {
     /// # Errors
     /// As the store says.
     pub fn delete_version(&self, key: &str, version: Option<&str>) -> Result<()> {
+        self.remove(key, version).map(drop)
+    }
+
+    fn remove(&self, key: &str, version: Option<&str>) -> Result<Option<String>> {
         let query: Vec<_> = version.map(|version| ("versionId", version)).into_iter().collect();
         let call = Call::new(Method::Delete, "delete", key);
         match self.ask(&Call { query: &query, ..call }) {
-            Ok(_) => Ok(()),
-            Err(refused) if refused.error.kind() == ErrorKind::NotFound => Ok(()),
+            Ok(done) => Ok(version_of(&done.value.0)),
+            Err(refused) if refused.error.kind() == ErrorKind::NotFound => Ok(None),
             Err(refused) => Err(refused.error),
         }
     }
@@ -351,11 +385,16 @@ impl Client {
         xml::tags(&body)
     }
 
-    /// Replaces the tags of an object.
+    /// Replaces the tags of an object, or of one version of it.
     ///
     /// # Errors
     /// `NotFound`; `Unsupported` where the store has none.
-    pub fn set_tags(&self, key: &str, tags: &[(String, String)]) -> Result<()> {
+    pub fn set_tags(
+        &self,
+        key: &str,
+        version: Option<&str>,
+        tags: &[(String, String)],
+    ) -> Result<()> {
         let rows: String = tags
             .iter()
             .map(|(name, value)| {
@@ -366,7 +405,9 @@ impl Client {
         let body = format!("<Tagging><TagSet>{rows}</TagSet></Tagging>");
         let call = Call::new(Method::Put, "set the tags of", key)
             .header("x-amz-checksum-sha256", sign::base64(&sign::sha256(body.as_bytes())));
-        self.ask(&Call { query: &[("tagging", "")], body: body.as_bytes(), ..call })
+        let mut query = vec![("tagging", "")];
+        query.extend(version.map(|version| ("versionId", version)));
+        self.ask(&Call { query: &query, body: body.as_bytes(), ..call })
             .map_err(Refused::into_error)?;
         Ok(())
     }

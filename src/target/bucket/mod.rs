@@ -45,6 +45,7 @@ use std::sync::PoisonError;
 
 mod content;
 mod end;
+mod order;
 mod place;
 mod send;
 mod stand;

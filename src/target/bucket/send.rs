@@ -84,11 +84,11 @@ impl BucketTarget {
     fn put_in_parts(&self, key: &str, content: &mut Content, beside: &Beside) -> Result<()> {
         let size = content.spool.len();
         let (upload, parts) = self.send_all(key, content, beside)?;
-        self.complete(key, &upload, &parts, size, beside)?;
+        let version = self.complete(key, &upload, &parts, size, beside)?;
         // It is an object now, and nothing to give up.
         let _ = content.take_upload();
         if !beside.tags.is_empty() {
-            self.ask(|| self.client.set_tags(key, &beside.tags))?;
+            self.ask(|| self.client.set_tags(key, version.as_deref(), &beside.tags))?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! A restore writes as packs come. So what has versions is sent as uploads that are not completed,
 //! which nobody sees, and at the end those of each key are completed one after the other, oldest
-//! first. What is held meanwhile is a name for each version and one for each of its parts. A bucket
+//! first; `order` looks whether the store shows them so. What is held meanwhile is a name for each version and one for each of its parts. A bucket
 //! that keeps no versions gets them as the objects that a folder would have as files. Where a key
 //! has versions already, those of the backup are not put between or behind them.
 
@@ -20,6 +20,7 @@ use crate::target::at_a_time;
 use crate::target::bucket::BucketTarget;
 use crate::target::bucket::content::Content;
 use crate::target::bucket::failed;
+use crate::target::bucket::order::Put;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -202,24 +203,39 @@ impl BucketTarget {
         at_a_time(held.len(), S3_AT_A_TIME, &|number| {
             let taken = held[number].lock().unwrap_or_else(PoisonError::into_inner).take();
             let Some((key, history)) = taken else { return };
-            for (path, held) in history.older.into_iter().chain(history.newest) {
-                if let Err(e) = self.put_one(&key, &path, held) {
-                    let error = failed("cannot put the version", &path, e);
-                    trouble.lock().unwrap_or_else(PoisonError::into_inner).push((path, error));
-                }
-            }
+            let failed = self.put_history(&key, history);
+            trouble.lock().unwrap_or_else(PoisonError::into_inner).extend(failed);
         });
         trouble.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn put_one(&self, key: &str, path: &EntryPath, held: Held) -> Result<()> {
-        let (version, size) = match held {
-            Held::Deletion => {
-                self.ask(|| self.client.delete(key))?;
-                (None, 0)
+    /// Puts the versions of one key; returns what failed.
+    fn put_history(&self, key: &str, history: History) -> Vec<(EntryPath, Error)> {
+        let (mut put, mut trouble) = (Vec::new(), Vec::new());
+        for (path, held) in history.older.into_iter().chain(history.newest) {
+            match self.put_one(key, &path, held) {
+                Ok(one) => put.push(one),
+                Err(e) => {
+                    let error = failed("cannot put the version", &path, e);
+                    trouble.push((path, error));
+                }
             }
+        }
+        if let Err(e) = self.keep_order(key, &mut put)
+            && let Some(Put { path, .. }) = put.pop()
+        {
+            let error = failed("cannot keep the order of the versions up to", &path, e);
+            trouble.push((path, error));
+        }
+        trouble
+    }
+
+    fn put_one(&self, key: &str, path: &EntryPath, held: Held) -> Result<Put> {
+        let (version, object) = match held {
+            Held::Deletion => (self.ask(|| self.client.mark_deleted(key))?, None),
             Held::Bytes(bytes, beside) => {
-                (self.ask(|| self.client.put_version(key, &bytes, &beside))?, bytes.len() as u64)
+                let version = self.ask(|| self.client.put_version(key, &bytes, &beside))?;
+                (version, Some((bytes.len() as u64, beside)))
             }
             Held::Parts { upload, parts, beside, size } => {
                 let done = self.complete(key, &upload, &parts, size, &beside);
@@ -229,14 +245,16 @@ impl BucketTarget {
                 }
                 let version = done?;
                 if !beside.tags.is_empty() {
-                    self.ask(|| self.client.set_tags(key, &beside.tags))?;
+                    let name = version.as_deref();
+                    self.ask(|| self.client.set_tags(key, name, &beside.tags))?;
                 }
-                (version, size)
+                (version, Some((size, beside)))
             }
         };
-        let placed = Placed { key: key.to_owned(), version, size };
+        let size = object.as_ref().map_or(0, |(size, _)| *size);
+        let placed = Placed { key: key.to_owned(), version: version.clone(), size };
         self.state().placed.insert(path.clone(), placed);
-        Ok(())
+        Ok(Put { path: path.clone(), version, object })
     }
 
     /// Gives up what is held.

@@ -23,6 +23,8 @@ pub(crate) struct Stored {
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) tags: Vec<(String, String)>,
     version: String,
+    /// The number of what began it.
+    begun: i64,
     seconds: i64,
     is_deletion: bool,
 }
@@ -47,6 +49,8 @@ struct Content {
     folders_are_files: bool,
     /// What is to be put only where nothing is takes its place all the same.
     ignores_conditions: bool,
+    /// The last version is the one that was begun last, as AWS has it.
+    orders_by_begin: bool,
     number: i64,
 }
 
@@ -106,6 +110,10 @@ impl Store {
         self.shared.content.lock().unwrap().ignores_conditions = true;
     }
 
+    pub(crate) fn order_by_begin(&self) {
+        self.shared.content.lock().unwrap().orders_by_begin = true;
+    }
+
     /// Does what was asked, whenever that was.
     pub(crate) fn answer(&self, asked: &Asked) -> Reply {
         self.shared.content.lock().unwrap().answer(asked)
@@ -142,6 +150,12 @@ impl Store {
         let content = self.shared.content.lock().unwrap();
         let all = content.objects.get(key).into_iter().flatten();
         all.map(|it| (!it.is_deletion).then(|| it.bytes.clone())).collect()
+    }
+
+    /// Returns the tags of each version of a key, oldest first.
+    pub(crate) fn tags(&self, key: &str) -> Vec<Vec<(String, String)>> {
+        let content = self.shared.content.lock().unwrap();
+        content.objects[key].iter().map(|it| it.tags.clone()).collect()
     }
 
     pub(crate) fn put(&self, key: &str, bytes: &[u8], headers: &[(&str, &str)]) {
@@ -197,12 +211,11 @@ impl Content {
         newest.filter(|(_, stored)| !stored.is_deletion)
     }
 
-    /// Answers to what has put a version.
-    fn stored(&self, key: &str, body: &str) -> Reply {
-        let newest = self.objects.get(key).and_then(|all| all.last());
-        match newest.filter(|_| self.keeps_versions) {
-            Some(newest) => Reply::ok(body).with("x-amz-version-id", newest.version.clone()),
-            None => Reply::ok(body),
+    /// Answers to what has put a version just now.
+    fn stored(&self, reply: Reply) -> Reply {
+        match self.keeps_versions {
+            true => reply.with("x-amz-version-id", format!("v{}", self.number)),
+            false => reply,
         }
     }
 
@@ -210,6 +223,9 @@ impl Content {
         self.number += 1;
         // Two of them in each second.
         stored.seconds = 1_700_000_000 + self.number / 2;
+        if stored.begun == 0 {
+            stored.begun = self.number;
+        }
         stored.version = match self.keeps_versions {
             true => format!("v{}", self.number),
             false => "null".to_owned(),
@@ -219,6 +235,9 @@ impl Content {
             all.clear();
         }
         all.push(stored);
+        if self.orders_by_begin {
+            all.sort_by_key(|stored| stored.begun);
+        }
     }
 
     fn delete(&mut self, key: &str) {
@@ -260,7 +279,10 @@ impl Content {
                 } else {
                     match (word("versionId"), self.objects.get_mut(&key)) {
                         (Some(version), Some(all)) => all.retain(|it| it.version != version),
-                        _ => self.delete(&key),
+                        _ => {
+                            self.delete(&key);
+                            return self.stored(Reply::Whole(204, Vec::new(), Vec::new()));
+                        }
                     }
                 }
                 Reply::Whole(204, Vec::new(), Vec::new())
@@ -268,7 +290,8 @@ impl Content {
             "POST" if word("uploads").is_some() => {
                 self.number += 1;
                 let upload = format!("u{}", self.number);
-                let (stored, parts) = (described(asked, Vec::new()), BTreeMap::new());
+                let stored = Stored { begun: self.number, ..described(asked, Vec::new()) };
+                let parts = BTreeMap::new();
                 self.uploads.insert(upload.clone(), Begun { key, stored, parts });
                 Reply::ok(format!("<R><UploadId>{upload}</UploadId></R>"))
             }
@@ -313,7 +336,9 @@ impl Content {
         if word("tagging").is_some() {
             let body = String::from_utf8(asked.body.clone()).unwrap();
             let tag = |tag: &str| (text_of(tag, "Key").unwrap(), text_of(tag, "Value").unwrap());
-            let Some(stored) = self.objects.get_mut(key).and_then(|all| all.last_mut()) else {
+            let all = self.objects.get_mut(key).map(|all| all.iter_mut()).into_iter().flatten();
+            let is_it = |it: &&mut Stored| word("versionId").is_none_or(|name| it.version == name);
+            let Some(stored) = all.filter(is_it).next_back() else {
                 return Reply::error(404, "NoSuchKey");
             };
             stored.tags = body.split("<Tag>").skip(1).map(tag).collect();
@@ -334,18 +359,22 @@ impl Content {
         let stored = match asked.header("x-amz-copy-source") {
             None => described(asked, asked.body.clone()),
             Some(source) => {
-                let from = decoded(source.strip_prefix("/b/").unwrap());
-                let Some(found) = self.find(&from, None).cloned() else {
+                let (from, version) = match source.split_once("?versionId=") {
+                    Some((from, version)) => (from, Some(version)),
+                    None => (source, None),
+                };
+                let from = decoded(from.strip_prefix("/b/").unwrap());
+                let Some(found) = self.find(&from, version).cloned() else {
                     return Reply::error(404, "NoSuchKey");
                 };
                 match asked.header("x-amz-metadata-directive") {
                     Some("REPLACE") => described(asked, found.bytes),
-                    _ => found,
+                    _ => Stored { begun: 0, ..found },
                 }
             }
         };
         self.store(key, stored);
-        self.stored(key, "<CopyObjectResult/>")
+        self.stored(Reply::ok("<CopyObjectResult/>"))
     }
 
     fn complete(&mut self, asked: &Asked, upload: &str) -> Reply {
@@ -356,7 +385,7 @@ impl Content {
         assert_eq!(body.matches("<Part>").count(), parts.len());
         stored.bytes = parts.into_values().flatten().collect();
         self.store(&key, stored);
-        self.stored(&key, "<CompleteMultipartUploadResult/>")
+        self.stored(Reply::ok("<CompleteMultipartUploadResult/>"))
     }
 
     fn read(&self, asked: &Asked, key: &str, version: Option<&str>) -> Reply {

@@ -104,7 +104,7 @@ fn what_came_from_a_bucket_is_the_same_in_another() {
     one.put("p/d/b.html", b"22", &more);
     one.put("p/empty/", b"", &[("content-type", "application/x-directory")]);
     one.put("p/plain", b"", &[]);
-    one.client().set_tags("p/a", &[("k".into(), "v w".into())]).unwrap();
+    one.client().set_tags("p/a", None, &[("k".into(), "v w".into())]).unwrap();
     let world = World::memory();
     assert_eq!(world.backup(&source(&one)).unwrap().errors, []);
 

@@ -7,6 +7,7 @@ use crate::support::restored::options;
 use crate::support::restored::overwriting;
 use crate::support::restored::path;
 use crate::support::restored::restore;
+use crate::support::restored::try_restore;
 use crate::support::world::World;
 use icecore::base::cancel::Cancel;
 use icecore::base::error::ErrorKind;
@@ -119,6 +120,50 @@ fn versions_go_back_in_order() {
     let notes = world.progress.warnings();
     let is_it = |note: &String| note.contains("have versions there already");
     assert!(notes.iter().any(is_it), "{notes:?}");
+}
+
+/// AWS shows that version as the last whose upload was begun last: an object came back deleted.
+#[test]
+fn versions_go_back_in_order_where_what_was_begun_last_is_the_last() {
+    let (one, other) = (lived(), Store::with_versions());
+    one.put("p/tagged", b"1", &[]);
+    one.client().set_tags("p/tagged", None, &[("k".into(), "v".into())]).unwrap();
+    one.delete("p/tagged");
+    one.put("p/tagged", b"2", &[]);
+    let world = backed_up(&one);
+    other.order_by_begin();
+    let wanted = RestoreOptions { verify: true, ..options() };
+
+    restore(&world, 0, &Scratch::new().target(&other), &wanted);
+
+    for key in ["p/many.txt", "p/d/a.jpg", "p/gone", "p/new", "p/tagged"] {
+        assert_eq!(other.history(key), one.history(key), "{key}");
+    }
+    assert_eq!((other.keys(), other.uploads()), (one.keys(), 0));
+    assert_eq!(other.get("p/many.txt").unwrap().word("n"), Some("x"));
+    assert_eq!(other.tags("p/tagged"), one.tags("p/tagged"));
+    let asked = other.fake.asked();
+    let mut tagged = asked.iter().filter(|it| it.method == "PUT" && it.has("?tagging"));
+    assert!(tagged.all(|it| it.has("&versionId=")), "the last one may be another");
+}
+
+#[test]
+fn versions_in_another_order_are_an_error() {
+    let (one, other) = (lived(), Store::with_versions());
+    let world = backed_up(&one);
+    other.order_by_begin();
+    other.trick(|asked| {
+        let is_copy = asked.header("x-amz-copy-source").is_some();
+        is_copy.then(|| Reply::error(403, "AccessDenied"))
+    });
+
+    let report = try_restore(&world, 0, &Scratch::new().target(&other), &options()).unwrap();
+
+    assert_ne!(other.history("p/d/a.jpg"), one.history("p/d/a.jpg"));
+    let is_told = report.errors.iter().any(|it| it.path == Some(path("d/a.jpg")));
+    assert!(is_told, "{:?}", report.errors);
+    let is_of_order = |message: &str| message.contains("cannot keep the order of the versions");
+    assert!(report.errors.iter().all(|it| is_of_order(&it.message)), "{:?}", report.errors);
 }
 
 #[test]
