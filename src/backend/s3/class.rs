@@ -4,7 +4,9 @@
 //! that ignores the condition (Garage, `rclone serve s3`) takes the second one too, and is of class
 //! B. That is done when a repository is made, and a mark says what was found. So to open one takes
 //! a single request, and all who write to it go by the same rules, also when the store learns the
-//! condition later. The same object has to be listed as soon as it is put: who prunes finds out by
+//! condition later. A store may also refuse the condition; as somebody before the store may refuse
+//! anything for a moment, that counts when it is refused twice, and is taken without it between.
+//! The same object has to be listed as soon as it is put: who prunes finds out by
 //! listings who is at work, so a store that shows them late is refused.
 //!
 //! A bucket may be moved to a store that does not know the condition. So before the first create of
@@ -106,9 +108,7 @@ impl S3Backend {
                         return Ok(());
                     }
                     ErrorKind::Busy => self.client.wait(CONFLICT_WAIT)?,
-                    ErrorKind::Unsupported | ErrorKind::Io | ErrorKind::InvalidInput => {
-                        return Err(self.is_another_store(&place).caused_by(error));
-                    }
+                    _ if is_refusal(&error) => return Err(self.is_refused(&place, error)),
                     _ => return Err(error),
                 },
             }
@@ -128,33 +128,52 @@ impl S3Backend {
         )
     }
 
+    /// Whoever answers for a moment in the place of the store refuses, too: the mark stays.
+    fn is_refused(&self, mark: &str, error: Error) -> Error {
+        let has_hint = error.hint_text().is_some();
+        let error = error.context(format!("cannot write to {}", self.location()));
+        if has_hint {
+            return error;
+        }
+        let mark = self.client.shown(mark);
+        error.hint(format!(
+            "if the repository was moved to a store that refuses `If-None-Match` for good, remove \
+             {mark} while nobody writes: it goes on without an atomic create"
+        ))
+    }
+
     /// Finds out whether a second conditional put is refused, and whether what is put is listed.
     pub(super) fn probe(&self) -> Result<Class> {
         let key = format!("{}{TEMPORARY}/probe-{}", self.prefix, to_hex(&sys::random::<16>()?));
-        match self.client.put_new(&key, b"first") {
-            Ok(()) => {}
-            Err(Refused { error, is_doubtful: true, .. })
-                if error.kind() == ErrorKind::AlreadyExists => {}
-            Err(Refused { error, .. }) => match error.kind() {
-                ErrorKind::Denied => return Ok(Class::ReadOnly),
+        let (mut is_there, mut refusals) = (false, 0);
+        let class = loop {
+            let Err(Refused { error, is_doubtful, .. }) = self.client.put_new(&key, b"probe")
+            else {
+                if is_there {
+                    break Class::Plain;
+                }
+                is_there = true;
+                continue;
+            };
+            match error.kind() {
+                ErrorKind::AlreadyExists if is_there => break Class::Atomic,
+                // Its own, of which the answer was lost.
+                ErrorKind::AlreadyExists if is_doubtful => is_there = true,
+                ErrorKind::Denied if !is_there => return Ok(Class::ReadOnly),
                 // Some stores refuse the condition, each with words of its own: what is refused
-                // without it, too, was refused for another reason.
-                ErrorKind::Unsupported | ErrorKind::Io | ErrorKind::InvalidInput => {
-                    let is_plain = self.client.put(&key, b"first", &Beside::default()).is_ok();
-                    if !is_plain {
+                // without it, too, or is refused only once, was refused for another reason.
+                _ if is_refusal(&error) => {
+                    refusals += 1;
+                    if refusals > 1 {
+                        break Class::Plain;
+                    }
+                    if self.client.put(&key, b"probe", &Beside::default()).is_err() {
                         return Err(error);
                     }
+                    is_there = true;
                 }
                 _ => return Err(error),
-            },
-        }
-        let class = match self.client.put_new(&key, b"second") {
-            Err(Refused { error, .. }) => match error.kind() {
-                ErrorKind::AlreadyExists => Class::Atomic,
-                ErrorKind::Unsupported | ErrorKind::Io | ErrorKind::InvalidInput => Class::Plain,
-                _ => return Err(error),
-            },
-            Ok(()) => Class::Plain,
+            }
         };
         let is_listed = self.lists(&key);
         // One that stays is swept.
@@ -180,4 +199,9 @@ impl S3Backend {
         })?;
         Ok(is_listed)
     }
+}
+
+/// Says whether a store may say so that does not know the condition.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Unsupported | ErrorKind::Io | ErrorKind::InvalidInput)
 }

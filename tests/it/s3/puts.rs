@@ -10,6 +10,7 @@ use crate::s3::opened;
 use crate::s3::options;
 use crate::s3::page;
 use crate::s3::refused;
+use crate::s3::store::Store;
 use icecore::backend::Backend;
 use icecore::backend::s3::S3Backend;
 use icecore::backend::wrap::sleeper::NotingSleeper;
@@ -18,6 +19,8 @@ use icecore::base::time::SystemClock;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 
 #[test]
 fn taken_is_taken() {
@@ -229,7 +232,26 @@ fn a_mark_stays_when_the_store_learns_the_condition() {
 /// A bucket that was copied to a store of another class: nothing is ever put over something there.
 #[test]
 fn a_bucket_that_was_moved_to_another_store_is_noticed_before_anything_is_created() {
-    for there in ["ignored", "refused", "odd"] {
+    let (condition, objects) = (Arc::new(Mutex::new("known")), Arc::<Objects>::default());
+    let fake = store_that_changes(&condition, &objects);
+    created(&fake).put_new(&key("a"), b"first").unwrap();
+    *condition.lock().unwrap() = "ignored";
+
+    let backend = opened(&options(fake.port, None)).0.unwrap();
+    let error = refused(backend.put_new(&key("a"), b"second"));
+
+    assert_eq!(error.kind(), ErrorKind::Unsupported);
+    assert_eq!(backend.get(&key("a"), 9).unwrap(), b"first");
+    assert_eq!(objects.lock().unwrap().len(), 1, "the mark is gone");
+    let again = opened(&options(fake.port, None)).0.unwrap();
+    assert!(!again.capabilities().atomic_create);
+}
+
+/// A 400 of what stands before the store took the mark away, and the next run wrote by the other
+/// rules, while others at work went on by the first.
+#[test]
+fn a_mark_stays_when_it_is_refused() {
+    for there in ["refused", "odd"] {
         let (condition, objects) = (Arc::new(Mutex::new("known")), Arc::<Objects>::default());
         let fake = store_that_changes(&condition, &objects);
         created(&fake).put_new(&key("a"), b"first").unwrap();
@@ -238,11 +260,30 @@ fn a_bucket_that_was_moved_to_another_store_is_noticed_before_anything_is_create
         let backend = opened(&options(fake.port, None)).0.unwrap();
         let error = refused(backend.put_new(&key("a"), b"second"));
 
-        assert_eq!(error.kind(), ErrorKind::Unsupported, "{there}");
-        assert_eq!(backend.get(&key("a"), 9).unwrap(), b"first");
-        assert_eq!(objects.lock().unwrap().len(), 1, "the mark is gone");
-        let again = opened(&options(fake.port, None)).0.unwrap();
-        assert!(!again.capabilities().atomic_create);
+        assert!(error.to_string().contains("the store answers"), "{error}");
+        assert!(error.hint_text().is_some_and(|hint| hint.contains("s3://b/p/tmp/class")));
+        assert_eq!(objects.lock().unwrap().len(), 2, "the mark is there");
+        *condition.lock().unwrap() = "known";
+        assert!(opened(&options(fake.port, None)).0.unwrap().capabilities().atomic_create);
+        backend.put_new(&key("b"), b"1").unwrap();
+    }
+}
+
+/// A 400 of what stands before the store was taken for its own.
+#[test]
+fn one_refusal_says_nothing_of_a_store() {
+    for number in 0..3 {
+        let store = Store::new();
+        let asked_for = AtomicUsize::new(0);
+        store.trick(move |asked| {
+            let is_it = asked.header("if-none-match").is_some()
+                && asked_for.fetch_add(1, Ordering::Relaxed) == number;
+            is_it.then(|| Reply::error(400, "InvalidArgument"))
+        });
+
+        let backend = opened(&options(store.fake.port, None)).0.unwrap();
+
+        assert!(backend.capabilities().atomic_create, "{number}");
     }
 }
 
