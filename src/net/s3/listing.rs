@@ -17,6 +17,8 @@ use crate::net::s3::xml::Object;
 use crate::net::s3::xml::Page;
 use crate::net::s3::xml::Upload;
 use crate::net::s3::xml::Version;
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
 
 /// One row of a listing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -154,7 +156,8 @@ impl Client {
             query.retain(|(name, value)| *name != "version-id-marker" || !value.is_empty());
             let call = Call { query: &query, ..Call::new(Method::Get, "list the versions in", "") };
             let (_, body) = self.ask(&call).map_err(Refused::into_error)?.value;
-            let page = xml::version_page(&body).map_err(|e| self.listing(e))?;
+            let mut page = xml::version_page(&body).map_err(|e| self.listing(e))?;
+            join_keys(&mut page.versions);
             let versions = || page.versions.iter().map(|version| version.object.key.as_str());
             let keys = || versions().chain(page.folders.iter().map(String::as_str));
             if keys().any(|key| !key.starts_with(prefix)) {
@@ -246,6 +249,21 @@ fn is_twin(twin: &mut Row, kept: &mut Row) -> bool {
         }
     }
     is_same
+}
+
+/// Brings versions of one key together, newest first: a store may show marks of deletion behind all
+/// else of a page.
+fn join_keys(versions: &mut [Version]) {
+    let mut keys = BTreeSet::new();
+    let of_keys = versions.chunk_by(|one, other| one.object.key == other.object.key);
+    if of_keys.map(|of_key| &of_key[0].object.key).all(|key| keys.insert(key)) {
+        return;
+    }
+    let place = |it: &Version| (Reverse(it.is_latest), Reverse(it.object.modified));
+    versions.sort_by(|one, other| {
+        let by_key = one.object.key.cmp(&other.object.key);
+        by_key.then_with(|| place(one).cmp(&place(other)))
+    });
 }
 
 fn time_of(answer: &Answer) -> Option<Timestamp> {

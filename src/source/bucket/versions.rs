@@ -48,7 +48,9 @@ pub(super) fn files(folder: &EntryPath, versions: &[Version]) -> Result<Vec<Chil
     let mut files = Vec::with_capacity(versions.len());
     let (mut last, mut number) = (None, 0_u64);
     for version in versions.iter().rev() {
+        // Where a clock was set back the order counts, in which they came.
         let time = whole_seconds(version.object.modified);
+        let time = last.map_or(time, |last| time.max(last));
         number = if last == Some(time) { number + 1 } else { 0 };
         last = Some(time);
         let when = time.to_rfc3339().replace(':', "-");
@@ -154,6 +156,23 @@ mod tests {
         assert_eq!(shown[1], "d/a.jpg@versions/1970-01-01T00-00-07Z.0000.jpg");
         assert!(shown.contains(&"d/a.jpg@versions/1970-01-01T00-00-07Z.0011.deleted".to_owned()));
         assert!(shown.is_sorted() && shown.len() == 13, "{shown:?}");
+    }
+
+    /// Two had one name, and one of them was lost without a word.
+    #[test]
+    fn names_are_apart_where_a_clock_was_set_back() {
+        let versions = [(4, 6, true), (3, 5, false), (2, 7, false), (1, 5, false)];
+        let versions = versions.map(|(number, seconds, is_deletion)| {
+            version(&format!("v{number}"), seconds, is_deletion, is_deletion)
+        });
+        let folder = EntryPath::new(b"a.jpg@versions").expect("a path");
+
+        let files = files(&folder, &versions).expect("files");
+
+        let shown: Vec<_> =
+            files.iter().map(|it| String::from_utf8_lossy(it.path().name())).collect();
+        let names = ["05Z.0000.jpg", "07Z.0000.jpg", "07Z.0001.jpg", "07Z.0002.deleted"];
+        assert_eq!(shown, names.map(|name| format!("1970-01-01T00-00-{name}")));
     }
 
     #[test]

@@ -51,6 +51,8 @@ struct Content {
     ignores_conditions: bool,
     /// The last version is the one that was begun last, as AWS has it.
     orders_by_begin: bool,
+    /// Marks of deletion stand behind all versions of a page.
+    shows_marks_last: bool,
     number: i64,
 }
 
@@ -112,6 +114,10 @@ impl Store {
 
     pub(crate) fn order_by_begin(&self) {
         self.shared.content.lock().unwrap().orders_by_begin = true;
+    }
+
+    pub(crate) fn show_marks_last(&self) {
+        self.shared.content.lock().unwrap().shows_marks_last = true;
     }
 
     /// Does what was asked, whenever that was.

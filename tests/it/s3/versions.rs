@@ -80,6 +80,32 @@ fn versions_are_files_beside_their_object() {
     assert_eq!(words, ["user.s3.content-type", "user.s3.version"]);
 }
 
+/// Of one key the marks came instead of the versions, without a word.
+#[test]
+fn versions_and_marks_that_are_listed_apart_are_those_of_one_key() {
+    let store = lived();
+    // Neighbours that make marks and versions of one key stand apart.
+    for key in ["p/d/b.jpg", "p/gone-2", "p/gone-3"] {
+        store.put(key, b"1", &[]);
+        store.put(key, b"2", &[]);
+        store.delete(key);
+    }
+    let world = backed_up(&store);
+    store.show_marks_last();
+
+    let again = world.backup(&source(&store)).unwrap();
+
+    assert_eq!((again.kind, again.errors), (BackupKind::Unchanged, Vec::new()));
+    let grouped = backed_up(&store);
+    let shown = |world: &World| {
+        let target = MemoryTarget::new();
+        restore(world, 0, &target, &options());
+        let entries = target.entries().into_keys();
+        entries.map(|at| (at.to_string(), target.content(&at))).collect::<Vec<_>>()
+    };
+    assert_eq!(shown(&grouped), shown(&world));
+}
+
 #[test]
 fn what_has_no_new_version_is_unchanged() {
     let store = lived();

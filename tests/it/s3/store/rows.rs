@@ -82,7 +82,12 @@ impl Content {
         };
         let mut text = String::from("<ListVersionsResult><EncodingType>url</EncodingType>");
         let rows: Vec<_> = all[start..].iter().take(PAGE).collect();
-        for (key, row_of) in &rows {
+        let is_mark = |row: &Option<(&Stored, bool)>| row.is_some_and(|(it, _)| it.is_deletion);
+        let mut shown = rows.clone();
+        if self.shows_marks_last {
+            shown.sort_by_key(|(_, row)| is_mark(row));
+        }
+        for (key, row_of) in &shown {
             let key = escaped(key);
             match row_of {
                 None => text
