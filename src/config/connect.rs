@@ -317,7 +317,7 @@ impl Settings {
             Location::Folder(path) => {
                 fs::canonicalize(&path).or_else(|_| std::path::absolute(&path)).unwrap_or(path)
             }
-            Location::Remote(address) => PathBuf::from(address.to_string()),
+            Location::Remote(address) => PathBuf::from(self.remote.name_of(&address)?),
         };
         let cache = self.kept_cache_folder().ok();
         Ok(cache.map(|cache| SealedPlace::new(&cache, place.as_os_str())))

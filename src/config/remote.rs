@@ -259,6 +259,21 @@ impl RemoteSettings {
         Ok(Some(path))
     }
 
+    /// Returns what names a place on another machine: buckets of one name are others at other
+    /// stores.
+    ///
+    /// # Errors
+    /// Those of credentials.
+    pub fn name_of(&self, address: &Address) -> Result<String> {
+        if address.scheme() != Scheme::S3 {
+            return Ok(address.to_string());
+        }
+        let endpoint = self.wallet(|wallet| wallet.keys(address))?.endpoint;
+        let endpoint = endpoint.as_deref().unwrap_or_default().trim_end_matches('/');
+        let prefix = String::from_utf8_lossy(address.path());
+        Ok(format!("s3://{}/{} {endpoint}", address.host(), prefix.trim_matches('/')))
+    }
+
     /// Opens a source; `repository` is left out when it is in it.
     ///
     /// # Errors
@@ -355,6 +370,22 @@ mod tests {
 
     fn address(text: &str) -> Address {
         Address::parse(text.as_bytes()).expect(text).expect(text)
+    }
+
+    #[test]
+    fn a_bucket_is_known_by_its_store_and_a_prefix_without_slashes_around() {
+        let named = |endpoint: &str, text: &str| {
+            let endpoint = Some(endpoint.to_owned());
+            let configured = Configured { endpoint, ..Configured::default() };
+            let configured = vec![(address("s3://b"), configured)];
+            let settings = RemoteSettings { configured, ..RemoteSettings::default() };
+            settings.name_of(&address(text)).expect("a name")
+        };
+        let one = named("https://one", "s3://b/p");
+        assert_eq!(named("https://one/", "s3://b/p/"), one);
+        assert_ne!(named("https://other", "s3://b/p"), one);
+        assert_ne!(named("https://one", "s3://b/q"), one);
+        assert_eq!(named("https://one", "ftp://h/p"), "ftp://h/p");
     }
 
     #[test]
