@@ -53,6 +53,8 @@ struct Course {
     /// The last key in each order, as long as the order holds.
     orders: [Option<String>; 2],
     empty_pages: usize,
+    /// Where pages went on since the keys last did.
+    markers: BTreeSet<(String, String)>,
     /// Whether a page may begin with the key that the one before ended with.
     keys_repeat: bool,
 }
@@ -60,7 +62,8 @@ struct Course {
 impl Course {
     fn new(keys_repeat: bool) -> Self {
         // The empty key is before all others, in either order.
-        Course { orders: [Some(String::new()), Some(String::new())], empty_pages: 0, keys_repeat }
+        let orders = [Some(String::new()), Some(String::new())];
+        Course { orders, empty_pages: 0, markers: BTreeSet::new(), keys_repeat }
     }
 
     /// Takes the keys of a page.
@@ -68,10 +71,14 @@ impl Course {
         self.empty_pages += 1;
         if keys.clone().next().is_some() {
             self.empty_pages = 0;
+            let before = self.orders.clone();
             let by_bytes = keys.clone().map(str::to_owned);
             self.orders[0] = self.next(0, by_bytes);
             let by_names = keys.map(|key| key.trim_end_matches('/').replace('/', "\0"));
             self.orders[1] = self.next(1, by_names);
+            if self.orders != before {
+                self.markers.clear();
+            }
         }
         if self.empty_pages > S3_EMPTY_PAGES_MAX {
             return Err(xml::garbled("the listing does not end"));
@@ -80,6 +87,14 @@ impl Course {
             return Err(xml::garbled("the listing does not go on where it was"));
         }
         Ok(())
+    }
+
+    /// Takes what the next page is asked for with: the rows of one key may go in circles, too.
+    fn marker(&mut self, marker: Option<&(String, String)>) -> Result<()> {
+        match marker.is_none_or(|marker| self.markers.insert(marker.clone())) {
+            true => Ok(()),
+            false => Err(xml::garbled("the listing does not end")),
+        }
     }
 
     /// Returns the greatest key if the least is behind what was the last in this order.
@@ -163,10 +178,8 @@ impl Client {
             if keys().any(|key| !key.starts_with(prefix)) {
                 return Err(self.listing(xml::garbled("a key is of another place")));
             }
-            if page.next.is_some() && page.next == next {
-                return Err(self.listing(xml::garbled("the listing does not end")));
-            }
-            course.page(keys()).map_err(|e| self.listing(e))?;
+            let goes_on = course.page(keys()).and_then(|()| course.marker(page.next.as_ref()));
+            goes_on.map_err(|e| self.listing(e))?;
             for version in page.versions {
                 visit(VersionRow::Version(version))?;
             }
@@ -199,11 +212,9 @@ impl Client {
             let call = Call { query: &query, ..Call::new(Method::Get, "list the uploads in", "") };
             let (answer, body) = self.ask(&call).map_err(Refused::into_error)?.value;
             let page = xml::upload_page(&body).map_err(|e| self.listing(e))?;
-            if page.next.is_some() && page.next == next {
-                return Err(self.listing(xml::garbled("the listing does not end")));
-            }
             let keys = || page.uploads.iter().map(|upload| upload.key.as_str());
-            course.page(keys()).map_err(|e| self.listing(e))?;
+            let goes_on = course.page(keys()).and_then(|()| course.marker(page.next.as_ref()));
+            goes_on.map_err(|e| self.listing(e))?;
             // One store answers with those of all keys, whatever is asked.
             uploads.extend(page.uploads.into_iter().filter(|it| it.key.starts_with(prefix)));
             if page.next.is_none() {

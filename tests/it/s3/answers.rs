@@ -13,6 +13,10 @@ use crate::s3::rows;
 use icecore::backend::Backend;
 use icecore::backend::key::FolderKey;
 use icecore::base::error::ErrorKind;
+use icecore::base::time::SystemClock;
+use icecore::net::s3::client::Client;
+use icecore::net::s3::listing::Depth;
+use std::sync::Arc;
 use std::time::Duration;
 
 #[test]
@@ -224,6 +228,31 @@ fn a_listing_without_an_end_ends() {
     let (second, _) = backend(&empty);
     assert_eq!(refused(rows(&second, "")).kind(), ErrorKind::Corrupt);
     assert!(empty.asked().len() < 2000);
+}
+
+/// The rows of one key may be of many pages, so that the key tells nothing.
+#[test]
+fn pages_of_one_key_that_alternate_end() {
+    let fake = Fake::start(|number, asked| {
+        let (root, row, id) = match asked.has("uploads=") {
+            true => ("ListMultipartUploadsResult", "Upload", "UploadId"),
+            false => ("ListVersionsResult", "Version", "VersionId"),
+        };
+        let name = number % 2;
+        Reply::ok(format!(
+            "<{root}><{row}><Key>p/a</Key><{id}>{name}</{id}><Size>1</Size></{row}>\
+             <IsTruncated>true</IsTruncated><NextKeyMarker>p/a</NextKeyMarker>\
+             <Next{id}Marker>{name}</Next{id}Marker></{root}>"
+        ))
+    });
+    let options = options(fake.port, None).bucket;
+    let client = Client::new(&options, Arc::new(SystemClock), Arc::new(|_| Ok(()))).unwrap();
+
+    let versions = client.list_versions("p/", Depth::Folder, &mut |_| Ok(()));
+    assert_eq!(versions.unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(fake.asked().len(), 3);
+    assert_eq!(client.list_uploads("p/").unwrap_err().kind(), ErrorKind::Corrupt);
+    assert_eq!(fake.asked().len(), 6);
 }
 
 #[test]
