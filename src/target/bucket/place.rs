@@ -35,6 +35,8 @@ use std::time::Duration;
 const WAITS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 /// Objects that are looked at together.
 const LOOKS_AHEAD: usize = 64;
+/// Keys of a folder that are deleted together: those of a page.
+const KEYS_AT_A_TIME: usize = 1000;
 /// Keys that are no paths and are remembered by name.
 const UNFIT_MAX: usize = 1000;
 /// What is told of objects and folders of which no mode is kept.
@@ -271,24 +273,44 @@ impl BucketTarget {
         own.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the keys of all that is in a folder, or fit to be deleted with it.
-    pub(super) fn keys_below(&self, folder: &EntryPath) -> Result<Vec<String>> {
+    /// Deletes all that is in a folder, some of it at a time: a folder may hold any number.
+    pub(super) fn delete_below(&self, folder: &EntryPath) -> Result<()> {
+        let mut before = Vec::new();
+        loop {
+            let keys = self.ask(|| self.first_keys_below(folder))?;
+            if keys.is_empty() {
+                return Ok(());
+            }
+            if keys == before {
+                let message = "the store goes on to list what was deleted";
+                return Err(Error::new(ErrorKind::Unsupported, message));
+            }
+            self.delete_all(&keys)?;
+            before = keys;
+        }
+    }
+
+    /// Returns the first keys of what is in a folder, without those that are no paths.
+    fn first_keys_below(&self, folder: &EntryPath) -> Result<Vec<String>> {
         let prefix = self.folder_key(folder)?;
-        self.ask(|| {
-            let mut keys = Vec::new();
-            self.client.list(&prefix, Depth::All, &mut |row| {
-                if let Row::Object(object) = row {
-                    let below = object.key.strip_prefix(&self.prefix).unwrap_or_default();
-                    let below = below.strip_suffix('/').unwrap_or(below);
-                    match EntryPath::new(below.as_bytes()) {
-                        Ok(_) if !below.is_empty() => keys.push(object.key),
-                        _ => self.leave(&object.key),
-                    }
-                }
-                Ok(())
-            })?;
-            Ok(keys)
-        })
+        let mut keys = Vec::new();
+        let listed = self.client.list(&prefix, Depth::All, &mut |row| {
+            let Row::Object(object) = row else { return Ok(()) };
+            if keys.len() == KEYS_AT_A_TIME {
+                return Err(Error::cancelled());
+            }
+            let below = object.key.strip_prefix(&self.prefix).unwrap_or_default();
+            let below = below.strip_suffix('/').unwrap_or(below);
+            match EntryPath::new(below.as_bytes()) {
+                Ok(_) if !below.is_empty() => keys.push(object.key),
+                _ => self.leave(&object.key),
+            }
+            Ok(())
+        });
+        match listed {
+            Err(e) if keys.len() < KEYS_AT_A_TIME => Err(e),
+            _ => Ok(keys),
+        }
     }
 }
 

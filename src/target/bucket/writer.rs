@@ -418,14 +418,14 @@ impl TargetWriter for BucketWriter<'_> {
         let Some(stand) = self.target.look_or_nothing(path).map_err(removing)? else {
             return Ok(());
         };
-        let mut keys = Vec::new();
+        let mut removed = Ok(());
         if stand.is_folder {
-            keys = self.target.keys_below(path).map_err(removing)?;
+            removed = self.target.delete_below(path);
         }
         if stand.object.is_some() {
-            keys.push(self.target.key(path)?);
+            let key = self.target.key(path)?;
+            removed = removed.and_then(|()| self.target.delete_all(&[key]));
         }
-        let removed = self.target.delete_all(&keys);
         let mut state = self.target.state();
         match removed {
             Ok(()) => state.known.take(path),

@@ -248,6 +248,27 @@ fn deleting_stays_below_the_prefix_and_spares_what_is_no_path() {
     }
 }
 
+/// The keys of all of it were held in memory.
+#[test]
+fn a_folder_of_many_is_deleted_some_at_a_time() {
+    let world = backed_up(&small_source());
+    let store = Store::new();
+    for number in 0..2500 {
+        store.put(&format!("p/many/{number}"), b"1", &[]);
+    }
+    store.put("p/many/a/../b", b"1", &[]);
+
+    put_into(&store, &world, &RestoreOptions { delete: true, ..overwriting(Overwrite::IfChanged) });
+
+    let left = store.keys().into_iter().filter(|key| key.starts_with("p/many"));
+    assert_eq!(left.collect::<Vec<_>>(), ["p/many/a/../b"]);
+    let asked = store.fake.asked();
+    let deleted: Vec<_> = asked.iter().map(|it| it.method == "DELETE").collect();
+    let first = deleted.iter().position(|is_it| *is_it).unwrap();
+    let listed = asked[first..].iter().filter(|it| it.has("prefix=p%2Fmany%2F"));
+    assert!(listed.count() > 100, "most of it is listed later");
+}
+
 #[test]
 fn a_folder_in_the_way_stays_without_delete() {
     let world = backed_up(&small_source());
