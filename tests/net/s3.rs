@@ -441,7 +441,7 @@ fn what_stands_beside_an_object_is_kept(store: &Store) {
     let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     let beside = Beside {
         content_type: Some("text/x-test".into()),
-        own: vec![pair("mtime", "123.5"), pair("who", "a b")],
+        own: vec![pair("mtime", "123.5"), pair("who", "a \u{a0}\u{3000}b")],
         tags: vec![pair("k", "v/+ 1")],
         ..Beside::default()
     };
