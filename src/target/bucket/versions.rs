@@ -2,9 +2,10 @@
 //!
 //! A restore writes as packs come. So what has versions is sent as uploads that are not completed,
 //! which nobody sees, and at the end those of each key are completed one after the other, oldest
-//! first; `order` looks whether the store shows them so. What is held meanwhile is a name for each version and one for each of its parts. A bucket
-//! that keeps no versions gets them as the objects that a folder would have as files. Where a key
-//! has versions already, those of the backup are not put between or behind them.
+//! first; `order` looks whether the store shows them so. What is held meanwhile is a name for each
+//! version and one for each of its parts. A bucket that keeps no versions gets them as the objects
+//! that a folder would have as files. Where a key has versions already, those of the backup are not
+//! put between or behind them.
 
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
