@@ -342,9 +342,9 @@ impl Content {
         if word("tagging").is_some() {
             let body = String::from_utf8(asked.body.clone()).unwrap();
             let tag = |tag: &str| (text_of(tag, "Key").unwrap(), text_of(tag, "Value").unwrap());
-            let all = self.objects.get_mut(key).map(|all| all.iter_mut()).into_iter().flatten();
+            let mut all = self.objects.get_mut(key).map(|all| all.iter_mut()).into_iter().flatten();
             let is_it = |it: &&mut Stored| word("versionId").is_none_or(|name| it.version == name);
-            let Some(stored) = all.filter(is_it).next_back() else {
+            let Some(stored) = all.rfind(is_it) else {
                 return Reply::error(404, "NoSuchKey");
             };
             stored.tags = body.split("<Tag>").skip(1).map(tag).collect();
