@@ -2,10 +2,12 @@
 //!
 //! The walk is told by a [`Selection`] what to go into, so that a few paths of a large tree cost
 //! a few folders. What is listed and not met on the walk is looked at once more: gone or
-//! forbidden, it is an error of that entry; there, it was left out by another rule.
+//! forbidden, it is an error of that entry; there, it was left out by another rule. A list of which
+//! nothing is there is refused, as one without a path is.
 
 use crate::base::cancel::Cancel;
 use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::limits::LIST_BYTES_MAX;
 use crate::base::path::EntryPath;
@@ -112,8 +114,21 @@ pub struct ListedSource<S> {
 
 impl<S: Source> ListedSource<S> {
     /// Puts a list around a source whose filter has the same one.
-    pub fn new(inner: S, selection: Arc<Selection>) -> Self {
-        ListedSource { inner, selection }
+    ///
+    /// # Errors
+    /// `InvalidInput` when nothing that is listed is there: paths of another folder, as a rule, and
+    /// all files would count as deleted. Those of the source's reader.
+    pub fn open(inner: S, selection: Arc<Selection>) -> Result<Self> {
+        let mut reader = inner.reader()?;
+        // What cannot be looked at for any other reason may be there: the scan tells of it.
+        let is_there = |path| !reader.open(path).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+        if !selection.listed.iter().any(is_there) {
+            let (count, location) = (selection.listed.len(), inner.location());
+            let message = format!("none of the listed paths ({count}) is in {location}");
+            return Err(Error::invalid(message).hint("listed paths are relative to the source"));
+        }
+        drop(reader);
+        Ok(ListedSource { inner, selection })
     }
 }
 
@@ -187,7 +202,6 @@ impl Iterator for ListedScan<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::error::ErrorKind;
 
     fn read(list: &[u8], separator: Separator) -> Result<Selection> {
         Selection::read(&mut &list[..], separator)

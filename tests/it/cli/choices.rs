@@ -52,6 +52,23 @@ fn a_listed_file_that_is_missing_is_an_error_of_that_entry() {
     assert_eq!(files(&home), ["b/", "b/c", "x"]);
 }
 
+/// As `find a` prints them, without `-printf %P`: the backup was an empty one, and all of the
+/// dataset counted as deleted.
+#[test]
+fn a_list_of_which_nothing_is_there_is_refused() {
+    let home = tree();
+    home.done(&["backup", "a"]);
+    home.write("list", b"a\na/x\na/b/c\nx/below\n");
+
+    let ran = home.run(&["backup", "a", "--files-from", "list"]);
+
+    ran.says(2, "none of the listed paths (4) is in");
+    ran.says(2, "relative to the source");
+    assert_eq!(column(home.json(0, &["list", "a"]).as_array().unwrap(), "backup"), ["0"]);
+    home.run(&["-r", "new", "backup", "a", "--init", "--files-from", "list"]).says(2, "none of");
+    assert!(!home.path("new").exists());
+}
+
 #[test]
 fn a_list_comes_from_standard_input_and_may_be_separated_by_zeros() {
     let home = tree();

@@ -93,7 +93,8 @@ pub(crate) struct BackupArgs {
     ///
     /// One path a line, relative to the one SOURCE and taken as it is; a folder brings all that
     /// is below it. The backup has only these: other files that the backup before has count as
-    /// deleted. A path that is not there is an error of that entry.
+    /// deleted. A path that is not there is an error of that entry; where none is there, nothing
+    /// is backed up.
     #[arg(long, value_name = "FILE", conflicts_with = "stdin_from_command")]
     files_from: Option<PathBuf>,
 

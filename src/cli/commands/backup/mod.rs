@@ -160,7 +160,7 @@ fn open(
     };
     let filter = filter.only(Arc::clone(only));
     let folder = place.open(filter, how.one_file_system, &settings)?;
-    Ok(Box::new(ListedSource::new(folder, Arc::clone(only))))
+    Ok(Box::new(ListedSource::open(folder, Arc::clone(only))?))
 }
 
 /// Opens what a job reads.
