@@ -252,6 +252,32 @@ fn several_sources_are_datasets_of_their_own() {
     assert_eq!(home.json(1, &["backup", "missing"])["error"]["kind"], "not_found");
 }
 
+/// A disk that is not mounted left all other folders without a backup.
+#[test]
+fn a_source_that_is_missing_does_not_stop_the_others() {
+    let home = Home::new();
+    home.write("a/x", b"1");
+    home.write("b/x", b"2");
+
+    let ran = home.run(&["backup", "a", "gone", "b", "lost"]);
+    let reports = home.json(1, &["backup", "gone", "a"]);
+    let none = home.run(&["-r", "new", "backup", "--init", "gone", "lost"]);
+
+    ran.says(1, "cannot read gone: no such folder");
+    ran.says(1, "cannot read lost: no such folder");
+    assert_eq!(column(home.json(0, &["list"]).as_array().unwrap(), "dataset"), ["a", "b"]);
+    assert_eq!(reports[0]["error"]["kind"], "not_found");
+    assert_eq!((&reports[1]["dataset"], &reports[1]["kind"]), (&"a".into(), &"unchanged".into()));
+    none.says(1, "cannot read gone: no such folder");
+    none.says(1, "cannot read lost: no such folder");
+    assert!(!home.path("new").exists(), "nothing to keep, no repository");
+
+    home.write("c/x", b"3");
+    home.run(&["backup", "c", "gone", "--exclude", ""]).says(2, "matches nothing");
+    let datasets = home.json(0, &["list"]);
+    assert_eq!(column(datasets.as_array().unwrap(), "dataset"), ["a", "b"], "nothing of c");
+}
+
 #[test]
 fn what_is_to_be_left_out_is() {
     let home = Home::new();

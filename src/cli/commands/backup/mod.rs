@@ -51,18 +51,32 @@ pub(crate) fn run(args: &BackupArgs, session: &mut Session) -> Result<Exit> {
         how.options.dataset_was_named = job.is_named;
         // A source that is not there must neither make a repository nor a person type a password.
         let source = match &job.source {
-            JobSource::Folder(place) => Some(open(place, &how, selection.as_ref(), session)?),
+            JobSource::Folder(place) => Some(open(place, &how, selection.as_ref(), session)),
             JobSource::Stdin | JobSource::Command(_) => None,
         };
-        // One on another machine stays open, as to log in again costs more than to hold it. One
-        // of this machine is opened again: a repository that is made now is not to be in it.
-        opened.push(source.filter(|_| job.source.is_remote()));
+        opened.push(match source.transpose() {
+            // What was asked for makes no sense.
+            Err(e) if e.kind() == ErrorKind::InvalidInput => return Err(e),
+            // One on another machine stays open, as to log in again costs more than to hold it.
+            // One of this machine is opened again: a repository that is made now is not to be in
+            // it.
+            other => other.map(|source| source.filter(|_| job.source.is_remote())),
+        });
         chosen.push(how);
     }
-    let repository = repository(args, session)?;
     let mut reports = Vec::with_capacity(jobs.len());
+    if opened.iter().all(Result::is_err) {
+        reports.extend(opened.into_iter().filter_map(Result::err).map(Err));
+        tell_each(&jobs, &reports);
+        return finish(&jobs, reports, args.dry_run, session);
+    }
+    let repository = repository(args, session)?;
     for ((job, how), source) in jobs.iter().zip(&chosen).zip(opened) {
-        let source = source.map_or_else(|| supply(job, how, selection.as_ref(), args, session), Ok);
+        let source = match source {
+            Ok(None) => supply(job, how, selection.as_ref(), args, session),
+            Ok(Some(source)) => Ok(source),
+            Err(e) => Err(e),
+        };
         let done = source.and_then(|source| back_up(job, how, &*source, &repository, session));
         let stops = done.as_ref().is_err_and(|e| {
             e.kind() == ErrorKind::Cancelled
@@ -73,17 +87,20 @@ pub(crate) fn run(args: &BackupArgs, session: &mut Session) -> Result<Exit> {
         {
             say(report, args.dry_run, session)?;
         }
-        if let Err(e) = &done
-            && jobs.len() > 1
-        {
-            output::tell(e);
-        }
+        tell_each(&jobs, std::slice::from_ref(&done));
         reports.push(done);
         if stops {
             break;
         }
     }
     finish(&jobs, reports, args.dry_run, session)
+}
+
+/// Tells what failed where there are several sources; of one the end of the run tells.
+fn tell_each(jobs: &[Job<'_>], reports: &[Result<BackupReport>]) {
+    if jobs.len() > 1 {
+        reports.iter().filter_map(|report| report.as_ref().err()).for_each(output::tell);
+    }
 }
 
 /// Prints the documents, and returns the worst of what happened.
