@@ -13,11 +13,15 @@ use crate::base::time::Timestamp;
 use std::ops::Range;
 
 pub mod files;
+mod foreign;
 pub mod key;
 pub mod local;
 pub mod memory;
 pub mod s3;
 pub mod wrap;
+
+/// The folder of password slots: a creation that died has left what is in it.
+const KEYS: &str = "keys";
 
 /// What a backend can do beyond put, get, list and delete.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +148,26 @@ pub trait Backend: Send + Sync {
     fn list_deep(&self, folder: &FolderKey) -> Result<Vec<ObjectInfo>> {
         let message = format!("{} lists folder by folder", self.location());
         Err(Error::new(ErrorKind::Unsupported, format!("cannot list {folder}: {message}")))
+    }
+
+    /// Returns the name of something, seen or hidden by [`Backend::list`], that keeps a repository
+    /// from being made here: what is no system's, and not left by a creation that died.
+    ///
+    /// # Errors
+    /// As [`Backend::list`].
+    fn foreign(&self) -> Result<Option<String>> {
+        let mut found = None;
+        self.list(&FolderKey::top(), &mut |listed| {
+            let name = match &listed {
+                Listed::Object(object) => object.key.name(),
+                Listed::Folder(folder) => folder.name(),
+            };
+            if name != KEYS {
+                found.get_or_insert(name.to_owned());
+            }
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     /// Makes durable all that this backend has shown so far, whoever put it: on some stores an

@@ -181,19 +181,7 @@ fn refuse_what_is_there(backend: &dyn Backend) -> Result<()> {
             .hint("use it as it is, or name another place with `-r LOCATION`")
             .at(Origin::Repository));
     }
-    let mut foreign = None;
-    backend.list(&FolderKey::top(), &mut |listed| {
-        let name = match &listed {
-            Listed::Object(object) => object.key.name().to_owned(),
-            Listed::Folder(folder) => folder.name().to_owned(),
-        };
-        // Key slots are what a creation that died has left.
-        if name != "keys" {
-            foreign.get_or_insert(name);
-        }
-        Ok(())
-    })?;
-    match foreign {
+    match backend.foreign()? {
         None => Ok(()),
         Some(name) => Err(Error::invalid(format!(
             "{location} is not empty: it holds {name}, which is no part of a repository"

@@ -432,3 +432,33 @@ fn where_times_tell_nothing_nothing_is_swept_and_no_time_is_shown() {
     };
     backend.list(&FolderKey::top(), visit).unwrap();
 }
+
+/// Over a folder of other files, and over a repository of another program.
+#[test]
+fn nothing_is_made_where_something_else_is() {
+    let random = "00112233445566778899aabbccddeeff";
+    for ways in [(|| FTP) as fn() -> Ways, || SFTP] {
+        for file in ["config", "My Photos.JPG", "b", "tmp/mine", "reserve", "keys/id_rsa", "keys/K"]
+        {
+            let world = world(ways());
+            let path = world.root().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, b"mine").unwrap();
+
+            let backend = world.create();
+
+            assert_eq!(backend.foreign().unwrap().as_deref(), Some(file));
+            assert_eq!(count_in(&world.root()), 1, "{file}");
+            assert_eq!(std::fs::read(path).unwrap(), b"mine");
+        }
+        let world = world(ways());
+        for file in
+            ["lost+found/x", ".bashrc", &format!("tmp/{random}"), &format!("keys/{random}+")]
+        {
+            let path = world.root().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, b"").unwrap();
+        }
+        assert_eq!(world.create().foreign().unwrap(), None);
+    }
+}

@@ -419,6 +419,10 @@ impl Backend for FilesBackend {
         rows.into_iter().try_for_each(visit)
     }
 
+    fn foreign(&self) -> Result<Option<String>> {
+        self.pool.repeatable(|files| way::foreign(files, &self.root)).map_err(ours)
+    }
+
     fn lists_deep(&self) -> bool {
         true
     }

@@ -5,19 +5,24 @@
 //! empty, and the servers that were looked at pass that on. A server that renames by looking first
 //! and moving then would let two win, so a mere rename of a file is never trusted to refuse.
 
+use crate::backend::KEYS;
 use crate::backend::files::CONTENT;
+use crate::backend::files::GONE;
 use crate::backend::files::SIGN;
 use crate::backend::files::STAGED;
 use crate::backend::files::TEMPORARY;
 use crate::backend::files::below;
 use crate::backend::files::is_lost;
 use crate::backend::files::random_name;
+use crate::backend::foreign::is_of_a_system;
+use crate::backend::foreign::is_random;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::metadata::Kind;
 use crate::base::path::display;
 use crate::net::files::Files;
+use crate::net::files::Found;
 
 /// Names the file that says the way, before the sign.
 const WAY: &str = "way";
@@ -25,8 +30,6 @@ const WAY: &str = "way";
 const TAKEN: &str = "taken";
 /// Longest content of the mark.
 const MARK_BYTES_MAX: usize = 64;
-/// Folders that a creation which died may have left.
-const LEFT_BY_CREATION: [&[u8]; 2] = [TEMPORARY.as_bytes(), b"keys"];
 
 /// How a repository creates objects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -168,15 +171,12 @@ fn read_mark(files: &mut dyn Files, root: &[u8]) -> Result<Option<Vec<u8>>> {
 /// whether that was seen to work, too.
 pub(super) fn prepare(files: &mut dyn Files, root: &[u8], location: &str) -> Result<(Way, bool)> {
     make_folders(files, root)?;
-    let mut is_new = true;
-    files.list(root, &mut |found| {
-        let marks = [WAY, TAKEN].map(|name| format!("{name}{SIGN}").into_bytes());
-        let is_left = LEFT_BY_CREATION.contains(&found.name.as_slice());
-        is_new &= is_left || marks.contains(&found.name);
-        Ok(())
-    })?;
-    make_folder(files, &below(root, TEMPORARY))?;
-    if !is_new || read_mark(files, root)?.is_some() {
+    // Nothing is made in a folder of somebody else's.
+    let is_foreign = foreign(files, root)?.is_some();
+    if !is_foreign {
+        make_folder(files, &below(root, TEMPORARY))?;
+    }
+    if is_foreign || read_mark(files, root)?.is_some() {
         return find(files, root, location).map(|way| (way, false));
     }
     let way = choose(files, root)?;
@@ -186,6 +186,48 @@ pub(super) fn prepare(files: &mut dyn Files, root: &[u8], location: &str) -> Res
         files.rename(&temporary, &mark_place(root))?;
     }
     Ok((way, true))
+}
+
+/// Returns the name of something that was there before any repository.
+pub(super) fn foreign(files: &mut dyn Files, root: &[u8]) -> Result<Option<String>> {
+    let marks = [WAY, TAKEN].map(|name| format!("{name}{SIGN}").into_bytes());
+    let (mut folders, mut found) = (Vec::new(), None);
+    files.list(root, &mut |Found { name, .. }| {
+        let is_ours = [TEMPORARY, KEYS].into_iter().find(|ours| ours.as_bytes() == name);
+        folders.extend(is_ours);
+        if is_ours.is_none() && !marks.contains(&name) && !is_of_a_system(&name) {
+            found.get_or_insert(display(&name));
+        }
+        Ok(())
+    })?;
+    for folder in folders {
+        if found.is_some() {
+            break;
+        }
+        let listed = files.list(&below(root, folder), &mut |Found { name, .. }| {
+            if !is_named_by_us(&name) {
+                found.get_or_insert(format!("{folder}/{}", display(&name)));
+            }
+            Ok(())
+        });
+        match listed {
+            Err(e) if is_lost(&e) => return Err(e),
+            // Another creation may be under way, and end.
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            // What cannot be listed is none of our folders.
+            Err(_) => found = Some(folder.to_owned()),
+            Ok(()) => {}
+        }
+    }
+    Ok(found)
+}
+
+/// Says whether a name in `tmp`, or that of a password slot, is one of ours.
+fn is_named_by_us(name: &[u8]) -> bool {
+    let name = name.strip_suffix(SIGN.as_bytes()).unwrap_or(name);
+    let starts = [STAGED, GONE].map(str::as_bytes);
+    let random = starts.iter().find_map(|start| name.strip_prefix(*start)).unwrap_or(name);
+    is_random(random)
 }
 
 fn choose(files: &mut dyn Files, root: &[u8]) -> Result<Way> {

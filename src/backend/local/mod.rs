@@ -112,8 +112,11 @@ impl LocalBackend {
         let root = absolute(path)?;
         make_root(&*disk, &root)?;
         let backend = LocalBackend::open_on(disk, &root)?;
-        // Not synced: nothing is promised of it, and a write makes it where it is missing.
-        make_folder(&*backend.disk, &backend.root.join(TEMPORARY))?;
+        // Nothing is made in a folder of somebody else's.
+        if backend.foreign()?.is_none() {
+            // Not synced: nothing is promised of it, and a write makes it where it is missing.
+            make_folder(&*backend.disk, &backend.root.join(TEMPORARY))?;
+        }
         Ok(backend)
     }
 
@@ -375,6 +378,10 @@ impl Backend for LocalBackend {
             row.map_or(Ok(()), &mut *visit)?;
         }
         Ok(())
+    }
+
+    fn foreign(&self) -> Result<Option<String>> {
+        self.foreign_name()
     }
 
     fn settle(&self) -> Result<()> {

@@ -1,5 +1,8 @@
-//! Space: a reserve for a prune on a full disk, and what dead writers have left.
+//! Space: a reserve for a prune on a full disk, what dead writers have left, and what is nobody's.
 
+use crate::backend::KEYS;
+use crate::backend::foreign::is_of_a_system;
+use crate::backend::foreign::is_random;
 use crate::backend::local::LocalBackend;
 use crate::backend::local::RESERVE;
 use crate::backend::local::TEMPORARY;
@@ -9,9 +12,11 @@ use crate::backend::local::failed;
 use crate::backend::local::sync_folder;
 use crate::base::error::Result;
 use crate::base::limits::MIB;
+use crate::base::path::display;
 use crate::base::sys;
 use crate::base::time::Timestamp;
 use std::io::ErrorKind as Io;
+use std::os::unix::ffi::OsStrExt;
 
 /// Enough for the tombstone, void and floor objects of a prune, small beside any repository.
 const RESERVE_BYTES: usize = MIB;
@@ -49,6 +54,35 @@ impl LocalBackend {
             Err(e) if e.kind() == Io::NotFound => Ok(false),
             Err(e) => Err(failed("remove", &place, e)),
         }
+    }
+
+    /// Returns the name of something that was there before any repository.
+    pub(super) fn foreign_name(&self) -> Result<Option<String>> {
+        let path = self.root.path();
+        for name in self.disk.names(path).map_err(|e| failed("list", path, e))? {
+            let found = match name.to_str() {
+                Some(folder @ (TEMPORARY | KEYS)) => self.foreign_in(folder)?,
+                _ if is_of_a_system(name.as_bytes()) => None,
+                _ => Some(display(name.as_bytes())),
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// Looks for what has no name of ours in a folder that has one.
+    fn foreign_in(&self, folder: &str) -> Result<Option<String>> {
+        let path = self.root.join(folder);
+        let names = match self.disk.names(&path) {
+            Ok(names) => names,
+            Err(e) if e.kind() == Io::NotFound => return Ok(None),
+            Err(e) if e.kind() == Io::NotADirectory => return Ok(Some(folder.to_owned())),
+            Err(e) => return Err(failed("list", &path, e)),
+        };
+        let foreign = names.iter().find(|name| !is_random(name.as_bytes()));
+        Ok(foreign.map(|name| format!("{folder}/{}", display(name.as_bytes()))))
     }
 
     /// Returns the time by the file system's clock.

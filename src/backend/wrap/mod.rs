@@ -104,6 +104,12 @@ impl Outcome for Option<u64> {
     }
 }
 
+impl Outcome for Option<String> {
+    fn bytes_down(&self) -> u64 {
+        0
+    }
+}
+
 impl Outcome for Vec<ObjectInfo> {
     fn bytes_down(&self) -> u64 {
         0
@@ -205,6 +211,10 @@ impl<A: Around> Backend for Wrapper<A> {
 
     fn list_deep(&self, folder: &FolderKey) -> Result<Vec<ObjectInfo>> {
         self.run(Operation::List, folder.as_str(), 0, &|| self.inner.list_deep(folder))
+    }
+
+    fn foreign(&self) -> Result<Option<String>> {
+        self.run(Operation::List, "", 0, &|| self.inner.foreign())
     }
 
     /// Not run as a call of its own: it changes nothing that anybody sees.

@@ -162,7 +162,8 @@ fn beside_a_dead_init() -> Home {
     home.set("ICECORE_PASSWORD", "one");
     home.set("ICECORE_REPOSITORY", "s");
     home.done(&["init"]);
-    std::fs::remove_file(home.path("s/config")).unwrap();
+    // The reserve comes after the config.
+    ["s/config", "s/reserve"].iter().for_each(|it| std::fs::remove_file(home.path(it)).unwrap());
     home.done(&["init"]);
     home
 }

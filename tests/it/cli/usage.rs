@@ -146,6 +146,36 @@ fn a_second_init_finds_the_first() {
     assert!(home.path("new/deep").is_dir());
 }
 
+/// A later prune removed what lay in `tmp` for a day, and a full disk the file `reserve`.
+#[test]
+fn a_repository_is_made_in_no_folder_that_holds_something() {
+    let home = Home::new();
+    home.write("source/x", b"x");
+    let names = |folder: &str| {
+        let names = std::fs::read_dir(home.path(folder)).unwrap().map(|it| it.unwrap().file_name());
+        names.map(|name| name.into_string().unwrap()).collect::<Vec<_>>()
+    };
+    let foreign =
+        ["My Photos.JPG", "b", "tmp/mine", "reserve", "keys/id_rsa", "keys/My Key", "way+"];
+    for (n, file) in foreign.into_iter().enumerate() {
+        let folder = format!("folder{n}");
+        home.write(&format!("{folder}/{file}"), b"mine");
+
+        let ran = home.run(&["-r", &folder, "init"]);
+
+        ran.says(2, &format!("is not empty: it holds {file}, which is no part of a repository"));
+        assert_eq!(names(&folder), [file.split('/').next().unwrap()], "nothing was made");
+        home.run(&["-r", &folder, "backup", "source", "--init"]).says(2, "is not empty");
+    }
+
+    let random = "00112233445566778899aabbccddeeff";
+    for file in ["lost+found/x", ".Trash-0/x", &format!("tmp/{random}"), &format!("keys/{random}")]
+    {
+        home.write(&format!("disk/{file}"), b"left by systems, and by a creation that died");
+    }
+    home.done(&["-r", "disk", "init"]);
+}
+
 #[test]
 fn variables_name_the_repository_and_the_folders() {
     let mut home = Home::new();
