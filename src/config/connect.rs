@@ -98,6 +98,17 @@ impl Place {
     pub fn is_remote(&self) -> Result<bool> {
         Ok(matches!(Location::parse(&self.location)?, Location::Remote(_)))
     }
+
+    /// Returns the folder of this machine that it is right in, where that is missing: of a disk
+    /// that is not mounted, as a rule.
+    ///
+    /// # Errors
+    /// Those of [`Location::parse`].
+    pub fn missing_parent(&self) -> Result<Option<PathBuf>> {
+        let Location::Folder(path) = Location::parse(&self.location)? else { return Ok(None) };
+        let path = sys::absolute(&path).unwrap_or(path);
+        Ok(path.parent().filter(|above| !above.exists()).map(Path::to_path_buf))
+    }
 }
 
 /// A location as it was understood.

@@ -197,6 +197,40 @@ fn without_a_source_the_configured_ones_are_backed_up() {
     home.run(&["backup", "--dataset", "nobody"]).says(2, "nobody");
 }
 
+/// A backup to a disk that was not mounted made a repository in the folder that is left of it, and
+/// filled the disk of the system.
+#[test]
+fn the_example_of_the_readme_makes_no_repository_on_a_disk_that_is_not_mounted() {
+    let readme = include_str!("../../../README.md");
+    let example = readme.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let mut home = home(&example.replace("/mnt/usb", "~/usb"));
+    home.set("ICECORE_PASSWORD", "secret");
+    home.write("photos/a.jpg", b"a");
+    home.write("notes/b", b"b");
+    std::fs::create_dir(home.path("usb")).unwrap();
+
+    home.run(&["--profile", "usb", "backup"]).says(10, "there is no repository at");
+
+    assert_eq!(std::fs::read_dir(home.path("usb")).unwrap().count(), 0);
+    home.done(&["--profile", "usb", "init"]);
+    home.done(&["--profile", "usb", "backup"]);
+    home.done(&["backup"]);
+    assert!(home.path("backups/packs").is_dir() && home.path("usb/backups/packs").is_dir());
+}
+
+#[test]
+fn a_backup_makes_no_repository_in_a_folder_that_is_not_there() {
+    let home = Home::new();
+    home.write("a/x", b"x");
+
+    let ran = home.run(&["-r", "disk/backups", "backup", "a", "--init"]);
+
+    ran.says(10, "disk is not there either: is a disk not mounted?");
+    assert!(!home.path("disk").exists());
+    home.done(&["-r", "disk/backups", "init"]);
+    home.done(&["-r", "disk/backups", "backup", "a", "--init"]);
+}
+
 #[test]
 fn a_switch_of_the_file_can_be_turned_off() {
     let home = home("[backup]\ngitignore = true\n");

@@ -3,6 +3,7 @@
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
+use crate::base::path::display;
 use crate::base::sys;
 use crate::cli::commands::backup::args::Chosen;
 use crate::cli::commands::backup::jobs::Job;
@@ -151,6 +152,12 @@ fn repository(args: &BackupArgs, session: &Session) -> Result<Repository> {
             "`icecore init` makes one there, and so does `backup --init`; \
              `-r LOCATION` names another",
         ));
+    }
+    if let Some(above) = place.missing_parent()?.filter(|_| !place.is_default) {
+        let above = display(above.as_os_str().as_bytes());
+        return Err(missing.hint(format!(
+            "{above} is not there either: is a disk not mounted? `icecore init` makes both"
+        )));
     }
     if args.dry_run {
         signals::install(&session.cancel)?;
