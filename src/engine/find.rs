@@ -18,6 +18,7 @@ use crate::engine::Context;
 use crate::engine::restore::work::stops;
 use crate::format::entry::Entry;
 use crate::format::range::RangeRow;
+use crate::repository::blocks::DAMAGE_HINT;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
 use crate::repository::datasets::Numbers;
@@ -27,9 +28,6 @@ use crate::source::filter::Pattern;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry as Slot;
 use std::sync::Arc;
-
-const DAMAGE_HINT: &str = "`icecore check` tells what is damaged, `icecore repair --dry-run` what \
-                           can be done about it";
 
 /// What is looked for.
 #[derive(Clone, Debug)]

@@ -32,6 +32,11 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
+/// What to do where content cannot be read: without `--read-data` neither looks inside packs, and
+/// both say that nothing is wrong.
+pub const DAMAGE_HINT: &str = "`icecore check --read-data` tells what is damaged, `icecore repair \
+                               --read-data --dry-run` what can be done about it";
+
 /// A decoded block. Its blobs are verified when they are asked for.
 pub struct Block {
     /// Its table, verified against its id.
@@ -159,10 +164,9 @@ impl Repository {
             }
         }
         let failure = failure.map(|e| match e.kind() {
-            ErrorKind::NotFound | ErrorKind::Corrupt if e.hint_text().is_none() => e.hint(
-                "`icecore check` tells what is damaged, `icecore repair --dry-run` what can be \
-                 done about it",
-            ),
+            ErrorKind::NotFound | ErrorKind::Corrupt if e.hint_text().is_none() => {
+                e.hint(DAMAGE_HINT)
+            }
             _ => e,
         });
         Err(failure.unwrap_or_else(|| {

@@ -217,7 +217,10 @@ fn beyond_the_bound_it_says_so_and_gives_nothing_false() {
         let found = findings(&world, &packs_read());
         let of_pack = damage(&found);
         assert_eq!(of_pack.len(), 1, "{found:#?}");
-        assert!(of_pack[0].message.contains("`icecore repair` can heal it"), "{of_pack:?}");
+        assert!(
+            of_pack[0].message.contains("`icecore repair --read-packs` can heal it"),
+            "{of_pack:?}"
+        );
 
         world.reset(&whole);
         change(&world, &key, zero(limit + 1));

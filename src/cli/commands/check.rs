@@ -22,7 +22,8 @@ const NAMED_MAX: usize = 5;
 
 /// Look for damage, and change nothing
 ///
-/// Headers, indexes and chains are always looked at. Exit code 3 means that damage was found;
+/// Headers, indexes and chains are always looked at, the inside of packs as --read-packs and
+/// --read-data say. Exit code 3 means that damage was found;
 /// what an interrupted run left behind is none.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  icecore check --read-data=5%")]
@@ -113,7 +114,11 @@ pub(crate) fn run(args: &CheckArgs, session: &mut Session) -> Result<Exit> {
         packs(&report),
         text::plural(report.blocks, "block", "blocks"),
     );
-    tell(&report, &seen, session)
+    let done = tell(&report, &seen, session)?;
+    if !args.read_packs && args.read_data.is_none() && report.packs > 0 {
+        session.output.note("the inside of packs was not read: --read-data does that");
+    }
+    Ok(done)
 }
 
 fn packs(report: &CheckReport) -> String {

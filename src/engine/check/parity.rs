@@ -37,7 +37,7 @@ pub(super) enum Healing {
 impl Healing {
     pub(super) fn message(self) -> String {
         match self {
-            Healing::By(how) => format!("`icecore repair` can heal it: {how}"),
+            Healing::By(how) => format!("`icecore repair --read-packs` can heal it: {how}"),
             Healing::Not(why) => format!("its parity does not heal it: {why}"),
             Healing::Unknown(why) => {
                 format!("whether its parity heals it cannot be told: {why}")

@@ -72,7 +72,7 @@ fn a_damaged_backup_hides_no_other_from_find() {
 
     let ran = home.run(&["--json", "find", "1*"]);
     ran.says(3, "many@1 cannot be looked into: ");
-    ran.says(3, "hint: `icecore check` ");
+    ran.says(3, "hint: `icecore check --read-data` ");
     let rows: Vec<serde_json::Value> =
         ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let (errors, found): (Vec<_>, Vec<_>) =

@@ -44,7 +44,7 @@ fn what_a_disk_forgot_is_healed() {
     zero(&largest_pack(&home), 100_000, 15_000);
     let checked = home.run(&["check", "--read-packs"]);
     assert_eq!(checked.code, 3);
-    assert!(checked.stdout.contains("`icecore repair` can heal it"), "{checked:?}");
+    assert!(checked.stdout.contains("`icecore repair --read-packs` can heal it"), "{checked:?}");
     let planned = home.json(0, &["repair", "--read-packs", "--dry-run"]);
     assert_eq!(planned["actions"][0]["action"], "heal", "{planned}");
     let repaired = home.json(0, &["repair", "--read-packs"]);

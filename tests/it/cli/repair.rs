@@ -35,6 +35,26 @@ fn a_sound_repository_needs_no_repair() {
     assert!(home.done(&["repair"]).stdout.starts_with("nothing to repair; "));
 }
 
+/// What the hint names has to find the damage: without `--read-data` neither looks inside packs.
+#[test]
+fn what_is_said_of_damage_leads_to_what_finds_it() {
+    let home = two();
+    assert!(home.done(&["check"]).stderr.contains("the inside of packs was not read: --read-data"));
+    assert_eq!(home.done(&["check", "--read-packs"]).stderr, "");
+    assert_eq!(home.done(&["check", "--read-data"]).stderr, "");
+    files_below(&home.path(".local/share/icecore/packs")).iter().for_each(spoil);
+
+    let ran = home.run(&["restore", "photos@0", "out"]);
+
+    let hint = ran.stderr.lines().find(|line| line.contains("tells what is damaged")).unwrap();
+    let named: Vec<&str> = hint.split('`').skip(1).step_by(2).collect();
+    assert_eq!(named.len(), 2, "{hint}");
+    for command in named {
+        let words: Vec<&str> = command.split(' ').skip(1).collect();
+        assert_eq!(home.run(&words).code, 3, "{command}");
+    }
+}
+
 #[test]
 fn an_index_that_is_gone_comes_back_after_a_dry_run_has_said_so() {
     let home = two();

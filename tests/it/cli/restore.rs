@@ -172,12 +172,10 @@ fn what_a_lost_pack_held_is_told_with_what_to_do() {
     let ran = home.run(&["restore", "in", "it"]);
 
     ran.says(3, "it is missing");
-    ran.says(
-        3,
-        "`icecore check` tells what is damaged, `icecore repair --dry-run` what can be done",
-    );
+    ran.says(3, "`icecore check --read-data` tells what is damaged");
+    ran.says(3, "`icecore repair --read-data --dry-run` what can be done about it");
     ran.says(3, "in@1: 1 entry could not be restored as it was");
-    home.run(&["cat", "in:b"]).says(1, "hint: `icecore check` tells what is damaged");
+    home.run(&["cat", "in:b"]).says(1, "hint: `icecore check --read-data` tells");
     before.iter().for_each(|pack| fs::remove_file(pack).unwrap());
-    home.run(&["restore", "in@0", "it0"]).says(1, "hint: `icecore check` tells what is damaged");
+    home.run(&["restore", "in@0", "it0"]).says(1, "hint: `icecore check --read-data` tells");
 }
