@@ -134,6 +134,21 @@ pub fn make_private_folder(folder: &Path) -> Result<()> {
         .map_err(|e| Error::io(format!("cannot make the folder {}", folder.display()), e))
 }
 
+/// Says whether a folder can be written to, or made where it is missing.
+///
+/// # Errors
+/// Those of the system, of the folder or the nearest above it that is there.
+pub fn check_writable(folder: &Path) -> std::io::Result<()> {
+    use rustix::fs::Access;
+    for above in folder.ancestors() {
+        match rustix::fs::access(above, Access::WRITE_OK | Access::EXEC_OK) {
+            Err(rustix::io::Errno::NOENT) => {}
+            other => return Ok(other?),
+        }
+    }
+    Ok(())
+}
+
 /// Makes a new file that only its owner can read and write.
 ///
 /// # Errors

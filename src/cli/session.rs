@@ -25,6 +25,7 @@ use std::ffi::OsStr;
 use std::num::NonZeroUsize;
 use std::os::unix::ffi::OsStrExt;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 /// What all commands share.
 pub(crate) struct Session {
@@ -32,6 +33,8 @@ pub(crate) struct Session {
     pub(crate) config: Config,
     pub(crate) output: Output,
     pub(crate) cancel: Cancel,
+    /// Whether there is no cache, as the one that nobody named cannot be used.
+    lacks_cache: OnceLock<bool>,
 }
 
 /// A backup that was named and found.
@@ -43,7 +46,7 @@ pub(crate) struct Found {
 
 impl Session {
     pub(crate) fn new(global: GlobalArgs, config: Config, output: Output) -> Self {
-        Session { global, config, output, cancel: Cancel::new() }
+        Session { global, config, output, cancel: Cancel::new(), lacks_cache: OnceLock::new() }
     }
 
     pub(crate) fn now(&self) -> Timestamp {
@@ -52,7 +55,21 @@ impl Session {
 
     /// Returns what was said of the repository.
     pub(crate) fn settings(&self) -> Settings {
-        self.config.settings(&self.cancel)
+        self.without_unusable_cache(self.config.settings(&self.cancel))
+    }
+
+    /// Leaves the cache out where the one that nobody named cannot be used, and says so once: that
+    /// costs time, and a restore is wanted on a machine with a full or lost home, too.
+    pub(crate) fn without_unusable_cache(&self, settings: Settings) -> Settings {
+        let lacks_cache = *self.lacks_cache.get_or_init(|| {
+            let unusable = settings.unusable_cache();
+            if let Some(e) = &unusable {
+                let why = e.full_message();
+                self.output.note(&format!("nothing is kept in a cache, which costs time: {why}"));
+            }
+            unusable.is_some()
+        });
+        Settings { no_cache: settings.no_cache || lacks_cache, ..settings }
     }
 
     /// Opens the repository. From here on Ctrl-C asks first; until here, while a person may be

@@ -266,6 +266,20 @@ impl Settings {
         self.cache.clone().map_or_else(places::default_cache, Ok)
     }
 
+    /// Says why the cache that nobody named cannot be used; None where it can, or is not wanted.
+    pub fn unusable_cache(&self) -> Option<Error> {
+        if self.no_cache || self.cache.is_some() {
+            return None;
+        }
+        let folder = match places::default_cache() {
+            Ok(folder) => folder,
+            Err(e) => return Some(e),
+        };
+        let shown = display(folder.as_os_str().as_bytes());
+        let failed = |e| Error::io(format!("cannot write to {shown}"), e);
+        sys::check_writable(&folder).map_err(failed).err()
+    }
+
     fn cache_place(&self) -> Result<CachePlace> {
         let folder = self.cache_folder()?;
         Ok(if self.no_cache { CachePlace::Scratch(folder) } else { CachePlace::Kept(folder) })

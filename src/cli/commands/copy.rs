@@ -148,6 +148,7 @@ impl CopyArgs {
             password_command: self.to_password_command.clone(),
         };
         let settings = session.config.settings_of_other(&other, &session.cancel)?;
+        let settings = session.without_unusable_cache(settings);
         settings.open().map_err(|e| match e.kind() {
             ErrorKind::NoRepository => e.hint(self.how_to_make()),
             ErrorKind::Password => e.hint(

@@ -176,6 +176,30 @@ fn a_repository_is_made_in_no_folder_that_holds_something() {
     home.done(&["-r", "disk", "init"]);
 }
 
+/// A home that cannot be written to ended every command, restores too.
+#[test]
+fn a_cache_that_cannot_be_made_is_done_without_unless_it_was_named() {
+    let mut home = Home::new();
+    home.write("a/x", b"x");
+    home.write("file", b"no folder");
+    home.set("XDG_CACHE_HOME", home.path("file").to_str().unwrap());
+
+    let ran = home.done(&["backup", "a"]);
+    let back = home.done(&["restore", "a", "back"]);
+    home.done(&["-r", "other", "init"]);
+    home.done(&["copy", "--to", "other"]);
+
+    for ran in [ran, back] {
+        assert_eq!(ran.stderr.matches("nothing is kept in a cache").count(), 1, "{ran:?}");
+        assert!(ran.stderr.contains("file/icecore"), "{ran:?}");
+    }
+    assert!(home.path("back/x").exists());
+    assert!(!home.done(&["list", "--no-cache"]).stderr.contains("cache"), "not wanted at all");
+    home.run(&["list", "--cache-dir", "file/own"]).says(1, "--no-cache");
+    home.unset("XDG_CACHE_HOME");
+    assert_eq!(home.done(&["list"]).stderr, "");
+}
+
 #[test]
 fn variables_name_the_repository_and_the_folders() {
     let mut home = Home::new();
