@@ -85,6 +85,9 @@ fn run(arguments: &[OsString]) -> u8 {
     let flushed = session.output.end();
     let failed = match done {
         Ok(exit) if flushed.is_ok() || session.output.is_broken() => return exit.code(),
+        Ok(exit::Exit::Done) if session.output.goes_on() => flushed
+            .err()
+            .map(|e| e.hint("what was asked is done: only what tells of it could not be written")),
         Ok(_) => flushed.err(),
         // Whoever read the output has seen enough of it.
         Err(e) if e.kind() == ErrorKind::Unreachable && session.output.ends_here() => None,

@@ -5,8 +5,10 @@
 //! that does something does it to its end all the same, and tells by its exit code how it went.
 
 use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::path::display;
+use crate::base::sys;
 use crate::cli::fields::ErrorFields;
 use crate::config::connect::without_passwords;
 use serde::Serialize;
@@ -46,6 +48,11 @@ impl Output {
         self.goes_on = true;
     }
 
+    /// Says whether the command does something, whoever reads what it tells.
+    pub(crate) fn goes_on(&self) -> bool {
+        self.goes_on
+    }
+
     /// Says whether JSON was asked for.
     pub(crate) fn is_json(&self) -> bool {
         self.is_json
@@ -64,6 +71,21 @@ impl Output {
     /// Says whether standard output is a terminal.
     pub(crate) fn is_terminal(&self) -> bool {
         self.stdout.get_ref().is_terminal()
+    }
+
+    /// Refuses to write content where standard output is closed: it would be kept nowhere, and
+    /// the command end as if all went well.
+    ///
+    /// # Errors
+    /// `Io` where it is.
+    pub(crate) fn refuse_closed(&self) -> Result<()> {
+        if !sys::is_stdout_closed() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorKind::Io, "standard output is closed").hint(
+            "or it is /dev/null as a program opens it; `check --read-data` verifies content \
+                 without writing it anywhere",
+        ))
     }
 
     /// Writes a line of data.

@@ -79,7 +79,9 @@ fn sources_are_backed_up_though_there_is_no_room_for_what_is_said() {
     home.write("a/x", b"x");
     home.write("b/y", b"y");
 
-    without_room(&home, &["backup", "a", "b"]).says(1, "standard output");
+    let ran = without_room(&home, &["backup", "a", "b"]);
+    ran.says(1, "standard output");
+    ran.says(1, "what was asked is done: only what tells of it could not be written");
 
     for dataset in ["a", "b"] {
         assert_eq!(home.json(0, &["list", dataset]).as_array().unwrap().len(), 1);
@@ -87,6 +89,28 @@ fn sources_are_backed_up_though_there_is_no_room_for_what_is_said() {
     let told = without_room(&home, &["--json", "restore", "a", "out"]);
     told.says(1, "standard output");
     assert_eq!(std::fs::read(home.path("out/x")).unwrap(), b"x");
-    without_room(&home, &["list"]).says(1, "standard output");
+    let listed = without_room(&home, &["list"]);
+    listed.says(1, "standard output");
+    assert!(!listed.stderr.contains("is done"), "{listed:?}");
     assert_eq!(home.unread(&["list"]).code, 0);
+}
+
+/// The runtime opens `/dev/null` in its place, and all seemed to go well.
+#[test]
+fn content_for_an_output_that_is_closed_is_refused() {
+    let home = Home::new();
+    home.write("a/x", b"x");
+    home.done(&["backup", "a"]);
+
+    for arguments in [&["export", "a"][..], &["cat", "a:x"]] {
+        let mut closed = home.command_under("sh", &["-c", "exec \"$@\" >&-", "sh"]);
+        let closed = Ran::of(closed.args(arguments).output().unwrap());
+        let thrown_away = File::options().write(true).open("/dev/null").unwrap();
+        let thrown_away = home.command(arguments).stdout(thrown_away).output().unwrap();
+
+        closed.says(1, "standard output is closed");
+        assert_eq!(Ran::of(thrown_away).code, 0, "as `> /dev/null` opens it");
+    }
+    let mut listed = home.command_under("sh", &["-c", "exec \"$@\" >&-", "sh"]);
+    assert_eq!(Ran::of(listed.arg("list").output().unwrap()).code, 0);
 }
