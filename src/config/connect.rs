@@ -453,9 +453,16 @@ impl Settings {
 }
 
 fn open_folder(path: &Path) -> Result<LocalBackend> {
+    let shown = display(path.as_os_str().as_bytes());
+    // As the backend for servers without links keeps it.
+    if path.join("config+").is_dir() && !path.join("config").exists() {
+        let message = format!("the repository at {shown} was made over FTP, or SFTP without links");
+        return Err(Error::new(ErrorKind::Unsupported, message)
+            .hint("open it through that server: `-r ftp://...` or `-r sftp://...`")
+            .at(Origin::Repository));
+    }
     LocalBackend::open(path).map_err(|e| match e.kind() {
         ErrorKind::NotFound => {
-            let shown = display(path.as_os_str().as_bytes());
             Error::new(ErrorKind::NoRepository, format!("there is no repository at {shown}"))
                 .hint("`icecore init` makes one there; `-r LOCATION` names another")
                 .at(Origin::Repository)

@@ -16,6 +16,7 @@ use crate::base::sys;
 use crate::base::time::Timestamp;
 use crate::chunk::ChunkParameters;
 use crate::codec::compress;
+use crate::codec::frame;
 use crate::codec::key::Argon2Cost;
 use crate::codec::key::Keys;
 use crate::codec::seal::Sealer;
@@ -81,6 +82,7 @@ fn read_config(backend: &dyn Backend) -> Result<(Config, [u8; 32])> {
         Err(e) if e.kind() == ErrorKind::NotFound => return Err(nothing_there(backend)),
         Err(e) => return Err(e.context("cannot read the config").at(Origin::Repository)),
     };
+    refuse_foreign(backend, &bytes)?;
     config::open(&bytes).map_err(|e| {
         let location = backend.location();
         e.context(format!("cannot open the repository at {location}")).at(Origin::Repository)
@@ -88,7 +90,8 @@ fn read_config(backend: &dyn Backend) -> Result<(Config, [u8; 32])> {
 }
 
 fn nothing_there(backend: &dyn Backend) -> Error {
-    if let Some(folder) = what_a_repository_left(backend) {
+    if let Some(folder) = what_a_repository_left(backend, &["packs", "index", "datasets", "names"])
+    {
         let message = format!(
             "the config of the repository at {} is missing, and {folder} is there",
             backend.location()
@@ -106,12 +109,26 @@ fn nothing_there(backend: &dyn Backend) -> Error {
         .at(Origin::Repository)
 }
 
-/// Returns a folder that only a repository has; key slots are what a creation that died has left.
-fn what_a_repository_left(backend: &dyn Backend) -> Option<String> {
+/// Refuses a config of another program, which was no config of ours before it was damaged, either.
+fn refuse_foreign(backend: &dyn Backend, bytes: &[u8]) -> Result<()> {
+    // Others have an `index`, too.
+    let ours = ["packs", "datasets", "names"];
+    if frame::peek_kind(bytes).is_some() || what_a_repository_left(backend, &ours).is_some() {
+        return Ok(());
+    }
+    let message = format!("the config at {} was not made by icecore", backend.location());
+    Err(Error::new(ErrorKind::Unsupported, message)
+        .hint("another program (restic, borg?) keeps its files there: name another place")
+        .at(Origin::Repository))
+}
+
+/// Returns one of the folders that only a repository has, if it is there; key slots are what a
+/// creation that died has left.
+fn what_a_repository_left(backend: &dyn Backend, ours: &[&str]) -> Option<String> {
     let mut found = None;
     let listed = backend.list(&FolderKey::top(), &mut |listed| {
         if let Listed::Folder(folder) = listed
-            && matches!(folder.as_str(), "packs" | "index" | "datasets" | "names")
+            && ours.contains(&folder.as_str())
         {
             found.get_or_insert(folder.as_str().to_owned());
         }
@@ -175,7 +192,11 @@ pub fn create(
 
 fn refuse_what_is_there(backend: &dyn Backend) -> Result<()> {
     let location = backend.location();
-    if backend.stat(&layout::config()?)?.is_some() {
+    let config = layout::config()?;
+    if backend.stat(&config)?.is_some() {
+        if let Ok(bytes) = backend.get(&config, RECORD_BYTES_MAX) {
+            refuse_foreign(backend, &bytes)?;
+        }
         let message = format!("there is a repository at {location} already");
         return Err(Error::new(ErrorKind::AlreadyExists, message)
             .hint("use it as it is, or name another place with `-r LOCATION`")

@@ -307,3 +307,22 @@ fn names_with_different_ends_of_lines_leave_their_folder_to_be_listed() {
     assert_eq!(names, ["a?b"]);
     assert_eq!(fs::read(home.path("out/a?b")).unwrap(), b"a?b");
 }
+
+/// It was said to be damaged: "put the file `config` back".
+#[test]
+fn a_repository_that_was_made_over_ftp_says_so_in_its_folder() {
+    let mut home = home();
+    home.set("ICECORE_FTP_PASSWORD", "s3cret pw");
+    let serve = ["serve-ftp", "data", "--listen", "127.0.0.1:0", "--user", "ann"];
+    let server = Running::new(&home, &serve);
+    let place = format!("ftp://ann@127.0.0.1:{}/backups", server.port());
+    home.write("photos/a", b"x");
+
+    home.done(&["-r", &place, "init", "--encryption", "none"]);
+    home.done(&["-r", &place, "backup", "photos"]);
+    let ran = home.run(&["-r", "data/backups", "list"]);
+
+    ran.says(1, "data/backups was made over FTP");
+    ran.says(1, "ftp://");
+    assert!(!ran.stderr.contains("missing"), "{ran:?}");
+}

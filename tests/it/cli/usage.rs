@@ -200,6 +200,33 @@ fn a_cache_that_cannot_be_made_is_done_without_unless_it_was_named() {
     assert_eq!(home.done(&["list"]).stderr, "");
 }
 
+/// It was called damaged, and by `init` a repository to use as it is.
+#[test]
+fn a_repository_of_another_program_is_named_as_such() {
+    let home = Home::new();
+    home.write("a/x", b"x");
+    for folder in ["data/00", "index", "keys", "locks", "snapshots"] {
+        std::fs::create_dir_all(home.path("restic").join(folder)).unwrap();
+    }
+    home.write("restic/config", &[0x5a; 155]);
+    home.write("borg/config", b"[repository]\nversion = 1\n");
+    home.write("borg/README", b"This is a Borg Backup repository.\n");
+
+    for place in ["restic", "borg"] {
+        for arguments in [&["list"][..], &["check"], &["init"], &["backup", "a", "--init"]] {
+            let ran = home.run(&[&["-r", place], arguments].concat());
+            ran.says(1, &format!("{place} was not made by icecore"));
+        }
+        assert!(!home.path(place).join("tmp").exists());
+    }
+
+    // One of ours whose config is damaged is damaged.
+    home.done(&["-r", "own", "backup", "a", "--init"]);
+    home.write("own/config", b"something else");
+    home.run(&["-r", "own", "list"]).says(1, "is damaged");
+    home.run(&["-r", "own", "init"]).says(1, "already");
+}
+
 #[test]
 fn variables_name_the_repository_and_the_folders() {
     let mut home = Home::new();
