@@ -375,6 +375,12 @@ impl Settings {
     pub fn new_password(&self, is_needed: bool) -> Result<Option<Secret>> {
         let found = self.password.find()?;
         found.as_ref().map_or(Ok(()), secret::refuse_empty)?;
+        if found.is_none() && self.password.is_emptied() {
+            return Err(secret::is_empty().hint(format!(
+                "{} is set and empty: unset it, or add `--encryption none` to `init`",
+                self.password.variable
+            )));
+        }
         if found.is_some() || !is_needed {
             return Ok(found);
         }

@@ -26,6 +26,11 @@ pub(crate) fn variable(name: &str) -> Option<OsString> {
     std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
+/// Says whether a variable of the environment is there and empty.
+pub(crate) fn is_empty(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| value.is_empty())
+}
+
 /// Looks variables up; tests give their own.
 type Look<'a> = &'a dyn Fn(&str) -> Option<OsString>;
 

@@ -78,6 +78,12 @@ impl fmt::Debug for ConfiguredPassword {
 }
 
 impl PasswordPlaces {
+    /// Says whether the variable is there and empty, as after a command that failed:
+    /// `ICECORE_PASSWORD=$(pass show backups)`.
+    pub fn is_emptied(&self) -> bool {
+        places::is_empty(self.variable)
+    }
+
     /// Returns the password, or None when no place has one.
     ///
     /// # Errors
@@ -235,9 +241,14 @@ pub fn ask_new(question: &str) -> Result<Secret> {
 /// `Password` for an empty one.
 pub fn refuse_empty(new: &Secret) -> Result<()> {
     if new.expose().is_empty() {
-        return Err(failed("an empty password protects nothing".to_owned()));
+        return Err(is_empty());
     }
     Ok(())
+}
+
+/// Returns the error of an empty password.
+pub(crate) fn is_empty() -> Error {
+    failed("an empty password protects nothing".to_owned())
 }
 
 #[cfg(test)]

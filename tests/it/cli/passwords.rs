@@ -99,6 +99,14 @@ fn an_empty_new_password_is_refused() {
     assert!(!home.path("s").exists());
     home.done(&["-r", "s", "init", "--password-file", "pass"]);
     let add = ["-r", "s", "--password-file", "pass", "key", "add", "--new-password-file", "empty"];
+    let mut home = home;
+    home.set("ICECORE_PASSWORD", "");
+    home.write("a/x", b"x");
+    home.run(&["-r", "p", "init"]).says(12, "empty password");
+    home.run(&["-r", "p", "backup", "a", "--init"]).says(12, "ICECORE_PASSWORD is set and empty");
+    assert!(!home.path("p").exists());
+    home.done(&["-r", "p", "init", "--encryption", "none"]);
+    home.done(&["-r", "p", "backup", "a"]);
     home.run(&add).says(12, "empty password");
 }
 
