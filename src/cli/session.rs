@@ -2,6 +2,8 @@
 
 use crate::backend::Backend;
 use crate::base::cancel::Cancel;
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::time::Clock;
 use crate::base::time::SystemClock;
@@ -10,7 +12,9 @@ use crate::cli::args::GlobalArgs;
 use crate::cli::output::Output;
 use crate::cli::progress::Shown;
 use crate::cli::signals;
+use crate::cli::text;
 use crate::config::connect::Settings;
+use crate::config::connect::without_password;
 use crate::config::effective::Config;
 use crate::engine::Context;
 use crate::engine::address;
@@ -75,16 +79,40 @@ impl Session {
     /// Opens the repository. From here on Ctrl-C asks first; until here, while a person may be
     /// typing a password, it ends the program.
     pub(crate) fn open(&self) -> Result<Repository> {
-        let repository = self.settings().open()?;
+        let opened = self.settings().open();
+        let repository = opened.map_err(|e| self.tell_how_to_make(e))?;
         signals::install(&self.cancel)?;
         Ok(repository)
     }
 
     /// Opens what holds the repository, for work that needs no password.
     pub(crate) fn open_backend(&self) -> Result<Arc<dyn Backend>> {
-        let backend = self.settings().open_backend()?;
+        let opened = self.settings().open_backend();
+        let backend = opened.map_err(|e| self.tell_how_to_make(e))?;
         signals::install(&self.cancel)?;
         Ok(backend)
+    }
+
+    /// Says how a repository is made where none was found.
+    pub(crate) fn tell_how_to_make(&self, error: Error) -> Error {
+        if error.kind() != ErrorKind::NoRepository || error.hint_text().is_some() {
+            return error;
+        }
+        let init = self.init_command();
+        error.hint(format!("`{init}` makes one there; `-r LOCATION` names another"))
+    }
+
+    /// Returns what makes a repository where this run looks for one, as it is typed.
+    pub(crate) fn init_command(&self) -> String {
+        let place = match (&self.global.repository, &self.global.profile) {
+            (Some(location), _) => {
+                let location = location.to_string_lossy();
+                format!("-r {} ", text::shell_word(&without_password(&location)))
+            }
+            (None, Some(profile)) => format!("--profile {} ", text::shell_word(profile)),
+            (None, None) => String::new(),
+        };
+        format!("icecore {place}init")
     }
 
     /// Reads an address of a backup.

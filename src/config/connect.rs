@@ -470,7 +470,6 @@ fn open_folder(path: &Path) -> Result<LocalBackend> {
     LocalBackend::open(path).map_err(|e| match e.kind() {
         ErrorKind::NotFound => {
             Error::new(ErrorKind::NoRepository, format!("there is no repository at {shown}"))
-                .hint("`icecore init` makes one there; `-r LOCATION` names another")
                 .at(Origin::Repository)
         }
         _ => e,

@@ -237,7 +237,6 @@ impl RemoteSettings {
         opened.map_err(|e| match e.kind() {
             ErrorKind::NotFound => {
                 Error::new(ErrorKind::NoRepository, format!("there is no repository at {address}"))
-                    .hint("`icecore init` makes one there; `-r LOCATION` names another")
                     .at(Origin::Repository)
             }
             _ => e.at(Origin::Repository),

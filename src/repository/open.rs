@@ -104,9 +104,7 @@ fn nothing_there(backend: &dyn Backend) -> Error {
             .at(Origin::Repository);
     }
     let message = format!("there is no repository at {}", backend.location());
-    Error::new(ErrorKind::NoRepository, message)
-        .hint("`icecore init` makes one there; `-r LOCATION` names another")
-        .at(Origin::Repository)
+    Error::new(ErrorKind::NoRepository, message).at(Origin::Repository)
 }
 
 /// Refuses a config of another program, which was no config of ours before it was damaged, either.

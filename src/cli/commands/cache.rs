@@ -45,7 +45,8 @@ struct Document {
 pub(crate) fn run(args: &CacheArgs, session: &mut Session) -> Result<Exit> {
     let CacheCommand::Clear { all } = args.command;
     let settings = session.settings();
-    let only = if all { None } else { Some(settings.repository_id()?) };
+    let id = || settings.repository_id().map_err(|e| session.tell_how_to_make(e));
+    let only = if all { None } else { Some(id()?) };
     let Cleared { repositories, files, bytes } =
         cache::clear(&settings.kept_cache_folder()?, only.as_ref())?;
     if session.output.is_json() {

@@ -85,7 +85,8 @@ struct ChangeDocument {
 }
 
 pub(crate) fn run(args: &KeyArgs, session: &mut Session) -> Result<Exit> {
-    let (repository, password) = session.settings().open_keeping()?;
+    let opened = session.settings().open_keeping();
+    let (repository, password) = opened.map_err(|e| session.tell_how_to_make(e))?;
     match &args.command {
         KeyCommand::List => list(&repository, session)?,
         KeyCommand::Add { new } => {

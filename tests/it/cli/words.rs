@@ -39,6 +39,26 @@ fn a_name_that_cannot_be_one_is_told_with_the_rule() {
     assert!(error["error"]["message"].as_str().unwrap().contains(rule), "{error}");
 }
 
+/// The plain `icecore init` made the default one.
+#[test]
+fn what_makes_a_repository_is_told_for_the_place_that_was_typed() {
+    let mut home = home();
+    home.write("place with blanks/x", b"x");
+    std::fs::remove_file(home.path("place with blanks/x")).unwrap();
+
+    home.run(&["-r", "attic", "list"]).says(10, "`icecore -r attic init` makes one there");
+    let quoted = "`icecore -r 'place with blanks' init` makes one there";
+    for arguments in [&["check"][..], &["key", "list"], &["cache", "clear"], &["backup", "photos"]]
+    {
+        home.run(&[&["-r", "place with blanks"], arguments].concat()).says(10, quoted);
+    }
+    home.write("c.toml", b"[profiles.p.repository]\nlocation = \"attic\"\n");
+    let ran = home.run(&["--config", "c.toml", "--profile", "p", "list"]);
+    ran.says(10, "`icecore --profile p init` makes one there");
+    home.set("ICECORE_REPOSITORY", "attic");
+    home.run(&["list"]).says(10, "`icecore init` makes one there");
+}
+
 #[test]
 fn a_share_beside_its_flag_is_told_how_it_is_written() {
     let home = home();

@@ -148,15 +148,16 @@ fn repository(args: &BackupArgs, session: &Session) -> Result<Repository> {
     let place = settings.place()?;
     let creates = args.creates(&session.config.backup(None)?);
     if !place.is_default && !creates {
-        return Err(missing.hint(
-            "`icecore init` makes one there, and so does `backup --init`; \
-             `-r LOCATION` names another",
-        ));
+        let init = session.init_command();
+        return Err(missing.hint(format!(
+            "`{init}` makes one there, and so does `backup --init`; `-r LOCATION` names another"
+        )));
     }
     if let Some(above) = place.missing_parent()?.filter(|_| !place.is_default) {
         let above = display(above.as_os_str().as_bytes());
+        let init = session.init_command();
         return Err(missing.hint(format!(
-            "{above} is not there either: is a disk not mounted? `icecore init` makes both"
+            "{above} is not there either: is a disk not mounted? `{init}` makes both"
         )));
     }
     if args.dry_run {
