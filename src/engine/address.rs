@@ -172,7 +172,10 @@ fn split_version(rest: &[u8], now: Timestamp) -> Result<(Version, &[u8])> {
             return Ok((version, path));
         }
     }
-    Err(no_version(&display(&rest[..ends[0]])))
+    // A wrong time of day is no time with a path behind it: `2026-11-22 25:00`.
+    let behind = rest.get(ends[0] + 1..).unwrap_or_default();
+    let is_of_day = behind.first().is_some_and(u8::is_ascii_digit) && !behind.contains(&b'/');
+    Err(no_version(&display(if is_of_day { rest } else { &rest[..ends[0]] })))
 }
 
 /// Quotes that a shell would have taken away, from where there is none.

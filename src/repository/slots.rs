@@ -247,7 +247,10 @@ impl Repository {
         let fitting: Vec<&KeyId> =
             slots.ids.iter().filter(|slot| slot.to_string().starts_with(id)).collect();
         let (false, [slot]) = (id.is_empty(), fitting.as_slice()) else {
-            let message = format!("{} key slots begin with {id:?}", fitting.len());
+            let message = match fitting.len() {
+                0 => format!("no key slot begins with {id:?}"),
+                many => format!("{many} key slots begin with {id:?}"),
+            };
             let kind =
                 if fitting.is_empty() { ErrorKind::NotFound } else { ErrorKind::InvalidInput };
             return Err(Error::new(kind, message).hint("`icecore key list` shows them"));

@@ -70,13 +70,17 @@ pub(crate) struct FindArgs {
     newer_than: Option<String>,
 }
 
-/// Kinds by the letters of find(1).
+/// Kinds by the letters of find(1), and by what they are called.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 #[value(rename_all = "lower")]
 enum TypeArg {
+    #[value(alias = "file")]
     F,
+    #[value(aliases = ["dir", "directory", "folder"])]
     D,
+    #[value(aliases = ["link", "symlink"])]
     L,
+    #[value(alias = "fifo")]
     P,
     C,
     B,

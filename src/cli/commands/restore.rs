@@ -197,18 +197,21 @@ fn say(found: &Found, report: &RestoreReport, dry_run: bool, session: &mut Sessi
         session.output.line(&format!("{:<9} {path}", planned.action))?;
     }
     let name = found.name();
-    let deleted = match report.deleted {
-        0 => String::new(),
-        deleted => format!(", {} deleted", text::count(deleted)),
+    let files = text::plural(report.files, "file", "files");
+    let (bytes, written) = (text::bytes(report.bytes), text::bytes(report.written_bytes));
+    let (deleted, took) = (text::count(report.deleted), text::seconds(report.seconds));
+    let deleted = match (report.deleted, dry_run) {
+        (0, _) => String::new(),
+        (_, false) => format!(", {deleted} deleted"),
+        (_, true) => format!(", {deleted} to delete"),
     };
-    let dry = if dry_run { " (dry run: nothing was written)" } else { "" };
-    session.output.sentence(&format!(
-        "{name}: restored {} ({}), {} written{deleted}, {}{dry}",
-        text::plural(report.files, "file", "files"),
-        text::bytes(report.bytes),
-        text::bytes(report.written_bytes),
-        text::seconds(report.seconds),
-    ))?;
+    session.output.sentence(&match dry_run {
+        false => format!("{name}: restored {files} ({bytes}), {written} written{deleted}, {took}"),
+        true => format!(
+            "{name}: would restore {files} ({bytes}){deleted}, {took} (dry run: nothing was \
+             written)"
+        ),
+    })?;
     if !report.errors.is_empty() {
         let entries = match report.errors.len() as u64 {
             1 => "1 entry could not be restored as it was".to_owned(),

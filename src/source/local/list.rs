@@ -291,7 +291,7 @@ impl Lister {
             return Some(skipped(path, "a socket is not stored"));
         }
         if self.inner.is_excluded(stat) {
-            return Some(skipped(path, "the repository itself is left out"));
+            return Some(skipped(path, "the repository or its cache is left out"));
         }
         // Only folders are compared: on layered file systems a file's device is another than
         // its folder's. The folder something is mounted on stays, empty.

@@ -119,9 +119,10 @@ impl LocalSource {
         };
         if inner.is_excluded(&stat) {
             let shown = display(path.as_os_str().as_bytes());
-            return Err(
-                Error::invalid(format!("cannot read {shown}: it is the repository")).at(ORIGIN)
-            );
+            return Err(Error::invalid(format!(
+                "cannot read {shown}: it is the repository or its cache"
+            ))
+            .at(ORIGIN));
         }
         Ok(LocalSource { inner: Arc::new(inner) })
     }

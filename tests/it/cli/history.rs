@@ -302,6 +302,8 @@ fn the_repository_and_the_cache_are_left_out() {
     home.write("x", b"1");
 
     home.done(&["backup", ".", "--dataset", "home"]);
+    let told = home.done(&["backup", ".", "--dataset", "home", "-v"]).stderr;
+    assert!(told.contains(".cache/icecore: the repository or its cache is left out"), "{told}");
     let again = home.json(0, &["backup", ".", "--dataset", "home"]);
 
     assert_eq!(again["kind"], "unchanged");

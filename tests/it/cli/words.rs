@@ -60,6 +60,43 @@ fn what_makes_a_repository_is_told_for_the_place_that_was_typed() {
 }
 
 #[test]
+fn a_version_that_is_none_is_repeated_as_it_was_typed() {
+    let home = home();
+
+    let refused = |address: &str| home.run(&["show", address]);
+    refused("photos@2026-11-22 25:00").says(2, "\"2026-11-22 25:00\" is no version");
+    refused("photos@tomorow:2025/a.txt").says(2, "\"tomorow\" is no version");
+}
+
+#[test]
+fn a_dry_run_of_a_restore_says_what_would_be() {
+    let home = home();
+    home.write("out/more", b"x");
+
+    let ran = home.done(&["restore", "photos", "out", "--overwrite", "never", "--delete", "-n"]);
+
+    assert!(ran.stdout.contains("photos@0: would restore 1 file (1 B), 1 to delete, "), "{ran:?}");
+    assert!(!ran.stdout.contains("restored") && !ran.stdout.contains("deleted"), "{ran:?}");
+    assert!(home.path("out/more").exists());
+}
+
+#[test]
+fn kinds_may_be_called_by_their_names() {
+    let home = home();
+    std::os::unix::fs::symlink("2025", home.path("photos/link")).unwrap();
+    home.done(&["backup", "photos"]);
+
+    let found = |kind: &str| home.done(&["find", "*", "--type", kind]).stdout;
+    for (letter, words) in
+        [("f", &["file"][..]), ("d", &["dir", "directory", "folder"]), ("l", &["link", "symlink"])]
+    {
+        assert_eq!(found(letter).lines().count(), 1, "{letter}");
+        words.iter().for_each(|word| assert_eq!(found(word), found(letter), "{word}"));
+    }
+    home.run(&["find", "*", "--type", "nosuch"]).says(2, "nosuch");
+}
+
+#[test]
 fn a_share_beside_its_flag_is_told_how_it_is_written() {
     let home = home();
 
