@@ -120,11 +120,14 @@ impl Control {
 
     /// Looks at what came during a transfer, without waiting.
     pub(super) fn look(&mut self) -> Sign {
-        if !self.is_ended && self.queue.len() < SERVE_QUEUE_BYTES_MAX {
-            let looked = self.stream.socket().set_nonblocking(true);
-            let filled = looked.and_then(|()| self.fill());
+        if self.can_be_heard() {
+            let mut looked = self.stream.socket().set_nonblocking(true);
+            // To the last of what came, as the end may stand behind it.
+            while looked.is_ok() && self.can_be_heard() {
+                looked = self.fill();
+            }
             let waits = self.stream.socket().set_nonblocking(false);
-            let is_sound = filled.as_ref().err().is_none_or(is_tick);
+            let is_sound = looked.as_ref().err().is_none_or(is_tick);
             self.is_broken |= !is_sound || waits.is_err();
             self.is_ended |= self.is_broken;
         }
@@ -135,6 +138,12 @@ impl Control {
         }
         let is_gone = self.is_broken || (self.is_ended && self.queue.is_empty());
         if is_gone { Sign::Gone } else { Sign::None }
+    }
+
+    /// Says whether the last look could tell that the client is there still: it has not hung up,
+    /// and has not said so much ahead that nobody hears whether it does.
+    pub(super) fn can_be_heard(&self) -> bool {
+        !self.is_ended && self.queue.len() < SERVE_QUEUE_BYTES_MAX
     }
 
     /// Sends a reply; false when the client does not take it.

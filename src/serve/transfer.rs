@@ -103,8 +103,14 @@ impl<'a> Transfer<'a> {
 
     /// Makes sure that the client means the end of the data to be the end of the file. One that was
     /// killed, or that says ABOR and then hangs up, leaves a data connection that looks as if it
-    /// had ended well.
+    /// had ended well; so does one that had said more commands before it was killed.
     pub(super) fn confirm(&mut self) -> Result<(), Cut> {
+        self.look()?;
+        if self.control.can_be_heard() { Ok(()) } else { Err(Cut::Gone) }
+    }
+
+    /// Breaks off where the client wants that, or went and has nothing more to ask.
+    fn look(&mut self) -> Result<(), Cut> {
         match self.control.look() {
             Sign::None => Ok(()),
             Sign::Abort => Err(Cut::Aborted),
@@ -135,6 +141,6 @@ impl<'a> Transfer<'a> {
         if self.cancel.is_cancelled() {
             return Err(Cut::Stopping);
         }
-        self.confirm()
+        self.look()
     }
 }

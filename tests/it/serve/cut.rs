@@ -62,6 +62,33 @@ fn by_a_client_that_is_killed() {
     });
 }
 
+/// It had asked for more, in whole lines or half of one, before it was killed: nobody waits for the
+/// answer all the same, and what came of the file is no file. Nor is it where so much was asked for
+/// that nobody hears whether the client is there still.
+#[test]
+fn by_a_client_that_is_killed_with_commands_on_their_way() {
+    let served = Served::new();
+    let many = "NOOP\r\n".repeat(20_000);
+    for (ahead, is_killed) in [("NOOP\r\n", true), ("NOO", true), (&many, true), (&many, false)] {
+        served.write("old", b"as it was");
+        let mut client = served.login();
+        let mut data = client.begin("STOR old");
+        data.write_all(&[1; 3000]).unwrap();
+        client.send(ahead);
+        if is_killed {
+            drop(client);
+            drop(data);
+        } else {
+            data.end();
+            client.hears(426);
+        }
+        wait_for(|| served.log.lock().unwrap().iter().any(|line| line.contains("STOR old ->")));
+        assert_eq!(served.read("old"), b"as it was", "{} bytes ahead", ahead.len());
+        assert_eq!(served.names(), ["old"]);
+        served.log.lock().unwrap().clear();
+    }
+}
+
 /// The control connection goes while the data connection stays: nobody is there to hear.
 #[test]
 fn by_a_client_that_hangs_up_halfway() {
