@@ -153,6 +153,10 @@ impl<S: Source> Source for ListedSource<S> {
         self.inner.parallel()
     }
 
+    fn notes(&self) -> Vec<String> {
+        self.inner.notes()
+    }
+
     fn scan(&self, cancel: &Cancel) -> Result<Scan<'_>> {
         Ok(Box::new(ListedScan {
             items: self.inner.scan(cancel)?.peekable(),

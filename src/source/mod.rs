@@ -111,6 +111,11 @@ pub trait Source: Send + Sync {
         1
     }
 
+    /// Returns what a person should know of what was left out, when a scan has ended.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Starts a scan.
     ///
     /// # Errors
@@ -148,6 +153,10 @@ impl<S: Source + ?Sized> Source for Box<S> {
 
     fn parallel(&self) -> usize {
         (**self).parallel()
+    }
+
+    fn notes(&self) -> Vec<String> {
+        (**self).notes()
     }
 
     fn scan(&self, cancel: &Cancel) -> Result<Scan<'_>> {

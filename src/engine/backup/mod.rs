@@ -121,7 +121,9 @@ pub fn run(
     // The source is looked at first: one that is not there makes no dataset.
     let scan = source.scan(context.cancel)?;
     if options.dry_run {
-        return dry::run(repository, name, source, scan, options, context);
+        let report = dry::run(repository, name, source, scan, options, context)?;
+        tell_notes(source, context);
+        return Ok(report);
     }
     let mut scan = Some(scan);
     let dataset = repository.dataset_or_new(name, context.clock.now())?;
@@ -143,6 +145,7 @@ pub fn run(
         match attempt.run(scan)? {
             Ended::Done(mut report) => {
                 report.errors = failures.into_list();
+                tell_notes(source, context);
                 if report.kind != BackupKind::Unchanged {
                     tell_new_name(&dataset, &mut report, context);
                 }
@@ -157,6 +160,10 @@ pub fn run(
         }
     }
     Err(outset::outrun(name))
+}
+
+fn tell_notes(source: &dyn Source, context: &Context<'_>) {
+    source.notes().into_iter().for_each(|note| context.progress.warn(&Warning::general(note)));
 }
 
 /// A rename does not wait for a backup that runs, which then belongs to the dataset under its new

@@ -57,6 +57,7 @@ pub(crate) mod links;
 pub(crate) mod plan;
 pub(crate) mod select;
 mod shared;
+mod spare;
 mod sweep;
 mod verify;
 mod walk;
@@ -85,7 +86,7 @@ pub struct RestoreOptions {
     pub overwrite: Option<Overwrite>,
     /// Remove what the backup does not have, also a folder where the backup has something else.
     /// What the selection leaves out is not touched, nor what lies on another file system than
-    /// the target's root.
+    /// the target's root, nor what no backup of the source could have, as sockets.
     pub delete: bool,
     /// Make the target durable, then read every restored file back and compare.
     pub verify: bool,

@@ -125,6 +125,11 @@ impl<'a> Selection<'a> {
         Ok(self.snapshot.entry(&path)?.map(|tracked| tracked.entry))
     }
 
+    /// Returns where the data came from, as the backup has it.
+    pub(super) fn source(&self) -> &str {
+        &self.snapshot.backup().header.source
+    }
+
     /// Returns the repository that the snapshot is in.
     pub(super) fn repository(&self) -> &Repository {
         self.snapshot.repository()

@@ -17,6 +17,7 @@ use crate::base::metadata::Kind;
 use crate::base::path::EntryPath;
 use crate::base::progress::Warning;
 use crate::engine::restore::Spared;
+use crate::engine::restore::spare::why_spared;
 use crate::engine::restore::walk::Walker;
 use crate::engine::restore::work::stops;
 use crate::format::entry::Entry;
@@ -160,6 +161,10 @@ impl Walker<'_, '_> {
         }
         let Some(there) = self.writer()?.stat(path)? else { return Ok(Vec::new()) };
         if self.selection.leaves_out(path, there.kind, there.size)? {
+            return Ok(Vec::new());
+        }
+        if let Some(why) = why_spared(self.selection.source(), there.kind) {
+            self.work.context.progress.warn(&Warning::note(path, why));
             return Ok(Vec::new());
         }
         if there.is_mount {

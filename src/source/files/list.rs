@@ -21,6 +21,7 @@ use crate::source::filter::GITIGNORE_BYTES_MAX;
 use crate::source::filter::GITIGNORE_NAME;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 /// A folder still to be listed.
 #[derive(Clone, Debug)]
@@ -215,6 +216,7 @@ fn judge(inner: &Inner, path: EntryPath, look: Look, listing: &Listing) -> Optio
             "it leads back to a folder that it is in"
         }
         Kind::Symlink if !listing.tells_links => {
+            inner.links_left_out.fetch_add(1, Ordering::Relaxed);
             "the server does not tell where this link leads, so it is not stored"
         }
         Kind::Socket => "a socket is not stored",

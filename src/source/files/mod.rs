@@ -44,6 +44,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -96,6 +97,8 @@ struct Inner {
     /// Whether the server did not answer for so long that it is not asked any more: a tree has
     /// many folders, and each would wait as long.
     is_given_up: AtomicBool,
+    /// Links that the scan at work has left out, as nothing tells where they lead.
+    links_left_out: AtomicU64,
     nobody: Arc<Owner>,
 }
 
@@ -119,6 +122,7 @@ impl FilesSource {
             looks: Mutex::default(),
             folders: Mutex::default(),
             is_given_up: AtomicBool::new(false),
+            links_left_out: AtomicU64::new(0),
             nobody: Arc::default(),
         };
         if inner.options.excluded.iter().any(EntryPath::is_root) {
@@ -290,8 +294,20 @@ impl Source for FilesSource {
         (self.inner.pool.sessions_max() / 2).clamp(1, REMOTE_READERS_MAX)
     }
 
+    fn notes(&self) -> Vec<String> {
+        let is_are = |count| if count == 1 { "symbolic link is" } else { "symbolic links are" };
+        match self.inner.links_left_out.load(Ordering::Relaxed) {
+            0 => Vec::new(),
+            count => vec![format!(
+                "{count} {} left out, as the server does not tell where they lead",
+                is_are(count)
+            )],
+        }
+    }
+
     fn scan(&self, cancel: &Cancel) -> Result<Scan<'_>> {
         let look = self.inner.look_at_root()?;
+        self.inner.links_left_out.store(0, Ordering::Relaxed);
         let root = self.inner.entry(EntryPath::root(), &look);
         Ok(Box::new(Walk::start(&self.inner, root, &look, cancel)))
     }

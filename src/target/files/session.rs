@@ -82,6 +82,26 @@ pub(super) fn remove_below(files: &mut dyn Files, way: &[u8]) -> Result<()> {
     Ok(())
 }
 
+/// Removes what a server lists in a folder. A name with the end of a line in it is shown as another
+/// one, mostly with `?` for that: what is "not found" under that, which else is success, stays.
+pub(super) fn remove_found(files: &mut dyn Files, folder: &[u8], name: &[u8]) -> Result<()> {
+    files.remove(&joined(folder, name))?;
+    if !name.contains(&b'?') {
+        return Ok(());
+    }
+    let mut is_there = false;
+    files.list(folder, &mut |found| {
+        is_there |= found.name == name;
+        Ok(())
+    })?;
+    if !is_there {
+        return Ok(());
+    }
+    let message = "the server lists it, and does not find it when it is to be removed";
+    Err(Error::new(ErrorKind::Unsupported, message)
+        .hint("its name may hold what the server shows as another character"))
+}
+
 /// Makes a folder, and those above it that are missing.
 pub(super) fn make_with_parents(files: &mut dyn Files, way: &[u8]) -> Result<()> {
     let slashes = way.iter().enumerate().filter(|(at, byte)| **byte == b'/' && *at > 0);

@@ -20,12 +20,14 @@ use crate::target::TargetWriter;
 use crate::target::files::FilesTarget;
 use crate::target::files::ORIGIN;
 use crate::target::files::failed;
+use crate::target::files::joined;
 use crate::target::files::lock;
 use crate::target::files::new_look;
 use crate::target::files::proof::Sent;
 use crate::target::files::session::able;
 use crate::target::files::session::fetch;
 use crate::target::files::session::remove_below;
+use crate::target::files::session::remove_found;
 use crate::target::files::session::upload;
 use crate::target::known::Names;
 use crate::target::spool::Spool;
@@ -432,7 +434,7 @@ impl TargetWriter for FilesWriter<'_> {
         let way = self.target.way(path);
         let removed = self.target.ask(|files| match look.kind {
             Kind::Directory => remove_below(files, &way),
-            _ => files.remove(&way),
+            _ => remove_found(files, &joined(&self.target.root, path.parent_bytes()), path.name()),
         });
         let mut state = self.target.state();
         state.unseen.take(path);

@@ -12,6 +12,8 @@ use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::Child;
 use std::process::ChildStdout;
@@ -325,4 +327,81 @@ fn a_repository_that_was_made_over_ftp_says_so_in_its_folder() {
     ran.says(1, "data/backups was made over FTP");
     ran.says(1, "ftp://");
     assert!(!ran.stderr.contains("missing"), "{ran:?}");
+}
+
+/// A folder that is served, and its address with all that it takes to log in.
+fn served(home: &Home) -> (Running, String) {
+    let running = Running::new(home, &["serve-ftp", "data", "--listen", "127.0.0.1:0"]);
+    let address = format!("ftp://icecore:s3cret%20pw@127.0.0.1:{}/", running.port());
+    (running, address)
+}
+
+fn names_in(folder: PathBuf) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|it| it.unwrap().file_name());
+    let mut names: Vec<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    names
+}
+
+/// A backup over FTP has none of them. A restore to where it came from took them away for good, and
+/// ended with 0.
+#[test]
+fn what_a_backup_over_ftp_cannot_have_is_not_deleted() {
+    let home = home();
+    home.write("data/d/file", b"1");
+    symlink("file", home.path("data/d/link")).unwrap();
+    symlink("nowhere", home.path("data/dangling")).unwrap();
+    let _socket = UnixListener::bind(home.path("data/socket")).unwrap();
+    let made = Command::new("mkfifo").arg(home.path("data/pipe")).status().unwrap();
+    assert!(made.success());
+    let (_running, address) = served(&home);
+
+    let backup = home.done(&["backup", &address, "-d", "far"]);
+    home.write("data/extra", b"2");
+    let delete = ["--overwrite", "if-changed", "--delete"];
+    let restored = home.json(0, &[&["restore", "far", &address][..], &delete].concat());
+
+    assert!(backup.stderr.contains("2 symbolic links are left out"), "{backup:?}");
+    assert_eq!(restored["deleted"], 1);
+    assert_eq!(names_in(home.path("data")), ["d", "dangling", "pipe", "socket"]);
+    assert_eq!(names_in(home.path("data/d")), ["file", "link"]);
+    let data = home.path("data").to_str().unwrap().to_owned();
+    let restored = home.json(0, &[&["restore", "far", &data][..], &delete].concat());
+    assert_eq!(restored["deleted"], 0);
+    assert_eq!(names_in(home.path("data")), ["d", "dangling", "pipe", "socket"]);
+}
+
+/// A name with the end of a line in it is listed as another one, which is "not found" and stays.
+#[test]
+fn what_cannot_be_named_is_not_counted_as_deleted() {
+    let home = home();
+    home.write("data/file", b"1");
+    let (_running, address) = served(&home);
+    home.done(&["backup", &address, "-d", "far"]);
+    home.write("data/a\nb", b"2");
+    home.write("data/really?", b"3");
+
+    let delete = ["restore", "far", &address, "--overwrite", "if-changed", "--delete"];
+    home.run(&delete).says(3, "does not find it when it is to be removed");
+
+    let restored = home.json(3, &delete);
+    assert_eq!(restored["deleted"], 0);
+    assert_eq!(names_in(home.path("data")), ["a\nb", "file"]);
+}
+
+/// Nobody stores sockets.
+#[test]
+fn a_socket_is_not_deleted_for_not_being_in_a_backup() {
+    let home = home();
+    home.write("data/file", b"1");
+    let _socket = UnixListener::bind(home.path("data/socket")).unwrap();
+    home.done(&["backup", "data"]);
+    home.write("data/extra", b"2");
+    symlink("file", home.path("data/link")).unwrap();
+
+    let delete = ["restore", "data", "data", "--overwrite", "if-changed", "--delete"];
+    let restored = home.json(0, &delete);
+
+    assert_eq!(restored["deleted"], 2);
+    assert_eq!(names_in(home.path("data")), ["file", "socket"]);
 }
