@@ -10,10 +10,8 @@ use crate::serve::session::Answer;
 use crate::serve::session::Session;
 use crate::serve::stamp;
 use crate::serve::tree::Look;
+use crate::serve::upload::MODE_MAX;
 use crate::serve::users::Rights;
-
-/// Bits of a mode that a client may set: none that makes a file run as somebody else.
-const MODE_MAX: u32 = 0o1777;
 
 impl Session<'_> {
     pub(super) fn print_place(&self) -> Reply {

@@ -9,6 +9,8 @@
 use crate::base::metadata::Kind;
 use crate::base::time::Timestamp;
 use crate::serve::place::Place;
+use crate::serve::upload::FILE_MODE;
+use crate::serve::upload::MODE_MAX;
 use crate::serve::upload::Upload;
 use crate::serve::upload::Uploads;
 use rustix::fs::AtFlags;
@@ -31,8 +33,7 @@ use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-/// The mode of new files and folders, before the umask of the program is taken off.
-const FILE_MODE: u32 = 0o666;
+/// The mode of new folders, before the umask of the program is taken off.
 const FOLDER_MODE: u32 = 0o777;
 /// How a folder is opened whose names are to be read, or made durable.
 const READABLE: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -125,6 +126,10 @@ impl Tree {
             return Err(io::Error::other("the restart offset is beyond the end of the file"));
         }
         file.seek(SeekFrom::Start(offset.unwrap_or(size)))?;
+        let mode = look_of(&stat).mode;
+        if mode & !MODE_MAX != 0 {
+            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & MODE_MAX))?;
+        }
         Ok(file)
     }
 

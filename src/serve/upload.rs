@@ -16,6 +16,13 @@ use std::os::fd::AsFd;
 use std::os::fd::OwnedFd;
 use std::sync::Mutex;
 
+/// The mode of new files, before the umask of the program is taken off.
+pub(super) const FILE_MODE: u32 = 0o666;
+/// The mode of what is to replace a file, until it has that one's: nobody else may read it before.
+const HIDDEN_MODE: u32 = 0o600;
+/// Bits of a mode that a file keeps whose content is a client's: none that makes it run as somebody
+/// else.
+pub(super) const MODE_MAX: u32 = 0o1777;
 /// How names of files under way begin; sixteen digits follow.
 const PREFIX: &str = ".icecore-upload-";
 
@@ -41,7 +48,8 @@ impl Uploads {
         let hidden = format!("{PREFIX}{number:016x}").into_bytes();
         self.names().insert(hidden.clone());
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-        let mode = Mode::from_raw_mode(0o666);
+        let mode = if before.is_some() { HIDDEN_MODE } else { FILE_MODE };
+        let mode = Mode::from_raw_mode(mode);
         match rustix::fs::openat(&folder, hidden.as_slice(), flags | OFlags::CLOEXEC, mode) {
             Ok(file) => Ok(Upload {
                 uploads: self,
@@ -82,15 +90,16 @@ impl Upload<'_> {
     }
 
     /// Makes the content durable, with the owner and the mode of the file that it is to replace.
+    /// Who may not give files away owns what they upload.
     pub(super) fn seal(&self) -> io::Result<()> {
         if let Some(before) = &self.before {
             let (uid, gid) = (Uid::from_raw(before.st_uid), Gid::from_raw(before.st_gid));
             let now = rustix::fs::fstat(&self.file)?;
             let is_same = (now.st_uid, now.st_gid) == (before.st_uid, before.st_gid);
-            // Who may not give files away owns what they upload; it is nobody's program then.
-            let is_given = is_same || rustix::fs::fchown(&self.file, Some(uid), Some(gid)).is_ok();
-            let bits = if is_given { 0o7777 } else { 0o1777 };
-            rustix::fs::fchmod(&self.file, Mode::from_raw_mode(before.st_mode & bits))?;
+            if !is_same {
+                let _ = rustix::fs::fchown(&self.file, Some(uid), Some(gid));
+            }
+            rustix::fs::fchmod(&self.file, Mode::from_raw_mode(before.st_mode & MODE_MAX))?;
         }
         self.file.sync_all()
     }

@@ -6,6 +6,7 @@ use icecore::serve::Options;
 use icecore::serve::users::Rights;
 use icecore::serve::users::Users;
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::fs::symlink;
@@ -284,6 +285,43 @@ fn a_file_that_is_replaced_keeps_its_mode() {
 
     assert_eq!(served.read("secret"), b"new");
     assert_eq!(fs::metadata(served.path("secret")).unwrap().mode() & 0o7777, 0o600);
+}
+
+/// What is new is nobody's to read whom the mode keeps from what was there before, from the first
+/// byte on.
+#[test]
+fn a_file_that_is_replaced_is_shown_to_nobody_meanwhile() {
+    let served = Served::new();
+    let mut client = served.login();
+    served.write("secret", b"old");
+    fs::set_permissions(served.path("secret"), PermissionsExt::from_mode(0o600)).unwrap();
+
+    let mut data = client.begin("STOR secret");
+    data.write_all(b"new").unwrap();
+    data.flush().unwrap();
+
+    for name in served.names() {
+        let mode = fs::metadata(served.path(&name)).unwrap().mode();
+        assert_eq!(mode & 0o077, 0, "{name}");
+    }
+    data.end();
+    client.hears(226);
+}
+
+/// Nobody's content runs as somebody else: SITE CHMOD would not have it either.
+#[test]
+fn a_program_that_is_written_to_runs_as_nobody_else() {
+    let served = Served::new();
+    let mut client = served.login();
+    for (offset, verb) in [(0, "STOR"), (1, "STOR"), (0, "APPE")] {
+        served.write("program", b"old");
+        fs::set_permissions(served.path("program"), PermissionsExt::from_mode(0o6755)).unwrap();
+        client.asks(350, format!("REST {offset}"));
+
+        client.put(format!("{verb} program"), b"new");
+
+        assert_eq!(fs::metadata(served.path("program")).unwrap().mode() & 0o7777, 0o755);
+    }
 }
 
 #[test]
