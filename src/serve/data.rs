@@ -19,6 +19,7 @@ use crate::serve::transfer::Transfer;
 use crate::serve::tree::Listing;
 use crate::serve::tree::Look;
 use crate::serve::tree::Named;
+use crate::serve::tree::disarm;
 use crate::serve::users::Rights;
 use std::fs::File;
 use std::io;
@@ -147,8 +148,11 @@ impl Session<'_> {
     /// Writes into the file itself, so that what was there before a transfer broke off stays.
     fn store_part(&mut self, path: &[u8], offset: Option<u64>) -> Answer {
         let place = self.place_of(path)?;
-        let mut file = self.shared.tree.write(&place, offset)?;
+        let there = self.shared.tree.part(&place, offset)?;
         let stream = self.connect(Speaker::Client)?;
+        // Made only now, as it would stay where no data connection comes.
+        let mut file = there.map_or_else(|| self.shared.tree.make_part(&place), Ok)?;
+        disarm(&file)?;
         let (silence, cancel) = (self.shared.options.limits.silence, self.shared.cancel);
         let mut transfer = Transfer::new(stream, &mut self.control, cancel, silence);
         let received = receive_file(&mut transfer, &mut file, &mut self.buffer);

@@ -108,16 +108,12 @@ impl Tree {
         self.uploads.begin(folder, name, before)
     }
 
-    /// Opens a file to write from `offset` on, or at its end; it is made where there is none.
-    pub(super) fn write(&self, place: &Place, offset: Option<u64>) -> io::Result<File> {
+    /// Opens a file to write from `offset` on, or at its end; None where it is still to be made.
+    pub(super) fn part(&self, place: &Place, offset: Option<u64>) -> io::Result<Option<File>> {
         let (folder, name) = self.folder_of(place)?;
         let (mut file, stat) = match open_file(folder.as_fd(), name, OFlags::WRONLY) {
             Err(e) if e.kind() == io::ErrorKind::NotFound && offset.unwrap_or(0) == 0 => {
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
-                let mode = Mode::from_raw_mode(FILE_MODE);
-                let made = rustix::fs::openat(&folder, name, flags | OFlags::CLOEXEC, mode)?;
-                let stat = rustix::fs::fstat(&made)?;
-                (File::from(made), stat)
+                return Ok(None);
             }
             opened => opened?,
         };
@@ -126,11 +122,15 @@ impl Tree {
             return Err(io::Error::other("the restart offset is beyond the end of the file"));
         }
         file.seek(SeekFrom::Start(offset.unwrap_or(size)))?;
-        let mode = look_of(&stat).mode;
-        if mode & !MODE_MAX != 0 {
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(mode & MODE_MAX))?;
-        }
-        Ok(file)
+        Ok(Some(file))
+    }
+
+    /// Makes a file that is there from its first byte on.
+    pub(super) fn make_part(&self, place: &Place) -> io::Result<File> {
+        let (folder, name) = self.folder_of(place)?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
+        let mode = Mode::from_raw_mode(FILE_MODE);
+        Ok(File::from(rustix::fs::openat(&folder, name, flags | OFlags::CLOEXEC, mode)?))
     }
 
     /// Makes what was written into the folder of a place durable.
@@ -252,6 +252,15 @@ impl Listing<'_> {
     pub(super) fn has(&self, name: &[u8]) -> bool {
         look_in(self.folder.as_fd(), name).is_ok()
     }
+}
+
+/// Takes from a file what makes it run as somebody else.
+pub(super) fn disarm(file: &File) -> io::Result<()> {
+    let mode = look_of(&rustix::fs::fstat(file)?).mode;
+    if mode & !MODE_MAX == 0 {
+        return Ok(());
+    }
+    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode & MODE_MAX))?)
 }
 
 /// Makes the names of a folder durable. One that may not be read is left to the system.

@@ -181,6 +181,17 @@ fn before_it_began() {
     }
 }
 
+/// No file is there of which nothing was sent, as no data connection came about.
+#[test]
+fn before_a_part_of_it_began() {
+    let served = Served::new();
+    let mut client = served.login();
+    client.asks(425, "APPE new");
+    assert_eq!(served.names(), [""; 0]);
+    client.put("APPE new", b"");
+    assert_eq!(served.names(), ["new"]);
+}
+
 /// A client that ends well but does not wait for the answer has asked for what comes after it.
 #[test]
 fn and_what_only_looks_like_it_is_stored() {
