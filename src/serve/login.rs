@@ -4,6 +4,8 @@ use crate::net::tls::server::ServerStream;
 use crate::net::tls::server::Speaker;
 use crate::serve::Demand;
 use crate::serve::control::Sign;
+use crate::serve::listing::Wanted;
+use crate::serve::place::Place;
 use crate::serve::reply::Reply;
 use crate::serve::reply::Trouble;
 use crate::serve::reply::refuse;
@@ -97,9 +99,15 @@ impl Session<'_> {
             return Err(Trouble::Over);
         };
         self.control.upgrade(stream);
+        // Whoever sits in between may have said all that was said in the clear.
         self.login = Login::None;
         self.is_protected = false;
         self.has_buffer_size = false;
+        self.place = Place::default();
+        self.wanted = Wanted::all();
+        self.restart = 0;
+        self.passive = None;
+        self.is_epsv_only = false;
         Err(Trouble::Told)
     }
 

@@ -121,6 +121,33 @@ fn what_was_said_in_the_clear_does_not_count_within() {
     client.asks(530, "PWD");
 }
 
+/// Nor does what it asked for then: what a listing says to be all would lack sizes and times.
+#[test]
+fn what_was_chosen_in_the_clear_is_forgotten_within() {
+    let served = Served::with(options(Demand::Nobody));
+    served.write("a", b"content");
+    std::fs::create_dir(served.path("d")).unwrap();
+    let config = config(rustls::ALL_VERSIONS);
+    let mut client = served.login();
+    client.asks(200, "OPTS MLST type;");
+    client.asks(250, "CWD d");
+    client.asks(350, "REST 3");
+    client.asks(200, "EPSV ALL");
+
+    client.secure(&config);
+    client.login("ann", "s3cret pw");
+
+    assert!(client.asks(250, "MLST a").contains("size=7;"));
+    assert!(client.asks(257, "PWD").contains("\"/\""));
+    assert_eq!(client.get("RETR a"), b"content");
+    client.asks(227, "PASV");
+    let mut client = served.login();
+    client.passive();
+    client.secure(&config);
+    client.login("ann", "s3cret pw");
+    client.asks(425, "RETR a");
+}
+
 #[test]
 fn a_handshake_that_is_none_ends_the_session() {
     let served = Served::with(options(Demand::Nobody));
