@@ -180,8 +180,13 @@ impl<'a> Session<'a> {
             Err(Trouble::Told) => "done".to_owned(),
             Err(Trouble::Over) => "over".to_owned(),
         };
-        let shown = if verb == "PASS" { "..".to_owned() } else { display(argument) };
-        self.log(&format!("{} {shown} -> {code}", display(verb.as_bytes())));
+        let shown = match is_word(&verb) {
+            true if verb == "PASS" => "PASS ..".to_owned(),
+            true => format!("{verb} {}", display(argument)),
+            // It may be a password all the same, behind a tab or without its PASS.
+            false => "..".to_owned(),
+        };
+        self.log(&format!("{shown} -> {code}"));
         answer
     }
 
@@ -263,6 +268,11 @@ impl<'a> Session<'a> {
 const COMMANDS: &str = "ABOR ALLO APPE AUTH CDUP CWD DELE EPSV FEAT HELP LIST MDTM MFMT MKD MLSD \
     MLST MODE NLST NOOP OPTS PASS PASV PBSZ PROT PWD QUIT REST RETR RMD RNFR RNTO SITE SIZE STAT \
     STOR STRU SYST TYPE USER";
+
+/// Says whether something looks like a command of FTP.
+fn is_word(verb: &str) -> bool {
+    matches!(verb.len(), 3 | 4) && verb.bytes().all(|byte| byte.is_ascii_uppercase())
+}
 
 /// Says whether a command is for those, too, who have not logged in.
 fn is_for_all(verb: &str) -> bool {

@@ -81,6 +81,11 @@ fn wrong_passwords_are_slow_and_few() {
     assert!(begin.elapsed() >= Duration::from_millis(600));
     let log = served.log.lock().unwrap().join("\n");
     assert!(log.contains("PASS .. -> 530") && !log.contains("s3cret"), "{log}");
+    for line in ["PASS\ts3cret", " PASS s3cret", "PASSs3cret", "s3cret pw", "pass s3cret"] {
+        served.connect().ask(line);
+    }
+    let log = served.log.lock().unwrap().join("\n");
+    assert!(log.contains(": .. -> 530") && !log.to_lowercase().contains("s3cret"), "{log}");
 }
 
 #[test]
