@@ -37,10 +37,18 @@ impl Session<'_> {
         if self.needs_tls() && !self.control.is_tls() {
             return refuse(530, "TLS is a must: say AUTH TLS first");
         }
-        self.login = Login::Named(name.to_vec());
+        self.log_out(Login::Named(name.to_vec()));
         let is_guest = self.shared.users.is_guest(name);
         let text = if is_guest { "Any password will do" } else { "Now the password" };
         Ok(Reply::new(331, text))
+    }
+
+    /// Has a client log in once more. One that was in has as long for that as one that just came.
+    fn log_out(&mut self, login: Login) {
+        if self.rights().is_some() {
+            self.since = self.shared.clock.now();
+        }
+        self.login = login;
     }
 
     pub(super) fn password(&mut self, password: &[u8]) -> Answer {
@@ -100,7 +108,7 @@ impl Session<'_> {
         };
         self.control.upgrade(stream);
         // Whoever sits in between may have said all that was said in the clear.
-        self.login = Login::None;
+        self.log_out(Login::None);
         self.is_protected = false;
         self.has_buffer_size = false;
         self.place = Place::default();

@@ -44,6 +44,7 @@ pub(super) type Answer = Result<Reply, Trouble>;
 pub(super) struct Session<'a> {
     pub(super) shared: &'a Shared<'a>,
     pub(super) number: u64,
+    /// Since when it may log in.
     pub(super) since: Timestamp,
     pub(super) control: Control,
     /// Where the client is, and the address that it came to.

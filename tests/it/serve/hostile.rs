@@ -111,6 +111,20 @@ fn who_does_not_log_in_is_left_alone() {
     panic!("it may talk for ever");
 }
 
+/// Who was in has the time of a login once more, and not what is left of the first.
+#[test]
+fn who_logs_in_again_may() {
+    let mut options = short();
+    options.limits.login = Duration::from_secs(1);
+    let served = Served::with(options);
+    let mut client = served.login();
+
+    std::thread::sleep(Duration::from_millis(1200));
+
+    client.login("ann", "s3cret pw");
+    client.asks(200, "NOOP");
+}
+
 #[test]
 fn who_asks_for_nothing_is_left_alone() {
     let served = Served::with(short());
