@@ -48,7 +48,9 @@ impl Session<'_> {
         };
         let place = self.place_of(path)?;
         self.shared.tree.set_modified(&place, time)?;
-        let text = [b"Modify=", stamp, b"; ", path].concat();
+        // As it is now: a file system may keep fewer years, or digits.
+        let kept = stamp::write(self.shared.tree.look_at(&place)?.modified).unwrap_or_default();
+        let text = [b"Modify=", kept.as_bytes(), b"; ", path].concat();
         Ok(Reply::new(213, text))
     }
 

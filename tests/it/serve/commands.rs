@@ -256,6 +256,10 @@ fn times_and_modes_are_set() {
 
     let said = client.asks(213, "MFMT 20200229235959.5 a");
     assert_eq!(said.trim(), "213 Modify=20200229235959.5; a");
+    let said = client.asks(213, "MFMT 99991231235959 a");
+    let kept = client.asks(213, "MDTM a").trim().replace("213 ", "213 Modify=");
+    assert_eq!(said.trim(), format!("{kept}; a"));
+    client.asks(213, "MFMT 20200229235959.5 a");
     client.asks(213, "MFMT 19691231235959 d");
     assert_eq!(client.asks(213, "MDTM a").trim(), "213 20200229235959.5");
     assert_eq!(client.asks(213, "MDTM d").trim(), "213 19691231235959");
