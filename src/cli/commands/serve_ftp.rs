@@ -59,6 +59,7 @@ pub(crate) struct ServeFtpArgs {
 
     /// Listen at ADDR, an address and a port; port 0 is any that is free
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:2121")]
+    #[arg(value_parser = parse_listen)]
     listen: SocketAddr,
 
     /// Let in NAME, who knows the password [default: icecore, unless others are let in]
@@ -103,14 +104,17 @@ pub(crate) struct ServeFtpArgs {
 
     /// Serve at most N sessions at a time
     #[arg(long, value_name = "N", default_value_t = Limits::default().sessions)]
+    #[arg(value_parser = parse_count)]
     max_sessions: usize,
 
     /// Serve at most N sessions at a time from one address
     #[arg(long, value_name = "N", default_value_t = Limits::default().sessions_of_one)]
+    #[arg(value_parser = parse_count)]
     max_per_address: usize,
 
     /// End sessions that ask for nothing for N seconds
     #[arg(long, value_name = "N", default_value_t = Limits::default().idle.as_secs())]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     idle: u64,
 }
 
@@ -222,6 +226,15 @@ fn tell(args: &ServeFtpArgs, address: SocketAddr, session: &mut Session) -> Resu
     let rights = if args.read_only { ", read only" } else { "" };
     session.output.line(&format!("serving {folder} at {at}{rights}, TLS {tls}"))?;
     session.output.finish()
+}
+
+fn parse_listen(text: &str) -> std::result::Result<SocketAddr, &'static str> {
+    text.parse().map_err(|_| "write ADDRESS:PORT, as 127.0.0.1:2121 or 0.0.0.0:2121")
+}
+
+/// With none allowed it would serve nobody, and say that it serves.
+fn parse_count(text: &str) -> std::result::Result<usize, &'static str> {
+    text.parse().ok().filter(|count| *count > 0).ok_or("a number of sessions is 1 or more")
 }
 
 fn parse_ports(text: &str) -> std::result::Result<RangeInclusive<u16>, String> {

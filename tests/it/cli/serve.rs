@@ -329,6 +329,23 @@ fn a_repository_that_was_made_over_ftp_says_so_in_its_folder() {
     assert!(!ran.stderr.contains("missing"), "{ran:?}");
 }
 
+#[test]
+fn what_would_serve_nobody_is_refused() {
+    let home = home();
+    // One that is not refused would serve for ever.
+    let soon = |words: [&str; 4]| {
+        let mut command = home.command_under("timeout", &["60"]);
+        Ran::of(command.args(words).output().unwrap())
+    };
+    for flag in ["--max-sessions", "--max-per-address", "--idle"] {
+        soon(["serve-ftp", "data", flag, "0"]).says(2, flag);
+    }
+    for listen in ["localhost:2121", ":2121", "127.0.0.1"] {
+        let ran = soon(["serve-ftp", "data", "--listen", listen]);
+        ran.says(2, "write ADDRESS:PORT, as 127.0.0.1:2121 or 0.0.0.0:2121");
+    }
+}
+
 /// A folder that is served, and its address with all that it takes to log in.
 fn served(home: &Home) -> (Running, String) {
     let running = Running::new(home, &["serve-ftp", "data", "--listen", "127.0.0.1:0"]);
