@@ -184,7 +184,7 @@ impl Tree {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let thing = rustix::fs::openat(&folder, name, flags, Mode::empty())?;
         if look_of(&rustix::fs::fstat(&thing)?).kind == Kind::Symlink {
-            return Err(Errno::LOOP.into());
+            return Err(is_link());
         }
         // Held by a handle, as a name could become a link meanwhile, which chmod follows.
         let path = format!("/proc/self/fd/{}", thing.as_fd().as_raw_fd());
@@ -280,9 +280,9 @@ fn look_in(folder: BorrowedFd<'_>, name: &[u8]) -> io::Result<Look> {
 fn open_file(folder: BorrowedFd<'_>, name: &[u8], how: OFlags) -> io::Result<(File, Stat)> {
     let is_file = |stat: &Stat| match look_of(stat).kind {
         Kind::File => Ok(()),
-        Kind::Directory => Err(Errno::ISDIR),
-        Kind::Symlink => Err(Errno::LOOP),
-        Kind::Fifo | Kind::CharDevice | Kind::BlockDevice | Kind::Socket => Err(Errno::PERM),
+        Kind::Directory => Err(Errno::ISDIR.into()),
+        Kind::Symlink => Err(is_link()),
+        Kind::Fifo | Kind::CharDevice | Kind::BlockDevice | Kind::Socket => Err(Errno::PERM.into()),
     };
     is_file(&rustix::fs::statat(folder, name, AtFlags::SYMLINK_NOFOLLOW)?)?;
     let flags = how | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
@@ -290,6 +290,11 @@ fn open_file(folder: BorrowedFd<'_>, name: &[u8], how: OFlags) -> io::Result<(Fi
     let stat = rustix::fs::fstat(&file)?;
     is_file(&stat)?;
     Ok((File::from(file), stat))
+}
+
+/// The system would speak of too many levels of links, and of its number for that.
+fn is_link() -> io::Error {
+    io::Error::other("Is a symbolic link, which is not followed")
 }
 
 #[allow(clippy::unnecessary_cast, reason = "on some machines it has 32 bits")]

@@ -203,3 +203,15 @@ fn by_what_is_no_file() {
         client.asks(250, format!("DELE {path}"));
     }
 }
+
+#[test]
+fn a_link_is_called_one() {
+    let served = Served::new();
+    served.write("file", b"1");
+    symlink("file", served.path("link")).unwrap();
+    let mut client = served.login();
+    for command in ["RETR link", "STOR link", "APPE link", "SITE CHMOD 600 link"] {
+        let said = client.asks(550, command);
+        assert_eq!(said, "550 Is a symbolic link, which is not followed\r\n", "{command}");
+    }
+}
