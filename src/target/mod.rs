@@ -283,6 +283,15 @@ pub trait TargetWriter {
         Ok(())
     }
 
+    /// Refuses what [`TargetWriter::create_node`] could not make anywhere here: nothing is to be
+    /// removed for it.
+    ///
+    /// # Errors
+    /// `Unsupported`; when the target cannot be reached.
+    fn check_node(&mut self, _path: &EntryPath, _node: &Node) -> Result<()> {
+        Ok(())
+    }
+
     /// Makes a symlink, fifo or device with its metadata; returns what could not be set.
     ///
     /// # Errors

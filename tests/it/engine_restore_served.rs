@@ -60,6 +60,28 @@ impl Served {
     }
 }
 
+/// What the server has stays where it takes nothing of the kind that the backup has. It was removed
+/// first, and then there was nothing.
+#[test]
+fn what_stands_where_no_link_can_be_made_stays() {
+    let source = MemorySource::new("nodes").symlink("link", "a").fifo("pipe").symlink("full", "a");
+    let (world, served) = (backed_up(&source), served());
+    for name in ["link", "pipe", "full/file"] {
+        let place = served.folder.path().join("served").join(name);
+        std::fs::create_dir_all(place.parent().unwrap()).unwrap();
+        std::fs::write(place, CONTENT).unwrap();
+    }
+    let delete = RestoreOptions { delete: true, ..overwriting(Overwrite::Always) };
+
+    let target = served.target();
+    let report = restore::run(&world.snapshot(0), &target, &delete, &world.context()).unwrap();
+
+    assert_eq!((report.errors.len(), report.files, report.deleted), (3, 0, 0), "{report:?}");
+    for name in ["link", "pipe", "full/file"] {
+        assert_eq!(served.content(name).as_deref(), Some(CONTENT), "{name}");
+    }
+}
+
 /// Asks to stop when a file was restored.
 struct StopAtOnce(Cancel);
 

@@ -230,6 +230,11 @@ impl<'w, 'a> Walker<'w, 'a> {
             let error = Error::new(ErrorKind::AlreadyExists, message).at(Origin::Target);
             return self.fail(&entry, error);
         }
+        if let (Decision::Replace | Decision::Clear, Some(node)) = (decision, node_of(&entry.node))
+            && let Err(e) = self.writer()?.check_node(&entry.path, &node)
+        {
+            return self.fail(&entry, e);
+        }
         if decision == Decision::Clear {
             if let Err(e) = self.clear(&entry.path) {
                 return self.fail(&entry, e);

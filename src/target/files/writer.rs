@@ -343,6 +343,15 @@ impl TargetWriter for FilesWriter<'_> {
         Ok(())
     }
 
+    fn check_node(&mut self, path: &EntryPath, node: &Node) -> Result<()> {
+        if !matches!(node, Node::Symlink(_)) {
+            let message = format!("cannot make {path}: a server takes no pipes and no devices");
+            return Err(Error::new(ErrorKind::Unsupported, message).at(ORIGIN));
+        }
+        let can = self.target.ask(|files| able(files.abilities().symlinks, || Ok(())));
+        can.map_err(|e| failed("cannot make the link", path, e))
+    }
+
     fn create_node(
         &mut self,
         path: &EntryPath,
@@ -352,8 +361,7 @@ impl TargetWriter for FilesWriter<'_> {
     ) -> Result<Vec<String>> {
         self.target.make_room(path, None)?;
         let Node::Symlink(to) = node else {
-            let message = format!("cannot make {path}: a server takes no pipes and no devices");
-            return Err(Error::new(ErrorKind::Unsupported, message).at(ORIGIN));
+            return self.check_node(path, node).map(|()| Vec::new());
         };
         let way = self.target.way(path);
         let make = |files: &mut dyn Files| {
