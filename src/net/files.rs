@@ -147,6 +147,11 @@ pub trait Files: Send {
     /// Says what the server can do.
     fn abilities(&self) -> Abilities;
 
+    /// Says whether symbolic links are told and read; a server may do so that makes none.
+    fn reads_links(&self) -> bool {
+        self.abilities().symlinks
+    }
+
     /// Says how the server is spoken with.
     fn manner(&self) -> Manner {
         Manner::default()

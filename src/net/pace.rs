@@ -126,6 +126,10 @@ impl Files for PacedSession {
         self.session.abilities()
     }
 
+    fn reads_links(&self) -> bool {
+        self.session.reads_links()
+    }
+
     fn manner(&self) -> Manner {
         self.session.manner()
     }

@@ -270,7 +270,12 @@ impl View {
         let mut text = Vec::new();
         for (name, look) in rows {
             let shown = listing::in_line(name, |name| listing.has(name));
-            let is_shown_link = self.style == Style::Long && look.kind == Kind::Symlink;
+            let shows_links = match self.style {
+                Style::Facts => self.wanted.has_links(),
+                Style::Long => true,
+                Style::Names => false,
+            };
+            let is_shown_link = shows_links && look.kind == Kind::Symlink;
             // A link that went away meanwhile is shown without its end.
             let link = if is_shown_link { listing.read_link(name).ok() } else { None };
             self.line(&shown, look, link.as_deref(), &mut text);
@@ -281,7 +286,7 @@ impl View {
     fn line(&self, name: &[u8], look: &Look, link: Option<&[u8]>, text: &mut Vec<u8>) {
         match self.style {
             Style::Facts => {
-                text.extend(listing::facts(look, self.wanted, self.rights).bytes());
+                text.extend(listing::facts(look, link, self.wanted, self.rights).bytes());
                 text.push(b' ');
                 text.extend_from_slice(name);
             }

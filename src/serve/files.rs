@@ -112,7 +112,9 @@ impl Session<'_> {
         let place = if path.is_empty() { self.place.clone() } else { self.place_of(path)? };
         let look = self.shared.tree.look_at(&place)?;
         let rights = self.rights().unwrap_or(Rights::Read);
-        let mut line = listing::facts(&look, self.wanted, rights).into_bytes();
+        let is_shown_link = look.kind == Kind::Symlink && self.wanted.has_links();
+        let link = if is_shown_link { Some(self.shared.tree.read_link(&place)?) } else { None };
+        let mut line = listing::facts(&look, link.as_deref(), self.wanted, rights).into_bytes();
         line.push(b' ');
         line.extend(place.shown());
         Ok(Reply::of_lines(250, vec![b"Facts:".to_vec(), line, b"End".to_vec()]))

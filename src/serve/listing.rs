@@ -14,18 +14,25 @@ use crate::serve::stamp;
 use crate::serve::tree::Look;
 use crate::serve::users::Rights;
 
-/// The facts there are, in their order.
-pub(super) const FACTS: [&str; 8] =
-    ["type", "size", "modify", "perm", "unique", "UNIX.mode", "UNIX.uid", "UNIX.gid"];
+/// The facts there are, in their order. The last one is ours: where a symbolic link leads to, in
+/// hex, as any byte may be in it. Nobody gets it who does not ask for it.
+pub(super) const FACTS: [&str; 9] =
+    ["type", "size", "modify", "perm", "unique", "UNIX.mode", "UNIX.uid", "UNIX.gid", LINK];
+const LINK: &str = "X.link";
 
 /// Which facts a client wants.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted([bool; FACTS.len()]);
 
 impl Wanted {
-    /// Returns all.
-    pub(super) fn all() -> Self {
-        Wanted([true; FACTS.len()])
+    /// Returns those of a client that has not asked for any.
+    pub(super) fn usual() -> Self {
+        Wanted(FACTS.map(|fact| fact != LINK))
+    }
+
+    /// Says whether it is asked for where links lead to.
+    pub(super) fn has_links(self) -> bool {
+        FACTS.iter().zip(self.0).any(|(fact, is_wanted)| is_wanted && *fact == LINK)
     }
 
     /// Reads what `OPTS MLST` says: `type;size;`. What is unknown is not wanted.
@@ -49,8 +56,8 @@ impl Wanted {
     }
 }
 
-/// Returns a line of MLSD, or what MLST says, without a name.
-pub(super) fn facts(look: &Look, wanted: Wanted, rights: Rights) -> String {
+/// Returns a line of MLSD, or what MLST says, without a name. `link` is where a link leads to.
+pub(super) fn facts(look: &Look, link: Option<&[u8]>, wanted: Wanted, rights: Rights) -> String {
     let is_file = look.kind == Kind::File;
     let values = [
         Some(type_of(look.kind).to_owned()),
@@ -61,6 +68,7 @@ pub(super) fn facts(look: &Look, wanted: Wanted, rights: Rights) -> String {
         Some(format!("0{:o}", look.mode)),
         Some(look.owner.0.to_string()),
         Some(look.owner.1.to_string()),
+        link.map(to_hex),
     ];
     let mut text = String::new();
     for ((fact, value), is_wanted) in FACTS.iter().zip(values).zip(wanted.0) {
@@ -192,16 +200,19 @@ mod tests {
     #[test]
     fn facts_are_those_that_are_wanted() {
         assert_eq!(
-            facts(&FILE, Wanted::all(), Rights::Read),
+            facts(&FILE, None, Wanted::usual(), Rights::Read),
             "type=file;size=1234;modify=20261121152100.25;perm=r;unique=fd00-1a2b;UNIX.mode=0640;\
              UNIX.uid=1000;UNIX.gid=100;"
         );
         let wanted = Wanted::parse("Size;nonsense;unix.mode;");
-        assert_eq!(facts(&FILE, wanted, Rights::Write), "size=1234;UNIX.mode=0640;");
+        assert_eq!(facts(&FILE, None, wanted, Rights::Write), "size=1234;UNIX.mode=0640;");
         assert_eq!(wanted.shown(None), "size;UNIX.mode;");
         assert!(wanted.shown(Some('*')).starts_with("type;size*;modify;"));
         let link = Look { kind: Kind::Symlink, ..FILE };
-        assert!(facts(&link, Wanted::all(), Rights::Write).starts_with("type=OS.unix=symlink;mod"));
+        let usual = facts(&link, Some(b"x"), Wanted::usual(), Rights::Write);
+        assert!(usual.starts_with("type=OS.unix=symlink;mod") && !usual.contains("X.link"));
+        let wanted = Wanted::parse("x.link;");
+        assert_eq!(facts(&link, Some(b"a ;\n\xff"), wanted, Rights::Write), "X.link=61203b0aff;");
     }
 
     #[test]

@@ -112,7 +112,7 @@ impl Session<'_> {
         self.is_protected = false;
         self.has_buffer_size = false;
         self.place = Place::default();
-        self.wanted = Wanted::all();
+        self.wanted = Wanted::usual();
         self.restart = 0;
         self.passive = None;
         self.is_epsv_only = false;

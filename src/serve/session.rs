@@ -88,7 +88,7 @@ impl<'a> Session<'a> {
             is_protected: false,
             has_buffer_size: false,
             place: Place::default(),
-            wanted: Wanted::all(),
+            wanted: Wanted::usual(),
             restart: 0,
             renamed: None,
             passive: None,

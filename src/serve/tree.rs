@@ -77,6 +77,12 @@ impl Tree {
         look_in(self.enter(parents)?.as_fd(), name)
     }
 
+    /// Returns where a symbolic link leads to.
+    pub(super) fn read_link(&self, place: &Place) -> io::Result<Vec<u8>> {
+        let (folder, name) = self.folder_of(place)?;
+        Ok(rustix::fs::readlinkat(&folder, name, Vec::new())?.into_bytes())
+    }
+
     /// Expects a folder at a place.
     pub(super) fn expect_folder(&self, place: &Place) -> io::Result<()> {
         self.enter(place.names()).map(drop)

@@ -468,3 +468,23 @@ fn modes_are_those_told_and_what_is_not_told_is_usual() {
     assert_eq!((file.metadata.mode, file.metadata.owner.uid), (0o640, 0));
     assert_eq!(file.metadata.owner.user, "");
 }
+
+/// Whoever backs up such a server is told without having to ask for it.
+#[test]
+fn links_that_are_left_out_are_counted() {
+    let world = world(Ways { untold_links: true, ..SFTP });
+    world.write("a", b"a");
+    world.write("d/b", b"b");
+    for link in ["d/link", "link"] {
+        std::os::unix::fs::symlink("a", world.folder.path().join(link)).unwrap();
+    }
+    let repository = Repository::memory();
+
+    back_up(&repository, &world.source(), 1_000);
+
+    let told = "2 symbolic links are left out, as the server does not tell where they lead";
+    assert!(repository.progress.warnings().iter().any(|it| it == told));
+    assert!(
+        scanned(&world.source()).iter().any(|it| it.starts_with("~ link: the server does not"))
+    );
+}

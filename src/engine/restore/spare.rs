@@ -1,8 +1,8 @@
 //! What `--delete` leaves alone although the backup does not have it: what it could not have.
 //!
-//! Nobody stores sockets, an FTP source tells no links, and neither FTP nor SFTP brings pipes and
-//! devices. Restored to where it came from, a backup would take away all of them, and no restore
-//! brought them back.
+//! Nobody stores sockets, few FTP servers tell where links lead, and neither FTP nor SFTP brings
+//! pipes and devices. Restored to where it came from, a backup would take away all of them, and no
+//! restore brought them back.
 
 use crate::base::metadata::Kind;
 
@@ -14,7 +14,7 @@ pub(super) fn why_spared(source: &str, kind: Kind) -> Option<&'static str> {
         Kind::File | Kind::Directory => None,
         Kind::Socket => Some("a socket, which no backup has: it stays"),
         Kind::Symlink => is_of(&["ftp://", "ftps://"])
-            .then_some("a link, which no backup over FTP has: it stays"),
+            .then_some("a link, which a backup over FTP may lack: it stays"),
         Kind::Fifo | Kind::CharDevice | Kind::BlockDevice => {
             is_of(&["ftp://", "ftps://", "sftp://"])
                 .then_some("no file, folder or link, and so not in a backup of a server: it stays")

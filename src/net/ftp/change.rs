@@ -15,6 +15,7 @@ use crate::net::files::Marks;
 use crate::net::files::Proof;
 use crate::net::ftp::control::Command;
 use crate::net::ftp::control::sayable;
+use crate::net::ftp::facts::LINK;
 use crate::net::ftp::facts::time_text;
 use crate::net::ftp::learn::ListBy;
 use crate::net::ftp::learn::split;
@@ -198,6 +199,10 @@ impl Files for Session {
         }
     }
 
+    fn reads_links(&self) -> bool {
+        self.features.shows(LINK)
+    }
+
     fn manner(&self) -> Manner {
         let lists_by = match self.learned.list_by {
             ListBy::Mlsd => "MLSD",
@@ -216,7 +221,7 @@ impl Files for Session {
     }
 
     fn read_link(&mut self, path: &[u8]) -> Result<Vec<u8>> {
-        self.about("read the link", path, |_, _| Err(unsupported("tell where a link points")))
+        self.about("read the link", path, Session::link_at)
     }
 
     fn open(&mut self, path: &[u8], offset: u64) -> Result<()> {

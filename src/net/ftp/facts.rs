@@ -32,7 +32,11 @@ pub(crate) const WANTED: &[&str] = &[
     "unix.group",
     "unix.uid",
     "unix.gid",
+    LINK,
 ];
+
+/// A fact of `serve-ftp`: where a symbolic link leads to, in hex.
+pub(crate) const LINK: &str = "x.link";
 
 /// Reads a line, without its end.
 pub(crate) fn line(bytes: &[u8]) -> Result<Line<'_>> {
@@ -79,6 +83,18 @@ pub(crate) fn line(bytes: &[u8]) -> Result<Line<'_>> {
     let narrow = |number: u64| u32::try_from(number).ok();
     look.owner = user.and_then(narrow).zip(group.and_then(narrow));
     Ok(Line { name, look, is_self })
+}
+
+/// Returns where a link leads to, by the line that tells of it; None where it does not.
+pub(crate) fn link(bytes: &[u8]) -> Option<Vec<u8>> {
+    let facts = bytes.split(|&byte| byte == b' ').next()?;
+    let mut facts = facts.split(|&byte| byte == b';');
+    let digits = facts.find_map(|fact| {
+        let (key, value) = fact.split_at_checked(LINK.len())?;
+        value.strip_prefix(b"=").filter(|_| key.eq_ignore_ascii_case(LINK.as_bytes()))
+    })?;
+    let pairs = digits.chunks(2).map(|pair| u8::try_from(number(pair, 16)?).ok());
+    pairs.collect::<Option<Vec<u8>>>().filter(|link| !link.is_empty() && digits.len() % 2 == 0)
 }
 
 fn second(time: Timestamp) -> Modified {
@@ -266,11 +282,23 @@ mod tests {
         );
     }
 
+    #[test]
+    fn links_are_read_as_they_are() {
+        let read = |text: &str| link(text.as_bytes());
+        let wanted = Some(b"a ;\n\xff".to_vec());
+        assert_eq!(read("type=OS.unix=symlink;X.link=61203b0aff; l"), wanted);
+        assert_eq!(read("x.LINK=61203B0AFF; X.link=00;"), wanted);
+        for bad in ["type=file; X.link=61;", "X.link=; l", "X.link=6; l", "X.link=6x; l", ""] {
+            assert_eq!(read(bad), None, "{bad}");
+        }
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
             let _ = line(&bytes);
             let _ = time(&bytes);
+            let _ = link(&bytes);
         }
 
         #[test]

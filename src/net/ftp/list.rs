@@ -220,6 +220,24 @@ impl Session {
         Ok(look)
     }
 
+    /// Returns where a link leads to, of a server that tells it.
+    pub(crate) fn link_at(&mut self, path: &[u8]) -> Result<Vec<u8>> {
+        self.settle()?;
+        if !self.features.shows(facts::LINK) {
+            return Err(Error::new(ErrorKind::Unsupported, "this server tells of no link"));
+        }
+        let reply = self.ask("MLST", path)?;
+        if reply.code != 250 {
+            return Err(match self.look_again(path, &reply)? {
+                None => Error::new(ErrorKind::NotFound, reply.said()),
+                Some(_) => reply.refusal(),
+            });
+        }
+        let line = reply.lines.iter().find_map(|line| line.strip_prefix(b" "));
+        let link = line.and_then(facts::link);
+        link.ok_or_else(|| Error::new(ErrorKind::Io, "the server does not tell where it leads to"))
+    }
+
     /// Finds out what a refusal to look means: going there tells a folder, and of many servers why
     /// not; of others the listing of the folder above does.
     fn look_again(&mut self, path: &[u8], refused: &Reply) -> Result<Option<Look>> {

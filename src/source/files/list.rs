@@ -137,7 +137,7 @@ pub(super) fn all_in(
             all.push(listed);
             Ok(())
         })?;
-        Ok((all, files.abilities().symlinks))
+        Ok((all, files.reads_links()))
     })
 }
 

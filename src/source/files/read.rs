@@ -211,7 +211,8 @@ impl SourceReader for FilesReader {
         if look.kind == Kind::Symlink {
             let place = self.inner.place(path);
             let target = self.inner.ask(|files| files.read_link(&place));
-            opened.link_target = target.map_err(|e| failed("cannot read the link", path, e))?;
+            opened.link_target =
+                target.map_err(|e| self.failed("cannot read the link", path, e))?;
             if opened.link_target.len() > LINK_BYTES_MAX {
                 let message = format!("cannot read the link {path}: it is too long");
                 return Err(Error::invalid(message).at(ORIGIN));

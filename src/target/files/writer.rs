@@ -146,7 +146,18 @@ impl TargetWriter for FilesWriter<'_> {
             let better = self.target.ask(|files| files.look_at(&way));
             look = better.map_err(|e| failed("cannot look at", path, e))?;
         }
-        Ok(look.as_ref().map(entry_of))
+        let Some(mut there) = look.as_ref().map(entry_of) else { return Ok(None) };
+        // One that cannot be made again is looked at, as it must not be replaced without need.
+        if there.kind == Kind::Symlink {
+            let way = self.target.way(path);
+            let link = self.target.ask(|files| {
+                let is_fixed = files.reads_links() && !files.abilities().symlinks;
+                if is_fixed { files.read_link(&way).map(Some) } else { Ok(None) }
+            });
+            let link = link.map_err(|e| failed("cannot look at", path, e))?;
+            there.node = link.map(Node::Symlink);
+        }
+        Ok(Some(there))
     }
 
     fn list(&mut self, path: &EntryPath) -> Result<Vec<Vec<u8>>> {

@@ -366,26 +366,55 @@ fn names_in(folder: PathBuf) -> Vec<String> {
 fn what_a_backup_over_ftp_cannot_have_is_not_deleted() {
     let home = home();
     home.write("data/d/file", b"1");
-    symlink("file", home.path("data/d/link")).unwrap();
-    symlink("nowhere", home.path("data/dangling")).unwrap();
     let _socket = UnixListener::bind(home.path("data/socket")).unwrap();
     let made = Command::new("mkfifo").arg(home.path("data/pipe")).status().unwrap();
     assert!(made.success());
     let (_running, address) = served(&home);
 
-    let backup = home.done(&["backup", &address, "-d", "far"]);
+    home.done(&["backup", &address, "-d", "far"]);
     home.write("data/extra", b"2");
+    // Most servers would not have told it.
+    symlink("file", home.path("data/d/link")).unwrap();
     let delete = ["--overwrite", "if-changed", "--delete"];
     let restored = home.json(0, &[&["restore", "far", &address][..], &delete].concat());
 
-    assert!(backup.stderr.contains("2 symbolic links are left out"), "{backup:?}");
     assert_eq!(restored["deleted"], 1);
-    assert_eq!(names_in(home.path("data")), ["d", "dangling", "pipe", "socket"]);
+    assert_eq!(names_in(home.path("data")), ["d", "pipe", "socket"]);
     assert_eq!(names_in(home.path("data/d")), ["file", "link"]);
     let data = home.path("data").to_str().unwrap().to_owned();
     let restored = home.json(0, &[&["restore", "far", &data][..], &delete].concat());
     assert_eq!(restored["deleted"], 0);
-    assert_eq!(names_in(home.path("data")), ["d", "dangling", "pipe", "socket"]);
+    assert_eq!(names_in(home.path("data")), ["d", "pipe", "socket"]);
+    assert_eq!(names_in(home.path("data/d")), ["file", "link"]);
+}
+
+/// Links are stored as this server tells them, and stay where they are as they were. It makes none.
+#[test]
+fn links_come_along_from_our_own_server() {
+    let home = home();
+    home.write("data/file", b"1");
+    let odd = OsStr::from_bytes(b"no where;\n\xff -> ");
+    let links = [("d/up", OsStr::new("../file")), ("odd", odd)];
+    fs::create_dir(home.path("data/d")).unwrap();
+    for (link, to) in links {
+        symlink(to, home.path("data").join(link)).unwrap();
+    }
+    let (_running, address) = served(&home);
+    let backup = home.done(&["backup", &address, "-d", "far"]);
+    assert!(!backup.stderr.contains("left out"), "{backup:?}");
+    home.done(&["restore", "far", "out"]);
+    for (link, to) in links {
+        assert_eq!(fs::read_link(home.path("out").join(link)).unwrap(), to);
+    }
+    assert!(home.done(&["backup", &address, "-d", "far"]).stdout.contains("unchanged"));
+
+    let restore = ["restore", "far", &address, "--overwrite", "if-changed", "--delete"];
+    let in_place = home.json(0, &restore);
+    assert_eq!((&in_place["deleted"], &in_place["written_bytes"]), (&0.into(), &0.into()));
+    fs::remove_file(home.path("data/odd")).unwrap();
+    symlink("other", home.path("data/odd")).unwrap();
+    home.run(&restore).says(3, "cannot make the link odd");
+    assert_eq!(fs::read_link(home.path("data/odd")).unwrap().as_os_str(), "other");
 }
 
 /// A name with the end of a line in it is listed as another one, which is "not found" and stays.

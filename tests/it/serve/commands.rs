@@ -248,6 +248,25 @@ fn a_long_folder_is_listed_whole() {
 }
 
 #[test]
+fn where_links_lead_is_told_to_who_asks() {
+    let served = Served::new();
+    served.write("file", b"1");
+    symlink("a b;", served.path("link")).unwrap();
+    let mut client = served.login();
+    let fact = "X.link=6120623b;";
+    assert!(client.asks(211, "FEAT").contains(";X.link;\r\n"));
+    assert!(!client.get_text("MLSD").contains("X.link"));
+    assert!(!client.asks(250, "MLST link").contains("X.link"));
+
+    client.asks(200, "OPTS MLST type;x.LINK;");
+
+    let mut rows: Vec<String> = client.get_text("MLSD").lines().map(str::to_owned).collect();
+    rows.sort();
+    assert_eq!(rows, [format!("type=OS.unix=symlink;{fact} link"), "type=file; file".to_owned()]);
+    assert!(client.asks(250, "MLST link").contains(fact));
+}
+
+#[test]
 fn times_and_modes_are_set() {
     let served = Served::new();
     let mut client = served.login();

@@ -3,6 +3,7 @@
 
 use crate::support::ways::Ways;
 use crate::support::ways::in_a_line;
+use crate::support::ways::kind_of;
 use crate::support::ways::refused;
 use icecore::base::error::Error;
 use icecore::base::error::ErrorKind;
@@ -26,7 +27,6 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::FileExt;
-use std::os::unix::fs::FileTypeExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -214,18 +214,7 @@ impl Session {
             Ok(link) if link.is_symlink() && !ways.symlinks => place.metadata()?,
             other => other?,
         };
-        let file_type = metadata.file_type();
-        let kind = if file_type.is_file() {
-            Kind::File
-        } else if file_type.is_dir() {
-            Kind::Directory
-        } else if file_type.is_symlink() {
-            Kind::Symlink
-        } else if file_type.is_fifo() {
-            Kind::Fifo
-        } else {
-            Kind::Socket
-        };
+        let kind = kind_of(metadata.file_type());
         let step = match precision {
             Precision::Second => 1,
             Precision::Minute => 60,
@@ -287,6 +276,10 @@ impl Files for Session {
             set_owner: ways.links,
             symlinks: ways.symlinks,
         }
+    }
+
+    fn reads_links(&self) -> bool {
+        self.server.ways.symlinks && !self.server.ways.untold_links
     }
 
     fn list(&mut self, folder: &[u8], visit: &mut dyn FnMut(Found) -> Result<()>) -> Result<()> {

@@ -3,10 +3,13 @@
 use icecore::base::error::Error;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Result;
+use icecore::base::metadata::Kind;
 use icecore::net::files::Precision;
 use std::ffi::OsStr;
 use std::ffi::OsString;
+use std::fs::FileType;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::path::PathBuf;
 
@@ -25,6 +28,8 @@ pub(crate) struct Ways {
     pub(crate) empty_folders_refuse: bool,
     /// Symbolic links are told; else they are shown as what they lead to.
     pub(crate) symlinks: bool,
+    /// Where they lead is not told.
+    pub(crate) untold_links: bool,
     /// How exactly a listing tells times; a look at one file is to the second.
     pub(crate) listed: Precision,
     /// Files have a tag that stays with them.
@@ -81,6 +86,7 @@ pub(crate) const SFTP: Ways = Ways {
     folders_refuse: true,
     empty_folders_refuse: false,
     symlinks: true,
+    untold_links: false,
     listed: Precision::Second,
     unique: false,
     proves_later: false,
@@ -97,6 +103,7 @@ pub(crate) const FTP: Ways = Ways {
     folders_refuse: true,
     empty_folders_refuse: false,
     symlinks: false,
+    untold_links: false,
     listed: Precision::Second,
     unique: true,
     proves_later: true,
@@ -107,6 +114,17 @@ pub(crate) const FTP: Ways = Ways {
 
 pub(crate) fn refused(path: &[u8]) -> Error {
     Error::new(ErrorKind::Io, format!("550 {}", String::from_utf8_lossy(path)))
+}
+
+/// Returns what a server calls a thing.
+pub(crate) fn kind_of(file_type: FileType) -> Kind {
+    match file_type {
+        it if it.is_file() => Kind::File,
+        it if it.is_dir() => Kind::Directory,
+        it if it.is_symlink() => Kind::Symlink,
+        it if it.is_fifo() => Kind::Fifo,
+        _ => Kind::Socket,
+    }
 }
 
 /// Shows a name as a line of a listing can: without the end of a line in it.
