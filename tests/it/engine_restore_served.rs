@@ -29,6 +29,7 @@ use icecore::net::pool::Pool;
 use icecore::net::pool::PoolOptions;
 use icecore::source::memory::MemorySource;
 use icecore::target::files::FilesTarget;
+use std::os::unix::fs::symlink;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -80,6 +81,30 @@ fn what_stands_where_no_link_can_be_made_stays() {
     for name in ["link", "pipe", "full/file"] {
         assert_eq!(served.content(name).as_deref(), Some(CONTENT), "{name}");
     }
+}
+
+/// A server that shows links as what they lead to lists a folder below itself. No backup has that,
+/// and whoever deletes it deletes the folder above.
+#[test]
+fn nothing_is_deleted_through_a_way_back() {
+    let world = backed_up(&MemorySource::new("loops").file("d/keep", CONTENT));
+    let served = served();
+    let root = served.folder.path().join("served");
+    std::fs::create_dir_all(root.join("d")).unwrap();
+    std::fs::create_dir_all(root.join("extra/deeper")).unwrap();
+    std::fs::write(root.join("d/keep"), CONTENT).unwrap();
+    for (link, to) in [("d/loop", "."), ("d/up", ".."), ("extra/deeper/up", "../..")] {
+        symlink(to, root.join(link)).unwrap();
+    }
+    let delete = RestoreOptions { delete: true, ..overwriting(Overwrite::IfChanged) };
+
+    let target = served.target();
+    let report = restore::run(&world.snapshot(0), &target, &delete, &world.context()).unwrap();
+
+    let failed: Vec<EntryPath> = report.errors.into_iter().filter_map(|it| it.path).collect();
+    assert_eq!(failed, ["d/loop", "d/up", "extra"].map(path));
+    assert_eq!(report.deleted, 0);
+    assert_eq!(served.content("d/keep").as_deref(), Some(CONTENT));
 }
 
 /// Asks to stop when a file was restored.

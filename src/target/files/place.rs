@@ -111,6 +111,18 @@ impl FilesTarget {
         Ok(())
     }
 
+    /// Returns the tags of the folders that a path is in, where the server has them.
+    pub(super) fn tags_above(&self, path: &EntryPath) -> Result<Vec<Vec<u8>>> {
+        let mut tags = Vec::new();
+        let mut below = path.parent();
+        while let Some(folder) = below {
+            let tag = self.look_there(&folder)?.map(|look| look.unique).unwrap_or_default();
+            tags.extend(Some(tag).filter(|tag| !tag.is_empty()));
+            below = folder.parent();
+        }
+        Ok(tags)
+    }
+
     /// Returns what stands at a path, from what is known of its folder, which is listed once.
     /// `NotFound` where there is no such folder, `AlreadyExists` where something else stands there.
     pub(super) fn look_there(&self, path: &EntryPath) -> Result<Option<Look>> {

@@ -4,6 +4,7 @@ use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::metadata::Kind;
+use crate::base::path::display;
 use crate::net::files::Files;
 use crate::net::files::Marked;
 use crate::target::files::joined;
@@ -55,20 +56,33 @@ pub(super) fn fetch(
     }
 }
 
-/// Removes a folder with all below it; what the server tells as a link is not followed.
-pub(super) fn remove_below(files: &mut dyn Files, way: &[u8]) -> Result<()> {
-    let mut folders = vec![(way.to_vec(), false)];
-    while let Some((folder, is_empty)) = folders.pop() {
+/// Removes a folder with all below it; what the server tells as a link is not followed. Where it
+/// shows links as what they lead to, one may lead to a folder above, and to all that is to stay: it
+/// has that one's tag. `above` has those of the folders that `way` is in.
+pub(super) fn remove_below(
+    files: &mut dyn Files,
+    way: &[u8],
+    tag: &[u8],
+    above: &[Vec<u8>],
+) -> Result<()> {
+    let mut folders = vec![(way.to_vec(), tag.to_vec(), false)];
+    while let Some((folder, tag, is_empty)) = folders.pop() {
         if is_empty {
             files.remove_folder(&folder)?;
             continue;
         }
-        folders.push((folder.clone(), true));
+        let is_within = folders.iter().any(|(_, other, is_open)| *is_open && *other == tag);
+        if !tag.is_empty() && (is_within || above.contains(&tag)) {
+            let shown = display(&folder);
+            let message = format!("{shown} leads back to a folder that it is in, which stays");
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        folders.push((folder.clone(), tag, true));
         let mut others = Vec::new();
         let listed = files.list(&folder, &mut |found| {
             let below = joined(&folder, &found.name);
             match found.look.kind {
-                Kind::Directory => folders.push((below, false)),
+                Kind::Directory => folders.push((below, found.look.unique, false)),
                 _ => others.push(below),
             }
             Ok(())
@@ -89,6 +103,7 @@ pub(super) fn remove_found(files: &mut dyn Files, folder: &[u8], name: &[u8]) ->
     if !name.contains(&b'?') {
         return Ok(());
     }
+    let folder = if folder.is_empty() { b"." } else { folder };
     let mut is_there = false;
     files.list(folder, &mut |found| {
         is_there |= found.name == name;

@@ -451,8 +451,13 @@ impl TargetWriter for FilesWriter<'_> {
         };
         self.target.check_clash(path)?;
         let way = self.target.way(path);
+        let above = match look.kind {
+            Kind::Directory if !look.unique.is_empty() => self.target.tags_above(path),
+            _ => Ok(Vec::new()),
+        };
+        let above = above.map_err(|e| failed("cannot remove", path, e))?;
         let removed = self.target.ask(|files| match look.kind {
-            Kind::Directory => remove_below(files, &way),
+            Kind::Directory => remove_below(files, &way, &look.unique, &above),
             _ => remove_found(files, &joined(&self.target.root, path.parent_bytes()), path.name()),
         });
         let mut state = self.target.state();
