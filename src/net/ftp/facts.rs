@@ -94,7 +94,9 @@ pub(crate) fn link(bytes: &[u8]) -> Option<Vec<u8>> {
         value.strip_prefix(b"=").filter(|_| key.eq_ignore_ascii_case(LINK.as_bytes()))
     })?;
     let pairs = digits.chunks(2).map(|pair| u8::try_from(number(pair, 16)?).ok());
-    pairs.collect::<Option<Vec<u8>>>().filter(|link| !link.is_empty() && digits.len() % 2 == 0)
+    pairs
+        .collect::<Option<Vec<u8>>>()
+        .filter(|link| !link.is_empty() && digits.len().is_multiple_of(2))
 }
 
 fn second(time: Timestamp) -> Modified {
