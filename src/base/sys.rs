@@ -121,20 +121,6 @@ pub fn terminal_columns() -> Option<usize> {
     (size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
-/// Says whether nobody can have wanted what goes to standard output: it was closed. The runtime
-/// opens `/dev/null` to read and write in its place, which a shell's `> /dev/null` does not.
-pub fn is_stdout_closed() -> bool {
-    use rustix::fs::OFlags;
-    let stdout = rustix::stdio::stdout();
-    let null = rustix::fs::stat("/dev/null").map(|it| it.st_rdev);
-    let is_null = rustix::fs::fstat(stdout).is_ok_and(|it| {
-        rustix::fs::FileType::from_raw_mode(it.st_mode).is_char_device()
-            && null.is_ok_and(|null| null == it.st_rdev)
-    });
-    let mode = rustix::fs::fcntl_getfl(stdout).map(|flags| flags & OFlags::RWMODE);
-    is_null && mode == Ok(OFlags::RDWR)
-}
-
 /// Makes a folder, and those above it, that only its owner can look into.
 ///
 /// # Errors

@@ -8,7 +8,6 @@ use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::path::display;
-use crate::base::sys;
 use crate::cli::fields::ErrorFields;
 use crate::config::connect::without_passwords;
 use serde::Serialize;
@@ -71,21 +70,6 @@ impl Output {
     /// Says whether standard output is a terminal.
     pub(crate) fn is_terminal(&self) -> bool {
         self.stdout.get_ref().is_terminal()
-    }
-
-    /// Refuses to write content where standard output is closed: it would be kept nowhere, and
-    /// the command end as if all went well.
-    ///
-    /// # Errors
-    /// `Io` where it is.
-    pub(crate) fn refuse_closed(&self) -> Result<()> {
-        if !sys::is_stdout_closed() {
-            return Ok(());
-        }
-        Err(Error::new(ErrorKind::Io, "standard output is closed").hint(
-            "or it is /dev/null as a program opens it; `check --read-data` verifies content \
-                 without writing it anywhere",
-        ))
     }
 
     /// Writes a line of data.

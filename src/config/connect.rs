@@ -460,8 +460,11 @@ impl Settings {
 
 fn open_folder(path: &Path) -> Result<LocalBackend> {
     let shown = display(path.as_os_str().as_bytes());
-    // As the backend for servers without links keeps it.
-    if path.join("config+").is_dir() && !path.join("config").exists() {
+    // As the backend for servers without links keeps it. Where none of its ways to create was
+    // exact the config is a file as here, and the mark says so: to write as if links were the way
+    // would be unseen by those who write over the server.
+    let is_there = |name: &str| path.join(name).symlink_metadata().is_ok();
+    if is_there("way+") || (is_there("config+") && !is_there("config")) {
         let message = format!("the repository at {shown} was made over FTP, or SFTP without links");
         return Err(Error::new(ErrorKind::Unsupported, message)
             .hint("open it through that server: `-r ftp://...` or `-r sftp://...`")

@@ -18,7 +18,6 @@ pub(crate) struct CatArgs {
 
 pub(crate) fn run(args: &CatArgs, session: &mut Session) -> Result<Exit> {
     let at = session.address(&args.file)?;
-    session.output.refuse_closed()?;
     let repository = session.open()?;
     let snapshot = session.find(&repository, &at)?.snapshot()?;
     list::cat(&snapshot, &at.path, &mut session.output, &session.cancel)?;

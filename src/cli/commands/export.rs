@@ -146,7 +146,7 @@ fn refuse_stdout(session: &Session) -> Result<()> {
         return Err(Error::invalid("an archive is nothing to show on a terminal")
             .hint("`-o FILE` writes it to a file, `| tar -x` unpacks it"));
     }
-    session.output.refuse_closed()
+    Ok(())
 }
 
 /// Whoever stopped reading an archive has not got all of it: unlike in a listing, that is a

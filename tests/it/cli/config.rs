@@ -220,15 +220,16 @@ fn the_example_of_the_readme_makes_no_repository_on_a_disk_that_is_not_mounted()
 
 #[test]
 fn a_backup_makes_no_repository_in_a_folder_that_is_not_there() {
-    let home = Home::new();
+    let home = home("[backup]\ninit = true\n");
     home.write("a/x", b"x");
 
-    let ran = home.run(&["-r", "disk/backups", "backup", "a", "--init"]);
+    let ran = home.run(&["-r", "disk/backups", "backup", "a"]);
 
     ran.says(10, "disk is not there either: is a disk not mounted?");
     assert!(!home.path("disk").exists());
     home.done(&["-r", "disk/backups", "init"]);
-    home.done(&["-r", "disk/backups", "backup", "a", "--init"]);
+    home.done(&["-r", "disk/backups", "backup", "a"]);
+    home.done(&["-r", "other/backups", "backup", "a", "--init"]);
 }
 
 #[test]

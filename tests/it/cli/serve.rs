@@ -329,6 +329,17 @@ fn a_repository_that_was_made_over_ftp_says_so_in_its_folder() {
     assert!(!ran.stderr.contains("missing"), "{ran:?}");
 }
 
+/// Where no way to create an object is exact, its objects are files as they are in a folder.
+#[test]
+fn a_repository_of_a_server_without_an_exact_way_is_none_to_a_path() {
+    let home = home();
+    home.write("photos/a", b"x");
+    home.done(&["-r", "repo", "init", "--encryption", "none"]);
+    home.write("repo/way+", b"nothing\n");
+
+    home.run(&["-r", "repo", "backup", "photos"]).says(1, "repo was made over FTP");
+}
+
 #[test]
 fn what_would_serve_nobody_is_refused() {
     let home = home();

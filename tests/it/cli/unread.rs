@@ -94,23 +94,3 @@ fn sources_are_backed_up_though_there_is_no_room_for_what_is_said() {
     assert!(!listed.stderr.contains("is done"), "{listed:?}");
     assert_eq!(home.unread(&["list"]).code, 0);
 }
-
-/// The runtime opens `/dev/null` in its place, and all seemed to go well.
-#[test]
-fn content_for_an_output_that_is_closed_is_refused() {
-    let home = Home::new();
-    home.write("a/x", b"x");
-    home.done(&["backup", "a"]);
-
-    for arguments in [&["export", "a"][..], &["cat", "a:x"]] {
-        let mut closed = home.command_under("sh", &["-c", "exec \"$@\" >&-", "sh"]);
-        let closed = Ran::of(closed.args(arguments).output().unwrap());
-        let thrown_away = File::options().write(true).open("/dev/null").unwrap();
-        let thrown_away = home.command(arguments).stdout(thrown_away).output().unwrap();
-
-        closed.says(1, "standard output is closed");
-        assert_eq!(Ran::of(thrown_away).code, 0, "as `> /dev/null` opens it");
-    }
-    let mut listed = home.command_under("sh", &["-c", "exec \"$@\" >&-", "sh"]);
-    assert_eq!(Ran::of(listed.arg("list").output().unwrap()).code, 0);
-}

@@ -87,7 +87,7 @@ pub(crate) struct BackupArgs {
     /// Create the repository when there is none
     #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     #[arg(value_name = "BOOL", hide_possible_values = true)]
-    init: Option<bool>,
+    pub(super) init: Option<bool>,
 
     /// Back up only the paths that FILE names, `-` for standard input
     ///

@@ -153,7 +153,9 @@ fn repository(args: &BackupArgs, session: &Session) -> Result<Repository> {
             "`{init}` makes one there, and so does `backup --init`; `-r LOCATION` names another"
         )));
     }
-    if let Some(above) = place.missing_parent()?.filter(|_| !place.is_default) {
+    // Said in the config file it is said for every run, also for those without the disk.
+    let is_typed = args.init == Some(true);
+    if let Some(above) = place.missing_parent()?.filter(|_| !place.is_default && !is_typed) {
         let above = display(above.as_os_str().as_bytes());
         let init = session.init_command();
         return Err(missing.hint(format!(
