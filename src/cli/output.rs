@@ -5,7 +5,6 @@
 //! that does something does it to its end all the same, and tells by its exit code how it went.
 
 use crate::base::error::Error;
-use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::path::display;
 use crate::cli::fields::ErrorFields;

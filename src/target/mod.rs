@@ -181,6 +181,19 @@ pub trait TargetWriter {
         Ok(names)
     }
 
+    /// Says whether what is listed as a folder may be a link, shown as what it leads to.
+    fn shows_links_as_folders(&mut self) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Removes what is listed as a folder if it is a link; says whether it was.
+    ///
+    /// # Errors
+    /// As the system says.
+    fn remove_link(&mut self, _: &EntryPath) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Makes a folder that can be written to until [`TargetWriter::set_metadata`]; one that
     /// is there is made writable, if need be, and kept.
     ///

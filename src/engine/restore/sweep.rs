@@ -23,6 +23,10 @@ use crate::engine::restore::work::stops;
 use crate::format::entry::Entry;
 use crate::repository::layout;
 
+/// Folders that are looked into before one is deleted, on a server that shows links as what they
+/// lead to: where two lead back there is no end to them.
+const SEEMING_FOLDERS_MAX: usize = 1000;
+
 /// A folder of the backup in which nothing is deleted.
 pub(super) struct Barred {
     path: EntryPath,
@@ -171,6 +175,12 @@ impl Walker<'_, '_> {
             let message = format!("cannot delete {path}: another file system is mounted there");
             return Err(Error::new(ErrorKind::Busy, message).at(Origin::Target));
         }
+        // What a link leads to may be what was restored just now, or lie outside of the target.
+        if there.kind == Kind::Directory && !self.is_dry() && self.writer()?.remove_link(path)? {
+            self.planned(path, "delete");
+            self.work.count_deleted();
+            return Ok(Vec::new());
+        }
         let stays = match there.kind {
             Kind::Directory => self.what_stays(path)?,
             _ => None,
@@ -231,9 +241,22 @@ impl Walker<'_, '_> {
             return Ok(Some(Stays::Something));
         }
         let goes_whole = self.selection.leaves_nothing_out();
+        let may_not_end = self.writer()?.shows_links_as_folders()?;
+        let mut looked_at = 0;
         let mut folders = vec![folder.clone()];
         while let Some(folder) = folders.pop() {
             self.work.context.cancel.check()?;
+            looked_at += 1;
+            if may_not_end && looked_at > SEEMING_FOLDERS_MAX {
+                if goes_whole {
+                    return Ok(None);
+                }
+                let message =
+                    format!("cannot delete what {folder} is in: too much seems to be there");
+                return Err(Error::new(ErrorKind::Unsupported, message)
+                    .hint("a link may lead back to a folder above")
+                    .at(Origin::Target));
+            }
             let names = match self.writer()?.list_folders(&folder) {
                 // What cannot be listed was no repository that this machine could use. Whether it
                 // can be deleted shows when it is.

@@ -56,9 +56,24 @@ pub(super) fn fetch(
     }
 }
 
-/// Removes a folder with all below it; what the server tells as a link is not followed. Where it
-/// shows links as what they lead to, one may lead to a folder above, and to all that is to stay: it
-/// has that one's tag. `above` has those of the folders that `way` is in.
+/// Removes what is listed as a folder if it is a link that the server shows as what it leads to;
+/// says whether it was. A server takes a link away as a file, and refuses a folder.
+pub(super) fn remove_if_link(files: &mut dyn Files, way: &[u8]) -> Result<bool> {
+    if files.reads_links() {
+        return Ok(false);
+    }
+    match files.remove(way) {
+        // "Not found" is success, and some say so of a folder.
+        Ok(()) => Ok(files.look_at(way)?.is_none()),
+        Err(e) if matches!(e.kind(), ErrorKind::Unreachable | ErrorKind::Cancelled) => Err(e),
+        Err(_) => Ok(false),
+    }
+}
+
+/// Removes a folder with all below it, and no link is gone through: what is behind one is to stay.
+/// Where a server shows links as what they lead to, each folder is tried as a link first; one that
+/// leads to a folder above and could not be removed so has that one's tag. `above` has those of the
+/// folders that `way` is in.
 pub(super) fn remove_below(
     files: &mut dyn Files,
     way: &[u8],
@@ -69,6 +84,9 @@ pub(super) fn remove_below(
     while let Some((folder, tag, is_empty)) = folders.pop() {
         if is_empty {
             files.remove_folder(&folder)?;
+            continue;
+        }
+        if remove_if_link(files, &folder)? {
             continue;
         }
         let is_within = folders.iter().any(|(_, other, is_open)| *is_open && *other == tag);

@@ -28,6 +28,7 @@ use crate::target::files::session::able;
 use crate::target::files::session::fetch;
 use crate::target::files::session::remove_below;
 use crate::target::files::session::remove_found;
+use crate::target::files::session::remove_if_link;
 use crate::target::files::session::upload;
 use crate::target::known::Names;
 use crate::target::spool::Spool;
@@ -182,6 +183,20 @@ impl TargetWriter for FilesWriter<'_> {
         names.sort_unstable();
         names.dedup_by(|next, kept| next.0 == kept.0);
         Ok(names)
+    }
+
+    fn shows_links_as_folders(&mut self) -> Result<bool> {
+        self.target.ask(|files| Ok(!files.reads_links()))
+    }
+
+    fn remove_link(&mut self, path: &EntryPath) -> Result<bool> {
+        let way = self.target.way(path);
+        let removed = self.target.ask(|files| remove_if_link(files, &way));
+        let was_link = removed.map_err(|e| failed("cannot remove", path, e))?;
+        if was_link {
+            self.target.state().known.take(path);
+        }
+        Ok(was_link)
     }
 
     fn create_directory(&mut self, path: &EntryPath) -> Result<()> {
