@@ -38,7 +38,9 @@ impl Repository {
 
     /// Does what [`Dataset::remember`] does.
     pub(crate) fn remember_highest(&self, dataset: &DatasetId, next: u64) {
-        if next > self.highest_seen_of(dataset) && self.store().settle().is_ok() {
+        let is_higher = || next > self.highest_seen_of(dataset);
+        // Another process may have written a higher one while this one was made durable.
+        if is_higher() && self.store().settle().is_ok() && is_higher() {
             let name = format!("{FOLDER}/{PREFIX}{dataset}{}", self.suffix());
             self.cache().write(&name, &next.to_le_bytes());
         }
@@ -63,9 +65,18 @@ impl Repository {
         numbers.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect()
     }
 
-    /// Remembers which forgotten backups of a dataset a prune has accounted for.
-    pub(crate) fn remember_accounted(&self, dataset: &DatasetId, numbers: &BTreeSet<u64>) {
-        if *numbers != self.accounted(dataset) {
+    /// Remembers which forgotten backups of a dataset a prune has accounted for: of those that are
+    /// still `replayed` the ones that earlier prunes have, and those that it `freed`.
+    pub(crate) fn remember_accounted(
+        &self,
+        dataset: &DatasetId,
+        replayed: &BTreeSet<u64>,
+        freed: &BTreeSet<u64>,
+    ) {
+        let before = self.accounted(dataset);
+        let is_done = |n: &&u64| before.contains(n) || freed.contains(n);
+        let numbers: BTreeSet<u64> = replayed.iter().filter(is_done).copied().collect();
+        if numbers != before {
             let name = format!("{FOLDER}/{ACCOUNTED}{dataset}{}", self.suffix());
             let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
             self.cache().write(&name, &bytes);

@@ -142,3 +142,36 @@ fn a_forgotten_backup_that_others_are_replayed_from_explains_a_loss_once() {
     assert!(error.to_string().contains("no forgotten backup explains it"), "{error}");
     assert!(try_prune(&world, true).is_ok(), "a person may say so");
 }
+
+#[test]
+fn small_packs_that_were_doomed_to_be_merged_are_no_loss() {
+    let world = World::memory();
+    let source = MemorySource::new("s");
+    for n in 0..40_u8 {
+        source.put_file("a", [n]);
+        world.backup(&source).unwrap();
+    }
+    let rows = all_rows(&world.repository);
+    let all: BTreeSet<PackId> = rows.iter().map(|row| row.pack.pack).collect();
+    let all: Vec<PackId> = all.into_iter().collect();
+    let now = world.context().clock.now();
+    doom::put_tombstones(world.repository.store(), &all, &[], 0, now).unwrap();
+
+    assert!(prune_of(&world.elsewhere().repository, &world).unwrap().packs_deleted > 0);
+    assert_eq!(world.sound_backups(), 40);
+}
+
+#[test]
+fn what_a_prune_left_unused_is_still_explained() {
+    let world = two_datasets(300_000, 100_000);
+    let source = MemorySource::new("s").file("a", noise(300_000, 1)).file("c", noise(1_200_000, 3));
+    world.backup(&source).unwrap();
+    source.remove("c");
+    world.backup(&source).unwrap();
+    world.hide(1);
+    let machine = world.elsewhere();
+    let options = PruneOptions { max_unused: 100.0, ..PruneOptions::default() };
+    prune::run(&machine.repository, &options, &world.context()).unwrap();
+
+    assert!(prune_of(&machine.repository, &world).is_ok());
+}

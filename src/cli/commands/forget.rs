@@ -266,7 +266,7 @@ fn finish(
     let is_whole = pruned.is_none_or(|report| report.stuck.is_empty());
     let exit = failed.map_or(Exit::of(is_whole), |e| Exit::Failed(e.kind()));
     // The error of the one dataset that was named is the answer.
-    let is_answered = args.all || exit == Exit::Done;
+    let is_answered = args.all || failed.is_none();
     if session.output.is_json() && is_answered {
         let datasets = outcomes.iter().map(row).collect();
         let prune = pruned.map(|report| prune::document(report, false));

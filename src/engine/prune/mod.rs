@@ -49,6 +49,7 @@ use crate::repository::rescue::NO_LEASE;
 use crate::repository::roots::Roots;
 use crate::repository::stock;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 
@@ -147,8 +148,9 @@ pub fn run(
         false => Lease::take(repository.store(), nobody, None, None, "prune", started).ok(),
     };
     let own_id = own.as_ref().map(Lease::id);
-    let (ended, seen, report) = (HashSet::new(), HashSet::new(), PruneReport::default());
-    let mut work = Work { repository, options, context, own_id, ended, seen, report };
+    let (ended, seen, replayed) = (HashSet::new(), HashSet::new(), HashMap::new());
+    let report = PruneReport::default();
+    let mut work = Work { repository, options, context, own_id, ended, seen, replayed, report };
     let done = work.run_with_room();
     own.into_iter().for_each(Lease::give_back);
     done?;
@@ -164,6 +166,9 @@ struct Work<'a> {
     ended: HashSet<LeaseId>,
     /// Packs that were there when this run began: who is gone since was taken by another prune.
     seen: HashSet<PackId>,
+    /// Forgotten backups whose headers stay, by dataset, as they were when it was chosen what goes:
+    /// what only they needed is chosen.
+    replayed: HashMap<DatasetId, BTreeSet<u64>>,
     report: PruneReport,
 }
 
@@ -219,6 +224,8 @@ impl Work<'_> {
             return Ok(());
         }
         let (packs, indexes) = self.going(&marked, &stock);
+        let datasets = marked.roots.datasets.iter().filter(|it| !it.replayed.is_empty());
+        self.replayed = datasets.map(|it| (it.dataset.id(), it.replayed.clone())).collect();
         drop(marked);
         self.doom_and_settle(&packs, &indexes)?;
         self.clean()
@@ -324,7 +331,7 @@ impl Work<'_> {
     fn guard_share(&self, marked: &Marked, stock: &Stock) -> Result<()> {
         let plan = &self.report.plan;
         let explained = marked.roots.forgotten_bytes();
-        let explained = explained.saturating_add(self.left_by_the_dead(marked, stock));
+        let explained = explained.saturating_add(self.left_by_the_dead(marked, &stock.there));
         self.refuse_most(plan.freed_bytes.saturating_sub(explained), plan.bytes)
     }
 
@@ -336,9 +343,12 @@ impl Work<'_> {
         marked: &Marked,
         there: &HashMap<PackId, u64>,
     ) -> Result<()> {
-        let freed = plan::dead_bytes(&marked.marks, &olds.packs(), there);
+        let doomed = olds.packs();
+        let freed = plan::dead_bytes(&marked.marks, &doomed, there);
         let meant = olds.records.iter().fold(0_u64, |sum, it| sum.saturating_add(it.freed_bytes));
-        let explained = meant.saturating_add(marked.roots.forgotten_bytes());
+        let gone = plan::gone_bytes(&marked.marks, &doomed, there);
+        let explained = meant.saturating_sub(gone).saturating_add(marked.roots.forgotten_bytes());
+        let explained = explained.saturating_add(self.left_by_the_dead(marked, there));
         self.refuse_most(freed.saturating_sub(explained), there.values().sum())
     }
 
@@ -358,7 +368,7 @@ impl Work<'_> {
 
     /// Bytes of packs under leases that were ended, or not named by any index while such lie
     /// about: what their writers left.
-    fn left_by_the_dead(&self, marked: &Marked, stock: &Stock) -> u64 {
+    fn left_by_the_dead(&self, marked: &Marked, there: &HashMap<PackId, u64>) -> u64 {
         let view = marked.marks.view();
         let is_left = |lease: &LeaseId| marked.roots.leases.contains_key(lease);
         let mut named = HashSet::new();
@@ -372,7 +382,7 @@ impl Work<'_> {
         }
         let is_writer = |seen: &SeenLease| seen.record.number.is_some();
         if marked.roots.leases.values().any(is_writer) {
-            let unnamed = stock.there.iter().filter(|(pack, _)| !named.contains(*pack));
+            let unnamed = there.iter().filter(|(pack, _)| !named.contains(*pack));
             bytes = unnamed.fold(bytes, |sum, (_, size)| sum.saturating_add(*size));
         }
         bytes
@@ -458,8 +468,15 @@ impl Work<'_> {
         for dataset in roots.datasets.iter().filter(|it| it.may_retire()) {
             self.report.headers_retired += dataset.dataset.retire(&dataset.unneeded, now)?;
         }
+        // What stays unused by the plan is still to be explained when it goes.
+        let plan = &self.report.plan;
+        let unused = plan.tolerated_bytes.saturating_add(plan.busy_bytes);
+        let goes_all = unused as f64 <= plan.used_bytes as f64 * UNUSED_MAX;
+        let nothing = BTreeSet::new();
         for dataset in &roots.datasets {
-            self.repository.remember_accounted(&dataset.dataset.id(), &dataset.replayed);
+            let id = dataset.dataset.id();
+            let freed = self.replayed.get(&id).filter(|_| goes_all).unwrap_or(&nothing);
+            self.repository.remember_accounted(&id, &dataset.replayed, freed);
         }
         Ok(())
     }

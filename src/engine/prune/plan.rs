@@ -8,6 +8,7 @@ use crate::base::id::IndexId;
 use crate::base::id::PackId;
 use crate::base::limits::SMALL_PACKS_MERGED;
 use crate::engine::prune::marks::Marks;
+use crate::format::pack_index::IndexedPack;
 use crate::repository::index::Location;
 use std::collections::BTreeMap;
 use std::collections::HashMap;
@@ -109,15 +110,10 @@ pub(super) fn weigh(marks: &Marks, stock: &Stock) -> BTreeMap<PackId, PackUse> {
                 continue;
             }
             let Some(one) = uses.get_mut(&pack) else { continue };
-            let live = live_bytes(marks, stock, &location).min(one.unused);
-            one.used += live;
-            one.unused -= live;
+            one.take(live_bytes(marks, stock, &location));
         }
     }
-    for one in uses.values_mut().filter(|one| one.used > 0) {
-        // Head and footer are part of a pack that is used.
-        one.unused = one.unused.saturating_sub(overhead(one));
-    }
+    uses.values_mut().for_each(|one| one.unused = one.freed());
     uses
 }
 
@@ -130,25 +126,63 @@ pub(super) fn dead_bytes(
 ) -> u64 {
     let view = marks.view();
     let sizes = packs.iter().filter_map(|pack| Some((*pack, *there.get(pack)?)));
-    let mut dead: HashMap<PackId, u64> = sizes.collect();
+    // Until its blocks are counted, all of it counts as unused.
+    let whole = |size| PackUse { size, used: 0, unused: size, is_busy: false };
+    let mut dead: HashMap<PackId, PackUse> =
+        sizes.map(|(pack, size)| (pack, whole(size))).collect();
     let mut told: HashSet<PackId> = HashSet::new();
     for (index, _, _) in view.objects() {
-        let named = view.packs_of(&index).filter(|pack| dead.get(&pack.pack) == Some(&pack.size));
+        let is_asked = |pack: &IndexedPack| {
+            dead.get(&pack.pack).is_some_and(|one| one.size == pack.size)
+                && !told.contains(&pack.pack)
+        };
         let here: HashSet<PackId> =
-            named.map(|pack| pack.pack).filter(|pack| !told.contains(pack)).collect();
+            view.packs_of(&index).filter(is_asked).map(|pack| pack.pack).collect();
         if here.is_empty() {
             continue;
         }
         for location in view.rows_of(&index) {
-            let of_it =
-                dead.get_mut(&location.pack.pack).filter(|_| here.contains(&location.pack.pack));
-            if let Some(bytes) = of_it {
-                *bytes = bytes.saturating_sub(live_in(marks, &location));
+            let pack = location.pack.pack;
+            if let Some(one) = dead.get_mut(&pack).filter(|_| here.contains(&pack)) {
+                one.take(live_in(marks, &location));
             }
         }
         told.extend(here);
     }
-    dead.values().sum()
+    dead.values().map(PackUse::freed).sum()
+}
+
+/// Returns the bytes of packs that are gone, as far as the index still tells of them.
+pub(super) fn gone_bytes(
+    marks: &Marks,
+    packs: &HashSet<PackId>,
+    there: &HashMap<PackId, u64>,
+) -> u64 {
+    let view = marks.view();
+    let is_gone = |it: &IndexedPack| packs.contains(&it.pack) && !there.contains_key(&it.pack);
+    let mut gone: HashMap<PackId, u64> = HashMap::new();
+    for (index, _, _) in view.objects() {
+        gone.extend(view.packs_of(&index).filter(is_gone).map(|it| (it.pack, it.size)));
+    }
+    gone.values().sum()
+}
+
+impl PackUse {
+    /// Counts bytes of it as used.
+    fn take(&mut self, live: u64) {
+        let live = live.min(self.unused);
+        self.used += live;
+        self.unused -= live;
+    }
+
+    /// Returns the bytes that are freed when it goes: head and footer are part of a pack that is
+    /// used.
+    fn freed(&self) -> u64 {
+        match self.used {
+            0 => self.unused,
+            _ => self.unused.saturating_sub(overhead(self)),
+        }
+    }
 }
 
 /// Bytes of a pack that are neither blocks nor tables, as a share of 2 %: not worth a copy.
