@@ -17,7 +17,6 @@ use crate::net::s3::xml::Object;
 use crate::net::s3::xml::Page;
 use crate::net::s3::xml::Upload;
 use crate::net::s3::xml::Version;
-use std::cmp::Reverse;
 use std::collections::BTreeSet;
 
 /// One row of a listing.
@@ -267,14 +266,33 @@ fn is_twin(twin: &mut Row, kept: &mut Row) -> bool {
 fn join_keys(versions: &mut [Version]) {
     let mut keys = BTreeSet::new();
     let of_keys = versions.chunk_by(|one, other| one.object.key == other.object.key);
-    if of_keys.map(|of_key| &of_key[0].object.key).all(|key| keys.insert(key)) {
+    if !of_keys.map(|of_key| &of_key[0].object.key).all(|key| keys.insert(key)) {
+        versions.sort_by(|one, other| one.object.key.cmp(&other.object.key));
+    }
+    for of_key in versions.chunk_by_mut(|one, other| one.object.key == other.object.key) {
+        join_marks(of_key);
+    }
+}
+
+/// Brings marks of deletion that stand behind all versions of their key to where they belong: the
+/// last of all first, the others by their times. Versions stay in order among themselves, as do
+/// marks, and what is in order stays as it is.
+fn join_marks(of_key: &mut [Version]) {
+    let has_marks = of_key.last().is_some_and(|it| it.is_deletion);
+    if !has_marks || !of_key.is_sorted_by_key(|it| it.is_deletion) {
         return;
     }
-    let place = |it: &Version| (Reverse(it.is_latest), Reverse(it.object.modified));
-    versions.sort_by(|one, other| {
-        let by_key = one.object.key.cmp(&other.object.key);
-        by_key.then_with(|| place(one).cmp(&place(other)))
-    });
+    let place = |it: &Version| (it.is_latest, it.object.modified);
+    let first_mark = of_key.partition_point(|it| !it.is_deletion);
+    let (of_objects, marks) = of_key.split_at(first_mark);
+    let (mut of_objects, mut marks) = (of_objects.iter().peekable(), marks.iter().peekable());
+    let mut joined = Vec::with_capacity(of_key.len());
+    while let Some(&mark) = marks.peek() {
+        let next = of_objects.next_if(|it| place(it) >= place(mark)).or_else(|| marks.next());
+        joined.extend(next.cloned());
+    }
+    joined.extend(of_objects.cloned());
+    of_key.clone_from_slice(&joined);
 }
 
 fn time_of(answer: &Answer) -> Option<Timestamp> {

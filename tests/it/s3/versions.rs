@@ -106,6 +106,57 @@ fn versions_and_marks_that_are_listed_apart_are_those_of_one_key() {
     assert_eq!(shown(&grouped), shown(&world));
 }
 
+/// An object that was deleted, one that came again, and one that is gone; begun in each half of a
+/// second, which the store tells in whole ones.
+fn with_marks(puts_before: usize) -> Store {
+    let store = Store::with_versions();
+    for _ in 0..puts_before {
+        store.put("q", b"", &[]);
+    }
+    store.put("p/back", b"1", &[]);
+    store.delete("p/back");
+    store.put("p/back", b"2", &[]);
+    store
+}
+
+/// A version took the time of the mark behind it, and its place: the history became D, 1, 2.
+#[test]
+fn marks_that_are_listed_behind_all_versions_of_their_key_come_where_they_were() {
+    for more in [&[][..], &["p/d"], &["p/a", "p/c"]] {
+        let store = with_marks(0);
+        for key in more {
+            store.put(key, b"1", &[]);
+        }
+        store.show_marks_last();
+
+        let world = backed_up(&store);
+
+        let target = MemoryTarget::new();
+        restore(&world, 0, &target, &options());
+        let entries = target.entries();
+        let below = entries.keys().filter(|at| at.is_within(&path("back@versions")));
+        let below: Vec<_> = below.skip(1).map(|at| at.to_string()).collect();
+        assert_eq!(below.len(), 2, "{below:?}");
+        assert!(below[1].ends_with(".deleted"), "{below:?}");
+        assert_eq!(target.content(&path(&below[0])).unwrap(), b"1");
+    }
+    for puts_before in 0..2 {
+        let store = with_marks(puts_before);
+        store.put("p/gone", b"1", &[]);
+        store.delete("p/gone");
+        store.show_marks_last();
+
+        let world = backed_up(&store);
+
+        let target = MemoryTarget::new();
+        restore(&world, 0, &target, &options());
+        let entries = target.entries();
+        let below = entries.keys().filter(|at| at.is_within(&path("gone@versions")));
+        let below: Vec<_> = below.skip(1).map(|at| at.to_string()).collect();
+        assert!(below.len() == 2 && below[1].ends_with(".deleted"), "{below:?}");
+    }
+}
+
 #[test]
 fn what_has_no_new_version_is_unchanged() {
     let store = lived();
