@@ -214,12 +214,9 @@ impl BucketTarget {
     fn put_history(&self, key: &str, history: History) -> Vec<(EntryPath, Error)> {
         let (mut put, mut trouble) = (Vec::new(), Vec::new());
         for (path, held) in history.older.into_iter().chain(history.newest) {
-            match self.put_one(key, &path, held) {
-                Ok(one) => put.push(one),
-                Err(e) => {
-                    let error = failed("cannot put the version", &path, e);
-                    trouble.push((path, error));
-                }
+            if let Err(e) = self.put_one(key, &path, held, &mut put) {
+                let error = failed("cannot put the version", &path, e);
+                trouble.push((path, error));
             }
         }
         if let Err(e) = self.keep_order(key, &mut put)
@@ -231,7 +228,9 @@ impl BucketTarget {
         trouble
     }
 
-    fn put_one(&self, key: &str, path: &EntryPath, held: Held) -> Result<Put> {
+    /// Puts a version, and notes it in `put` as soon as it stands.
+    fn put_one(&self, key: &str, path: &EntryPath, held: Held, put: &mut Vec<Put>) -> Result<()> {
+        let mut untagged = None;
         let (version, object) = match held {
             Held::Deletion => (self.ask(|| self.client.mark_deleted(key))?, None),
             Held::Bytes(bytes, beside) => {
@@ -245,17 +244,29 @@ impl BucketTarget {
                     let _ = self.client.abort_upload(key, &upload);
                 }
                 let version = done?;
-                if !beside.tags.is_empty() {
-                    let name = version.as_deref();
-                    self.ask(|| self.client.set_tags(key, name, &beside.tags))?;
-                }
+                untagged = Some(beside.tags.clone()).filter(|tags| !tags.is_empty());
                 (version, Some((size, beside)))
             }
         };
         let size = object.as_ref().map_or(0, |(size, _)| *size);
         let placed = Placed { key: key.to_owned(), version: version.clone(), size };
         self.state().placed.insert(path.clone(), placed);
-        Ok(Put { path: path.clone(), version, object })
+        put.push(Put { path: path.clone(), version: version.clone(), object });
+        untagged.map_or(Ok(()), |tags| self.tag(key, version.as_deref(), &tags))
+    }
+
+    /// Sets the tags of a version. Stores have a right of its own for those of a version by its
+    /// name: without it they are set as those of the last, while it is that.
+    fn tag(&self, key: &str, version: Option<&str>, tags: &[(String, String)]) -> Result<()> {
+        let denied = match self.ask(|| self.client.set_tags(key, version, tags)) {
+            Err(e) if e.kind() == ErrorKind::Denied && version.is_some() => e,
+            other => return other,
+        };
+        let last = self.ask(|| self.last_versions(key, 1))?;
+        match last.first().is_some_and(|it| it.is_latest && version == Some(&it.version)) {
+            true => self.ask(|| self.client.set_tags(key, None, tags)),
+            false => Err(denied),
+        }
     }
 
     /// Gives up what is held.

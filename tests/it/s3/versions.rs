@@ -18,6 +18,9 @@ use icecore::engine::restore::RestoreOptions;
 use icecore::source::Source;
 use icecore::source::bucket::BucketSource;
 use icecore::target::memory::MemoryTarget;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 
 fn source(store: &Store) -> BucketSource {
     BucketSource::new(store.client(), "p").with_versions()
@@ -157,6 +160,30 @@ fn marks_that_are_listed_behind_all_versions_of_their_key_come_where_they_were()
     }
 }
 
+/// All versions were copied and put once more, and it ended with an error.
+#[test]
+fn versions_that_are_listed_apart_from_marks_are_in_order() {
+    for puts_before in 0..2 {
+        let (one, other) = (with_marks(0), Store::with_versions());
+        one.put("p/gone", b"1", &[]);
+        one.delete("p/gone");
+        for _ in 0..puts_before {
+            other.put("q", b"", &[]);
+        }
+        let world = backed_up(&one);
+        other.show_marks_last();
+
+        let report = try_restore(&world, 0, &Scratch::new().target(&other), &options()).unwrap();
+
+        assert_eq!(report.errors, []);
+        for key in ["p/back", "p/gone"] {
+            assert_eq!(other.history(key), one.history(key), "{key}");
+        }
+        let asked = other.fake.asked();
+        assert!(!asked.iter().any(|it| it.header("x-amz-copy-source").is_some()));
+    }
+}
+
 #[test]
 fn what_has_no_new_version_is_unchanged() {
     let store = lived();
@@ -241,6 +268,89 @@ fn versions_in_another_order_are_an_error() {
     assert!(is_told, "{:?}", report.errors);
     let is_of_order = |message: &str| message.contains("cannot keep the order of the versions");
     assert!(report.errors.iter().all(|it| is_of_order(&it.message)), "{:?}", report.errors);
+}
+
+/// The older ones were put on top of it.
+#[test]
+fn a_version_whose_tags_are_refused_stays_the_last() {
+    for is_right_missing in [false, true] {
+        let (one, other) = (Store::with_versions(), Store::with_versions());
+        for content in [b"1", b"2", b"3"] {
+            one.put("p/a", content, &[]);
+        }
+        one.client().set_tags("p/a", None, &[("k".into(), "v".into())]).unwrap();
+        let world = backed_up(&one);
+        other.trick(move |asked| {
+            let is_tagging = asked.method == "PUT" && asked.has("?tagging");
+            let is_refused = is_tagging && (is_right_missing || asked.has("&versionId="));
+            is_refused.then(|| Reply::error(403, "AccessDenied"))
+        });
+
+        let report = try_restore(&world, 0, &Scratch::new().target(&other), &options()).unwrap();
+
+        assert_eq!(other.history("p/a"), one.history("p/a"));
+        assert_eq!(report.errors.len(), usize::from(is_right_missing), "{:?}", report.errors);
+        assert_eq!(other.tags("p/a") == one.tags("p/a"), !is_right_missing);
+    }
+}
+
+/// Copies and deletions took turns, oldest first: what came to an end between left an older one.
+#[test]
+fn the_newest_version_is_the_last_where_the_order_cannot_be_made() {
+    let (one, refused) = (lived(), Store::with_versions());
+    let world = backed_up(&one);
+    refused.order_by_begin();
+    refused.trick(|asked| {
+        let is_refused = asked.method == "DELETE" && asked.has("?versionId=");
+        is_refused.then(|| Reply::error(403, "AccessDenied"))
+    });
+
+    let report = try_restore(&world, 0, &Scratch::new().target(&refused), &options()).unwrap();
+
+    for key in ["p/many.txt", "p/d/a.jpg", "p/gone", "p/new"] {
+        assert!(refused.history(key).ends_with(&one.history(key)), "{key}");
+    }
+    let is_told = report.errors.iter().any(|it| it.path == Some(path("d/a.jpg")));
+    assert!(is_told, "{:?}", report.errors);
+
+    let missed = Store::with_versions();
+    missed.order_by_begin();
+    let copies = AtomicU64::new(0);
+    missed.trick(move |asked| {
+        let is_copy = asked.header("x-amz-copy-source").is_some() && asked.has("/d/a.jpg");
+        let is_second = is_copy && copies.fetch_add(1, Ordering::Relaxed) == 1;
+        is_second.then(|| Reply::error(403, "AccessDenied"))
+    });
+
+    let report = try_restore(&world, 0, &Scratch::new().target(&missed), &options()).unwrap();
+
+    let history = missed.history("p/d/a.jpg");
+    assert_eq!(history.last(), Some(&Some(b"three".to_vec())), "{history:?}");
+    assert_eq!(history.iter().filter(|it| **it == Some(b"one".to_vec())).count(), 1);
+    assert_eq!(report.errors.len(), 1, "{:?}", report.errors);
+}
+
+/// It came to lie below all versions of the backup.
+#[test]
+fn a_version_that_somebody_else_puts_meanwhile_stays_the_last() {
+    let (one, other) = (lived(), Arc::new(Store::with_versions()));
+    let world = backed_up(&one);
+    let store = Arc::clone(&other);
+    other.trick(move |asked| {
+        let is_look = asked.has("versions") && asked.has("a.jpg");
+        if is_look && store.history("p/d/a.jpg").len() == 4 {
+            store.put("p/d/a.jpg", b"foreign", &[]);
+        }
+        None
+    });
+
+    let report = try_restore(&world, 0, &Scratch::new().target(&other), &options()).unwrap();
+
+    let [of_backup @ .., last] = &other.history("p/d/a.jpg")[..] else { panic!("nothing there") };
+    assert_eq!(*of_backup, one.history("p/d/a.jpg"));
+    assert_eq!(*last, Some(b"foreign".to_vec()));
+    let [failure] = report.errors.as_slice() else { panic!("{:?}", report.errors) };
+    assert!(failure.message.contains("others stand among them"), "{failure:?}");
 }
 
 #[test]
