@@ -14,8 +14,10 @@
 
 use crate::backend::Backend;
 use crate::backend::Capabilities;
+use crate::backend::KEYS;
 use crate::backend::Listed;
 use crate::backend::ObjectInfo;
+use crate::backend::foreign::is_of_a_system;
 use crate::backend::key::FolderKey;
 use crate::backend::key::ObjectKey;
 use crate::backend::s3::class::Class;
@@ -29,6 +31,7 @@ use crate::base::limits::S3_EMPTY_PAGES_MAX;
 use crate::base::limits::S3_FOLDER_ROWS_MAX;
 use crate::base::limits::S3_LISTS_MAX;
 use crate::base::limits::S3_PUT_BYTES_MAX;
+use crate::base::path::display;
 use crate::base::time::Clock;
 use crate::net::s3::client::Client;
 use crate::net::s3::client::Counts;
@@ -38,6 +41,7 @@ use crate::net::s3::listing::Depth;
 use crate::net::s3::listing::Row;
 use crate::net::s3::objects::Beside;
 use crate::net::s3::upload::Taken;
+use crate::net::s3::xml::Object;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -266,6 +270,19 @@ impl S3Backend {
         self.sensibly(folder, prefix, Depth::Folder, &|row| self.row(folder, prefix, row))
     }
 
+    /// Returns the name of a row of the top that keeps a repository from being made there.
+    fn foreign_name(&self, row: Row) -> Option<String> {
+        let (Row::Object(Object { key, .. }) | Row::Folder(key)) = row;
+        let name = key.strip_prefix(&self.prefix)?;
+        let shown = name.strip_suffix('/').unwrap_or(name);
+        // The object that stands for the folder itself is nobody's data.
+        let may_stand = name.is_empty()
+            || (shown != name && [KEYS, TEMPORARY].contains(&shown))
+            || is_of_a_system(shown.as_bytes());
+        let shown = if shown.is_empty() { name } else { shown };
+        (!may_stand).then(|| display(shown.as_bytes()))
+    }
+
     /// Lists what `pick` takes; what makes no sense is asked for again, before it is believed:
     /// `rclone serve s3` shows a key twice for a moment while two put it.
     fn sensibly<T>(
@@ -405,6 +422,25 @@ impl Backend for S3Backend {
             Some(ObjectInfo { key, size: Some(object.size), modified: object.modified })
         });
         objects.map_err(at_repository)
+    }
+
+    /// Of names that are no keys of a repository as well, which its lists leave out.
+    fn foreign(&self) -> Result<Option<String>> {
+        let mut found = None;
+        let listed = self.client.list(&self.prefix, Depth::Folder, &mut |row| {
+            found = self.foreign_name(row);
+            if found.is_some() { Err(Error::cancelled()) } else { Ok(()) }
+        });
+        match listed {
+            _ if found.is_some() => Ok(found),
+            Ok(_) => Ok(None),
+            Err(e) if e.kind() == ErrorKind::Corrupt => {
+                let pick = |row| self.foreign_name(row);
+                let names = self.sensibly(&FolderKey::top(), &self.prefix, Depth::Folder, &pick);
+                Ok(names.map_err(at_repository)?.into_iter().next())
+            }
+            Err(e) => Err(at_repository(e)),
+        }
     }
 
     fn delete(&self, key: &ObjectKey) -> Result<()> {

@@ -20,6 +20,37 @@ fn home(store: &Store) -> Home {
     home
 }
 
+/// Names that are no keys of a repository are in none of its lists.
+#[test]
+fn no_repository_is_made_among_objects_of_any_name() {
+    let mut home = Home::new();
+    let store = Store::new();
+    home.set("AWS_ENDPOINT_URL", &format!("http://127.0.0.1:{}", store.fake.port));
+    home.set("AWS_ACCESS_KEY_ID", "AKIA");
+    home.set("AWS_SECRET_ACCESS_KEY", SECRET);
+    let folders = [
+        ("photos", "IMG 1.JPG"),
+        ("more", "2024 \u{dc}/a"),
+        ("deep", "/a"),
+        ("old", "tmp"),
+        ("x", "x"),
+    ];
+    for (folder, name) in folders {
+        store.put(&format!("{folder}/{name}"), b"1", &[]);
+        let location = format!("s3://b/{folder}");
+        let ran = home.run(&["-r", &location, "init", "--encryption", "none"]);
+        ran.says(2, &format!("is not empty: it holds {}", name.trim_end_matches("/a")));
+    }
+    // What was found out of the store is no part of a repository.
+    let keys = store.keys();
+    assert_eq!(keys.iter().filter(|key| !key.ends_with("/tmp/class")).count(), folders.len());
+
+    for name in ["", ".DS_Store"] {
+        store.put(&format!("new/{name}"), b"", &[]);
+    }
+    home.done(&["-r", "s3://b/new", "init", "--encryption", "none"]);
+}
+
 #[test]
 fn a_bucket_is_backed_up_without_the_repository_in_it() {
     let mut home = Home::new();
