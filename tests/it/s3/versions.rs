@@ -109,8 +109,8 @@ fn versions_and_marks_that_are_listed_apart_are_those_of_one_key() {
     assert_eq!(shown(&grouped), shown(&world));
 }
 
-/// An object that was deleted, one that came again, and one that is gone; begun in each half of a
-/// second, which the store tells in whole ones.
+/// An object that was deleted and came again; by how much was put before, the mark has the second
+/// of the version before it or that of the one behind it.
 fn with_marks(puts_before: usize) -> Store {
     let store = Store::with_versions();
     for _ in 0..puts_before {
