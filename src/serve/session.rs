@@ -181,10 +181,10 @@ impl<'a> Session<'a> {
             Err(Trouble::Told) => "done".to_owned(),
             Err(Trouble::Over) => "over".to_owned(),
         };
-        let shown = match is_word(&verb) {
+        let shown = match is_known(&verb) {
             true if verb == "PASS" => "PASS ..".to_owned(),
             true => format!("{verb} {}", display(argument)),
-            // It may be a password all the same, behind a tab or without its PASS.
+            // It may be a password all the same: behind a tab, or words without a PASS.
             false => "..".to_owned(),
         };
         self.log(&format!("{shown} -> {code}"));
@@ -269,10 +269,12 @@ impl<'a> Session<'a> {
 const COMMANDS: &str = "ABOR ALLO APPE AUTH CDUP CWD DELE EPSV FEAT HELP LIST MDTM MFMT MKD MLSD \
     MLST MODE NLST NOOP OPTS PASS PASV PBSZ PROT PWD QUIT REST RETR RMD RNFR RNTO SITE SIZE STAT \
     STOR STRU SYST TYPE USER";
+/// What is answered as well: older names, and what is refused by its own reason.
+const OTHER_COMMANDS: &str = "CCC CLNT EPRT PORT XCUP XCWD XMKD XPWD XRMD";
 
-/// Says whether something looks like a command of FTP.
-fn is_word(verb: &str) -> bool {
-    matches!(verb.len(), 3 | 4) && verb.bytes().all(|byte| byte.is_ascii_uppercase())
+/// Says whether something is a command that the server knows.
+fn is_known(verb: &str) -> bool {
+    [COMMANDS, OTHER_COMMANDS].iter().any(|known| known.split(' ').any(|word| word == verb))
 }
 
 /// Says whether a command is for those, too, who have not logged in.

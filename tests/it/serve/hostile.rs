@@ -81,7 +81,9 @@ fn wrong_passwords_are_slow_and_few() {
     assert!(begin.elapsed() >= Duration::from_millis(600));
     let log = served.log.lock().unwrap().join("\n");
     assert!(log.contains("PASS .. -> 530") && !log.contains("s3cret"), "{log}");
-    for line in ["PASS\ts3cret", " PASS s3cret", "PASSs3cret", "s3cret pw", "pass s3cret"] {
+    for line in
+        ["PASS\ts3cret", " PASS s3cret", "PASSs3cret", "s3cret pw", "pass s3cret", "blue s3cret 7"]
+    {
         served.connect().ask(line);
     }
     let log = served.log.lock().unwrap().join("\n");
