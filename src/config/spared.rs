@@ -12,6 +12,7 @@ use crate::base::path::display;
 use crate::base::sys;
 use crate::config::connect::Location;
 use crate::config::connect::Settings;
+use crate::engine::restore::Own;
 use crate::engine::restore::Spared;
 use std::ffi::OsStr;
 use std::fs;
@@ -19,10 +20,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::path::PathBuf;
-
-/// What the places are in the words of a sentence.
-const REPOSITORY: &str = "the repository";
-const CACHE: &str = "the cache";
 
 impl Settings {
     /// Returns what a restore to a place leaves alone in it.
@@ -37,24 +34,24 @@ impl Settings {
                 let mut spared = Vec::new();
                 if let Location::Folder(repository) = repository {
                     if is_in(&target, &repository) {
-                        return Err(refused(&shown(&target), REPOSITORY));
+                        return Err(refused(&shown(&target), Own::Repository));
                     }
-                    spared.extend(spared_in(&target, &repository, REPOSITORY));
+                    spared.extend(spared_in(&target, &repository, Own::Repository));
                 }
                 if !self.no_cache {
-                    spared.extend(spared_in(&target, &self.cache_folder()?, CACHE));
+                    spared.extend(spared_in(&target, &self.cache_folder()?, Own::Cache));
                 }
                 if spared.iter().any(|spared| spared.path.is_root()) {
-                    return Err(refused(&shown(&target), CACHE));
+                    return Err(refused(&shown(&target), Own::Cache));
                 }
                 Ok(spared)
             }
             (Location::Remote(target), Location::Remote(repository)) => {
                 if self.remote.within(&repository, &target)?.is_some() {
-                    return Err(refused(&target.to_string(), REPOSITORY));
+                    return Err(refused(&target.to_string(), Own::Repository));
                 }
                 let path = self.remote.within(&target, &repository)?;
-                Ok(path.map(|path| Spared { path, what: REPOSITORY }).into_iter().collect())
+                Ok(path.map(|path| Spared { path, what: Own::Repository }).into_iter().collect())
             }
             (Location::Remote(_), Location::Folder(_)) => Ok(Vec::new()),
         }
@@ -65,9 +62,11 @@ fn shown(path: &Path) -> String {
     display(path.as_os_str().as_bytes())
 }
 
-fn refused(target: &str, what: &str) -> Error {
-    let place =
-        if what == REPOSITORY { "it is the repository, or in it" } else { "it is the cache" };
+fn refused(target: &str, what: Own) -> Error {
+    let place = match what {
+        Own::Repository => "it is the repository, or in it",
+        Own::Cache => "it is the cache",
+    };
     Error::invalid(format!("cannot restore to {target}: {place}")).at(Origin::Target)
 }
 
@@ -75,7 +74,7 @@ fn is_in(other: &Path, folder: &Path) -> bool {
     below(folder, other).is_some()
 }
 
-fn spared_in(target: &Path, other: &Path, what: &'static str) -> Option<Spared> {
+fn spared_in(target: &Path, other: &Path, what: Own) -> Option<Spared> {
     let path = below(target, other)?;
     EntryPath::new(path.as_os_str().as_bytes()).ok().map(|path| Spared { path, what })
 }

@@ -15,6 +15,7 @@ use crate::support::world::World;
 use icecore::base::path::EntryPath;
 use icecore::base::time::SystemClock;
 use icecore::engine::restore::Overwrite;
+use icecore::engine::restore::Own;
 use icecore::engine::restore::RestoreOptions;
 use icecore::engine::restore::RestoreReport;
 use icecore::engine::restore::Spared;
@@ -107,7 +108,7 @@ fn world(files: &[String]) -> World {
 }
 
 fn options(spared: &[&str]) -> RestoreOptions {
-    let spared = spared.iter().map(|at| Spared { path: path(at), what: "the repository" });
+    let spared = spared.iter().map(|at| Spared { path: path(at), what: Own::Repository });
     let delete = RestoreOptions { delete: true, ..overwriting(Overwrite::IfChanged) };
     RestoreOptions { spared: spared.collect(), ..delete }
 }

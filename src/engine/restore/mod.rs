@@ -43,6 +43,7 @@ use crate::source::filter::Pattern;
 use crate::target::Target;
 use crate::target::TargetWriter;
 use std::collections::BTreeSet;
+use std::fmt;
 
 mod bits;
 mod clash;
@@ -112,8 +113,27 @@ pub struct RestoreOptions {
 pub struct Spared {
     /// Where it is in the target.
     pub path: EntryPath,
-    /// What it is, in the words of a sentence.
-    pub what: &'static str,
+    /// What it is.
+    pub what: Own,
+}
+
+/// What of this program's own a restore leaves alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// The repository that is read.
+    Repository,
+    /// The cache, which is of use to nobody in a backup.
+    Cache,
+}
+
+/// In the words of a sentence.
+impl fmt::Display for Own {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Own::Repository => "the repository",
+            Own::Cache => "the cache",
+        })
+    }
 }
 
 impl Default for RestoreOptions {

@@ -16,6 +16,7 @@ use crate::base::error::Result;
 use crate::base::metadata::Kind;
 use crate::base::path::EntryPath;
 use crate::base::progress::Warning;
+use crate::engine::restore::Own;
 use crate::engine::restore::Spared;
 use crate::engine::restore::spare::why_spared;
 use crate::engine::restore::walk::Walker;
@@ -91,9 +92,26 @@ impl Walker<'_, '_> {
         }
     }
 
+    /// Leaves an entry out that would change what the restore leaves alone, and says whether it is
+    /// one. That is an error, but in the cache: nobody misses anything of that.
+    pub(super) fn is_left_alone(&mut self, entry: &Entry) -> Result<bool> {
+        let path = &entry.path;
+        let is_there = |spared: &Spared| spared.what == Own::Cache && path.is_within(&spared.path);
+        if self.work.options.spared.iter().any(is_there) {
+            let why = "the cache is there: this is not restored";
+            self.work.context.progress.warn(&Warning::note(path, why));
+            self.skip(entry);
+            return Ok(true);
+        }
+        match self.refuse_spared(entry) {
+            Ok(()) => Ok(false),
+            Err(e) => self.fail(entry, e).map(|()| true),
+        }
+    }
+
     /// Refuses an entry that would be written into what the restore leaves alone, or in the place
     /// of a folder above it.
-    pub(super) fn refuse_spared(&self, entry: &Entry) -> Result<()> {
+    fn refuse_spared(&self, entry: &Entry) -> Result<()> {
         let path = &entry.path;
         for Spared { path: spared, what } in &self.work.options.spared {
             if path.is_within(spared) {

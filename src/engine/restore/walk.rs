@@ -207,8 +207,8 @@ impl<'w, 'a> Walker<'w, 'a> {
             return self.fail(&entry, Error::corrupt(why).at(Origin::Repository));
         }
         self.sweep(&entry.path)?;
-        if let Err(e) = self.refuse_spared(&entry) {
-            return self.fail(&entry, e);
+        if self.is_left_alone(&entry)? {
+            return Ok(());
         }
         let may_be_there = self.folders.top().is_some_and(|folder| folder.was_there);
         let there = match may_be_there {
@@ -261,13 +261,20 @@ impl<'w, 'a> Walker<'w, 'a> {
         Ok(Some(There { entry: there, holds }))
     }
 
-    /// Reports that an entry, with all below it, cannot be restored.
-    fn fail(&mut self, entry: &Entry, error: Error) -> Result<()> {
+    /// Leaves an entry out, with all below it.
+    pub(super) fn skip(&mut self, entry: &Entry) {
         self.planned(&entry.path, "skip");
+        if entry.node == EntryNode::Directory {
+            self.lost = Some(entry.path.clone());
+        }
+    }
+
+    /// Reports that an entry, with all below it, cannot be restored.
+    pub(super) fn fail(&mut self, entry: &Entry, error: Error) -> Result<()> {
+        self.skip(entry);
         if entry.node != EntryNode::Directory {
             return self.work.fail(&entry.path, error);
         }
-        self.lost = Some(entry.path.clone());
         let error = error.context("this folder and all in it are left out");
         self.work.fail(&entry.path, error)
     }

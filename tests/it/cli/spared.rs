@@ -94,6 +94,23 @@ fn nothing_is_restored_into_the_repository_or_in_its_way() {
     }
 }
 
+/// A cache that lay elsewhere was backed up, and lies now where the backup has it.
+#[test]
+fn what_would_go_into_the_cache_is_left_out_without_an_error() {
+    let home = home();
+    home.write("old/deep/icecore/deeper/x", b"of a cache");
+    home.write("old/deep/plain", b"plain");
+    home.done(&["backup", "old"]);
+
+    let ran = restore(&home, "old", "w", &["-v"]);
+
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stderr.contains("deep/icecore: the cache is there"), "{ran:?}");
+    assert_eq!(fs::read(home.path("w/deep/plain")).unwrap(), b"plain");
+    assert!(!home.path("w/deep/icecore/deeper").exists());
+    is_whole(&home);
+}
+
 #[test]
 fn the_repository_is_no_target() {
     let home = home();
