@@ -451,9 +451,8 @@ impl Settings {
             Location::Folder(path) => vec![path],
             Location::Remote(_) => Vec::new(),
         };
-        if !self.no_cache {
-            excluded.push(self.cache_folder()?);
-        }
+        // Whether this run uses it or not: the next one may, and each restore leaves it alone.
+        excluded.extend(self.kept_cache_folder());
         Ok(excluded)
     }
 }

@@ -38,8 +38,9 @@ impl Settings {
                     }
                     spared.extend(spared_in(&target, &repository, Own::Repository));
                 }
-                if !self.no_cache {
-                    spared.extend(spared_in(&target, &self.cache_folder()?, Own::Cache));
+                // It stays also where this run does not use it. Where none can be there is none.
+                if let Ok(cache) = self.kept_cache_folder() {
+                    spared.extend(spared_in(&target, &cache, Own::Cache));
                 }
                 if spared.iter().any(|spared| spared.path.is_root()) {
                     return Err(refused(&shown(&target), Own::Cache));

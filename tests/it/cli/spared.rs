@@ -112,6 +112,21 @@ fn what_would_go_into_the_cache_is_left_out_without_an_error() {
 }
 
 #[test]
+fn a_cache_that_this_run_does_not_use_stays_too() {
+    let home = home();
+    let cached = fs::read_dir(home.path("w/deep/icecore")).unwrap().count();
+
+    let ran = restore(&home, "w", "w", &["-v", "--no-cache"]);
+
+    assert_eq!(ran.code, 0, "{ran:?}");
+    assert!(ran.stderr.contains("deep/icecore: the cache stays"), "{ran:?}");
+    assert_eq!(fs::read_dir(home.path("w/deep/icecore")).unwrap().count(), cached);
+    home.done(&["backup", "w", "--no-cache"]);
+    let rows = home.done(&["ls", "w:deep"]).stdout;
+    assert!(rows.contains('a') && !rows.contains("icecore"), "{rows}");
+}
+
+#[test]
 fn the_repository_is_no_target() {
     let home = home();
     symlink("w/deep", home.path("link")).unwrap();
