@@ -189,6 +189,34 @@ impl Wallet<'_> {
         Ok(login)
     }
 
+    /// Returns who logs in at an FTP or SFTP server, for which nobody is asked; None where nothing
+    /// says it.
+    ///
+    /// # Errors
+    /// `InvalidInput` for a file that makes no sense.
+    pub fn user(&self, address: &Address) -> Result<Option<String>> {
+        let is_sftp = address.scheme() == Scheme::Sftp;
+        let start = if is_sftp { "ICECORE_SFTP" } else { "ICECORE_FTP" };
+        let said = address.user().map(str::to_owned);
+        let mut user = said.or_else(|| self.configured(address).user);
+        if user.is_none() {
+            user = self.text(&format!("{start}_USER"))?;
+        }
+        if user.is_none() {
+            user = self.netrc_of(address.host(), None)?.0;
+        }
+        match user.filter(|user| !user.is_empty()) {
+            None if is_sftp => self.user_here(),
+            None => Ok(Some(ANONYMOUS.to_owned())),
+            user => Ok(user),
+        }
+    }
+
+    /// Returns who somebody is on this machine.
+    fn user_here(&self) -> Result<Option<String>> {
+        Ok(self.text("USER")?.or(self.text("LOGNAME")?))
+    }
+
     fn netrc_of(&self, host: &str, user: Option<&str>) -> Result<(Option<String>, Option<Secret>)> {
         let path = match ((self.look)("NETRC"), &self.home) {
             (Some(path), _) => PathBuf::from(path),
@@ -223,8 +251,7 @@ impl Wallet<'_> {
 
     fn complete_sftp(&self, address: &Address, login: &mut Login) -> Result<()> {
         if login.user.is_empty() {
-            let here = self.text("USER")?.or(self.text("LOGNAME")?);
-            login.user = here.ok_or_else(|| {
+            login.user = self.user_here()?.ok_or_else(|| {
                 Error::invalid(format!("nothing says who logs in at {}", address.server()))
                     .hint("write it into the address: sftp://USER@HOST/PATH")
             })?;
@@ -407,6 +434,8 @@ mod tests {
 
         fn login(&self, text: &str) -> (String, String) {
             let login = self.with(|wallet| wallet.login(&address(text))).expect(text);
+            let user = self.with(|wallet| wallet.user(&address(text))).expect(text);
+            assert_eq!(user.as_ref(), Some(&login.user), "{text}");
             let password = login.password.map(|it| String::from_utf8_lossy(it.expose()).into());
             (login.user, password.unwrap_or("-".to_owned()))
         }

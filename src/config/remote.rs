@@ -246,16 +246,9 @@ impl RemoteSettings {
     /// Returns where in a place another one is, when both are on one server.
     ///
     /// # Errors
-    /// Those of credentials, which say where a bucket is.
+    /// Those of credentials, which say where a bucket is, and who logs in.
     pub(super) fn within(&self, folder: &Address, other: &Address) -> Result<Option<EntryPath>> {
-        let Some(path) = within(folder, other) else { return Ok(None) };
-        if folder.scheme() == Scheme::S3 {
-            let store = |it: &Address| self.wallet(|wallet| wallet.keys(it)).map(|it| it.endpoint);
-            if store_of(store(folder)?.as_deref()) != store_of(store(other)?.as_deref()) {
-                return Ok(None);
-            }
-        }
-        Ok(Some(path))
+        self.wallet(|wallet| within(folder, other, wallet))
     }
 
     /// Returns what names a place on another machine: buckets of one name are others at other
@@ -337,16 +330,26 @@ pub fn patient(backend: Arc<dyn Backend>, sleeper: Arc<dyn Sleeper>) -> Arc<dyn 
     Arc::new(RetryBackend::new(backend, RetryPolicy::default(), sleeper))
 }
 
-/// Returns where in a folder another one is, when both are on one server, by what is typed. Where
-/// two users land may be two places.
-fn within(folder: &Address, other: &Address) -> Option<EntryPath> {
+/// Returns where in a folder another one is, when both are on one server. Where two users land
+/// may be two places, whoever named them, and buckets of two stores are two.
+fn within(folder: &Address, other: &Address, wallet: &Wallet<'_>) -> Result<Option<EntryPath>> {
+    let Some(path) = within_server(folder, other) else { return Ok(None) };
+    let is_one = if folder.scheme() == Scheme::S3 {
+        let store = |it: &Address| wallet.keys(it).map(|it| store_of(it.endpoint.as_deref()));
+        store(folder)? == store(other)?
+    } else {
+        folder.start() == Start::Root || wallet.user(folder)? == wallet.user(other)?
+    };
+    Ok(is_one.then_some(path))
+}
+
+/// Returns where in a folder another one is, as far as what is typed tells.
+fn within_server(folder: &Address, other: &Address) -> Option<EntryPath> {
     let server = |it: &Address| {
         let scheme = if it.scheme() == Scheme::Ftps { Scheme::Ftp } else { it.scheme() };
         (scheme, it.host().to_ascii_lowercase(), it.port(), it.start())
     };
-    let users = folder.user().zip(other.user());
-    let is_two_users = folder.start() == Start::Login && users.is_some_and(|(a, b)| a != b);
-    if server(folder) != server(other) || is_two_users {
+    if server(folder) != server(other) {
         return None;
     }
     let part = |path: &[u8]| {
@@ -390,9 +393,21 @@ mod tests {
     #[test]
     fn a_repository_within_its_source_is_found() {
         let found = |folder: &str, other: &str| {
-            within(&address(folder), &address(other)).map(|path| path.to_string())
+            let alice = Configured { user: Some("alice".to_owned()), ..Configured::default() };
+            let configured = ["ftp://nas", "sftp://nas"].map(|it| (address(it), alice.clone()));
+            let wallet =
+                Wallet { configured: &configured, look: &|_| None, home: None, may_ask: false };
+            let path = within(&address(folder), &address(other), &wallet).expect("told");
+            path.map(|path| path.to_string())
         };
-        assert_eq!(found("ftp://h/data", "ftp://me@H/data/b/c"), Some("b/c".to_owned()));
+        assert_eq!(found("ftp://h/data", "ftp://H/data/b/c"), Some("b/c".to_owned()));
+        assert_eq!(found("ftp://nas/", "ftp://alice@nas/photos"), Some("photos".to_owned()));
+        assert_eq!(found("ftp://nas/", "ftp://bob@nas/photos"), None, "of another user");
+        assert_eq!(found("ftp://h/", "ftp://bob@h/photos"), None, "nobody logs in as bob");
+        assert_eq!(found("sftp://nas/~/a", "sftp://bob@nas/~/a/b"), None);
+        assert_eq!(found("sftp://nas/~/a", "sftp://alice@nas/~/a/b"), Some("b".to_owned()));
+        assert_eq!(found("sftp://nas/a", "sftp://bob@nas/a/b"), Some("b".to_owned()));
+        assert_eq!(found("sftp://h/~/a", "sftp://h/~/a/b"), Some("b".to_owned()));
         assert_eq!(found("ftp://h", "ftps://h/b"), Some("b".to_owned()));
         assert_eq!(found("sftp://h/a", "sftp://h/a"), Some(String::new()));
         assert_eq!(found("sftp://h/a", "sftp://h/ab"), None);

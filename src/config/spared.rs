@@ -2,7 +2,8 @@
 //! leave out, so that to the restore they would be extra.
 //!
 //! Folders are told by device and inode from the one in question upwards, so links and second
-//! mounts on the way to either make no difference. Places on servers are told by what is typed.
+//! mounts on the way to either make no difference. Places on servers are told by what is typed,
+//! and by who logs in there.
 
 use crate::base::error::Error;
 use crate::base::error::Origin;
