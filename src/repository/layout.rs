@@ -26,7 +26,8 @@ pub const FOLDERS: [&str; 9] =
 /// has three of these. It is asked before a folder is deleted, and must know also a repository
 /// whose config is lost.
 pub fn is_repository<'a>(names: impl IntoIterator<Item = &'a [u8]>) -> bool {
-    let own: [&[u8]; 4] = [b"config", b"names", b"datasets", b"packs"];
+    // Over FTP, and SFTP without links, the config has a sign behind its name.
+    let own: [&[u8]; 5] = [b"config", b"config+", b"names", b"datasets", b"packs"];
     names.into_iter().filter(|name| own.contains(name)).count() >= 3
 }
 
@@ -248,6 +249,7 @@ mod tests {
         let is = |names: &[&str]| is_repository(names.iter().map(|name| name.as_bytes()));
         assert!(is(&["config", "datasets", "keys", "names", "packs"]));
         assert!(is(&["datasets", "names", "packs"]), "also without its config");
+        assert!(is(&["config+", "keys", "names", "packs", "way+"]), "also over FTP");
         assert!(is(&["config", "datasets", "names"]), "also when nothing in it has content");
         assert!(!is(&["config", "data", "index", "keys", "locks", "packs", "snapshots"]));
         assert!(!is(&["HEAD", "config", "objects", "refs"]) && !is(&[]));
