@@ -205,7 +205,7 @@ pub(super) fn foreign(files: &mut dyn Files, root: &[u8]) -> Result<Option<Strin
             break;
         }
         let listed = files.list(&below(root, folder), &mut |Found { name, .. }| {
-            if !is_named_by_us(&name) {
+            if !is_named_by_us(&name) && !is_of_a_system(&name) {
                 found.get_or_insert(format!("{folder}/{}", display(&name)));
             }
             Ok(())

@@ -81,7 +81,8 @@ impl LocalBackend {
             Err(e) if e.kind() == Io::NotADirectory => return Ok(Some(folder.to_owned())),
             Err(e) => return Err(failed("list", &path, e)),
         };
-        let foreign = names.iter().find(|name| !is_random(name.as_bytes()));
+        let may_be_there = |name: &[u8]| is_random(name) || is_of_a_system(name);
+        let foreign = names.iter().find(|name| !may_be_there(name.as_bytes()));
         Ok(foreign.map(|name| format!("{folder}/{}", display(name.as_bytes()))))
     }
 
