@@ -463,7 +463,8 @@ fn open_folder(path: &Path) -> Result<LocalBackend> {
     // exact the config is a file as here, and the mark says so: to write as if links were the way
     // would be unseen by those who write over the server.
     let is_there = |name: &str| path.join(name).symlink_metadata().is_ok();
-    if is_there("way+") || (is_there("config+") && !is_there("config")) {
+    let sign = if is_there("config") { "way+" } else { "config+" };
+    if is_there(sign) {
         let message = format!("the repository at {shown} was made over FTP, or SFTP without links");
         return Err(Error::new(ErrorKind::Unsupported, message)
             .hint("open it through that server: `-r ftp://...` or `-r sftp://...`")
