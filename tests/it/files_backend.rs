@@ -452,8 +452,8 @@ fn nothing_is_made_where_something_else_is() {
             assert_eq!(std::fs::read(path).unwrap(), b"mine");
         }
         let world = world(ways());
-        for file in
-            ["lost+found/x", ".bashrc", &format!("tmp/{random}"), &format!("keys/{random}+")]
+        let ours = [format!("tmp/{random}"), format!("keys/{random}+")];
+        for file in ["lost+found/x", ".bashrc", "tmp/.nfs0001", "keys/@eaDir/x", &ours[0], &ours[1]]
         {
             let path = world.root().join(file);
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
