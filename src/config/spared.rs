@@ -39,8 +39,9 @@ impl Settings {
                     }
                     spared.extend(spared_in(&target, &repository, Own::Repository));
                 }
-                // It stays also where this run does not use it. Where none can be there is none.
-                if let Ok(cache) = self.kept_cache_folder() {
+                // It stays also where this run does not use it, if it is there.
+                let is_used = |cache: &PathBuf| !self.no_cache || cache.symlink_metadata().is_ok();
+                if let Some(cache) = self.kept_cache_folder().ok().filter(is_used) {
                     spared.extend(spared_in(&target, &cache, Own::Cache));
                 }
                 if spared.iter().any(|spared| spared.path.is_root()) {

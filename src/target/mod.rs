@@ -186,7 +186,8 @@ pub trait TargetWriter {
         Ok(false)
     }
 
-    /// Removes what is listed as a folder if it is a link; says whether it was.
+    /// Removes what is listed as a folder if it is a link shown so, or empty, where links are; says
+    /// whether it did.
     ///
     /// # Errors
     /// As the system says.

@@ -131,6 +131,29 @@ fn what_is_to_be_spared_stays_with_the_folders_above_it() {
     }
 }
 
+/// Without it the repository has no address any more, in the middle of what reads it.
+#[test]
+fn a_link_that_the_repository_is_behind_stays() {
+    let world = world(&below("d", &["z"]));
+    let places = Places::new();
+    for kind in ["local", "sftp", "ftp"] {
+        places.restore(kind, &world, 0, &options(&[]));
+        let outside = places.folder.path().join(format!("outside-{kind}"));
+        std::fs::create_dir(&outside).unwrap();
+        std::fs::create_dir(outside.join("repo")).unwrap();
+        let link = places.folder.path().join(kind).join("link");
+        std::os::unix::fs::symlink(&outside, &link).unwrap();
+
+        let report = places.restore(kind, &world, 0, &options(&["link/repo"]));
+
+        assert!(report.errors.is_empty(), "{kind}: {report:?}");
+        assert!(link.symlink_metadata().is_ok() && outside.join("repo").exists(), "{kind}");
+        let report = places.restore(kind, &world, 0, &options(&[]));
+        assert_eq!((report.errors.len(), report.deleted), (0, 1), "{kind}: {report:?}");
+        assert!(link.symlink_metadata().is_err() && outside.join("repo").exists(), "{kind}");
+    }
+}
+
 #[test]
 fn what_looks_like_a_repository_stays_and_is_an_error() {
     let mut names = below("d/e/repo", &REPOSITORY);

@@ -23,10 +23,11 @@ use crate::engine::restore::walk::Walker;
 use crate::engine::restore::work::stops;
 use crate::format::entry::Entry;
 use crate::repository::layout;
+use std::collections::VecDeque;
 
 /// Folders that are looked into before one is deleted, on a server that shows links as what they
 /// lead to: where two lead back there is no end to them.
-const SEEMING_FOLDERS_MAX: usize = 1000;
+const SEEMING_FOLDERS_MAX: usize = 10_000;
 
 /// A folder of the backup in which nothing is deleted.
 pub(super) struct Barred {
@@ -193,8 +194,16 @@ impl Walker<'_, '_> {
             let message = format!("cannot delete {path}: another file system is mounted there");
             return Err(Error::new(ErrorKind::Busy, message).at(Origin::Target));
         }
+        let holds = self.work.options.spared.iter().find(|spared| spared.path.is_within(path));
+        let holds = holds.map(|spared| spared.what);
+        if let (Some(what), Kind::Symlink) = (holds, there.kind) {
+            let why = format!("{what} is behind it, which stays");
+            self.work.context.progress.warn(&Warning::note(path, why));
+            return Ok(Vec::new());
+        }
         // What a link leads to may be what was restored just now, or lie outside of the target.
-        if there.kind == Kind::Directory && !self.is_dry() && self.writer()?.remove_link(path)? {
+        let may_go = there.kind == Kind::Directory && holds.is_none() && !self.is_dry();
+        if may_go && self.writer()?.remove_link(path)? {
             self.planned(path, "delete");
             self.work.count_deleted();
             return Ok(Vec::new());
@@ -261,8 +270,9 @@ impl Walker<'_, '_> {
         let goes_whole = self.selection.leaves_nothing_out();
         let may_not_end = self.writer()?.shows_links_as_folders()?;
         let mut looked_at = 0;
-        let mut folders = vec![folder.clone()];
-        while let Some(folder) = folders.pop() {
+        // Those near the top first: they are seen though there is no end below them.
+        let mut folders = VecDeque::from([folder.clone()]);
+        while let Some(folder) = folders.pop_front() {
             self.work.context.cancel.check()?;
             looked_at += 1;
             if may_not_end && looked_at > SEEMING_FOLDERS_MAX {
@@ -296,7 +306,7 @@ impl Walker<'_, '_> {
                     }
                 }
                 if is_folder {
-                    folders.push(path);
+                    folders.push_back(path);
                 }
             }
         }

@@ -56,8 +56,8 @@ pub(super) fn fetch(
     }
 }
 
-/// Removes what is listed as a folder if it is a link that the server shows as what it leads to;
-/// says whether it was. A server takes a link away as a file, and refuses a folder.
+/// Removes what is listed as a folder if it is a link that the server shows as what it leads to, or
+/// empty; says whether it did. A server takes a link away as a file, and refuses a folder.
 pub(super) fn remove_if_link(files: &mut dyn Files, way: &[u8]) -> Result<bool> {
     if files.reads_links() {
         return Ok(false);
@@ -65,9 +65,21 @@ pub(super) fn remove_if_link(files: &mut dyn Files, way: &[u8]) -> Result<bool> 
     match files.remove(way) {
         // "Not found" is success, and some say so of a folder.
         Ok(()) => Ok(files.look_at(way)?.is_none()),
-        Err(e) if matches!(e.kind(), ErrorKind::Unreachable | ErrorKind::Cancelled) => Err(e),
-        Err(_) => Ok(false),
+        Err(e) if has_passed_by(&e) => Err(e),
+        Err(_) => match files.remove_folder(way) {
+            // It was empty, or a link of Windows, which goes as a folder does.
+            Ok(()) => Ok(files.look_at(way)?.is_none()),
+            // What may not go itself is not gone through: it may be a link.
+            Err(e) if has_passed_by(&e) || e.kind() == ErrorKind::Denied => Err(e),
+            Err(_) => Ok(false),
+        },
     }
+}
+
+/// Says of an error that it tells nothing of what it met.
+fn has_passed_by(error: &Error) -> bool {
+    use ErrorKind::{Busy, Cancelled, RateLimited, Unreachable};
+    matches!(error.kind(), Busy | Cancelled | RateLimited | Unreachable)
 }
 
 /// Removes a folder with all below it, and no link is gone through: what is behind one is to stay.
