@@ -143,7 +143,9 @@ fn a_command_that_fails_fails_the_backup() {
 fn begin(home: &Home, script: &str) -> Child {
     let script = format!("echo > started; {script}");
     let start = ["--json", "backup", "-d", "d", "--stdin-from-command", "--", "/bin/sh", "-c"];
-    let mut command = home.command(&[&start[..], &[&script]].concat());
+    // Tests that `nohup` starts ignore the signal, and what they start does as well.
+    let mut command = home.command_under("/usr/bin/env", &["--default-signal=HUP"]);
+    command.args(start).arg(script);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     while !home.path("started").exists() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it was interrupted");
