@@ -154,7 +154,7 @@ fn guests_that_an_ftp_server_does_not_want() {
 
 /// With everything else right: no repository, no source, and then both.
 fn missing_places(home: &Home, address: &str) {
-    let none = Wanted { code: 10, kind: "no_repository", says: "127.0.0.1", hints: "icecore init" };
+    let none = Wanted { code: 10, kind: "no_repository", says: "127.0.0.1", hints: " init` makes" };
     refused(home, &[Role::Repository], address, &[], none);
     let ran = home.run(&["--json", "-r", "repository", "backup", address]);
     assert_eq!((ran.code, ran.document()["error"]["kind"].as_str()), (1, Some("not_found")));
@@ -227,7 +227,7 @@ fn guests_that_a_store_does_not_want() {
     refused(&home, OF_BUCKETS, &there, &[], denied("secret"));
 
     store.admit(&mut home, By::Variables);
-    let none = Wanted { code: 10, kind: "no_repository", says: "", hints: "icecore init" };
+    let none = Wanted { code: 10, kind: "no_repository", says: "", hints: " init` makes" };
     refused(&home, &[Role::Repository], "s3://icecore-nowhere/place", &[], none);
     refused(&home, &[Role::Repository], &there, &[], none);
     let ran = home.run(&["--json", "-r", "repository", "backup", "s3://icecore-nowhere/place"]);
