@@ -1,6 +1,7 @@
 //! What stops a prune before it deletes what a store that shows too little makes look unneeded.
 
 use crate::support::pruning::all_rows;
+use crate::support::pruning::full_backup;
 use crate::support::pruning::keys;
 use crate::support::pruning::try_prune;
 use crate::support::tree::noise;
@@ -17,6 +18,9 @@ use icecore::repository::Repository;
 use icecore::repository::doom;
 use icecore::source::memory::MemorySource;
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering;
 
 /// What a machine does that only looks.
 type Look = fn(&Repository, &World);
@@ -31,6 +35,16 @@ fn two_datasets(own_bytes: usize, other_bytes: usize) -> World {
     world.backup(&MemorySource::new("s").file("a", noise(own_bytes, 1))).unwrap();
     let other = MemorySource::new("o").file("b", noise(other_bytes, 2));
     world.elsewhere().backup("other", &other, false);
+    world
+}
+
+/// Three versions: most of what the second needs is in one pack with the others' file.
+fn three_versions(others_bytes: usize) -> World {
+    let world = two_datasets(300_000, others_bytes);
+    let source = MemorySource::new("s").file("a", noise(300_000, 1)).file("c", noise(1_200_000, 3));
+    world.backup(&source).unwrap();
+    source.remove("c");
+    world.backup(&source).unwrap();
     world
 }
 
@@ -114,11 +128,7 @@ fn what_was_doomed_to_be_copied_stays_when_nothing_seems_to_need_it_any_more() {
 
 #[test]
 fn a_forgotten_backup_that_others_are_replayed_from_explains_a_loss_once() {
-    let world = two_datasets(300_000, 900_000);
-    let source = MemorySource::new("s").file("a", noise(300_000, 1)).file("c", noise(1_200_000, 3));
-    world.backup(&source).unwrap();
-    source.remove("c");
-    world.backup(&source).unwrap();
+    let world = three_versions(900_000);
     world.hide(0);
     world.hide(1);
     let machine = world.elsewhere();
@@ -163,15 +173,66 @@ fn small_packs_that_were_doomed_to_be_merged_are_no_loss() {
 
 #[test]
 fn what_a_prune_left_unused_is_still_explained() {
-    let world = two_datasets(300_000, 100_000);
-    let source = MemorySource::new("s").file("a", noise(300_000, 1)).file("c", noise(1_200_000, 3));
-    world.backup(&source).unwrap();
-    source.remove("c");
-    world.backup(&source).unwrap();
-    world.hide(1);
-    let machine = world.elsewhere();
-    let options = PruneOptions { max_unused: 100.0, ..PruneOptions::default() };
-    prune::run(&machine.repository, &options, &world.context()).unwrap();
+    for is_replayed in [true, false] {
+        let world = three_versions(100_000);
+        if !is_replayed {
+            full_backup(&world, &MemorySource::new("s").file("a", noise(300_000, 1)));
+            world.hide(0);
+            world.hide(2);
+        }
+        world.hide(1);
+        let machine = world.elsewhere();
+        let options = PruneOptions { max_unused: 100.0, ..PruneOptions::default() };
+        let report = prune::run(&machine.repository, &options, &world.context()).unwrap();
+        assert_eq!(report.headers_retired, 0, "they explain what stays");
 
-    assert!(prune_of(&machine.repository, &world).is_ok());
+        let report = prune_of(&machine.repository, &world);
+
+        assert!(report.is_ok(), "{is_replayed}: {report:?}");
+        assert_eq!(report.unwrap().headers_retired, if is_replayed { 0 } else { 3 });
+    }
+}
+
+#[test]
+fn what_is_forgotten_at_any_moment_of_a_prune_is_explained_to_the_next() {
+    let mut at = 1;
+    loop {
+        let mut world = World::memory();
+        full_backup(&world, &MemorySource::new("s").file("a", noise(300_000, 1)));
+        let more = MemorySource::new("s").file("b", noise(900_000, 2)).file("c", noise(9_000, 3));
+        full_backup(&world, &more);
+        full_backup(&world, &MemorySource::new("s").file("c", noise(9_000, 3)));
+        world.hide(0);
+        let odd = world.make_odd();
+        let elsewhere = world.elsewhere();
+        let mut calls = 0;
+        let told = Arc::new(AtomicBool::new(false));
+        let has_happened = Arc::clone(&told);
+        odd.between(move |_, _| {
+            calls += 1;
+            if calls < at {
+                return true;
+            }
+            elsewhere.hide(1);
+            told.store(true, Ordering::Relaxed);
+            false
+        });
+        prune_of(&world.repository, &world).unwrap();
+        odd.behave();
+        if !has_happened.load(Ordering::Relaxed) {
+            assert!(at > 20, "{at}");
+            return;
+        }
+        world.forget_caches();
+
+        let report = prune_of(&world.repository, &world);
+
+        assert!(report.is_ok(), "{at}: {report:?}");
+        assert_eq!(world.sound_backups(), 1);
+        let objects = world.backend.objects();
+        let packs = objects.iter().filter(|(key, _)| key.as_str().starts_with("packs/"));
+        let bytes: usize = packs.map(|(_, bytes)| bytes.len()).sum();
+        assert!(bytes < 30_000, "{at}: what was forgotten is gone, and left {bytes}");
+        at += 1;
+    }
 }

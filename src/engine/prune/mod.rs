@@ -25,6 +25,7 @@ mod settle;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
+use crate::base::id::BackupId;
 use crate::base::id::DatasetId;
 use crate::base::id::IndexId;
 use crate::base::id::LeaseId;
@@ -47,6 +48,7 @@ use crate::repository::lease::Lease;
 use crate::repository::lease::SeenLease;
 use crate::repository::parity;
 use crate::repository::rescue::NO_LEASE;
+use crate::repository::roots::DatasetRoots;
 use crate::repository::roots::Roots;
 use crate::repository::stock;
 use std::collections::BTreeMap;
@@ -149,14 +151,23 @@ pub fn run(
         false => Lease::take(repository.store(), nobody, None, None, "prune", started).ok(),
     };
     let own_id = own.as_ref().map(Lease::id);
-    let (ended, seen, replayed) = (HashSet::new(), HashSet::new(), HashMap::new());
+    let (ended, seen, forgotten) = (HashSet::new(), HashSet::new(), HashMap::new());
     let report = PruneReport::default();
-    let mut work = Work { repository, options, context, own_id, ended, seen, replayed, report };
+    let mut work = Work { repository, options, context, own_id, ended, seen, forgotten, report };
     let done = work.run_with_room();
     own.into_iter().for_each(Lease::give_back);
     done?;
     work.report.seconds = context.clock.now().seconds_since(started);
     Ok(work.report)
+}
+
+/// Forgotten backups of one dataset whose headers are there.
+#[derive(Default)]
+struct Forgotten {
+    /// Those that no chain needs.
+    unneeded: Vec<BackupId>,
+    /// Those that others are replayed from.
+    replayed: BTreeSet<u64>,
 }
 
 struct Work<'a> {
@@ -167,9 +178,9 @@ struct Work<'a> {
     ended: HashSet<LeaseId>,
     /// Packs that were there when this run began: who is gone since was taken by another prune.
     seen: HashSet<PackId>,
-    /// Forgotten backups whose headers stay, by dataset, as they were when it was chosen what goes:
-    /// what only they needed is chosen.
-    replayed: HashMap<DatasetId, BTreeSet<u64>>,
+    /// Forgotten backups by dataset, as they were when it was chosen what goes: what only they
+    /// needed is chosen.
+    forgotten: HashMap<DatasetId, Forgotten>,
     report: PruneReport,
 }
 
@@ -225,8 +236,7 @@ impl Work<'_> {
             return Ok(());
         }
         let (packs, indexes) = self.going(&marked, &stock);
-        let datasets = marked.roots.datasets.iter().filter(|it| !it.replayed.is_empty());
-        self.replayed = datasets.map(|it| (it.dataset.id(), it.replayed.clone())).collect();
+        self.forgotten = forgotten(&marked.roots);
         drop(marked);
         self.doom_and_settle(&packs, &indexes)?;
         self.clean()
@@ -386,19 +396,23 @@ impl Work<'_> {
 
     fn retire(&mut self, roots: &Roots) -> Result<()> {
         let now = self.context.clock.now();
-        // Most have nothing to retire, and each look at one takes several listings.
-        for dataset in roots.datasets.iter().filter(|it| it.may_retire()) {
-            self.report.headers_retired += dataset.dataset.retire(&dataset.unneeded, now)?;
-        }
-        // What stays unused by the plan is still to be explained when it goes.
+        // What stays unused by the plan, or was forgotten after it was made, is still to be
+        // explained when it goes.
         let plan = &self.report.plan;
         let unused = plan.tolerated_bytes.saturating_add(plan.busy_bytes);
         let goes_all = unused as f64 <= plan.used_bytes as f64 * UNUSED_MAX;
-        let nothing = BTreeSet::new();
+        let nothing = Forgotten::default();
         for dataset in &roots.datasets {
             let id = dataset.dataset.id();
-            let freed = self.replayed.get(&id).filter(|_| goes_all).unwrap_or(&nothing);
-            self.repository.remember_accounted(&id, &dataset.replayed, freed);
+            let freed = self.forgotten.get(&id).filter(|_| goes_all).unwrap_or(&nothing);
+            // Most have nothing to retire, and each look at one takes several listings.
+            if dataset.may_retire() {
+                let is_freed = |n: &&BackupId| freed.unneeded.binary_search(n).is_ok();
+                let goes: Vec<BackupId> =
+                    dataset.unneeded.iter().filter(is_freed).copied().collect();
+                self.report.headers_retired += dataset.dataset.retire(&goes, now)?;
+            }
+            self.repository.remember_accounted(&id, &dataset.replayed, &freed.replayed);
         }
         Ok(())
     }
@@ -425,6 +439,17 @@ impl Work<'_> {
         let _ = backend.keep_reserve();
         Ok(())
     }
+}
+
+fn forgotten(roots: &Roots) -> HashMap<DatasetId, Forgotten> {
+    let datasets = roots.datasets.iter();
+    let some = datasets.filter(|it| !it.unneeded.is_empty() || !it.replayed.is_empty());
+    let of = |it: &DatasetRoots| {
+        let mut unneeded = it.unneeded.clone();
+        unneeded.sort_unstable();
+        Forgotten { unneeded, replayed: it.replayed.clone() }
+    };
+    some.map(|it| (it.dataset.id(), of(it))).collect()
 }
 
 fn waits_for_it(lease: &SeenLease) -> WaitsFor {
