@@ -86,14 +86,7 @@ impl Plan {
 pub(super) fn weigh(marks: &Marks, stock: &Stock) -> BTreeMap<PackId, PackUse> {
     let view = marks.view();
     let mut uses: BTreeMap<PackId, PackUse> = BTreeMap::new();
-    let mut told_by: HashMap<PackId, IndexId> = HashMap::new();
-    for (index, _, _) in view.objects() {
-        for pack in view.packs_of(&index) {
-            if stock.there.get(&pack.pack) == Some(&pack.size) {
-                told_by.entry(pack.pack).or_insert(index);
-            }
-        }
-    }
+    let told_by = told_by(marks, |pack| stock.there.get(&pack.pack) == Some(&pack.size));
     for (pack, size) in stock.there.iter().filter(|(pack, _)| !stock.doomed.contains(pack)) {
         let is_busy = match told_by.get(pack) {
             Some(index) => stock.busy_indexes.contains(index),
@@ -117,6 +110,19 @@ pub(super) fn weigh(marks: &Marks, stock: &Stock) -> BTreeMap<PackId, PackUse> {
     uses
 }
 
+/// Returns the first index object that tells of each pack that is asked for: several may, and its
+/// blocks count once.
+fn told_by(marks: &Marks, is_asked: impl Fn(&IndexedPack) -> bool) -> HashMap<PackId, IndexId> {
+    let view = marks.view();
+    let mut told_by = HashMap::new();
+    for (index, _, _) in view.objects() {
+        for pack in view.packs_of(&index).filter(&is_asked) {
+            told_by.entry(pack.pack).or_insert(index);
+        }
+    }
+    told_by
+}
+
 /// Returns how many bytes of packs are of nothing that lives, here or elsewhere: what goes with
 /// them for good.
 pub(super) fn dead_bytes(
@@ -130,24 +136,17 @@ pub(super) fn dead_bytes(
     let whole = |size| PackUse { size, used: 0, unused: size, is_busy: false };
     let mut dead: HashMap<PackId, PackUse> =
         sizes.map(|(pack, size)| (pack, whole(size))).collect();
-    let mut told: HashSet<PackId> = HashSet::new();
-    for (index, _, _) in view.objects() {
-        let is_asked = |pack: &IndexedPack| {
-            dead.get(&pack.pack).is_some_and(|one| one.size == pack.size)
-                && !told.contains(&pack.pack)
-        };
-        let here: HashSet<PackId> =
-            view.packs_of(&index).filter(is_asked).map(|pack| pack.pack).collect();
-        if here.is_empty() {
-            continue;
-        }
+    let is_asked = |pack: &IndexedPack| dead.get(&pack.pack).is_some_and(|it| it.size == pack.size);
+    let told_by = told_by(marks, is_asked);
+    let indexes: HashSet<IndexId> = told_by.values().copied().collect();
+    for index in indexes {
         for location in view.rows_of(&index) {
             let pack = location.pack.pack;
-            if let Some(one) = dead.get_mut(&pack).filter(|_| here.contains(&pack)) {
+            let is_told = told_by.get(&pack) == Some(&index);
+            if let Some(one) = dead.get_mut(&pack).filter(|_| is_told) {
                 one.take(live_in(marks, &location));
             }
         }
-        told.extend(here);
     }
     dead.values().map(PackUse::freed).sum()
 }

@@ -204,8 +204,7 @@ impl Walker<'_, '_> {
         // What a link leads to may be what was restored just now, or lie outside of the target.
         let may_go = there.kind == Kind::Directory && holds.is_none() && !self.is_dry();
         if may_go && self.writer()?.remove_link(path)? {
-            self.planned(path, "delete");
-            self.work.count_deleted();
+            self.deleted(path);
             return Ok(Vec::new());
         }
         let stays = match there.kind {
@@ -256,9 +255,13 @@ impl Walker<'_, '_> {
         if !self.is_dry() {
             self.writer()?.remove(path)?;
         }
+        self.deleted(path);
+        Ok(())
+    }
+
+    fn deleted(&mut self, path: &EntryPath) {
         self.planned(path, "delete");
         self.work.count_deleted();
-        Ok(())
     }
 
     /// Says what keeps a folder from being deleted whole, if anything does.

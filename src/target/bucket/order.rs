@@ -141,7 +141,8 @@ impl BucketTarget {
 fn is_in_order(put: &[Put], shown: &[Version]) -> bool {
     let is_it = |one: &Put, shown: &Version| {
         let has_name = one.version.as_ref().is_none_or(|version| *version == shown.version);
-        has_name && one.object.is_none() == shown.is_deletion
+        let has_length = one.object.as_ref().is_none_or(|(size, _)| *size == shown.object.size);
+        has_name && has_length && one.object.is_none() == shown.is_deletion
     };
     let Some((newest, older)) = put.split_last() else { return shown.is_empty() };
     let Some((last, shown)) = shown.split_first() else { return false };
