@@ -88,7 +88,13 @@ fn meet(
     if let (Security::Implicit, Some(session)) = (options.security, &session) {
         control = control.secure(session, &options.host)?;
     }
-    let mut greeting = control.reply()?;
+    let mut greeting = control.reply().map_err(|e| match options.security {
+        Security::Explicit => e.hint(
+            "a server that waits for TLS from the first byte on is heard at port 990 only: \
+             ftps://HOST:990",
+        ),
+        _ => e,
+    })?;
     if greeting.code == 120 {
         // Ready in a few minutes, which the limit of silence ends.
         greeting = control.reply()?;
