@@ -103,7 +103,8 @@ fn one_round(data: &Data, work: &Path, runs: &mut [Run], number: usize) -> io::R
     data.make(&source)?;
     thread::sleep(SETTLE);
     let warm_bytes = data.bytes + TOOL_BYTES;
-    let mut round = Round { work, source: &source, runs, is_late: false, turn: number, warm_bytes };
+    let mut round =
+        Round { work, source: &source, runs, is_late: false, turn: number, warm_bytes, version: 0 };
     round.init();
     round.step(Step::First);
     round.look(Step::First);
@@ -138,6 +139,8 @@ struct Round<'a> {
     turn: usize,
     /// So much memory is made ready before each measured command.
     warm_bytes: u64,
+    /// How many backups each tool has been asked for.
+    version: usize,
 }
 
 impl Round<'_> {
@@ -152,8 +155,13 @@ impl Round<'_> {
         for run in late.iter_mut().chain(early).filter(is_in) {
             let home = self.work.join(run.tool.name);
             let (repository, out) = (home.join("repository"), home.join("out"));
-            let place =
-                Place { source: self.source, repository: &repository, out: &out, home: &home };
+            let place = Place {
+                source: self.source,
+                repository: &repository,
+                out: &out,
+                home: &home,
+                version: self.version,
+            };
             let done = fs::create_dir_all(&out).and_then(|()| act(run, &place));
             if let Err(e) = done {
                 run.failed = Some(format!("{what}: {e}"));
@@ -167,6 +175,7 @@ impl Round<'_> {
 
     fn step(&mut self, step: Step) {
         eprintln!("  {step:?}");
+        self.version += usize::from(step.action().is_backup());
         let warm_bytes = self.warm_bytes;
         self.each(&format!("{step:?}"), |run, place| {
             support::warm_memory(place.home, warm_bytes)?;

@@ -25,6 +25,8 @@ pub(crate) struct Place<'a> {
     /// An empty folder to restore to.
     pub(crate) out: &'a Path,
     pub(crate) home: &'a Path,
+    /// The number of the newest backup, which is being made or is restored; the first is 1.
+    pub(crate) version: usize,
 }
 
 /// What a tool is asked to do.
@@ -36,6 +38,12 @@ pub(crate) enum Action {
     Changed,
     Restore,
     Prune,
+}
+
+impl Action {
+    pub(crate) fn is_backup(self) -> bool {
+        matches!(self, Action::First | Action::Unchanged | Action::Changed)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,18 +214,15 @@ impl Tool {
 
     fn borg(&self, action: Action, place: &Place<'_>) -> Command {
         let encryption = if self.is_plain { "none" } else { "repokey-blake2" };
-        let name = "::{now:%Y-%m-%dT%H:%M:%S.%f}";
+        let name = format!("::v{}", place.version);
         let mut command = match action {
             Action::Init => self.start(place, &["init", "-e", encryption]),
             Action::First | Action::Unchanged | Action::Changed => {
-                let mut command = self.start(place, &["create", "-C", "zstd,3", name]);
+                let mut command = self.start(place, &["create", "-C", "zstd,3", &name]);
                 command.arg(place.source);
                 command
             }
-            // The newest archive's name has to be asked for; that costs a second start.
-            Action::Restore => {
-                self.shell(place, r#""$0" extract "::$("$0" list --last 1 --short)""#)
-            }
+            Action::Restore => self.start(place, &["extract", &name]),
             Action::Prune => self.shell(place, r#""$0" prune --keep-last 1; "$0" compact"#),
         };
         command.env("BORG_REPO", place.repository).env("BORG_PASSPHRASE", PASSWORD);
