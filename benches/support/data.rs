@@ -9,10 +9,14 @@ use crate::support::generate::pages::Pages;
 use crate::support::generate::records;
 use crate::support::tree;
 use std::fs;
+use std::fs::File;
 use std::io;
+use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
 /// Their names, in the order they are measured.
 pub(crate) const NAMES: [&str; 6] = ["kernel", "json", "pages", "sql", "typescript", "media"];
@@ -30,6 +34,8 @@ const CLUSTER_BYTES: u64 = 4_096;
 const KERNEL_BYTES: u64 = 1_500_000_000;
 /// The largest version of typescript, unpacked.
 const TYPESCRIPT_BYTES: u64 = 70_000_000;
+/// More than a tick of the clock by which a file system tells times.
+const LATER: Duration = Duration::from_millis(10);
 
 /// One data set.
 #[derive(Debug)]
@@ -121,7 +127,7 @@ impl Data {
             Kind::Kernel(folder) => {
                 let mut from = folder.clone().into_os_string();
                 from.push("/.");
-                return system(Command::new("cp").arg("-a").arg(from).arg(source));
+                system(Command::new("cp").arg("-a").arg(from).arg(source))?;
             }
             Kind::Records(count) => records::records(source, *count, SEED)?,
             Kind::Pages(pages) => pages.make(&source.join("pages.db"))?,
@@ -129,17 +135,20 @@ impl Data {
             Kind::Typescript(versions) => unpack(&versions[0], source)?,
             Kind::Media(bytes) => media::media(source, *bytes, SEED)?,
         }
-        tree::age(source)
+        if !matches!(self.kind, Kind::Kernel(_)) {
+            tree::age(source)?;
+        }
+        touch_newest(source)
     }
 
     /// Makes the next version of the one before; versions count from 1.
     pub(crate) fn change(&self, source: &Path, version: u64) -> io::Result<()> {
         match &self.kind {
             Kind::Kernel(_) | Kind::Records(_) => {
-                changes::change_files(source, SEED + version).map(drop)
+                changes::change_files(source, SEED + version)?;
             }
-            Kind::Pages(pages) => pages.change(&source.join("pages.db"), version),
-            Kind::Dump(dump) => dump.write(&source.join("dump.sql"), version),
+            Kind::Pages(pages) => pages.change(&source.join("pages.db"), version)?,
+            Kind::Dump(dump) => dump.write(&source.join("dump.sql"), version)?,
             Kind::Typescript(versions) => {
                 for entry in fs::read_dir(source)? {
                     let path = entry?.path();
@@ -148,11 +157,22 @@ impl Data {
                         false => fs::remove_file(path)?,
                     }
                 }
-                unpack(&versions[version as usize], source)
+                unpack(&versions[version as usize], source)?;
             }
-            Kind::Media(_) => Ok(()),
+            Kind::Media(_) => {}
         }
+        touch_newest(source)
     }
+}
+
+/// Makes a file of one byte the last that changed. borg remembers no file that changed as late as
+/// the newest it has seen, and reads those again: of a set of one file all, but hardly any of a
+/// user's. To tools that go by the time of the content it is an hour old, as the others are.
+fn touch_newest(source: &Path) -> io::Result<()> {
+    thread::sleep(LATER);
+    let mut file = File::create(source.join("newest"))?;
+    file.write_all(b"1")?;
+    file.set_modified(tree::hour_ago())
 }
 
 /// Returns the packed versions in a folder, oldest first.

@@ -26,7 +26,7 @@ pub(crate) fn names(folder: &Path) -> io::Result<Vec<OsString>> {
 /// Makes the files below a folder an hour older: what was written within the last minute is read
 /// again by the next backup, and hardly any of a user's files were.
 pub(crate) fn age(folder: &Path) -> io::Result<()> {
-    let hour_ago = SystemTime::now() - Duration::from_secs(3_600);
+    let time = hour_ago();
     let mut waiting = vec![folder.to_path_buf()];
     while let Some(folder) = waiting.pop() {
         for entry in fs::read_dir(folder)? {
@@ -35,11 +35,15 @@ pub(crate) fn age(folder: &Path) -> io::Result<()> {
             if kind.is_dir() {
                 waiting.push(path);
             } else if kind.is_file() {
-                File::open(path)?.set_modified(hour_ago)?;
+                File::open(path)?.set_modified(time)?;
             }
         }
     }
     Ok(())
+}
+
+pub(crate) fn hour_ago() -> SystemTime {
+    SystemTime::now() - Duration::from_secs(3_600)
 }
 
 /// Returns how many bytes the files below a folder have, or a file itself.
