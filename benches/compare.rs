@@ -19,10 +19,11 @@
 //! - `ICECORE_BENCH_DIR`: where everything happens, restores too; `/dev/shm` when not said. In
 //!   memory an fsync costs nothing, for none of the tools.
 //!
-//! Tools run with their defaults but for this: borg compresses with `zstd,3`, and rustic's prune
-//! deletes at once, as the others' does. Each has a home, a cache and temporary files of its own
-//! in the work folder. Peak memory is what wait4 tells, and never less than what this program
-//! itself holds, which is a few MB.
+//! Tools run with their defaults but for this: borg compresses with `zstd,3`; restic and rustic
+//! show no progress, and count nothing ahead for it (`--no-scan`); and rustic's prune deletes at
+//! once, as the others' does. All but icecore store a new snapshot of a run without changes, too.
+//! Each has a home, a cache and temporary files of its own in the work folder. Peak memory is what
+//! wait4 tells, and never less than what this program itself holds, which is a few MB.
 
 #![allow(clippy::print_stdout, reason = "a bench prints what it measured")]
 #![allow(clippy::print_stderr, reason = "it takes long, and says how far it is")]

@@ -190,7 +190,7 @@ impl Tool {
         let is_restic = self.kind == Kind::Restic;
         let words: &[&str] = match action {
             Action::Init => &["init"],
-            Action::First | Action::Unchanged | Action::Changed => &["backup"],
+            Action::First | Action::Unchanged | Action::Changed => &["backup", "--no-scan"],
             Action::Restore => &["restore"],
             Action::Prune if is_restic => &["forget", "--keep-last", "1", "--prune"],
             Action::Prune => &["forget", "--keep-last", "1", "--prune", "--instant-delete"],
@@ -205,6 +205,7 @@ impl Tool {
             }
             Action::Init | Action::Prune => &mut command,
         };
+        command.arg(if is_restic { "-q" } else { "--no-progress" });
         for prefix in ["RESTIC", "RUSTIC"] {
             command.env(format!("{prefix}_REPOSITORY"), place.repository);
             command.env(format!("{prefix}_PASSWORD"), PASSWORD);

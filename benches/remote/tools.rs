@@ -161,7 +161,7 @@ impl Tool {
                 command
             }
             Kind::Restic => {
-                let mut command = self.restic(place, &["backup"]);
+                let mut command = self.restic(place, &["backup", "--no-scan"]);
                 command.arg(place.source);
                 command
             }
