@@ -178,7 +178,7 @@ impl Round<'_> {
         self.version += usize::from(step.action().is_backup());
         let warm_bytes = self.warm_bytes;
         self.each(&format!("{step:?}"), |run, place| {
-            support::warm_memory(place.home, warm_bytes)?;
+            support::make_ready(place.home, warm_bytes)?;
             if let Some(cost) = do_it(&run.tool, step.action(), place)? {
                 run.costs.entry(step).or_default().push(cost);
                 if step.action() == Action::Restore {

@@ -284,7 +284,7 @@ impl<'a> Round<'a> {
     fn one(&self, run: &mut Run, step: Step) -> io::Result<()> {
         let (home, out) = self.place_of(&run.tool)?;
         let place = self.place(&home, &out);
-        support::warm_memory(&home, self.contest.bytes() + TOOL_BYTES)?;
+        support::make_ready(&home, self.contest.bytes() + TOOL_BYTES)?;
         if let Some(proxy) = self.proxy {
             proxy.take();
         }
