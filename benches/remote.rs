@@ -7,9 +7,9 @@
 //! | repository behind SFTP | kernel tree | OpenSSH | restic |
 //! | FTP tree, as source and as target | 5 694 files, 129 MB | proftpd, .. | `lftp mirror -P 4` |
 //!
-//! At every step each tool runs once before the next step begins, and each is the first in its
-//! turn. What came back, or went there, is compared with the source each time, by reading both. In
-//! one more round, which is not timed, everything goes through a proxy that counts: requests
+//! At every step each tool runs once before the next step begins, another one first in each round.
+//! What came back, or went there, is compared with the source each time, by reading both. In one
+//! more round, which is not timed, everything goes through a proxy that counts: requests
 //! (commands over FTP, of anything else what was said after an answer), connections and bytes.
 //!
 //! - `ICECORE_BENCH_SERVERS=seaweedfs,proftpd`: which of seaweedfs, openssh, proftpd, vsftpd,

@@ -16,7 +16,6 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -47,6 +46,12 @@ impl Step {
             Step::Changed => Action::Changed,
             Step::Prune => Action::Prune,
         }
+    }
+
+    /// Says whether a tool takes part. Those that keep no versions end with the first restore.
+    fn has(self, tool: &Tool) -> bool {
+        let is_late = matches!(self, Step::Changed | Step::RestoreLast | Step::Prune);
+        tool.does(self.action()) && (tool.has_versions() || !is_late)
     }
 }
 
@@ -103,8 +108,7 @@ fn one_round(data: &Data, work: &Path, runs: &mut [Run], number: usize) -> io::R
     data.make(&source)?;
     thread::sleep(SETTLE);
     let warm_bytes = data.bytes + TOOL_BYTES;
-    let mut round =
-        Round { work, source: &source, runs, is_late: false, turn: number, warm_bytes, version: 0 };
+    let mut round = Round { work, source: &source, runs, number, warm_bytes, version: 0 };
     round.init();
     round.step(Step::First);
     round.look(Step::First);
@@ -133,10 +137,7 @@ struct Round<'a> {
     work: &'a Path,
     source: &'a Path,
     runs: &'a mut [Run],
-    /// Tools that keep no versions are through.
-    is_late: bool,
-    /// How many steps there were: says which tool comes first.
-    turn: usize,
+    number: usize,
     /// So much memory is made ready before each measured command.
     warm_bytes: u64,
     /// How many backups each tool has been asked for.
@@ -144,54 +145,51 @@ struct Round<'a> {
 }
 
 impl Round<'_> {
-    /// Lets each tool that is still in do something; one that fails is out.
-    fn each(&mut self, what: &str, act: impl Fn(&mut Run, &Place<'_>) -> io::Result<()>) {
-        let is_late = self.is_late;
-        let is_in = |run: &&mut Run| run.failed.is_none() && (run.tool.has_versions() || !is_late);
-        // Whoever comes first may find caches cold, so each does in turn.
-        let first = self.turn % self.runs.len().max(1);
-        self.turn += 1;
-        let (early, late) = self.runs.split_at_mut(first);
-        for run in late.iter_mut().chain(early).filter(is_in) {
-            let home = self.work.join(run.tool.name);
-            let (repository, out) = (home.join("repository"), home.join("out"));
-            let place = Place {
-                source: self.source,
-                repository: &repository,
-                out: &out,
-                home: &home,
-                version: self.version,
-            };
-            let done = fs::create_dir_all(&out).and_then(|()| act(run, &place));
-            if let Err(e) = done {
-                run.failed = Some(format!("{what}: {e}"));
-            }
-        }
+    /// Lets each tool that takes part in a step do something; one that fails is out.
+    fn each(
+        &mut self,
+        what: &str,
+        step: Step,
+        act: impl Fn(&mut Run, &Place<'_>) -> io::Result<()>,
+    ) {
+        let (work, source, version) = (self.work, self.source, self.version);
+        // Whoever comes first may find caches cold: another one in each round.
+        let turn = self.number + step as usize + version;
+        let is_in = |run: &Run| run.failed.is_none() && step.has(&run.tool);
+        support::in_turn(self.runs, turn, is_in, |run| {
+            let home = work.join(run.tool.name);
+            let (repository, out) = (&home.join("repository"), &home.join("out"));
+            let place = Place { source, repository, out, home: &home, version };
+            let done = fs::create_dir_all(out).and_then(|()| act(run, &place));
+            run.failed = done.err().map(|e| format!("{what}: {e}"));
+        });
     }
 
     fn init(&mut self) {
-        self.each("init", |run, place| do_it(&run.tool, Action::Init, place).map(drop));
+        self.each("init", Step::First, |run, place| match run.tool.has_versions() {
+            true => do_it(&run.tool, Action::Init, place).map(drop),
+            false => Ok(()),
+        });
     }
 
     fn step(&mut self, step: Step) {
         eprintln!("  {step:?}");
         self.version += usize::from(step.action().is_backup());
         let warm_bytes = self.warm_bytes;
-        self.each(&format!("{step:?}"), |run, place| {
+        self.each(&format!("{step:?}"), step, |run, place| {
             support::make_ready(place.home, warm_bytes)?;
-            if let Some(cost) = do_it(&run.tool, step.action(), place)? {
-                run.costs.entry(step).or_default().push(cost);
-                if step.action() == Action::Restore {
-                    check(&run.tool, place)?;
-                }
+            let cost = do_it(&run.tool, step.action(), place)?;
+            if step.action() == Action::Restore {
+                check(&run.tool, place)?;
             }
+            run.costs.entry(step).or_default().push(cost);
             Ok(())
         });
     }
 
     /// Notes what is stored.
     fn look(&mut self, step: Step) {
-        self.each("size", |run, place| {
+        self.each("size", step, |run, place| {
             if !place.repository.exists() {
                 return Ok(());
             }
@@ -206,7 +204,6 @@ impl Round<'_> {
 
     /// Takes away what tools stored that have no part in what follows.
     fn leave_behind(&mut self) -> io::Result<()> {
-        self.is_late = true;
         for run in self.runs.iter().filter(|run| !run.tool.has_versions()) {
             let home = self.work.join(run.tool.name);
             if home.exists() {
@@ -218,17 +215,15 @@ impl Round<'_> {
 
     /// Restores once more, unmeasured: a prune must have taken nothing that is still shown.
     fn restore_pruned(&mut self) {
-        self.each("restore after the prune", |run, place| {
+        self.each("restore after the prune", Step::Prune, |run, place| {
             do_it(&run.tool, Action::Restore, place)?;
             check(&run.tool, place)
         });
     }
 }
 
-fn do_it(tool: &Tool, action: Action, place: &Place<'_>) -> io::Result<Option<Cost>> {
-    let log: PathBuf = place.home.join("log");
-    let command = tool.command(action, place);
-    command.map(|command| process::run(command, &log)).transpose()
+fn do_it(tool: &Tool, action: Action, place: &Place<'_>) -> io::Result<Cost> {
+    process::run(tool.command(action, place), &place.home.join("log"))
 }
 
 /// Compares what came back with the source, and lets go of it.

@@ -137,18 +137,35 @@ impl Tool {
         }
     }
 
-    /// Returns the command for an action, or None when the tool has nothing to do for it.
-    pub(crate) fn command(&self, action: Action, place: &Place<'_>) -> Option<Command> {
+    /// Says whether there is something to do for an action.
+    pub(crate) fn does(&self, action: Action) -> bool {
+        match self.kind {
+            Kind::Tar | Kind::Cp => matches!(action, Action::First | Action::Restore),
+            Kind::Find => action == Action::Unchanged,
+            _ => true,
+        }
+    }
+
+    /// Returns the command for an action that the tool does.
+    pub(crate) fn command(&self, action: Action, place: &Place<'_>) -> Command {
         let mut command = match self.kind {
             Kind::Icecore => self.icecore(action, place),
             Kind::Restic | Kind::Rustic => self.restic(action, place),
             Kind::Borg => self.borg(action, place),
-            Kind::Tar => self.tar(action, place)?,
-            Kind::Cp => self.cp(action, place)?,
-            Kind::Find => self.find(action, place)?,
+            Kind::Tar if action == Action::Restore => {
+                self.shell(place, r#"zstd -q -d -c "$2" | "$0" -C "$3" -x -p"#)
+            }
+            Kind::Tar => self.shell(place, r#""$0" -C "$1" -c . | zstd -q -f -3 -T0 -o "$2""#),
+            Kind::Cp if action == Action::Restore => self.shell(place, r#""$0" -a "$2/." "$3""#),
+            Kind::Cp => self.shell(place, r#""$0" -a "$1" "$2""#),
+            Kind::Find => {
+                let mut command = self.start::<&Path>(place, &[place.source]);
+                command.args(["-printf", FIND_FIELDS]);
+                command
+            }
         };
         command.env("TMPDIR", place.home);
-        Some(command)
+        command
     }
 
     fn start<T: AsRef<OsStr>>(&self, place: &Place<'_>, words: &[T]) -> Command {
@@ -230,34 +247,6 @@ impl Tool {
         command.env("BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK", "yes");
         command.current_dir(place.out);
         command
-    }
-
-    fn tar(&self, action: Action, place: &Place<'_>) -> Option<Command> {
-        match action {
-            Action::First => {
-                Some(self.shell(place, r#""$0" -C "$1" -c . | zstd -q -f -3 -T0 -o "$2""#))
-            }
-            Action::Restore => {
-                Some(self.shell(place, r#"zstd -q -d -c "$2" | "$0" -C "$3" -x -p"#))
-            }
-            _ => None,
-        }
-    }
-
-    fn cp(&self, action: Action, place: &Place<'_>) -> Option<Command> {
-        match action {
-            Action::First => Some(self.shell(place, r#""$0" -a "$1" "$2""#)),
-            Action::Restore => Some(self.shell(place, r#""$0" -a "$2/." "$3""#)),
-            _ => None,
-        }
-    }
-
-    fn find(&self, action: Action, place: &Place<'_>) -> Option<Command> {
-        (action == Action::Unchanged).then(|| {
-            let mut command = self.start::<&Path>(place, &[place.source]);
-            command.args(["-printf", FIND_FIELDS]);
-            command
-        })
     }
 }
 

@@ -179,7 +179,6 @@ struct Round<'a> {
     work: PathBuf,
     /// The data as this machine sees it.
     source: PathBuf,
-    turn: usize,
 }
 
 impl<'a> Round<'a> {
@@ -191,18 +190,19 @@ impl<'a> Round<'a> {
         };
         fs::create_dir_all(&source)?;
         fs::create_dir_all(&work)?;
-        Ok(Round { contest, number, proxy, work, source, turn: number })
+        Ok(Round { contest, number, proxy, work, source })
     }
 
-    fn measure(mut self, runs: &mut [Run]) -> io::Result<()> {
+    fn measure(self, runs: &mut [Run]) -> io::Result<()> {
         let contest = self.contest;
         match &contest.data {
             Some(data) => data.make(&self.source)?,
             None => files::make(&self.source, contest.scale)?,
         }
         self.settle()?;
-        self.each(runs, "init", |_, tool, place| {
-            tool.init(place).map_or(Ok(()), |command| process::run(command, &log(place)).map(drop))
+        self.each(runs, "init", 0, |run, place| {
+            let init = run.tool.init(place);
+            init.map_or(Ok(()), |command| process::run(command, &log(place)).map(drop))
         });
         for step in Step::ALL {
             if step == Step::Changed {
@@ -210,7 +210,9 @@ impl<'a> Round<'a> {
                 self.settle()?;
             }
             eprintln!("  {step:?}");
-            self.step(runs, step);
+            self.each(runs, &format!("{step:?}"), step as usize, |run, place| {
+                self.one(run, step, place)
+            });
         }
         fs::remove_dir_all(&self.work)?;
         fs::remove_dir_all(&self.source).or_else(|e| match e.kind() {
@@ -232,30 +234,19 @@ impl<'a> Round<'a> {
 
     /// Lets each tool that is still in do something; one that fails is out.
     fn each(
-        &mut self,
+        &self,
         runs: &mut [Run],
         what: &str,
-        act: impl Fn(&Self, &Tool, &Place<'_>) -> io::Result<()>,
+        step: usize,
+        act: impl Fn(&mut Run, &Place<'_>) -> io::Result<()>,
     ) {
-        let first = self.turn % runs.len().max(1);
-        self.turn += 1;
-        let (early, late) = runs.split_at_mut(first);
-        for run in late.iter_mut().chain(early).filter(|run| run.failed.is_none()) {
-            let done = self.place_of(&run.tool).and_then(|(home, out)| {
-                let place = self.place(&home, &out);
-                act(self, &run.tool, &place)
-            });
-            if let Err(e) = done {
-                run.failed = Some(format!("{what}: {e}"));
-            }
-        }
-    }
-
-    fn place_of(&self, tool: &Tool) -> io::Result<(PathBuf, PathBuf)> {
-        let home = self.work.join(tool.title().split(' ').next().unwrap_or_default());
-        let out = home.join("out");
-        fs::create_dir_all(&home)?;
-        Ok((home, out))
+        let is_in = |run: &Run| run.failed.is_none();
+        support::in_turn(runs, self.number + step, is_in, |run| {
+            let home = self.work.join(run.tool.title().split(' ').next().unwrap_or_default());
+            let out = home.join("out");
+            let done = fs::create_dir_all(&home).and_then(|()| act(run, &self.place(&home, &out)));
+            run.failed = done.err().map(|e| format!("{what}: {e}"));
+        });
     }
 
     fn place<'p>(&'p self, home: &'p Path, out: &'p Path) -> Place<'p> {
@@ -270,33 +261,22 @@ impl<'a> Round<'a> {
         }
     }
 
-    fn step(&mut self, runs: &mut [Run], step: Step) {
-        let first = self.turn % runs.len().max(1);
-        self.turn += 1;
-        let (early, late) = runs.split_at_mut(first);
-        for run in late.iter_mut().chain(early).filter(|run| run.failed.is_none()) {
-            if let Err(e) = self.one(run, step) {
-                run.failed = Some(format!("{step:?}: {e}"));
-            }
-        }
-    }
-
-    fn one(&self, run: &mut Run, step: Step) -> io::Result<()> {
-        let (home, out) = self.place_of(&run.tool)?;
-        let place = self.place(&home, &out);
-        support::make_ready(&home, self.contest.bytes() + TOOL_BYTES)?;
+    fn one(&self, run: &mut Run, step: Step, place: &Place<'_>) -> io::Result<()> {
+        support::make_ready(place.home, self.contest.bytes() + TOOL_BYTES)?;
         if let Some(proxy) = self.proxy {
             proxy.take();
         }
-        let cost = process::run(run.tool.command(step, &place), &log(&place))?;
-        match self.proxy {
+        let cost = process::run(run.tool.command(step, place), &log(place))?;
+        let counts = self.proxy.map(|proxy| {
+            thread::sleep(QUIET);
+            proxy.take()
+        });
+        self.check(&run.tool, step, place)?;
+        match counts {
             None => run.costs.entry(step).or_default().push(cost),
-            Some(proxy) => {
-                thread::sleep(QUIET);
-                run.counts.insert(step, proxy.take());
-            }
+            Some(counts) => _ = run.counts.insert(step, counts),
         }
-        self.check(&run.tool, step, &place)
+        Ok(())
     }
 
     /// Compares what came here, or went there, with the source.

@@ -63,6 +63,19 @@ pub(crate) fn make_ready(folder: &Path, bytes: u64) -> io::Result<()> {
     written
 }
 
+/// Lets those of all that take part act one after the other, in each turn another one first.
+pub(crate) fn in_turn<T>(
+    all: &mut [T],
+    turn: usize,
+    takes_part: impl Fn(&T) -> bool,
+    act: impl FnMut(&mut T),
+) {
+    let mut those: Vec<&mut T> = all.iter_mut().filter(|one| takes_part(one)).collect();
+    let first = turn % those.len().max(1);
+    those.rotate_left(first);
+    those.into_iter().for_each(act);
+}
+
 /// Starts building a command with a home of its own and nothing of the environment but the path.
 pub(crate) fn command(program: &Path, home: &Path) -> Command {
     let mut command = Command::new(program);
