@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use std::process::Stdio;
 use std::time::Instant;
 use support::Numbers;
+use support::tree;
 use watch::Peak;
 use watch::watch;
 
@@ -121,10 +122,11 @@ fn large_file(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Backs the source up into a new repository, brings it back, and lets go of what came.
+/// Backs the source up into a new repository, brings it back, compares, and lets go of what came.
 fn operations(work: &Path) -> io::Result<[(&'static str, Peak); 2]> {
     let backup = run(work, &["backup", "source"])?;
     let restore = run(work, &["restore", "source", "out"])?;
+    tree::compare(&work.join("source"), &work.join("out"), true)?;
     fs::remove_dir_all(work.join("out"))?;
     Ok([("backup", backup), ("restore", restore)])
 }

@@ -285,6 +285,7 @@ fn files(bench: &mut Bench, row: &'static str, count: u64) -> io::Result<()> {
     bench.icecore(data, "first backup", &["backup", "source"])?;
     bench.icecore(data, "unchanged", &["backup", "source"])?;
     bench.icecore(data, "restore", &["restore", "source", "out"])?;
+    tree::compare(&source, &bench.work.join("out"), true)?;
     fs::remove_dir_all(bench.work.join("out"))?;
     bench.icecore(data, "check", &["check"])?;
     // Half of them change, and only the second backup is kept.
@@ -311,25 +312,37 @@ fn names(bench: &mut Bench, row: &'static str, count: u64) -> io::Result<()> {
     bench.step((row, count), "look up", "names-look")
 }
 
+/// Goes through the data of the sparse file, and where each stretch is.
+fn stretches(bytes: u64, mut visit: impl FnMut(&[u8], u64) -> io::Result<()>) -> io::Result<()> {
+    let mut numbers = Numbers::new(3);
+    for n in 0..SPARSE_STRETCHES {
+        let mut stretch = Vec::new();
+        support::text(&mut numbers, SPARSE_STRETCH_BYTES, &mut stretch);
+        let offset = bytes / SPARSE_STRETCHES * n;
+        visit(&stretch, offset - offset % 4096)?;
+    }
+    Ok(())
+}
+
 /// A file that is nearly all hole.
 fn sparse(bench: &mut Bench, row: &'static str, bytes: u64) -> io::Result<()> {
     let data = (row, bytes);
     fs::create_dir_all(bench.work.join("source"))?;
     let file = File::create(bench.work.join("source/sparse"))?;
     file.set_len(bytes)?;
-    let mut numbers = Numbers::new(3);
-    for n in 0..SPARSE_STRETCHES {
-        let mut stretch = Vec::new();
-        support::text(&mut numbers, SPARSE_STRETCH_BYTES, &mut stretch);
-        let offset = bytes / SPARSE_STRETCHES * n;
-        file.write_all_at(&stretch, offset - offset % 4096)?;
-    }
+    stretches(bytes, |stretch, offset| file.write_all_at(stretch, offset))?;
     drop(file);
     tree::age(&bench.work.join("source"))?;
     bench.icecore(data, "first backup", &["backup", "source"])?;
     bench.icecore(data, "unchanged", &["backup", "source"])?;
     bench.icecore(data, "restore", &["restore", "source", "out"])?;
-    let back = fs::metadata(bench.work.join("out/sparse"))?;
+    let file = File::open(bench.work.join("out/sparse"))?;
+    let mut came = vec![0; SPARSE_STRETCH_BYTES];
+    stretches(bytes, |stretch, offset| {
+        file.read_exact_at(&mut came, offset)?;
+        if came == stretch { Ok(()) } else { Err(io::Error::other("what came back differs")) }
+    })?;
+    let back = file.metadata()?;
     let is_sparse = back.len() == bytes && back.blocks() * 512 < bytes / 2;
     let verdict = if is_sparse { "" } else { ": OUT OF BOUNDS" };
     bench.note(format!("{} bytes, {} MB allocated{verdict}", back.len(), back.blocks() >> 11));

@@ -62,13 +62,13 @@ pub(crate) fn ask(place: &Place, number: u64) -> io::Result<Counts> {
     let mut command = Command::new("/proc/self/exe");
     command.arg(WORD).arg(place.repository()).arg(number.to_string()).arg(place.out());
     let output = command.output()?;
-    fs::remove_dir_all(place.out())?;
     let said = String::from_utf8_lossy(&output.stdout);
     let numbers: Vec<u64> = said.split_whitespace().flat_map(str::parse).collect();
-    match numbers.as_slice() {
-        &[requests, objects, bytes] => Ok(Counts { requests, objects, bytes }),
-        _ => Err(io::Error::other(said.trim().to_owned())),
-    }
+    let &[requests, objects, bytes] = numbers.as_slice() else {
+        return Err(io::Error::other(said.trim().to_owned()));
+    };
+    fs::remove_dir_all(place.out())?;
+    Ok(Counts { requests, objects, bytes })
 }
 
 /// Restores, and prints the counts.

@@ -6,7 +6,6 @@ use std::fs::File;
 use std::io;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -84,8 +83,9 @@ pub(crate) fn each_file(
     Ok(())
 }
 
-/// Fails when two trees differ in names, kinds, modes, owners, times, link targets or content.
-/// Not every archive keeps fractions of a second.
+/// Fails when two trees differ in names, kinds, modes, owners, times, link targets, counts of names
+/// of a file, or content. Not every archive keeps fractions of a second. Not looked at are extended
+/// attributes, holes, which names are of the same file, and what the root itself has.
 pub(crate) fn compare(before: &Path, after: &Path, has_fractions: bool) -> io::Result<()> {
     let mut waiting = vec![PathBuf::new()];
     while let Some(below) = waiting.pop() {
@@ -95,17 +95,15 @@ pub(crate) fn compare(before: &Path, after: &Path, has_fractions: bool) -> io::R
         if old.file_type() != new.file_type() {
             return differs("the kind");
         }
+        // Not every tool brings the root's own metadata back.
+        if !below.as_os_str().is_empty() && told(&old, has_fractions) != told(&new, has_fractions) {
+            return differs("the mode, owner, time or count of names");
+        }
         if old.is_symlink() {
             if fs::read_link(&one)? != fs::read_link(&other)? {
                 return differs("the target");
             }
-            continue;
-        }
-        // Not every tool brings the root's own metadata back.
-        if !below.as_os_str().is_empty() && told(&old, has_fractions) != told(&new, has_fractions) {
-            return differs("the mode, owner or time");
-        }
-        if old.is_dir() {
+        } else if old.is_dir() {
             let names = names(&one)?;
             if names != self::names(&other)? {
                 return differs("the list");
@@ -118,10 +116,11 @@ pub(crate) fn compare(before: &Path, after: &Path, has_fractions: bool) -> io::R
     Ok(())
 }
 
-fn told(metadata: &fs::Metadata, has_fractions: bool) -> (u32, u32, u32, i64, i64) {
-    let mode = metadata.permissions().mode() & 0o7777;
+fn told(metadata: &fs::Metadata, has_fractions: bool) -> (u32, u32, u32, i64, i64, u64) {
     let fraction = if has_fractions { metadata.mtime_nsec() } else { 0 };
-    (mode, metadata.uid(), metadata.gid(), metadata.mtime(), fraction)
+    // Of a folder the file system counts as it likes.
+    let names = if metadata.is_dir() { 0 } else { metadata.nlink() };
+    (metadata.mode(), metadata.uid(), metadata.gid(), metadata.mtime(), fraction, names)
 }
 
 fn same_content(one: &Path, other: &Path) -> io::Result<bool> {
