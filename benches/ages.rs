@@ -39,7 +39,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use support::environment;
 use support::environment::Trees;
-use support::median;
+use support::process;
 use support::process::Cost;
 use support::tree;
 
@@ -199,8 +199,8 @@ fn prune(series: &Series, grown: &Grown) -> io::Result<Option<String>> {
 }
 
 fn middle(costs: &[Cost]) -> (f64, f64) {
-    let of = |value: fn(&Cost) -> f64| median(costs.iter().map(value)).unwrap_or(0.0);
-    (of(|cost| cost.seconds), of(|cost| cost.cpu_seconds))
+    let [wall, cpu, _] = process::medians(costs).unwrap_or_default();
+    (wall, cpu)
 }
 
 fn megabytes(bytes: u64) -> f64 {

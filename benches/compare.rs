@@ -4,9 +4,9 @@
 //! changes, restore, a changed version, prune) each tool runs once before the next step begins,
 //! so that a slow minute of the machine hits all of them; in each round another one comes first.
 //! What a restore brought is compared with the source each time, by reading both, so that nobody is
-//! fast by leaving something out; in the first round the last version is restored once more after
-//! the prune. One Markdown table for each data set: medians, beside them icecore's share of the
-//! peer's figure.
+//! fast by leaving something out (extended attributes, holes and what the root itself has are not
+//! looked at); in the first round the last version is restored once more after the prune. One
+//! Markdown table for each data set: medians, beside them icecore's share of the peer's figure.
 //!
 //! - `ICECORE_BENCH_DATA=kernel,json`: which of kernel, json, pages, sql, typescript, media.
 //! - `ICECORE_BENCH_TOOLS=icecore,restic`: which of icecore, restic, rustic, borg, tar, cp, find;

@@ -6,7 +6,7 @@ use crate::steps::Step;
 use crate::stored;
 use crate::support::data::Data;
 use crate::support::median;
-use crate::support::process::Cost;
+use crate::support::process;
 use crate::tools;
 use std::fs;
 use std::io;
@@ -32,7 +32,8 @@ pub(crate) fn print_head(settings: &Settings) -> io::Result<()> {
     );
     println!("{}", versions.join("; "));
     println!(
-        "wall s . CPU s . peak MB, medians; in brackets icecore's share of the other's time or size"
+        "wall s . CPU s . peak MB, medians; in brackets icecore's share of the other's time or \
+         size; with * of fewer rounds, as the tool failed"
     );
     Ok(())
 }
@@ -44,7 +45,7 @@ pub(crate) fn print(data: &Data, runs: &[Run]) -> bool {
     println!("| | {} |", titles.join(" | "));
     println!("|---|{}", "---|".repeat(runs.len()));
     let restore = if data.changes == 0 { "restore" } else { "restore of the first" };
-    let time = |name: &str, step| print_row(name, runs, |run| times(run, step), cell_of_times);
+    let time = |name: &str, step| print_row(name, runs, |run| times(run, step), process::cell);
     let size = |name: &str, step| print_row(name, runs, |run| sizes(run, step), cell_of_size);
     time("first backup", Step::First);
     size("stored, MB", Step::First);
@@ -57,11 +58,14 @@ pub(crate) fn print(data: &Data, runs: &[Run]) -> bool {
         time("restore of the last", Step::RestoreLast);
         time("prune to the last", Step::Prune);
         size("stored after the prune, MB", Step::Prune);
+        print_row("freed by the prune, MB", runs, freed, cell_of_size);
     }
-    let backups = [Step::First, Step::Unchanged, Step::Changed];
-    print_row("peak of all backups, MB", runs, |run| peak(run, &backups), cell_of_size);
-    let restores = [Step::Restore, Step::RestoreLast];
-    print_row("peak of all restores, MB", runs, |run| peak(run, &restores), cell_of_size);
+    let peak = |of: &str, steps: &[Step]| {
+        let name = format!("peak of {of}, most of all rounds, MB");
+        print_row(&name, runs, |run| peak(run, steps), cell_of_size);
+    };
+    peak("backups", &[Step::First, Step::Unchanged, Step::Changed]);
+    peak("restores", &[Step::Restore, Step::RestoreLast]);
     runs.iter().for_each(print_kinds);
     for run in runs {
         if let Some(why) = &run.failed {
@@ -71,43 +75,54 @@ pub(crate) fn print(data: &Data, runs: &[Run]) -> bool {
     runs.iter().all(|run| run.failed.is_none())
 }
 
+/// Of how many rounds a figure is, and what is shown.
+type Figure<const N: usize> = Option<(usize, [f64; N])>;
+
 /// Prints one figure of all tools; the first number of a figure is what is set in relation.
 fn print_row<const N: usize>(
     name: &str,
     runs: &[Run],
-    figure: impl Fn(&Run) -> Option<[f64; N]>,
+    figure: impl Fn(&Run) -> Figure<N>,
     cell: fn([f64; N]) -> String,
 ) {
     let own = runs.iter().find(|run| run.tool.name == tools::OWN).and_then(&figure);
-    let cells = runs.iter().map(|run| match (figure(run), own) {
-        (None, _) => String::new(),
-        (Some(numbers), Some(own)) if run.tool.name != tools::OWN => {
-            format!("{} ({:.2})", cell(numbers), own[0] / numbers[0])
-        }
-        (Some(numbers), _) => cell(numbers),
+    let rounds = runs.iter().flat_map(&figure).map(|(count, _)| count).max();
+    let cells = runs.iter().map(|run| {
+        let Some((count, numbers)) = figure(run) else { return String::new() };
+        let mark = if Some(count) < rounds { "*" } else { "" };
+        let share = match own {
+            Some((_, own)) if run.tool.name != tools::OWN && numbers[0] > 0.0 => {
+                format!(" ({:.2})", own[0] / numbers[0])
+            }
+            _ => String::new(),
+        };
+        format!("{}{mark}{share}", cell(numbers))
     });
     println!("| {name} | {} |", cells.collect::<Vec<_>>().join(" | "));
 }
 
-fn times(run: &Run, step: Step) -> Option<[f64; 3]> {
+fn times(run: &Run, step: Step) -> Figure<3> {
     let costs = run.costs.get(&step)?;
-    let of = |value: fn(&Cost) -> f64| median(costs.iter().map(value));
-    let peak = of(|cost| cost.peak_bytes as f64);
-    Some([of(|cost| cost.seconds)?, of(|cost| cost.cpu_seconds)?, peak?])
+    Some((costs.len(), process::medians(costs)?))
 }
 
-fn sizes(run: &Run, step: Step) -> Option<[f64; 1]> {
-    Some([median(run.stored.get(&step)?.iter().copied())?])
+fn sizes(run: &Run, step: Step) -> Figure<1> {
+    let stored = run.stored.get(&step)?;
+    Some((stored.len(), [median(stored.iter().copied())?]))
 }
 
-fn peak(run: &Run, steps: &[Step]) -> Option<[f64; 1]> {
+fn freed(run: &Run) -> Figure<1> {
+    let (before, after) = (run.stored.get(&Step::Changed)?, run.stored.get(&Step::Prune)?);
+    let freed = before.iter().zip(after).map(|(before, after)| before - after);
+    Some((after.len(), [median(freed)?]))
+}
+
+/// The most of all rounds of some steps. Of what is smaller than this program it tells nothing.
+fn peak(run: &Run, steps: &[Step]) -> Figure<1> {
+    let rounds = run.costs.get(steps.first()?)?.len();
     let costs = steps.iter().filter_map(|step| run.costs.get(step)).flatten();
-    costs.map(|cost| cost.peak_bytes).max().map(|bytes| [bytes as f64])
-}
-
-fn cell_of_times([seconds, cpu, peak]: [f64; 3]) -> String {
-    let digits = if seconds < 1.0 { 3 } else { 2 };
-    format!("{seconds:.digits$} . {cpu:.digits$} . {:.0}", peak / 1e6)
+    let peak = costs.map(|cost| cost.peak_bytes).max().filter(|_| run.tool.is_large())?;
+    Some((rounds, [peak as f64]))
 }
 
 fn cell_of_size([bytes]: [f64; 1]) -> String {

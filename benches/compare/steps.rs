@@ -94,9 +94,8 @@ pub(crate) fn rounds(data: &Data, settings: &Settings, work: &Path) -> io::Resul
     };
     let mut runs: Vec<Run> = settings.tools.iter().map(new).collect();
     for round in 0..settings.rounds {
-        let done = one_round(data, work, &mut runs, round);
+        one_round(data, work, &mut runs, round)?;
         fs::remove_dir_all(work)?;
-        done?;
     }
     Ok(runs)
 }

@@ -129,6 +129,11 @@ impl Tool {
         !matches!(self.kind, Kind::Tar | Kind::Cp | Kind::Find)
     }
 
+    /// Says whether it holds more memory than this program, whose peak counts as a child's, too.
+    pub(crate) fn is_large(&self) -> bool {
+        !matches!(self.kind, Kind::Cp | Kind::Find)
+    }
+
     /// Returns where in `out` the source's contents come to be.
     pub(crate) fn came_to(&self, place: &Place<'_>) -> PathBuf {
         match self.kind {

@@ -3,8 +3,7 @@
 use crate::contest::Contest;
 use crate::contest::Run;
 use crate::contest::Step;
-use crate::support::median;
-use crate::support::process::Cost;
+use crate::support::process;
 
 /// Prints what holds for all tables.
 pub(crate) fn print_head(rounds: usize, scale: f64) {
@@ -21,14 +20,15 @@ pub(crate) fn print(contest: &Contest, runs: &[Run]) -> bool {
     println!("| | {} |", titles.join(" | "));
     println!("|---|{}", "---|".repeat(runs.len()));
     for step in Step::ALL {
-        let own = runs.first().and_then(|run| times(run, step));
-        let cells = runs.iter().enumerate().map(|(n, run)| match (times(run, step), own) {
+        let times = |run: &Run| run.costs.get(&step).and_then(|costs| process::medians(costs));
+        let own = runs.first().and_then(times);
+        let cells = runs.iter().enumerate().map(|(n, run)| match (times(run), own) {
             (None, _) => String::new(),
             (Some(time), Some(own)) if n > 0 => {
                 let (wall, cpu) = (own[0] / time[0], own[1] / time[1]);
-                format!("{} ({wall:.2} . {cpu:.2})", cell(time))
+                format!("{} ({wall:.2} . {cpu:.2})", process::cell(time))
             }
-            (Some(time), _) => cell(time),
+            (Some(time), _) => process::cell(time),
         });
         println!("| {} | {} |", contest.name(step), cells.collect::<Vec<_>>().join(" | "));
     }
@@ -47,16 +47,4 @@ pub(crate) fn print(contest: &Contest, runs: &[Run]) -> bool {
         }
     }
     runs.iter().all(|run| run.failed.is_none())
-}
-
-fn times(run: &Run, step: Step) -> Option<[f64; 3]> {
-    let costs = run.costs.get(&step)?;
-    let of = |value: fn(&Cost) -> f64| median(costs.iter().map(value));
-    let peak = of(|cost| cost.peak_bytes as f64);
-    Some([of(|cost| cost.seconds)?, of(|cost| cost.cpu_seconds)?, peak?])
-}
-
-fn cell([seconds, cpu, peak]: [f64; 3]) -> String {
-    let digits = if seconds < 1.0 { 3 } else { 2 };
-    format!("{seconds:.digits$} . {cpu:.digits$} . {:.0}", peak / 1e6)
 }

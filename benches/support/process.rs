@@ -1,5 +1,6 @@
 //! A program as a child, and what it took.
 
+use crate::support::median;
 use std::fs;
 use std::fs::File;
 use std::io;
@@ -25,6 +26,19 @@ pub(crate) struct Cost {
     /// The most that was resident: of a pipeline that of its biggest process. The system counts
     /// what the parent held at the moment of the start, so a bench has to stay small itself.
     pub(crate) peak_bytes: u64,
+}
+
+/// Returns the medians of wall time, processor time and peak memory.
+pub(crate) fn medians(costs: &[Cost]) -> Option<[f64; 3]> {
+    let of = |value: fn(&Cost) -> f64| median(costs.iter().map(value));
+    let peak = of(|cost| cost.peak_bytes as f64);
+    Some([of(|cost| cost.seconds)?, of(|cost| cost.cpu_seconds)?, peak?])
+}
+
+/// Shows them as tables do.
+pub(crate) fn cell([seconds, cpu, peak]: [f64; 3]) -> String {
+    let digits = if seconds < 1.0 { 3 } else { 2 };
+    format!("{seconds:.digits$} . {cpu:.digits$} . {:.0}", peak / 1e6)
 }
 
 /// Runs a command to its end; what it says of errors goes through the file `log`.
