@@ -43,7 +43,7 @@ fn reading(bytes: &[u8]) -> Side<'_> {
 pub(crate) fn chunk(settings: &Settings, _: &Path) -> Done<()> {
     let gear = GearTable::public();
     let kinds = data::kinds(settings);
-    for average_log2 in [13, 19] {
+    for average_log2 in data::averages_log2() {
         for kind in &kinds {
             let name = format!("by content, {} KiB, {}", (1 << average_log2) / KIB, kind.name);
             let ours = side(name, || {

@@ -11,6 +11,7 @@ use icecore::backend::memory::MemoryBackend;
 use icecore::base::secret::Secret;
 use icecore::base::time::Clock;
 use icecore::base::time::SystemClock;
+use icecore::chunk::ChunkParameters;
 use icecore::codec::key::Argon2Cost;
 use icecore::repository::Repository;
 use icecore::repository::cache::CachePlace;
@@ -25,6 +26,12 @@ const KIND_BYTES: usize = 64 * MIB;
 const PASSWORD: &[u8] = b"perito moreno";
 /// To open a repository is no stage, and its password guards nothing.
 const COST: Argon2Cost = Argon2Cost { memory_kib: 64, passes: 1, lanes: 1 };
+
+/// Returns the logarithms of the average chunk where content compresses, and where it does not.
+pub(crate) fn averages_log2() -> [u8; 2] {
+    let usual = ChunkParameters::default();
+    [usual.average_fine, usual.average_coarse].map(|average| average.ilog2() as u8)
+}
 
 /// Content of one kind.
 #[derive(Debug)]

@@ -14,6 +14,8 @@ use crate::support::Numbers;
 use icecore::base::id::BlockId;
 use icecore::base::id::LeaseId;
 use icecore::base::id::PackId;
+use icecore::base::limits::BLOCK_BYTES_TARGET;
+use icecore::base::limits::PACK_BYTES_TARGET;
 use icecore::codec::compress::LEVEL_DEFAULT;
 use icecore::format::pack::BlockRow;
 use icecore::format::pack_index;
@@ -25,7 +27,11 @@ use std::hint::black_box;
 use std::path::Path;
 
 const ROWS: usize = 100_000;
-const BLOCKS_PER_PACK: usize = 48;
+/// About what a block that compresses takes in a pack.
+const STORED_BYTES: usize = 350_000;
+const BLOCKS_PER_PACK: usize = PACK_BYTES_TARGET / STORED_BYTES;
+/// What a table has for each place.
+const PLACE_BYTES: u32 = 32;
 /// Blocks looked up in one pass, in no order.
 const ASKED: usize = 20_000;
 const LEASE: LeaseId = LeaseId::new([1; 16]);
@@ -40,22 +46,24 @@ impl Rows {
     fn make(count: usize) -> Self {
         let mut numbers = Numbers::new(1);
         let (mut packs, mut rows) = (Vec::new(), Vec::with_capacity(count));
-        let mut offset = 0;
+        let (mut offset, size) = (0, PACK_BYTES_TARGET as u64);
+        let places = BLOCK_BYTES_TARGET as u64 >> data::averages_log2()[0];
         for n in 0..count {
             if n % BLOCKS_PER_PACK == 0 {
                 let pack = PackId::new(data::id(&mut numbers));
-                packs.push(IndexedPack { pack, size: 16 << 20, salt: data::id(&mut numbers) });
+                packs.push(IndexedPack { pack, size, salt: data::id(&mut numbers) });
                 offset = 80;
             }
-            let length = 250_000 + numbers.below(200_000) as u32;
+            let length = STORED_BYTES as u32 - 100_000 + numbers.below(200_000) as u32;
+            let places = (places / 2 + numbers.below(places)) as u32;
             let row = BlockRow {
                 block: BlockId::new(data::id(&mut numbers)),
                 offset,
                 length,
-                plain_length: (1 << 20) + numbers.below(1 << 14) as u32,
-                table_offset: (15 << 20) + numbers.below(1 << 18) as u32,
-                table_length: 2000 + numbers.below(3000) as u32,
-                places: 60 + numbers.below(100) as u32,
+                plain_length: BLOCK_BYTES_TARGET as u32 + numbers.below(1 << 14) as u32,
+                table_offset: (size - numbers.below(1 << 18)) as u32,
+                table_length: places * PLACE_BYTES,
+                places,
                 number: (n % BLOCKS_PER_PACK) as u32,
                 class: 0,
                 present: Vec::new(),

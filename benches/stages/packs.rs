@@ -17,6 +17,7 @@ use aws_lc_rs::aead::LessSafeKey;
 use aws_lc_rs::aead::Nonce;
 use aws_lc_rs::aead::UnboundKey;
 use icecore::base::limits::BLOCK_BYTES_TARGET;
+use icecore::base::limits::KIB;
 use icecore::base::limits::MIB;
 use icecore::base::limits::PACK_BYTES_TARGET;
 use icecore::chunk;
@@ -37,10 +38,6 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// As content is cut: 8 KiB on average, 512 KiB where it does not compress.
-const FINE_LOG2: u8 = 13;
-const COARSE_LOG2: u8 = 19;
-
 /// Makes AES as the library has it. What is sealed is thrown away.
 pub(crate) fn bare_aes() -> Done<LessSafeKey> {
     let key = UnboundKey::new(&AES_256_GCM, &[7; 32]).map_err(|_| "a key is refused")?;
@@ -56,7 +53,8 @@ fn seal_bare(aes: &LessSafeKey, bytes: &mut [u8]) -> bool {
 /// Makes blocks of content, as a backup does.
 fn blocks(repository: &Repository, kind: &Kind) -> Done<Vec<EncodedBlock>> {
     let mut compressor = Compressor::new(LEVEL_DEFAULT)?;
-    let average_log2 = if kind.name == "noise" { COARSE_LOG2 } else { FINE_LOG2 };
+    let [fine, coarse] = data::averages_log2();
+    let average_log2 = if kind.name == "noise" { coarse } else { fine };
     let encode = |plain: &[u8]| {
         let mut rows = Vec::new();
         chunk::cut_lengths(plain, Cut::Gear { average_log2 }, repository.gear(), |range| {
@@ -240,7 +238,8 @@ pub(crate) fn decode(settings: &Settings, folder: &Path) -> Done<()> {
 /// Tables out of a pack, verified against the ids of their blocks.
 fn tables(settings: &Settings, repository: &Repository, stored: &[Stored]) -> Done<()> {
     let rows: usize = stored.iter().map(|at| at.table.places() as usize).sum();
-    let ours = side("tables, each verified, 8 KiB blobs", || {
+    let blob_kib = (1 << data::averages_log2()[0]) / KIB;
+    let ours = side(format!("tables, each verified, {blob_kib} KiB blobs"), || {
         let mut taken = Duration::ZERO;
         for at in stored {
             let mut sealed = at.sealed_table.clone();
