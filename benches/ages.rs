@@ -42,6 +42,7 @@ use support::environment::Trees;
 use support::process;
 use support::process::Cost;
 use support::tree;
+use support::work::Work;
 
 const ROUNDS: usize = 3;
 /// Reads of one small file; they are quick.
@@ -68,8 +69,8 @@ fn measure_all() -> io::Result<()> {
     let rounds = environment::number("ROUNDS", ROUNDS)?.max(1);
     let (sets, scale, trees) =
         (environment::chosen("DATA", &grow::NAMES)?, environment::scale()?, Trees::read());
-    let work = support::work_folder("ages")?;
-    let keeps = environment::variable("KEEP").is_some();
+    let keeps = environment::flag("KEEP")?;
+    let work = Work::make("ages")?;
     println!(
         "wall s . CPU s, medians of {rounds}, in brackets the ratio to the fresh repository's; \
          requests, objects read and MB read with an empty cache, old / fresh\n"
@@ -85,16 +86,18 @@ fn measure_all() -> io::Result<()> {
             Ok(series) => {
                 let below = work.join(set);
                 fs::create_dir_all(&below)?;
-                let done = measure(&series, rounds, &below);
+                notes.extend(measure(&series, rounds, &below)?);
                 if !keeps {
-                    fs::remove_dir_all(&work)?;
+                    fs::remove_dir_all(&below)?;
                 }
-                notes.extend(done?);
             }
             Err(why) => notes.push(format!("{set}: skipped, {why}")),
         }
     }
     println!();
+    if keeps {
+        notes.push(format!("the repositories are in {}", work.keep()?.display()));
+    }
     notes.iter().for_each(|note| println!("- {note}"));
     Ok(())
 }

@@ -42,11 +42,10 @@ mod support;
 mod tools;
 
 use settings::Settings;
-use std::fs;
 use std::io;
-use std::path::Path;
 use std::process::ExitCode;
 use support::data::Data;
+use support::work::Work;
 
 fn main() -> ExitCode {
     // To open a repository takes 64 MiB, and what this program ever held counts as held by the
@@ -73,13 +72,7 @@ fn end(done: io::Result<bool>) -> ExitCode {
 
 /// Says whether everything that ran did what it should.
 fn compare_all(settings: &Settings) -> io::Result<bool> {
-    let work = support::work_folder("compare")?;
-    let done = measure(settings, &work);
-    fs::remove_dir_all(&work)?;
-    done
-}
-
-fn measure(settings: &Settings, work: &Path) -> io::Result<bool> {
+    let work = Work::make("compare")?;
     report::print_head(settings)?;
     let mut is_well = true;
     for set in &settings.sets {

@@ -22,6 +22,7 @@ use std::process::Stdio;
 use std::time::Instant;
 use support::Numbers;
 use support::tree;
+use support::work::Work;
 use watch::Peak;
 use watch::watch;
 
@@ -59,10 +60,7 @@ fn main() -> ExitCode {
 
 /// Measures and prints everything, and says whether it stays within the bounds.
 fn measure() -> io::Result<bool> {
-    let work = support::work_folder("memory")?;
-    let measured = rows(&work);
-    fs::remove_dir_all(&work)?;
-    let rows = measured?;
+    let rows = rows(&Work::make("memory")?)?;
     println!("| data | operation | s | peak anonymous MB | later MB | peak resident MB |");
     println!("|---|---|---|---|---|---|");
     for Row { data, operation, peak } in &rows {

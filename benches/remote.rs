@@ -50,9 +50,9 @@ use contest::Contest;
 use contest::ServerKind;
 use std::fs;
 use std::io;
-use std::path::Path;
 use std::process::ExitCode;
 use support::environment;
+use support::work::Work;
 
 const ROUNDS: usize = 3;
 
@@ -72,13 +72,7 @@ fn main() -> ExitCode {
 
 /// Says whether everything that ran did what it should.
 fn measure_all() -> io::Result<bool> {
-    let work = support::work_folder("remote")?;
-    let done = measure(&work);
-    fs::remove_dir_all(&work)?;
-    done
-}
-
-fn measure(work: &Path) -> io::Result<bool> {
+    let work = Work::make("remote")?;
     let names = ServerKind::ALL.map(ServerKind::name);
     let chosen = environment::chosen("SERVERS", &names)?;
     let rounds = environment::number("ROUNDS", ROUNDS)?.max(1);

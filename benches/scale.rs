@@ -35,6 +35,7 @@ use std::process::Stdio;
 use std::time::Instant;
 use support::Numbers;
 use support::tree;
+use support::work::Work;
 use watch::Peak;
 
 /// More anonymous memory than this at any moment fails, in MB of a million bytes.
@@ -127,8 +128,9 @@ fn child(step: &str) -> ExitCode {
 /// Measures and prints everything, and says whether it stays within the bounds.
 fn measure(rows: &[(&'static str, u64, Row)]) -> io::Result<bool> {
     let part = std::env::var("ICECORE_BENCH_SCALE_PART").ok().and_then(|text| text.parse().ok());
-    let work = support::work_folder("scale")?;
-    let group = Group::make(&work);
+    let folder = Work::make("scale")?;
+    let work = folder.join("home");
+    let group = Group::make(&folder);
     match &group {
         Ok(_) => println!("in a control group of {GROUP_MB} MB (names {GROUP_NAMES_MB} MB)\n"),
         Err(why) => println!("in no control group: {why}\n"),

@@ -40,9 +40,9 @@ mod support;
 
 use measure::Done;
 use settings::Settings;
-use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
+use support::work::Work;
 
 type Stage = fn(&Settings, &Path) -> Done<()>;
 
@@ -80,10 +80,7 @@ fn run() -> Done<()> {
     measure::print_head(&settings);
     let is_chosen = |name: &str| settings.stages.iter().any(|chosen| chosen == name);
     for (name, stage) in STAGES.into_iter().filter(|(name, _)| is_chosen(name)) {
-        let folder = support::work_folder("stages")?;
-        let done = stage(&settings, &folder);
-        fs::remove_dir_all(&folder)?;
-        done.map_err(|e| format!("{name}: {e}"))?;
+        stage(&settings, &Work::make("stages")?).map_err(|e| format!("{name}: {e}"))?;
     }
     Ok(())
 }

@@ -27,7 +27,7 @@ pub(crate) struct Settings {
 
 impl Settings {
     pub(crate) fn read() -> io::Result<Self> {
-        let is_plain = environment::variable("PLAIN").is_some_and(|value| value != "0");
+        let is_plain = environment::flag("PLAIN")?;
         Ok(Settings {
             sets: environment::chosen("DATA", &data::NAMES)?,
             tools: tools::installed(&environment::chosen("TOOLS", &tools::NAMES)?, is_plain),

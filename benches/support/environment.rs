@@ -40,6 +40,16 @@ pub(crate) fn number<T: std::str::FromStr>(name: &str, default: T) -> io::Result
     value.parse().map_err(|_| unfit(name, &value, "a number"))
 }
 
+/// Reads what is on or off, and is off when nothing is said.
+pub(crate) fn flag(name: &str) -> io::Result<bool> {
+    let value = variable(name).unwrap_or("0".into());
+    match value.as_encoded_bytes() {
+        b"0" => Ok(false),
+        b"1" => Ok(true),
+        _ => Err(unfit(name, &value.to_string_lossy(), "0 or 1")),
+    }
+}
+
 /// Reads how much of the data is made, 1 for all of it.
 pub(crate) fn scale() -> io::Result<f64> {
     let scale: f64 = number("SCALE", 1.0)?;

@@ -7,13 +7,13 @@ pub(crate) mod environment;
 pub(crate) mod generate;
 pub(crate) mod process;
 pub(crate) mod tree;
+pub(crate) mod work;
 
 use std::fs;
 use std::fs::File;
 use std::io;
 use std::io::Write;
 use std::path::Path;
-use std::path::PathBuf;
 use std::process::Command;
 
 /// Written at once to warm memory.
@@ -29,14 +29,6 @@ pub(crate) fn is_asked(bench: &str) -> bool {
         println!("{bench}: nothing is measured; `cargo bench --bench {bench}` does");
     }
     is_asked
-}
-
-/// Makes an empty folder of this run in `ICECORE_BENCH_DIR`, or in memory.
-pub(crate) fn work_folder(bench: &str) -> io::Result<PathBuf> {
-    let place = environment::dir();
-    let folder = place.join(format!("icecore-bench-{bench}-{}", std::process::id()));
-    fs::create_dir_all(&folder)?;
-    Ok(folder)
 }
 
 /// Returns the value in the middle, or what lies between the two there; None of nothing.
