@@ -5,6 +5,7 @@ use crate::stored;
 use crate::stored::Stored;
 use crate::support;
 use crate::support::data::Data;
+use crate::support::environment;
 use crate::support::process;
 use crate::support::process::Cost;
 use crate::support::tree;
@@ -21,8 +22,6 @@ use std::time::Duration;
 
 /// What a file system is kept from: files as young as a backup are read again by the next one.
 const SETTLE: Duration = Duration::from_millis(1_100);
-/// The source, one restore and what warms memory, with some air.
-const VERSIONS_AT_ONCE: f64 = 3.2;
 /// What a tool may want of memory for itself, beside what it writes.
 const TOOL_BYTES: u64 = 512 << 20;
 
@@ -70,17 +69,24 @@ pub(crate) struct Run {
 
 /// Says why there is too little room for a data set, if so.
 pub(crate) fn room(data: &Data, settings: &Settings) -> Result<(), String> {
-    let keep = |tool: &Tool| if tool.has_versions() { data.stored_share } else { 1.0 };
+    let keep = |tool: &Tool| match tool.has_versions() {
+        true => data.stored_share,
+        false if tool.does(Action::First) => 1.0,
+        false => 0.0,
+    };
     let stored: f64 = settings.tools.iter().map(keep).sum();
-    let needed = data.bytes as f64 * (VERSIONS_AT_ONCE + stored);
-    let system = rustix::fs::statvfs(&settings.dir).map_err(|e| e.to_string())?;
-    let free = system.f_bavail as f64 * system.f_frsize as f64;
+    // What warms memory comes and goes before a restore does, and is more.
+    let needed = data.bytes as f64 * (2.0 + stored) + TOOL_BYTES as f64;
+    let free = environment::room(&settings.dir).map_err(|e| e.to_string())? as f64;
     if needed <= free {
         return Ok(());
     }
     let dir = settings.dir.display();
     let (needed, free) = (needed / 1e9, free / 1e9);
-    Err(format!("it may take {needed:.1} GB in {dir}, where {free:.1} GB are free"))
+    Err(format!(
+        "it may take {needed:.1} GB in {dir}, where {free:.1} GB are free; ICECORE_BENCH_DIR names \
+         another place"
+    ))
 }
 
 /// Measures all rounds in a folder of their own.

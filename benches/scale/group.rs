@@ -1,6 +1,7 @@
 //! A control group that bounds the memory of what runs in it, pages of files included, by either
 //! version of the system's interface.
 
+use crate::support::environment;
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -11,8 +12,6 @@ const FIRST: &str = "/sys/fs/cgroup/memory";
 const FIRST_LIMIT: &str = "memory.limit_in_bytes";
 const SECOND: &str = "/sys/fs/cgroup";
 const SECOND_LIMIT: &str = "memory.max";
-/// Of the file systems whose files are memory, and would count to whoever writes them.
-const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 
 /// A group of this run; it goes with the value.
 #[derive(Debug)]
@@ -25,7 +24,8 @@ impl Group {
     /// Makes one; says why where that is not possible.
     pub(crate) fn make(work: &Path) -> Result<Self, String> {
         let system = rustix::fs::statfs(work).map_err(|e| e.to_string())?;
-        if system.f_type == TMPFS_MAGIC {
+        // What is written there counts to whoever writes it.
+        if system.f_type == environment::TMPFS_MAGIC {
             return Err(format!("{} is memory, and would count", work.display()));
         }
         let name = format!("icecore-bench-{}", std::process::id());

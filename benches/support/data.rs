@@ -30,8 +30,6 @@ const MEDIA_BYTES: u64 = 3 << 29;
 const CHANGES: u64 = 3;
 /// A file of a tree takes so much in a file system.
 const CLUSTER_BYTES: u64 = 4_096;
-/// The kernel tree in a file system.
-const KERNEL_BYTES: u64 = 1_500_000_000;
 /// The largest version of typescript, unpacked.
 const TYPESCRIPT_BYTES: u64 = 70_000_000;
 /// More than a tick of the clock by which a file system tells times.
@@ -81,10 +79,13 @@ impl Data {
         match name {
             "kernel" => {
                 let folder = trees.kernel.clone().filter(|folder| folder.is_dir());
-                let folder = folder.ok_or("ICECORE_BENCH_KERNEL names no kernel tree")?;
+                let folder = folder.ok_or(
+                    "there is no kernel tree: set ICECORE_BENCH_KERNEL, or unpack linux-source",
+                )?;
                 let folder = fs::canonicalize(folder).map_err(|e| e.to_string())?;
                 let title = format!("kernel tree {}", folder.display());
-                data(Kind::Kernel(folder), title, 1, files, KERNEL_BYTES, 0.5)
+                let bytes = clusters(&folder).map_err(|e| e.to_string())?;
+                data(Kind::Kernel(folder), title, 1, files, bytes, 0.5)
             }
             "json" => {
                 let title = format!("{records} annotation records");
@@ -102,7 +103,9 @@ impl Data {
             }
             "typescript" => {
                 let folder = trees.typescript.as_deref();
-                let folder = folder.ok_or("ICECORE_BENCH_TYPESCRIPT names no folder")?;
+                let folder = folder.ok_or(
+                    "ICECORE_BENCH_TYPESCRIPT names no folder; benches/typescript.sh fetches it",
+                )?;
                 let mut versions = packed_versions(folder).map_err(|e| e.to_string())?;
                 if versions.len() < 2 {
                     return Err(format!("{} has no two versions", folder.display()));
@@ -163,6 +166,16 @@ impl Data {
         }
         touch_newest(source)
     }
+}
+
+/// Returns what the files of a tree take in a file system.
+fn clusters(folder: &Path) -> io::Result<u64> {
+    let mut total = 0;
+    tree::each_file(folder, &mut |_, length| {
+        total += length.next_multiple_of(CLUSTER_BYTES);
+        Ok(())
+    })?;
+    Ok(total)
 }
 
 /// Makes a file of one byte the last that changed. borg remembers no file that changed as late as

@@ -7,6 +7,8 @@ use std::path::PathBuf;
 
 /// Memory, so that no disk is measured.
 const DIR: &str = "/dev/shm";
+/// Of the file systems whose files are memory.
+pub(crate) const TMPFS_MAGIC: rustix::fs::FsWord = 0x0102_1994;
 
 /// Data that is not generated: where it is.
 #[derive(Debug)]
@@ -76,6 +78,19 @@ pub(crate) fn chosen(name: &str, known: &[&str]) -> io::Result<Vec<String>> {
 pub(crate) fn dir() -> PathBuf {
     let memory = || Some(PathBuf::from(DIR)).filter(|dir| dir.is_dir());
     variable("DIR").map(PathBuf::from).or_else(memory).unwrap_or_else(std::env::temp_dir)
+}
+
+/// Returns how many bytes can be written to a folder; one in memory shares it with all others.
+pub(crate) fn room(dir: &Path) -> io::Result<u64> {
+    let system = rustix::fs::statvfs(dir)?;
+    let free = system.f_bavail * system.f_frsize;
+    if rustix::fs::statfs(dir)?.f_type != TMPFS_MAGIC {
+        return Ok(free);
+    }
+    let memory = std::fs::read_to_string("/proc/meminfo")?;
+    let available = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib = available.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    Ok(kib.map_or(free, |kib| free.min(kib * 1024)))
 }
 
 /// Returns where Debian's package of the sources was unpacked.
