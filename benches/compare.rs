@@ -65,7 +65,7 @@ fn end(done: io::Result<bool>) -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(e) => {
             println!("compare: {e}");
-            ExitCode::FAILURE
+            ExitCode::from(2)
         }
     }
 }

@@ -2,22 +2,24 @@
 # Installs the tools that compare.rs compares with into DIR/bin (/opt/peers, or the first argument).
 #
 #   restic   the package of Debian's unstable suite: a static program, unpacked and not installed
-#   borg     from PyPI, in an environment of its own, after the C libraries it is built with
+#   borg     from PyPI, in an environment of its own, after what it is built with
 #   rustic   cargo install: some 20 minutes on two cores
 #
-# tar and zstd are taken from the system. What is there already stays as it is.
+# tar and zstd are taken from the system. What is there already stays as it is. The versions are
+# those of src/docs/measurements.md; of restic the suite may have a later one by now.
 set -euo pipefail
 
 peers=${1:-/opt/peers}
 mkdir -p "$peers/bin"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 
 has() {
     [ -x "$peers/bin/$1" ]
 }
 
 install_restic() {
-    local work mirror
-    work=$(mktemp -d)
+    local mirror
     mkdir -p "$work/lists/partial" "$work/cache/archives/partial"
     : >"$work/status"
     # The mirror that this machine's own apt uses.
@@ -31,25 +33,29 @@ install_restic() {
         -o "APT::Sandbox::User=root" -o "Acquire::Languages=none"
     )
     apt-get "${options[@]}" -qq update
-    (cd "$work" && apt-get "${options[@]}" -qq download restic)
+    (cd "$work" && { apt-get "${options[@]}" -qq download 'restic=0.19.1*' ||
+        apt-get "${options[@]}" -qq download restic; })
     dpkg-deb -x "$work"/restic_*.deb "$work/root"
     cp "$work/root/usr/bin/restic" "$peers/bin/"
-    rm -rf "$work"
 }
 
 install_borg() {
-    local libraries=(libacl1-dev liblz4-dev libssl-dev libxxhash-dev libzstd-dev pkg-config)
+    local packages=(
+        build-essential python3-dev python3-venv pkg-config
+        libacl1-dev liblz4-dev libssl-dev libxxhash-dev libzstd-dev
+    )
     DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        "${libraries[@]}" >/dev/null
+        "${packages[@]}" >/dev/null
     python3 -m venv "$peers/borg"
-    "$peers/borg/bin/pip" -q install 'borgbackup<2'
+    "$peers/borg/bin/pip" -q install borgbackup==1.4.5
     ln -sf "$peers/borg/bin/borg" "$peers/bin/borg"
 }
 
 has restic || install_restic
 has borg || install_borg
-has rustic || cargo install --root "$peers" --locked rustic-rs
+has rustic || cargo install --root "$peers" --locked --version 0.11.4 rustic-rs
 
 "$peers/bin/restic" version
 "$peers/bin/borg" --version
 "$peers/bin/rustic" --version
+echo "PATH=$peers/bin:\$PATH"

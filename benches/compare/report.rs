@@ -1,5 +1,6 @@
 //! The tables.
 
+use crate::settings::INSTALLS;
 use crate::settings::Settings;
 use crate::steps::Run;
 use crate::steps::Step;
@@ -31,6 +32,9 @@ pub(crate) fn print_head(settings: &Settings) -> io::Result<()> {
         if settings.is_plain { "none" } else { "wherever the tool has it" }
     );
     println!("{}", versions.join("; "));
+    if !settings.missing.is_empty() {
+        println!("not found: {} ({INSTALLS})", settings.missing.join(", "));
+    }
     println!(
         "wall s . CPU s . peak MB, medians; in brackets icecore's share of the other's time or \
          size; with * of fewer rounds, as the tool failed"

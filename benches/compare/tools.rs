@@ -12,8 +12,6 @@ pub(crate) const NAMES: [&str; 7] = ["icecore", "restic", "rustic", "borg", "tar
 pub(crate) const OWN: &str = "icecore";
 
 pub(crate) const PASSWORD: &str = "perito moreno";
-/// Where `peers.sh` puts what it installs.
-const PEERS: &str = "/opt/peers/bin";
 /// All that a tool needs to see whether something changed.
 const FIND_FIELDS: &str = "%y %m %U %G %n %i %s %T@ %C@ %P\\n";
 
@@ -68,8 +66,9 @@ pub(crate) struct Tool {
     is_plain: bool,
 }
 
-/// Returns those of the named tools that are there, and that do without encryption when asked.
-pub(crate) fn installed(names: &[String], is_plain: bool) -> Vec<Tool> {
+/// Returns those of the named tools that do without encryption when asked and are there, and the
+/// names of those that are not there.
+pub(crate) fn find(names: &[String], is_plain: bool) -> (Vec<Tool>, Vec<&'static str>) {
     let kinds = [
         ("icecore", Kind::Icecore),
         ("restic", Kind::Restic),
@@ -83,22 +82,19 @@ pub(crate) fn installed(names: &[String], is_plain: bool) -> Vec<Tool> {
         let encrypts_always = matches!(kind, Kind::Restic | Kind::Rustic);
         names.iter().any(|chosen| chosen == name) && !(is_plain && encrypts_always)
     });
-    let tools = chosen.filter_map(|(name, kind)| {
+    let (mut tools, mut missing) = (Vec::new(), Vec::new());
+    for (name, kind) in chosen {
         let program = match kind {
-            Kind::Icecore => env!("CARGO_BIN_EXE_icecore").into(),
-            Kind::Tar => find("zstd").and_then(|_| find("tar"))?,
-            _ => find(name)?,
+            Kind::Icecore => Some(env!("CARGO_BIN_EXE_icecore").into()),
+            Kind::Tar => support::program("zstd").and_then(|_| support::program("tar")),
+            _ => support::program(name),
         };
-        Some(Tool { name, kind, program, is_plain })
-    });
-    tools.collect()
-}
-
-fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let mut folders = vec![PathBuf::from(PEERS)];
-    folders.extend(std::env::split_paths(&path));
-    folders.into_iter().map(|folder| folder.join(name)).find(|program| program.is_file())
+        match program {
+            Some(program) => tools.push(Tool { name, kind, program, is_plain }),
+            None => missing.push(name),
+        }
+    }
+    (tools, missing)
 }
 
 impl Tool {

@@ -15,8 +15,6 @@ use std::thread;
 use std::time::Duration;
 
 const PASSWORD: &str = "perito moreno";
-/// Where `peers.sh` puts what it installs.
-const RESTIC: &str = "/opt/peers/bin/restic";
 const BUCKET: &str = "icecore-bench";
 /// How often a store is asked whether it takes something, and the wait between.
 const READY_TRIES: usize = 100;
@@ -56,14 +54,10 @@ pub(crate) fn of(server: ServerKind) -> io::Result<Vec<Tool>> {
         let clients = Server::start("clients.py", &[]);
         Tool { kind: Kind::Lftp, program: clients.get("lftp").into() }
     } else {
-        Tool { kind: Kind::Restic, program: RESTIC.into() }
+        let program = support::program("restic");
+        let program = program.ok_or(io::Error::other("no restic: benches/peers.sh installs it"))?;
+        Tool { kind: Kind::Restic, program }
     };
-    if !other.program.is_file() {
-        let shown = other.program.display();
-        return Err(io::Error::other(format!(
-            "{shown} is not there: benches/peers.sh installs it"
-        )));
-    }
     Ok(vec![own, other])
 }
 

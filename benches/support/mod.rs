@@ -14,8 +14,10 @@ use std::fs::File;
 use std::io;
 use std::io::Write;
 use std::path::Path;
+use std::path::PathBuf;
 use std::process::Command;
 
+const PEERS: &str = "/opt/peers/bin";
 /// Written at once to warm memory.
 const WARM_BYTES: usize = 1 << 20;
 /// Files in one folder of a generated tree.
@@ -29,6 +31,13 @@ pub(crate) fn is_asked(bench: &str) -> bool {
         println!("{bench}: nothing is measured; `cargo bench --bench {bench}` does");
     }
     is_asked
+}
+
+/// Finds a program where `peers.sh` puts what it installs, or on the `PATH`.
+pub(crate) fn program(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = std::iter::once(PathBuf::from(PEERS)).chain(std::env::split_paths(&path));
+    folders.map(|folder| folder.join(name)).find(|program| program.is_file())
 }
 
 /// Returns the value in the middle, or what lies between the two there; None of nothing.
