@@ -34,6 +34,7 @@ use std::process::ExitCode;
 use std::process::Stdio;
 use std::time::Instant;
 use support::Numbers;
+use support::environment;
 use support::tree;
 use support::work::Work;
 use watch::Peak;
@@ -67,7 +68,6 @@ struct Line {
 #[derive(Debug)]
 struct Bench {
     work: PathBuf,
-    part: u64,
     /// Bounds memory, where the system lets us make one.
     group: Option<Group>,
     lines: Vec<Line>,
@@ -75,8 +75,10 @@ struct Bench {
 
 type Row = fn(&mut Bench, &'static str, u64) -> io::Result<()>;
 
-/// Rows, and their whole sizes.
-const ROWS: [(&str, u64, Row); 6] = [
+/// A row by its name, and its whole size.
+type Whole = (&'static str, u64, Row);
+
+const ROWS: [Whole; 6] = [
     ("files", 1_000_000, files),
     ("entries", 10_000_000, entries),
     ("names", 100_000_000, names),
@@ -92,15 +94,7 @@ fn main() -> ExitCode {
     if !support::is_asked("scale") {
         return ExitCode::SUCCESS;
     }
-    let picked = std::env::var("ICECORE_BENCH_SCALE_ROWS").unwrap_or_default();
-    let is_all = std::env::var_os("ICECORE_BENCH_SCALE_ALL").is_some();
-    let is_picked = |row: &str| is_all || picked.split(',').any(|word| word == row);
-    let rows: Vec<_> = ROWS.into_iter().filter(|(name, ..)| is_picked(name)).collect();
-    if rows.is_empty() {
-        println!("scale: ICECORE_BENCH_SCALE_ROWS picks rows, ICECORE_BENCH_SCALE_ALL=1 all");
-        return ExitCode::SUCCESS;
-    }
-    match measure(&rows) {
+    match picked().and_then(|(rows, part)| measure(&rows, part)) {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(e) => {
@@ -108,6 +102,16 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Returns the rows that were asked for, and by how much they are made smaller.
+fn picked() -> io::Result<(Vec<Whole>, u64)> {
+    let is_all = environment::flag("SCALE_ALL")?;
+    let names = environment::chosen("SCALE_ROWS", &ROWS.map(|(name, ..)| name))?;
+    let part = environment::number("SCALE_PART", 1)?.max(1);
+    let is_asked = environment::variable("SCALE_ROWS").is_some();
+    let is_picked = |row: &str| is_all || is_asked && names.iter().any(|name| name == row);
+    Ok((ROWS.into_iter().filter(|(name, ..)| is_picked(name)).collect(), part))
 }
 
 fn child(step: &str) -> ExitCode {
@@ -126,23 +130,25 @@ fn child(step: &str) -> ExitCode {
 }
 
 /// Measures and prints everything, and says whether it stays within the bounds.
-fn measure(rows: &[(&'static str, u64, Row)]) -> io::Result<bool> {
-    let part = std::env::var("ICECORE_BENCH_SCALE_PART").ok().and_then(|text| text.parse().ok());
+fn measure(rows: &[Whole], part: u64) -> io::Result<bool> {
+    if rows.is_empty() {
+        println!("scale: ICECORE_BENCH_SCALE_ROWS picks rows, ICECORE_BENCH_SCALE_ALL=1 all");
+        return Ok(true);
+    }
     let folder = Work::make("scale")?;
     let work = folder.join("home");
     let group = Group::make(&folder);
     match &group {
         Ok(_) => println!("in a control group of {GROUP_MB} MB (names {GROUP_NAMES_MB} MB)\n"),
-        Err(why) => println!("in no control group: {why}\n"),
+        Err(why) => println!("in no control group, bound of {GROUP_MB} MB NOT tried: {why}\n"),
     }
-    let (part, group) = (part.unwrap_or(1).max(1), group.ok());
-    let mut bench = Bench { work, part, group, lines: Vec::new() };
+    let mut bench = Bench { work, group: group.ok(), lines: Vec::new() };
     println!(
         "| row | size | operation | s | CPU s | peak anonymous MB | later MB | peak resident MB |"
     );
     println!("|---|---|---|---|---|---|---|---|");
     let measured = rows.iter().try_for_each(|&(name, whole, row)| {
-        let whole = whole / bench.part;
+        let whole = whole / part;
         [whole / 100, whole / 10, whole].into_iter().try_for_each(|size| {
             fs::create_dir_all(&bench.work)?;
             let done = row(&mut bench, name, size);
@@ -375,8 +381,9 @@ fn packs(bench: &mut Bench, row: &'static str, count: u64) -> io::Result<()> {
     bench.step(data, "first backup", "packs")?;
     let folders = fs::read_dir(bench.work.join(".local/share/icecore/packs"))?;
     let packs = folders.flatten().filter_map(|folder| fs::read_dir(folder.path()).ok());
-    let packs: usize = packs.map(Iterator::count).sum();
-    bench.note(format!("{packs} packs"));
+    let packs = packs.map(Iterator::count).sum::<usize>() as u64;
+    let verdict = if packs < count { ": OUT OF BOUNDS" } else { "" };
+    bench.note(format!("{packs} packs{verdict}"));
     bench.step(data, "unchanged", "packs")?;
     bench.icecore(data, "list", &["list"])?;
     bench.icecore(data, "stats", &["stats"])?;
