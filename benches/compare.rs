@@ -8,10 +8,11 @@
 //! looked at); in the first round the last version is restored once more after the prune. One
 //! Markdown table for each data set: medians, beside them icecore's share of the peer's figure.
 //!
-//! - `ICECORE_BENCH_DATA=kernel,json`: which of kernel, json, pages, sql, typescript, media.
+//! - `ICECORE_BENCH_DATA=kernel,json`: which of kernel, json, pages, sql, typescript, media, few.
 //! - `ICECORE_BENCH_TOOLS=icecore,restic`: which of icecore, restic, rustic, borg, tar, cp, find;
 //!   a tool is looked for in `/opt/peers/bin`, where `peers.sh` puts it, and on the `PATH`.
-//! - `ICECORE_BENCH_ROUNDS`, 3; `ICECORE_BENCH_SCALE=0.01` makes what is generated smaller (of
+//! - `ICECORE_BENCH_ROUNDS`, 3, and five times as many of few, which are ten files, to see what
+//!   commands cost by themselves; `ICECORE_BENCH_SCALE=0.01` makes what is generated smaller (of
 //!   typescript it takes fewer versions; the kernel tree stays whole).
 //! - `ICECORE_BENCH_PLAIN=1`: without encryption, of the tools that can do without.
 //! - `ICECORE_BENCH_KERNEL`: a source tree, else `/usr/src/linux-source-*` where it is unpacked;

@@ -54,6 +54,10 @@ pub(crate) fn print(data: &Data, runs: &[Run]) -> bool {
     time("first backup", Step::First);
     size("stored, MB", Step::First);
     time("unchanged", Step::Unchanged);
+    if data.is_few {
+        time("list", Step::List);
+        time("--help", Step::Help);
+    }
     time(restore, Step::Restore);
     if data.changes > 0 {
         time(data.change, Step::Changed);

@@ -30,6 +30,8 @@ const TOOL_BYTES: u64 = 512 << 20;
 pub(crate) enum Step {
     First,
     Unchanged,
+    List,
+    Help,
     Restore,
     Changed,
     RestoreLast,
@@ -41,6 +43,8 @@ impl Step {
         match self {
             Step::First => Action::First,
             Step::Unchanged => Action::Unchanged,
+            Step::List => Action::List,
+            Step::Help => Action::Help,
             Step::Restore | Step::RestoreLast => Action::Restore,
             Step::Changed => Action::Changed,
             Step::Prune => Action::Prune,
@@ -99,7 +103,9 @@ pub(crate) fn rounds(data: &Data, settings: &Settings, work: &Path) -> io::Resul
         failed: None,
     };
     let mut runs: Vec<Run> = settings.tools.iter().map(new).collect();
-    for round in 0..settings.rounds {
+    // What takes moments is measured more often.
+    let rounds = settings.rounds * if data.is_few { 5 } else { 1 };
+    for round in 0..rounds {
         one_round(data, work, &mut runs, round)?;
         fs::remove_dir_all(work)?;
     }
@@ -118,6 +124,10 @@ fn one_round(data: &Data, work: &Path, runs: &mut [Run], number: usize) -> io::R
     round.step(Step::First);
     round.look(Step::First);
     round.step(Step::Unchanged);
+    if data.is_few {
+        round.step(Step::List);
+        round.step(Step::Help);
+    }
     round.step(Step::Restore);
     round.leave_behind()?;
     if data.changes == 0 {

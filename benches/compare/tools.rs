@@ -34,6 +34,8 @@ pub(crate) enum Action {
     First,
     Unchanged,
     Changed,
+    List,
+    Help,
     Restore,
     Prune,
 }
@@ -187,6 +189,8 @@ impl Tool {
         let words: &[&str] = match action {
             Action::Init => &["init", "--encryption", encryption],
             Action::First | Action::Unchanged | Action::Changed => &["backup", "--dataset", "data"],
+            Action::List => &["list"],
+            Action::Help => &["--help"],
             Action::Restore => &["restore", "data"],
             Action::Prune => &["forget", "data", "--keep-last", "1", "--prune"],
         };
@@ -194,7 +198,7 @@ impl Tool {
         match action {
             Action::First | Action::Unchanged | Action::Changed => command.arg(place.source),
             Action::Restore => command.arg(place.out),
-            Action::Init | Action::Prune => &mut command,
+            Action::Init | Action::List | Action::Help | Action::Prune => &mut command,
         };
         command.args(["-q", "--no-progress", "-r"]).arg(place.repository);
         if !self.is_plain {
@@ -209,6 +213,8 @@ impl Tool {
         let words: &[&str] = match action {
             Action::Init => &["init"],
             Action::First | Action::Unchanged | Action::Changed => &["backup", "--no-scan"],
+            Action::List => &["snapshots"],
+            Action::Help => &["--help"],
             Action::Restore => &["restore"],
             Action::Prune if is_restic => &["forget", "--keep-last", "1", "--prune"],
             Action::Prune => &["forget", "--keep-last", "1", "--prune", "--instant-delete"],
@@ -221,7 +227,7 @@ impl Tool {
             Action::Restore => {
                 command.arg(format!("latest:{}", place.source.display())).arg(whole_path(place))
             }
-            Action::Init | Action::Prune => &mut command,
+            Action::Init | Action::List | Action::Help | Action::Prune => &mut command,
         };
         command.arg(if is_restic { "-q" } else { "--no-progress" });
         for prefix in ["RESTIC", "RUSTIC"] {
@@ -241,6 +247,8 @@ impl Tool {
                 command.arg(place.source);
                 command
             }
+            Action::List => self.start(place, &["list"]),
+            Action::Help => self.start(place, &["--help"]),
             Action::Restore => self.start(place, &["extract", &name]),
             Action::Prune => self.shell(place, r#""$0" prune --keep-last 1; "$0" compact"#),
         };

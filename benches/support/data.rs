@@ -19,10 +19,13 @@ use std::thread;
 use std::time::Duration;
 
 /// Their names, in the order they are measured.
-pub(crate) const NAMES: [&str; 6] = ["kernel", "json", "pages", "sql", "typescript", "media"];
+pub(crate) const NAMES: [&str; 7] =
+    ["kernel", "json", "pages", "sql", "typescript", "media", "few"];
 
 const SEED: u64 = 20;
 const RECORDS: u64 = 300_000;
+/// So few that only what each command costs by itself shows.
+const FEW: u64 = 10;
 const PAGES: u64 = 65_536;
 const DUMP_BYTES: u64 = 400_000_000;
 const MEDIA_BYTES: u64 = 3 << 29;
@@ -47,6 +50,8 @@ pub(crate) struct Data {
     pub(crate) change: &'static str,
     /// Bytes of one version in a file system.
     pub(crate) bytes: u64,
+    /// Whether it is for what commands cost by themselves.
+    pub(crate) is_few: bool,
     /// The most that a tool stores of all versions, as a multiple of `bytes`.
     pub(crate) stored_share: f64,
 }
@@ -73,7 +78,7 @@ impl Data {
         let (dump, media) = (scaled(DUMP_BYTES), scaled(MEDIA_BYTES));
         let megabytes = |bytes: u64| format!("{:.0} MB", bytes as f64 / 1e6);
         let data = |kind, title: String, changes, change, bytes, stored_share| {
-            Ok(Data { kind, title, changes, change, bytes, stored_share })
+            Ok(Data { kind, title, changes, change, bytes, is_few: name == "few", stored_share })
         };
         let files = "1 % of files changed";
         match name {
@@ -90,6 +95,10 @@ impl Data {
             "json" => {
                 let title = format!("{records} annotation records");
                 data(Kind::Records(records), title, 1, files, records * CLUSTER_BYTES, 0.5)
+            }
+            "few" => {
+                let title = format!("{FEW} files");
+                data(Kind::Records(FEW), title, 0, "", FEW * CLUSTER_BYTES, 1.0)
             }
             "pages" => {
                 let title = format!("database pages, {}", megabytes(page_bytes));

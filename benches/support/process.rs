@@ -37,7 +37,11 @@ pub(crate) fn medians(costs: &[Cost]) -> Option<[f64; 3]> {
 
 /// Shows them as tables do.
 pub(crate) fn cell([seconds, cpu, peak]: [f64; 3]) -> String {
-    let digits = if seconds < 1.0 { 3 } else { 2 };
+    let digits = match seconds {
+        ..0.1 => 4,
+        ..1.0 => 3,
+        _ => 2,
+    };
     format!("{seconds:.digits$} . {cpu:.digits$} . {:.0}", peak / 1e6)
 }
 
