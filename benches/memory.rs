@@ -21,6 +21,8 @@ use std::process::ExitCode;
 use std::process::Stdio;
 use std::time::Instant;
 use support::Numbers;
+use support::generate;
+use support::generate::records;
 use support::tree;
 use support::work::Work;
 use watch::Peak;
@@ -88,8 +90,8 @@ fn measure() -> io::Result<bool> {
 fn rows(work: &Path) -> io::Result<Vec<Row>> {
     type Make = fn(&Path) -> io::Result<()>;
     let data: [(&'static str, Make); 3] = [
-        ("100 000 files", |folder| support::small_files(folder, FEW_FILES, 1)),
-        ("300 000 files", |folder| support::small_files(folder, MANY_FILES, 1)),
+        ("100 000 files", |folder| records::records(folder, FEW_FILES, 1)),
+        ("300 000 files", |folder| records::records(folder, MANY_FILES, 1)),
         ("one file of 4 GiB", large_file),
     ];
     let mut rows = Vec::new();
@@ -113,7 +115,7 @@ fn large_file(folder: &Path) -> io::Result<()> {
     let mut bytes = Vec::with_capacity(2 * STRETCH_BYTES);
     for _ in 0..LARGE_BYTES / (2 * STRETCH_BYTES as u64) {
         bytes.clear();
-        (0..STRETCH_BYTES / 8).for_each(|_| bytes.extend_from_slice(&numbers.next().to_le_bytes()));
+        generate::noise(&mut numbers, STRETCH_BYTES, &mut bytes);
         support::text(&mut numbers, STRETCH_BYTES, &mut bytes);
         file.write_all(&bytes)?;
     }
@@ -134,7 +136,7 @@ fn run(work: &Path, arguments: &[&str]) -> io::Result<Peak> {
     let mut child = support::command(Path::new(env!("CARGO_BIN_EXE_icecore")), work)
         .args(["-q", "--no-progress"])
         .args(arguments)
-        .env("ICECORE_PASSWORD", "perito moreno")
+        .env("ICECORE_PASSWORD", support::PASSWORD)
         .current_dir(work)
         .stdin(Stdio::null())
         .spawn()?;

@@ -210,7 +210,7 @@ impl Bench {
             }
             None => support::command(program, &self.work),
         };
-        command.env("ICECORE_PASSWORD", "perito moreno").current_dir(&self.work);
+        command.env("ICECORE_PASSWORD", support::PASSWORD).current_dir(&self.work);
         Ok(command)
     }
 

@@ -2,6 +2,7 @@
 
 use crate::place;
 use crate::place::Place;
+use crate::support::PASSWORD;
 use icecore::backend::Backend;
 use icecore::backend::local::LocalBackend;
 use icecore::backend::wrap::Operation;
@@ -80,7 +81,7 @@ pub(crate) fn print(asked: &Asked) -> io::Result<()> {
 
 fn count(asked: &Asked) -> Result<Counts> {
     let backend = Arc::new(RecordBackend::new(Arc::new(LocalBackend::open(&asked.repository)?)));
-    let password = Secret::new(place::PASSWORD.into());
+    let password = Secret::new(PASSWORD.into());
     let cache = CachePlace::Scratch(asked.repository.parent().unwrap_or(Path::new("/")).into());
     let counted = Arc::clone(&backend) as Arc<dyn Backend>;
     let repository = open::open(counted, Some(&password), &cache)?;

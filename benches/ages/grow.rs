@@ -1,6 +1,7 @@
 //! The series: how many versions each has, and how they come into repositories.
 
 use crate::place::Place;
+use crate::support::SETTLE;
 use crate::support::data::Data;
 use crate::support::environment::Trees;
 use crate::support::generate::changes;
@@ -10,7 +11,6 @@ use std::io;
 use std::path::Path;
 use std::path::PathBuf;
 use std::thread;
-use std::time::Duration;
 
 pub(crate) const NAMES: [&str; 5] = ["pages", "sql", "json", "typescript", "tree"];
 
@@ -26,8 +26,6 @@ const SQL_PART: f64 = 0.16;
 const JSON_PART: f64 = 0.0667;
 const TREE_PART: f64 = 0.267;
 const SEED: u64 = 400;
-/// Files as young as a backup are read again by the next one.
-const SETTLE: Duration = Duration::from_millis(1_100);
 const SMALL_BYTES: std::ops::Range<u64> = 200..8_000;
 
 /// A data set and how often it changes.

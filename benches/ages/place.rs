@@ -1,6 +1,7 @@
 //! A repository with a home and a cache of its own, and the program at work on it.
 
 use crate::support;
+use crate::support::PASSWORD;
 use crate::support::process;
 use crate::support::process::Cost;
 use serde_json::Value;
@@ -10,7 +11,6 @@ use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
 
-pub(crate) const PASSWORD: &str = "perito moreno";
 /// The dataset that holds all versions.
 pub(crate) const DATASET: &str = "data";
 

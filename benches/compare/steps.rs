@@ -4,6 +4,8 @@ use crate::settings::Settings;
 use crate::stored;
 use crate::stored::Stored;
 use crate::support;
+use crate::support::SETTLE;
+use crate::support::TOOL_BYTES;
 use crate::support::data::Data;
 use crate::support::environment;
 use crate::support::process;
@@ -18,12 +20,6 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
-
-/// What a file system is kept from: files as young as a backup are read again by the next one.
-const SETTLE: Duration = Duration::from_millis(1_100);
-/// What a tool may want of memory for itself, beside what it writes.
-const TOOL_BYTES: u64 = 512 << 20;
 
 /// A row of the table that has a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

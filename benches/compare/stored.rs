@@ -3,8 +3,8 @@
 //! Blocks of content and of metadata (manifests and full indexes of more than 64 KiB) lie in
 //! packs together; the pack index tells them apart. Smaller manifests are inside of headers.
 
+use crate::support::PASSWORD;
 use crate::support::tree;
-use crate::tools;
 use icecore::backend::local::LocalBackend;
 use icecore::base::secret::Secret;
 use icecore::repository::cache::CachePlace;
@@ -83,7 +83,7 @@ fn blocks(path: &Path) -> io::Result<(u64, u64, u64)> {
     let said = |e: &dyn Display| io::Error::other(format!("{}: {e}", path.display()));
     let backend = Arc::new(LocalBackend::open(path).map_err(|e| said(&e))?);
     let is_sealed = tree::names(&path.join("keys")).is_ok_and(|names| !names.is_empty());
-    let password = is_sealed.then(|| Secret::new(tools::PASSWORD.into()));
+    let password = is_sealed.then(|| Secret::new(PASSWORD.into()));
     let cache = CachePlace::Scratch(std::env::temp_dir());
     let repository = open::open(backend, password.as_ref(), &cache).map_err(|e| said(&e))?;
     repository.refresh_index().map_err(|e| said(&e))?;

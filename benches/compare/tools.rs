@@ -1,6 +1,7 @@
 //! The tools that are compared, and the words each wants.
 
 use crate::support;
+use crate::support::PASSWORD;
 use std::ffi::OsStr;
 use std::path::Path;
 use std::path::PathBuf;
@@ -11,7 +12,6 @@ pub(crate) const NAMES: [&str; 7] = ["icecore", "restic", "rustic", "borg", "tar
 /// What the others are set against.
 pub(crate) const OWN: &str = "icecore";
 
-pub(crate) const PASSWORD: &str = "perito moreno";
 /// All that a tool needs to see whether something changed.
 const FIND_FIELDS: &str = "%y %m %U %G %n %i %s %T@ %C@ %P\\n";
 

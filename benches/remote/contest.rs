@@ -6,6 +6,8 @@ use crate::proxy::Proxy;
 use crate::proxy::Speech;
 use crate::servers::Server;
 use crate::support;
+use crate::support::SETTLE;
+use crate::support::TOOL_BYTES;
 use crate::support::data::Data;
 use crate::support::environment::Trees;
 use crate::support::generate::changes;
@@ -24,14 +26,10 @@ use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
-/// Files as young as a backup are read again by the next one; of servers that is ten seconds more,
-/// as their clocks may differ.
-const SETTLE_HERE: Duration = Duration::from_millis(1_100);
+/// As [`SETTLE`], and ten seconds more, as clocks of servers may differ.
 const SETTLE_THERE: Duration = Duration::from_millis(11_500);
 /// Whoever hangs up is heard a little later.
 const QUIET: Duration = Duration::from_millis(300);
-/// What tools may want of memory beside the data.
-const TOOL_BYTES: u64 = 512 << 20;
 /// The FTP tree in a file system.
 const TREE_BYTES: f64 = 150e6;
 const SEED: u64 = 20;
@@ -224,7 +222,7 @@ impl<'a> Round<'a> {
     /// Gives the server what it is to have, and waits until it counts as old.
     fn settle(&self) -> io::Result<()> {
         if !self.contest.kind.has_tree() {
-            thread::sleep(SETTLE_HERE);
+            thread::sleep(SETTLE);
             return Ok(());
         }
         give_to_server(&self.contest.server, &self.source)?;

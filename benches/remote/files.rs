@@ -4,6 +4,7 @@
 
 use crate::support;
 use crate::support::Numbers;
+use crate::support::generate;
 use crate::support::tree;
 use std::fs;
 use std::fs::File;
@@ -38,10 +39,7 @@ pub(crate) fn make(root: &Path, scale: f64) -> io::Result<()> {
             if number % 2 == 0 {
                 support::text(&mut numbers, length, &mut bytes);
             } else {
-                while bytes.len() < length {
-                    bytes.extend_from_slice(&numbers.next().to_le_bytes());
-                }
-                bytes.truncate(length);
+                generate::noise(&mut numbers, length, &mut bytes);
             }
             let mut file = File::create(folder.join(format!("file-{number:05}")))?;
             file.write_all(&bytes)?;

@@ -4,6 +4,7 @@ use crate::contest::ServerKind;
 use crate::contest::Step;
 use crate::servers::Server;
 use crate::support;
+use crate::support::PASSWORD;
 use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt;
@@ -14,7 +15,6 @@ use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
 
-const PASSWORD: &str = "perito moreno";
 const BUCKET: &str = "icecore-bench";
 /// How often a store is asked whether it takes something, and the wait between.
 const READY_TRIES: usize = 100;

@@ -91,12 +91,6 @@ fn backup(home: &Path, source: &Virtual, pack_bytes: Option<u32>) -> Result<Stri
     Ok(format!("{:?}", report.kind))
 }
 
-fn blob(numbers: &mut Numbers) -> BlobId {
-    let mut name = [0; 32];
-    name.as_chunks_mut::<8>().0.iter_mut().for_each(|part| *part = numbers.next().to_be_bytes());
-    BlobId::new(name)
-}
-
 fn names_cache(home: &Path) -> Result<Cache> {
     Cache::open(&CachePlace::Kept(home.join("names")), &RepositoryId::new([1; 16]))
 }
@@ -112,13 +106,13 @@ fn names_build(count: u64, home: &Path) -> Result<String> {
         for n in made..end {
             if n % NAMES_PER_BLOCK == 0 {
                 let number = names.allocate();
-                names.settle(number, &BlockId::new(*blob(&mut Numbers::new(n)).as_bytes()))?;
+                names.settle(number, &BlockId::new(Numbers::new(n).id()))?;
             }
             let at = NamePlace {
                 number: (n / NAMES_PER_BLOCK) as u32,
                 place: (n % NAMES_PER_BLOCK) as u32,
             };
-            rows.push((blob(&mut numbers), at));
+            rows.push((BlobId::new(numbers.id()), at));
         }
         names.learn(&cache, rows)?;
         made = end;
@@ -165,7 +159,7 @@ fn names_look(count: u64, home: &Path) -> Result<String> {
 fn mean(names: &NameIndex, numbers: &mut Numbers, asked: u64, apart: u64) -> ((f64, f64), u64) {
     let wanted: Vec<BlobId> = (0..asked)
         .map(|_| {
-            let wanted = blob(numbers);
+            let wanted = BlobId::new(numbers.id());
             (1..apart).for_each(|_| (0..4).for_each(|_| _ = numbers.next()));
             wanted
         })

@@ -4,6 +4,7 @@ use crate::measure::Done;
 use crate::settings::Settings;
 use crate::support;
 use crate::support::Numbers;
+use crate::support::PASSWORD;
 use crate::support::generate;
 use crate::support::generate::pages::PAGE_BYTES;
 use crate::support::generate::pages::Pages;
@@ -23,7 +24,6 @@ use std::sync::Arc;
 pub(crate) const MIB: usize = 1 << 20;
 /// More than the caches of most processors, so that memory counts.
 const KIND_BYTES: usize = 64 * MIB;
-const PASSWORD: &[u8] = b"perito moreno";
 /// To open a repository is no stage, and its password guards nothing.
 const COST: Argon2Cost = Argon2Cost { memory_kib: 64, passes: 1, lanes: 1 };
 
@@ -62,13 +62,6 @@ pub(crate) fn noise(length: usize) -> Vec<u8> {
     noise
 }
 
-/// Makes a name or an id that is found nowhere else.
-pub(crate) fn id(numbers: &mut Numbers) -> [u8; 32] {
-    let mut id = [0; 32];
-    id.as_chunks_mut::<8>().0.iter_mut().for_each(|part| *part = numbers.next().to_be_bytes());
-    id
-}
-
 /// A repository in memory, which can be opened again with empty caches.
 pub(crate) struct Place {
     backend: Arc<MemoryBackend>,
@@ -79,7 +72,7 @@ pub(crate) struct Place {
 impl Place {
     /// Makes one, encrypted or plain; its local cache is a folder of its own below `folder`.
     pub(crate) fn create(folder: &Path, is_encrypted: bool) -> Done<(Self, Repository)> {
-        let password = is_encrypted.then(|| Secret::new(PASSWORD.to_vec()));
+        let password = is_encrypted.then(|| Secret::new(PASSWORD.into()));
         let options =
             CreateOptions { password: password.clone(), cost: COST, ..CreateOptions::default() };
         let backend = Arc::new(MemoryBackend::new());

@@ -1,6 +1,5 @@
 //! Scan and compare: a tree of small files, and the snapshot saved of it.
 
-use crate::data;
 use crate::measure::Done;
 use crate::measure::Unit;
 use crate::measure::ensure;
@@ -133,7 +132,7 @@ pub(crate) fn tracked(now: SourceEntry, number: usize) -> TrackedEntry {
         Kind::Directory => EntryNode::Directory,
         _ => {
             let block = (number / FILES_PER_BLOCK) as u64;
-            let block = BlockId::new(data::id(&mut Numbers::new(block + 1)));
+            let block = BlockId::new(Numbers::new(block + 1).id());
             let first = (number % FILES_PER_BLOCK) as u32;
             let content = Content::Runs(vec![Run { block, first, count: 1, bytes: now.size }]);
             let cut = Cut::Whole.to_code();

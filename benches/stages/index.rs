@@ -50,14 +50,14 @@ impl Rows {
         let places = BLOCK_BYTES_TARGET as u64 >> data::averages_log2()[0];
         for n in 0..count {
             if n % BLOCKS_PER_PACK == 0 {
-                let pack = PackId::new(data::id(&mut numbers));
-                packs.push(IndexedPack { pack, size, salt: data::id(&mut numbers) });
+                let pack = PackId::new(numbers.id());
+                packs.push(IndexedPack { pack, size, salt: numbers.id() });
                 offset = 80;
             }
             let length = STORED_BYTES as u32 - 100_000 + numbers.below(200_000) as u32;
             let places = (places / 2 + numbers.below(places)) as u32;
             let row = BlockRow {
-                block: BlockId::new(data::id(&mut numbers)),
+                block: BlockId::new(numbers.id()),
                 offset,
                 length,
                 plain_length: BLOCK_BYTES_TARGET as u32 + numbers.below(1 << 14) as u32,

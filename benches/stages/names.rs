@@ -1,6 +1,5 @@
 //! Look-up: the name index, asked for names that it has and that it has not.
 
-use crate::data;
 use crate::measure::Done;
 use crate::measure::Side;
 use crate::measure::Unit;
@@ -34,7 +33,7 @@ const ROW_BYTES: usize = 16;
 
 fn names(seed: u64, count: usize) -> Vec<BlobId> {
     let mut numbers = Numbers::new(seed);
-    (0..count).map(|_| BlobId::new(data::id(&mut numbers))).collect()
+    (0..count).map(|_| BlobId::new(numbers.id())).collect()
 }
 
 fn place(n: usize) -> NamePlace {
@@ -45,7 +44,7 @@ fn place(n: usize) -> NamePlace {
 fn learn(index: &NameIndex, cache: &Cache, names: &[BlobId]) -> Done<()> {
     let mut numbers = Numbers::new(9);
     for _ in 0..names.len().div_ceil(NAMES_PER_BLOCK) {
-        index.settle(index.allocate(), &BlockId::new(data::id(&mut numbers)))?;
+        index.settle(index.allocate(), &BlockId::new(numbers.id()))?;
     }
     for (batch, names) in names.chunks(NAMES_MEMORY_ROWS).enumerate() {
         let start = batch * NAMES_MEMORY_ROWS;

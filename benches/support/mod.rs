@@ -16,12 +16,17 @@ use std::io::Write;
 use std::path::Path;
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
+/// Of all repositories.
+pub(crate) const PASSWORD: &str = "perito moreno";
+/// What a file system is kept from: files as young as a backup are read again by the next one.
+pub(crate) const SETTLE: Duration = Duration::from_millis(1_100);
+/// What a tool may want of memory for itself, beside what it writes.
+pub(crate) const TOOL_BYTES: u64 = 512 << 20;
 const PEERS: &str = "/opt/peers/bin";
 /// Written at once to warm memory.
 const WARM_BYTES: usize = 1 << 20;
-/// Files in one folder of a generated tree.
-const FILES_PER_FOLDER: u64 = 500;
 
 /// Says whether `cargo bench` asked for the measurement. Under `cargo test --benches` a bench is
 /// only started to see that it starts.
@@ -103,6 +108,13 @@ impl Numbers {
     pub(crate) fn below(&mut self, end: u64) -> u64 {
         (self.next() >> 11) % end
     }
+
+    /// Makes a name or an id that is found nowhere else.
+    pub(crate) fn id(&mut self) -> [u8; 32] {
+        let mut id = [0; 32];
+        id.as_chunks_mut::<8>().0.iter_mut().for_each(|part| *part = self.next().to_be_bytes());
+        id
+    }
 }
 
 const WORDS: [&str; 16] = [
@@ -123,25 +135,4 @@ pub(crate) fn text(numbers: &mut Numbers, length: usize, out: &mut Vec<u8>) {
         out.push(b'\n');
     }
     out.truncate(end);
-}
-
-/// Writes `count` records as annotation tools keep them, 0.3 to 4 KiB each, 500 a folder.
-pub(crate) fn small_files(folder: &Path, count: u64, seed: u64) -> io::Result<()> {
-    let mut numbers = Numbers::new(seed);
-    let mut bytes = Vec::new();
-    for number in 0..count {
-        let below = folder.join(format!("{:04}", number / FILES_PER_FOLDER));
-        if number.is_multiple_of(FILES_PER_FOLDER) {
-            fs::create_dir_all(&below)?;
-        }
-        bytes.clear();
-        write!(bytes, "{{\n  \"id\": {number},\n  \"score\": 0.{},\n", numbers.below(1 << 40))?;
-        writeln!(bytes, "  \"hash\": \"{:016x}{:016x}\",", numbers.next(), numbers.next())?;
-        bytes.extend_from_slice(b"  \"text\": \"");
-        let length = 250 + numbers.below(61) * numbers.below(61);
-        text(&mut numbers, length as usize, &mut bytes);
-        bytes.extend_from_slice(b"\"\n}\n");
-        fs::write(below.join(format!("{number:07}.json")), &bytes)?;
-    }
-    Ok(())
 }
