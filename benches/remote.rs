@@ -84,8 +84,8 @@ fn measure_all() -> io::Result<bool> {
         let below = work.join(kind.name());
         let contest = Contest::new(kind, scale, &below)?;
         let runs = contest.run(rounds)?;
-        fs::remove_dir_all(&below)?;
         is_well &= report::print(&contest, &runs);
+        fs::remove_dir_all(&below)?;
     }
     Ok(is_well)
 }

@@ -151,9 +151,8 @@ fn measure(rows: &[Whole], part: u64) -> io::Result<bool> {
         let whole = whole / part;
         [whole / 100, whole / 10, whole].into_iter().try_for_each(|size| {
             fs::create_dir_all(&bench.work)?;
-            let done = row(&mut bench, name, size);
-            fs::remove_dir_all(&bench.work)?;
-            done
+            row(&mut bench, name, size)?;
+            fs::remove_dir_all(&bench.work)
         })
     });
     print_growth(&bench.lines);
