@@ -99,7 +99,7 @@ fn print_row<const N: usize>(
         let Some((count, numbers)) = figure(run) else { return String::new() };
         let mark = if Some(count) < rounds { "*" } else { "" };
         let share = match own {
-            Some((_, own)) if run.tool.name != tools::OWN && numbers[0] > 0.0 => {
+            Some((_, own)) if run.tool.name != tools::OWN && own[0].min(numbers[0]) > 0.0 => {
                 format!(" ({:.2})", own[0] / numbers[0])
             }
             _ => String::new(),
