@@ -53,7 +53,7 @@ pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     Some((values[(values.len() - 1) / 2] + upper) / 2.0)
 }
 
-/// Makes the system ready for a command that is measured: with nothing left to write to a disk,
+/// Makes the system ready for a command that is measured: with nothing left to write to its disk,
 /// which the command's own fsync would wait for; and with so much memory that was used before and
 /// is free, by a file that comes and goes. A virtual machine gives memory that is idle back to its
 /// host, and whoever asks for it next waits for the host at every page: five times as long as
@@ -65,7 +65,7 @@ pub(crate) fn make_ready(folder: &Path, bytes: u64) -> io::Result<()> {
     let written = (0..bytes.div_ceil(WARM_BYTES as u64)).try_for_each(|_| file.write_all(&buffer));
     drop(file);
     fs::remove_file(&path)?;
-    rustix::fs::sync();
+    rustix::fs::syncfs(File::open(folder)?)?;
     written
 }
 
