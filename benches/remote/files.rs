@@ -1,6 +1,7 @@
 //! The tree behind an FTP server, made by seed: 5 694 files of 129 MB, most of them small, half of
-//! them as words are and half as noise is, and all of them a day old, as few trees are younger than
-//! the minute to which some servers tell times. And what is compared of two trees.
+//! them as words are and half as noise is, and all of them two days old: of a server
+//! that tells no zone, files are read again for 26 hours, and few of a tree are as young. And what
+//! is compared of two trees.
 
 use crate::support;
 use crate::support::Numbers;
@@ -17,7 +18,7 @@ use std::time::SystemTime;
 
 const SEED: u64 = 6;
 const FILES_PER_FOLDER: u64 = 60;
-const DAY: Duration = Duration::from_secs(24 * 3600);
+const AGE: Duration = Duration::from_secs(48 * 3600);
 
 /// How many files, and the least and the most bytes of one.
 const SIZES: [(u64, u64, u64); 3] =
@@ -26,7 +27,7 @@ const SIZES: [(u64, u64, u64); 3] =
 /// Makes the tree, or a part of it.
 pub(crate) fn make(root: &Path, scale: f64) -> io::Result<()> {
     let mut numbers = Numbers::new(SEED);
-    let day_ago = SystemTime::now() - DAY;
+    let days_ago = SystemTime::now() - AGE;
     let mut number = 0;
     for (count, least, most) in SIZES {
         for _ in 0..((count as f64 * scale) as u64).max(1) {
@@ -43,7 +44,7 @@ pub(crate) fn make(root: &Path, scale: f64) -> io::Result<()> {
             }
             let mut file = File::create(folder.join(format!("file-{number:05}")))?;
             file.write_all(&bytes)?;
-            file.set_modified(day_ago)?;
+            file.set_modified(days_ago)?;
             number += 1;
         }
     }
