@@ -3,6 +3,8 @@
 //! Headers are never written again. Each remark is an object of its own beside the header; of
 //! tags the highest revision counts, of a marker that it is there.
 
+use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
 use crate::base::time::Timestamp;
@@ -22,7 +24,12 @@ impl Dataset {
         let record = HiddenRecord { number: number.0, written: now };
         let key = layout::hidden(&self.id(), number)?;
         // Whose marker it is does not matter: all of them say the same.
-        self.repository().store().put_first(ObjectKind::Hidden, &key, &record).map(drop)
+        match self.repository().store().put_first(ObjectKind::Hidden, &key, &record) {
+            // A prune was quicker than the look at the marker, and has taken it away with its
+            // header.
+            Err(e) if is_gone(&e) && self.is_retired(number)? => Ok(()),
+            put => put.map(drop),
+        }
     }
 
     /// Puts a revision of a backup's tags; returns false when somebody else was quicker.
@@ -35,4 +42,9 @@ impl Dataset {
         let key = layout::tags(&self.id(), BackupId(record.number), revision)?;
         self.repository().store().put_first(ObjectKind::Tags, &key, record)
     }
+}
+
+/// Says whether an error may tell no more than that an object was taken away.
+fn is_gone(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
 }
