@@ -235,6 +235,17 @@ fn class_b_two_writers_a_prune_and_a_forgetter() {
     hold(Class::B, "W(dead)+V(dead)+Q+F", 600, actors);
 }
 
+/// What only another dataset needs of what is forgotten here stays.
+#[test]
+fn a_writer_and_a_prune_beside_another_dataset() {
+    for class_a in [true, false] {
+        let world = World::new(class_a, &["first", "second", "other"]);
+        let actors = vec![writer().looking_dead(), repacker(), forgetter()];
+        let title = "W(dead)+Q+F, another dataset";
+        hold_in(Scenario { title, world, actors, stamps: Stamps::Counted }, 200);
+    }
+}
+
 /// Ids are random, and with them now and then the number of folders that a listing goes through,
 /// and always the order in which new packs are read; so a schedule is given a few tries, and a
 /// few may differ each time. The search does the same: it knows where a turn must lead.

@@ -23,8 +23,11 @@ use crate::concurrency::time::MachineClock;
 use crate::concurrency::time::Stamps;
 use crate::concurrency::time::TIME;
 use crate::concurrency::time::Time;
+use crate::concurrency::world::DATA;
+use crate::concurrency::world::Place;
 use crate::concurrency::world::View;
 use crate::concurrency::world::World;
+use crate::concurrency::world::place;
 use icecore::backend::memory::MemoryBackend;
 use icecore::backend::wrap::Operation;
 use icecore::repository::cache::CachePlace;
@@ -130,6 +133,8 @@ pub(super) struct Explorer<'a> {
     order: Order,
     known: Arc<Mutex<HashSet<u64>>>,
     views: HashMap<u64, View>,
+    /// What is seen before anybody begins.
+    base: View,
     pub(super) tally: Tally,
 }
 
@@ -137,12 +142,14 @@ impl<'a> Explorer<'a> {
     pub(super) fn new(scenario: &'a Scenario, bounds: Bounds) -> Self {
         let letters = scenario.actors.iter().map(|actor| actor.letter).collect();
         let order = Order::new(&scenario.world.backend, letters, scenario.has_days());
+        let base = scenario.world.look(scenario.world.backend.clone_state()).unwrap();
         Explorer {
             scenario,
             bounds,
             order,
             known: Arc::default(),
             views: HashMap::new(),
+            base,
             tally: Tally::default(),
         }
     }
@@ -327,6 +334,9 @@ impl<'a> Explorer<'a> {
     fn look_at(&mut self, moment: &Moment) -> Result<(), String> {
         let world = &self.scenario.world;
         let view = world.look(moment.state.clone_state())?;
+        if let Some(what) = view.lacks(&self.base, |place| self.is_forgotten(place)) {
+            return Err(format!("of what was there before, {what}"));
+        }
         self.tally.stores += 1;
         if self.tally.stores.is_multiple_of(self.bounds.recover_each) {
             self.tally.recovered += 1;
@@ -345,19 +355,24 @@ impl<'a> Explorer<'a> {
 
     /// Says whether a backup that was acknowledged is not there in any later state.
     fn lost(&self, record: &Record, step: usize, n: u64, label: &str) -> Option<String> {
-        let forgets = |actor: &Actor| matches!(actor.deed, Deed::Forget(goes) if goes == n);
-        if self.scenario.actors.iter().any(forgets) {
+        let place = place(n, label);
+        if self.is_forgotten(&place) {
             return None;
         }
         let stores = record.stores.get(step.saturating_sub(1)..).unwrap_or_default();
         for view in stores.iter().filter_map(|store| self.views.get(store)) {
-            let is_there = view.visible.get(&n).is_some_and(|there| there == label);
-            if !is_there && !view.hidden.contains(&n) {
+            if view.visible.get(&place).is_none_or(|there| there != label) {
                 let seen = &view.visible;
                 return Some(format!("{n} of {label} was acknowledged, and there is {seen:?}"));
             }
         }
         None
+    }
+
+    /// Says whether one of the actors forgets a backup.
+    fn is_forgotten(&self, (dataset, n): &Place) -> bool {
+        let forgets = |actor: &Actor| matches!(actor.deed, Deed::Forget(goes) if goes == *n);
+        dataset == DATA && self.scenario.actors.iter().any(forgets)
     }
 }
 

@@ -90,11 +90,10 @@ impl World {
             Ok(after) => after,
             Err(e) => return Some(format!("after the next backup: {e}")),
         };
-        let is_kept = |(n, label): (&u64, &String)| after.visible.get(n) == Some(label);
-        if !before.visible.iter().all(is_kept) {
-            return Some(format!("{:?} became {:?}", before.visible, after.visible));
+        if let Some(what) = after.lacks(before, |_| false) {
+            return Some(format!("after the next backup: {what}"));
         }
-        if after.visible.values().last().is_none_or(|newest| newest != "after") {
+        if after.newest() != Some("after") {
             return Some(format!("the next backup is not the newest of {:?}", after.visible));
         }
         let damage = find_damage(repository, context);

@@ -41,6 +41,7 @@ use icecore::repository::store::Store;
 use icecore::source::memory::MemorySource;
 use icecore::target::memory::MemoryTarget;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -92,18 +93,49 @@ pub(super) struct World {
     folders: AtomicU64,
 }
 
-/// A backup that anybody can see, by number: its label.
-pub(super) type Visible = BTreeMap<u64, String>;
+/// A name of a dataset and a number in it.
+pub(super) type Place = (String, u64);
+
+/// The backups that anybody can see: their labels.
+pub(super) type Visible = BTreeMap<Place, String>;
 
 /// What is seen of a store by one who comes to it anew.
 #[derive(Clone, Debug, Default)]
 pub(super) struct View {
     pub(super) visible: Visible,
-    pub(super) hidden: Vec<u64>,
+    pub(super) hidden: BTreeSet<Place>,
+}
+
+impl View {
+    /// Returns the label of the newest backup of the dataset that all actors are at.
+    pub(super) fn newest(&self) -> Option<&str> {
+        let mut labels = self.visible.iter().filter(|(place, _)| place.0 == DATA);
+        labels.next_back().map(|(_, label)| label.as_str())
+    }
+
+    /// Says what of another view is not as it was; `may_go` is what may be hidden since.
+    pub(super) fn lacks(&self, before: &View, may_go: impl Fn(&Place) -> bool) -> Option<String> {
+        for (place, label) in &before.visible {
+            let there = self.visible.get(place);
+            if there != Some(label) && (there.is_some() || !may_go(place)) {
+                return Some(format!("{place:?} of {label} is gone from {:?}", self.visible));
+            }
+        }
+        let risen = before.hidden.iter().find(|place| self.visible.contains_key(*place));
+        risen.map(|place| format!("{place:?} was forgotten, and is there again"))
+    }
+}
+
+/// The dataset that all actors are at.
+pub(super) const DATA: &str = "data";
+
+/// Returns where the backup of this number and label is.
+pub(super) fn place(number: u64, label: &str) -> Place {
+    (dataset(label).to_string(), number)
 }
 
 pub(super) fn dataset(label: &str) -> DatasetName {
-    if label == "other" { "other" } else { "data" }.parse().unwrap()
+    if label == "other" { "other" } else { DATA }.parse().unwrap()
 }
 
 /// Gives a context for work that nobody schedules.
@@ -359,9 +391,9 @@ impl World {
         for dataset in repository.datasets().map_err(fail)? {
             let numbers = dataset.all_numbers().map_err(fail)?;
             for n in numbers.iter() {
-                let is_data = dataset.id() == self.data;
-                if is_data && numbers.is_hidden(n) {
-                    view.hidden.push(n.0);
+                let place = (dataset.name().to_string(), n.0);
+                if numbers.is_hidden(n) {
+                    view.hidden.insert(place.clone());
                 }
                 let Some(backup) = dataset.backup(&numbers, n).map_err(fail)? else { continue };
                 let label = backup.description.clone();
@@ -371,9 +403,7 @@ impl World {
                     Ok(_) => return Err(format!("backup {} of {label} holds other things", n.0)),
                     Err(e) => return Err(format!("backup {} of {label}: {}", n.0, told(&e))),
                 }
-                if is_data {
-                    view.visible.insert(n.0, label);
-                }
+                view.visible.insert(place, label);
             }
         }
         Ok(view)
