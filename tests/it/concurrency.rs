@@ -67,6 +67,11 @@ fn forgetter() -> Actor {
     Actor::new('F', Deed::Forget(1))
 }
 
+/// Forgets what the other one leaves.
+fn second_forgetter() -> Actor {
+    Actor::new('G', Deed::Forget(0))
+}
+
 /// Prunes as it is usually done.
 fn pruner() -> Actor {
     Actor::new('P', Deed::Prune(0.05))
@@ -135,6 +140,13 @@ fn repeat(scenario: &Scenario, turns: &str) {
 #[test]
 fn a_writer_and_a_forgetter() {
     hold(Class::A, "W+F", 250, vec![writer(), forgetter()]);
+}
+
+#[test]
+fn a_writer_and_two_forgetters() {
+    for class in [Class::A, Class::B] {
+        hold(class, "W+F+G", 100, vec![writer(), forgetter(), second_forgetter()]);
+    }
 }
 
 #[test]
@@ -215,6 +227,12 @@ fn two_prunes_and_a_forgetter() {
 #[test]
 fn a_reader_two_prunes_and_a_forgetter() {
     hold(Class::A, "R+P+Q+F", 700, vec![reader(), pruner(), repacker(), forgetter()]);
+}
+
+/// The prune may take a marker away before whoever put it has looked at it.
+#[test]
+fn class_b_a_prune_and_a_forgetter() {
+    hold(Class::B, "P+F", 60, vec![pruner(), forgetter()]);
 }
 
 #[test]

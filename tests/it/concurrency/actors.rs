@@ -13,20 +13,18 @@ use icecore::base::error::Result;
 use icecore::base::id::BackupId;
 use icecore::base::progress::Silent;
 use icecore::base::time::Clock;
-use icecore::base::time::Timestamp;
-use icecore::codec::frame::ObjectKind;
 use icecore::engine::Context;
 use icecore::engine::backup;
 use icecore::engine::backup::BackupKind;
 use icecore::engine::backup::BackupOptions;
+use icecore::engine::forget;
+use icecore::engine::forget::Selection;
 use icecore::engine::parity;
 use icecore::engine::prune;
 use icecore::engine::prune::PruneOptions;
 use icecore::engine::restore;
 use icecore::engine::restore::RestoreOptions;
-use icecore::format::dataset::HiddenRecord;
 use icecore::repository::Repository;
-use icecore::repository::layout;
 use icecore::target::memory::MemoryTarget;
 use std::sync::Arc;
 
@@ -86,6 +84,8 @@ pub(super) enum Ended {
     Stored(Vec<(u64, &'static str)>),
     /// It has said that the newest backup is what its source holds.
     Unchanged,
+    /// It has said that this number is forgotten.
+    Forgot(u64),
     /// It did what else it had to do.
     Done,
     /// It made way for another one.
@@ -132,7 +132,7 @@ impl Actor {
         let context = Context { progress: &Silent, cancel: &cancel, clock, threads: 1 };
         let ended = match &self.deed {
             Deed::Backup(label) => store(repository, world, label, &context),
-            Deed::Forget(number) => forget(repository, world, *number),
+            Deed::Forget(number) => forget(repository, world, *number, &context),
             Deed::Prune(max_unused) => free(repository, *max_unused, &context),
             Deed::PruneTwice => deeds::prune_twice(repository, &context),
             Deed::Restore => restore_newest(repository, world, &context),
@@ -190,20 +190,32 @@ pub(super) fn store(
 }
 
 /// Forgets a backup if it is there.
-fn forget(repository: &Repository, world: &World, number: u64) -> Result<Ended> {
-    let numbers = repository.dataset(&dataset(""))?.newest_numbers()?;
-    if !numbers.is_taken(BackupId(number)) {
-        return Ok(Ended::Gone);
-    }
-    hide(repository, world, number).map(|()| Ended::Done)
-}
-
-/// Puts the marker that forgets a number.
-pub(super) fn hide(repository: &Repository, world: &World, number: u64) -> Result<()> {
-    let folder = layout::thousand(&world.data, BackupId(number))?;
-    let key = folder.object(&format!("{number}.hidden"))?;
-    let record = HiddenRecord { number, written: Timestamp::new(1_900_000_000, 0) };
-    repository.store().put(ObjectKind::Hidden, &key, &record)
+pub(super) fn forget(
+    repository: &Repository,
+    world: &World,
+    number: u64,
+    context: &Context<'_>,
+) -> Result<Ended> {
+    let set = repository.dataset(&dataset(""))?;
+    let is_there = |n: u64| Ok::<_, Error>(set.backup(&set.all_numbers()?, BackupId(n))?.is_some());
+    let selection = Selection::Numbers([BackupId(number)].into());
+    let planned = forget::plan(&set, &selection, &|_| 0, context);
+    let plan = match planned {
+        Ok(plan) => plan,
+        Err(e) if e.kind() == ErrorKind::NotFound && !is_there(number)? => return Ok(Ended::Gone),
+        // The last one is refused: somebody has forgotten all others.
+        Err(e) if e.kind() == ErrorKind::InvalidInput => {
+            for &other in world.numbers.iter().filter(|other| **other != number) {
+                if is_there(other)? {
+                    return Err(e);
+                }
+            }
+            return Ok(Ended::MadeWay);
+        }
+        Err(e) => return Err(e),
+    };
+    forget::execute(&plan, context)?;
+    Ok(Ended::Forgot(number))
 }
 
 /// Prunes. That much may go is meant: the repository is tiny.

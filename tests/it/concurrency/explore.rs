@@ -311,6 +311,9 @@ impl<'a> Explorer<'a> {
                         }
                     }
                 }
+                Ended::Forgot(n) if self.shows(record, *step, *n) => {
+                    return failed(format!("{n} was forgotten, and is seen"), record.steps.len());
+                }
                 Ended::Failed(actor, what) if is_over && !self.may_fail(*actor) => {
                     return failed(format!("{actor} failed: {what}"), *step);
                 }
@@ -367,6 +370,13 @@ impl<'a> Explorer<'a> {
             }
         }
         None
+    }
+
+    /// Says whether a backup is to be seen in any later state.
+    fn shows(&self, record: &Record, step: usize, n: u64) -> bool {
+        let stores = record.stores.get(step.saturating_sub(1)..).unwrap_or_default();
+        let mut views = stores.iter().filter_map(|store| self.views.get(store));
+        views.any(|view| view.visible.contains_key(&(DATA.to_owned(), n)))
     }
 
     /// Says whether one of the actors forgets a backup.

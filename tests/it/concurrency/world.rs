@@ -1,6 +1,7 @@
 //! The repository that runs start from, the sources, and what must hold of a store at any moment.
 
-use crate::concurrency::actors::hide;
+use crate::concurrency::actors::Ended;
+use crate::concurrency::actors::forget;
 use crate::concurrency::actors::store;
 use crate::concurrency::actors::told;
 use crate::concurrency::deeds::ELSEWHERE;
@@ -14,7 +15,6 @@ use icecore::base::cancel::Cancel;
 use icecore::base::error::Error;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Result;
-use icecore::base::id::DatasetId;
 #[cfg(feature = "planted")]
 use icecore::base::id::IndexId;
 use icecore::base::id::KeyId;
@@ -78,7 +78,6 @@ pub(super) struct World {
     pub(super) backend: Arc<MemoryBackend>,
     /// The caches of whoever made it so.
     cache: PathBuf,
-    pub(super) data: DatasetId,
     /// What seals its objects.
     pub(super) store: Store,
     /// Passwords that may open it; none when it is not encrypted.
@@ -200,7 +199,7 @@ impl World {
             slots.push(repository.slot_of(&secret(first)).unwrap());
             slots.push(repository.add_key(&secret(second), CHEAP, "", now).unwrap());
         }
-        let data = repository.dataset_or_new(&dataset(""), now).unwrap().id();
+        repository.dataset_or_new(&dataset(""), now).unwrap();
         let numbers =
             (0..labels.iter().filter(|label| **label != "other").count() as u64).collect();
         let world = World {
@@ -208,7 +207,6 @@ impl World {
             contents,
             backend,
             cache,
-            data,
             store: repository.store().clone(),
             passwords: passwords.iter().map(|text| secret(text)).collect(),
             slots,
@@ -268,7 +266,10 @@ impl World {
 
     /// Forgets a number before the runs begin.
     pub(super) fn hide(&self, number: u64) {
-        self.at_base(|repository| hide(repository, self, number).unwrap());
+        self.at_base(|repository| {
+            let forgot = at_rest(|context| forget(repository, self, number, context)).unwrap();
+            assert!(matches!(forgot, Ended::Forgot(_)), "{number} was there");
+        });
     }
 
     /// Dooms the pack of the second backup before the runs begin.
