@@ -114,6 +114,7 @@ fn hold_in(scenario: Scenario, schedules: usize) {
         panic!("{}", violation.tell(title));
     }
     assert_eq!(explorer.tally.stragglers, 0, "the threads of an actor ran side by side");
+    scenario.assert_done(&explorer.tally);
 }
 
 /// Runs one schedule again and prints it.

@@ -82,10 +82,12 @@ pub(super) struct Actor {
 pub(super) enum Ended {
     /// It has said that these backups exist: number and label of the source of each.
     Stored(Vec<(u64, &'static str)>),
-    /// It has said that the newest backup is what its source holds.
-    Unchanged,
+    /// It has said that the newest backup is what the source of this label holds.
+    Unchanged(&'static str),
     /// It has said that this number is forgotten.
     Forgot(u64),
+    /// It has pruned, and so many bytes went.
+    Pruned(u64),
     /// It did what else it had to do.
     Done,
     /// It made way for another one.
@@ -96,6 +98,18 @@ pub(super) enum Ended {
     Failed(char, String),
     /// The one of this letter has seen what must not be.
     Wrong(char, String),
+}
+
+impl Ended {
+    /// Says whether it did what it was there for.
+    pub(super) fn is_success(&self) -> bool {
+        match self {
+            Ended::Stored(backups) => !backups.is_empty(),
+            Ended::Forgot(_) | Ended::Pruned(_) | Ended::Done => true,
+            Ended::Unchanged(_) | Ended::MadeWay | Ended::Gone => false,
+            Ended::Failed(..) | Ended::Wrong(..) => false,
+        }
+    }
 }
 
 impl Actor {
@@ -184,7 +198,7 @@ pub(super) fn store(
         return Err(Error::bug(format!("could not read the source: {:?}", report.errors)));
     }
     Ok(match report.kind {
-        BackupKind::Unchanged => Ended::Unchanged,
+        BackupKind::Unchanged => Ended::Unchanged(label),
         BackupKind::Full | BackupKind::Partial => Ended::Stored(vec![(number, label)]),
     })
 }
@@ -229,19 +243,25 @@ pub(super) fn free(
     if !report.stuck.is_empty() {
         return Err(Error::bug(format!("cannot be copied: {:?}", report.stuck)));
     }
-    Ok(if report.waits_for.is_empty() { Ended::Done } else { Ended::MadeWay })
+    let is_done = report.waits_for.is_empty();
+    Ok(if is_done { Ended::Pruned(report.bytes_deleted) } else { Ended::MadeWay })
 }
 
 fn restore_newest(repository: &Repository, world: &World, context: &Context<'_>) -> Result<Ended> {
     let dataset = repository.dataset(&dataset(""))?;
     let numbers = dataset.all_numbers()?;
     let Some(newest) = dataset.newest(&numbers)? else { return Ok(Ended::Gone) };
-    let label = newest.description.clone();
-    let snapshot = dataset.snapshot(&numbers, Arc::new(newest))?;
+    let (label, number) = (newest.description.clone(), newest.header.number);
     let target = MemoryTarget::new();
-    let report = match restore::run(&snapshot, &target, &RestoreOptions::default(), context) {
+    let restored = dataset
+        .snapshot(&numbers, Arc::new(newest))
+        .and_then(|snapshot| restore::run(&snapshot, &target, &RestoreOptions::default(), context));
+    let report = match restored {
         Ok(report) => report,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Ended::Gone),
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            let is_there = dataset.backup(&dataset.all_numbers()?, number)?.is_some();
+            return if is_there { Err(e) } else { Ok(Ended::Gone) };
+        }
         Err(e) => return Err(e),
     };
     if !report.errors.is_empty() {

@@ -90,8 +90,9 @@ pub(super) fn copy_out(
     let elsewhere = world.new_elsewhere(context.clock.now());
     let mut report = copy::run(repository, &elsewhere, &wanted, &CopyOptions::default(), context)?;
     judge(&mut report)?;
+    let is_any = report.datasets.iter().any(|one| !one.copied.is_empty());
     match world.view(&elsewhere) {
-        Ok(_) => Ok(Ended::Done),
+        Ok(_) => Ok(if is_any { Ended::Done } else { Ended::Gone }),
         Err(what) => Err(Error::bug(format!("the copy: {what}"))),
     }
 }

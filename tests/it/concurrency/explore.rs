@@ -31,6 +31,7 @@ use crate::concurrency::world::place;
 use icecore::backend::memory::MemoryBackend;
 use icecore::backend::wrap::Operation;
 use icecore::repository::cache::CachePlace;
+use std::collections::BTreeMap;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::collections::VecDeque;
@@ -56,6 +57,19 @@ impl Scenario {
     fn has_days(&self) -> bool {
         self.actors.iter().any(|actor| matches!(actor.deed, Deed::Sleep(_)))
     }
+
+    /// Each actor did in some of the runs what it is there for.
+    pub(super) fn assert_done(&self, tally: &Tally) {
+        for Actor { letter, deed, .. } in &self.actors {
+            let did = tally.did.get(letter).is_some_and(|count| *count > 0);
+            assert!(did || matches!(deed, Deed::Network), "{}: {letter} never does", self.title);
+        }
+        let any = |is_one: fn(&Deed) -> bool| self.actors.iter().any(|it| is_one(&it.deed));
+        let forgets = any(|deed| matches!(deed, Deed::Forget(_)));
+        if forgets && any(|deed| matches!(deed, Deed::Prune(_) | Deed::PruneTwice)) {
+            assert!(tally.freed > 0, "{}: no prune frees anything", self.title);
+        }
+    }
 }
 
 /// How far to go.
@@ -71,7 +85,7 @@ pub(super) struct Bounds {
 }
 
 /// What was gone through.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
     pub(super) schedules: usize,
     /// Schedules that ended early as all that follows was seen.
@@ -81,6 +95,10 @@ pub(super) struct Tally {
     pub(super) recovered: usize,
     pub(super) steps: usize,
     pub(super) stragglers: u64,
+    /// Runs in which an actor, by its letter, did what it was there for.
+    pub(super) did: BTreeMap<char, usize>,
+    /// Prunes of which something went.
+    pub(super) freed: usize,
     /// All schedules with fewer pre-emptions than this were tried.
     pub(super) complete: usize,
 }
@@ -122,8 +140,8 @@ impl Violation {
 pub(super) struct Run {
     pub(super) record: Record,
     pub(super) policy: Policy,
-    /// How each actor ended, and after how many steps.
-    pub(super) ended: Vec<(usize, Ended)>,
+    /// How each actor ended, by its letter, and after how many steps.
+    pub(super) ended: Vec<(usize, char, Ended)>,
 }
 
 /// The search through one scenario.
@@ -262,7 +280,7 @@ impl<'a> Explorer<'a> {
                 scope.spawn(move || {
                     let outcome = act(shared, number, actor, &to_scheduler);
                     let step = to_scheduler.end(number);
-                    ended.lock().unwrap().push((step, outcome));
+                    ended.lock().unwrap().push((step, actor.letter, outcome));
                 });
                 scheduler.await_arrival(number);
             }
@@ -298,7 +316,8 @@ impl<'a> Explorer<'a> {
         }
         let is_over = !matches!(&run.policy, Policy::Planned(planned) if planned.stopped);
         let mut stored: Vec<u64> = self.scenario.world.numbers.clone();
-        for (step, ended) in &run.ended {
+        for (step, letter, ended) in &run.ended {
+            *self.tally.did.entry(*letter).or_default() += usize::from(ended.is_success());
             match ended {
                 Ended::Stored(backups) => {
                     for (n, label) in backups {
@@ -314,7 +333,11 @@ impl<'a> Explorer<'a> {
                 Ended::Forgot(n) if self.shows(record, *step, *n) => {
                     return failed(format!("{n} was forgotten, and is seen"), record.steps.len());
                 }
-                Ended::Failed(actor, what) if is_over && !self.may_fail(*actor) => {
+                Ended::Unchanged(label) if !self.was_newest(record, *step, label) => {
+                    return failed(format!("{label} is not what was stored before"), *step);
+                }
+                Ended::Pruned(bytes) => self.tally.freed += usize::from(*bytes > 0),
+                Ended::Failed(actor, what) if is_over && !self.may_fail(*actor, what) => {
                     return failed(format!("{actor} failed: {what}"), *step);
                 }
                 Ended::Wrong(actor, what) if is_over => {
@@ -326,8 +349,13 @@ impl<'a> Explorer<'a> {
         None
     }
 
-    /// An actor whose lease everybody may end can find that what it leans on is gone.
-    fn may_fail(&self, letter: char) -> bool {
+    /// An actor whose lease everybody may end can find that what it has just put is gone. No other
+    /// failure of one was ever seen: what it leans on is found gone before the commit, and it
+    /// starts again.
+    fn may_fail(&self, letter: char, what: &str) -> bool {
+        if !what.contains("was written but is not there whole") {
+            return false;
+        }
         let has_days = self.scenario.has_days();
         let mut actors = self.scenario.actors.iter().filter(|actor| actor.letter == letter);
         actors.any(|actor| actor.looks_dead || (has_days && actor.machine.is_some()))
@@ -377,6 +405,15 @@ impl<'a> Explorer<'a> {
         let stores = record.stores.get(step.saturating_sub(1)..).unwrap_or_default();
         let mut views = stores.iter().filter_map(|store| self.views.get(store));
         views.any(|view| view.visible.contains_key(&(DATA.to_owned(), n)))
+    }
+
+    /// Says whether the newest backup was once like the source of this label.
+    fn was_newest(&self, record: &Record, step: usize, label: &str) -> bool {
+        let world = &self.scenario.world;
+        let stores = record.stores.get(..step).unwrap_or(&record.stores);
+        let views = stores.iter().filter_map(|store| self.views.get(store));
+        let mut newest = views.chain([&self.base]).filter_map(View::newest);
+        newest.any(|newest| world.content(newest) == world.content(label))
     }
 
     /// Says whether one of the actors forgets a backup.

@@ -52,7 +52,7 @@ impl World {
             }
             clock.advance(7 * 3600);
             match prune() {
-                Ok(Ended::Done) => {}
+                Ok(Ended::Pruned(_)) => {}
                 Ok(_) => return Some("a prune waits for ever for the silent".to_owned()),
                 Err(e) => return Some(format!("a prune after the silent fails: {}", told(&e))),
             }
@@ -101,7 +101,7 @@ impl World {
             return damage;
         }
         match free(repository, 0.0, context) {
-            Ok(Ended::Done) => {}
+            Ok(Ended::Pruned(_)) => {}
             Ok(_) => return Some("a prune waits for somebody who is dead".to_owned()),
             Err(e) => return Some(format!("the next prune fails: {}", told(&e))),
         }
