@@ -4,6 +4,7 @@ use crate::damage::state::State;
 use icecore::backend::key::ObjectKey;
 use icecore::backend::memory::MemoryBackend;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 type Objects = BTreeMap<ObjectKey, Vec<u8>>;
 
@@ -50,6 +51,37 @@ pub(crate) fn kind_of(key: &ObjectKey, bytes: &[u8]) -> &'static str {
         16 | 17 => "mark",
         other => panic!("{key} is of kind {other}"),
     }
+}
+
+/// A header of which no later one tells that it must be there.
+pub(crate) const NEWEST: &str = "newest header";
+
+/// Returns the header of the highest number of each dataset, all of which are in one folder.
+fn newest_headers(objects: &Objects) -> BTreeSet<ObjectKey> {
+    let mut newest: BTreeMap<String, (u64, ObjectKey)> = BTreeMap::new();
+    for (key, bytes) in objects {
+        if !["header", "void"].contains(&kind_of(key, bytes)) {
+            continue;
+        }
+        let number = key.name().split('-').next().and_then(|text| text.parse().ok());
+        let found = (number.expect("it has a number"), key.clone());
+        let highest = newest.entry(key.folder().to_string()).or_insert_with(|| found.clone());
+        *highest = highest.clone().max(found);
+    }
+    newest.into_values().map(|(_, key)| key).collect()
+}
+
+/// A header that a floor says to remain.
+pub(crate) const REMAINING: &str = "header below a floor";
+
+fn is_below_floor(objects: &Objects, key: &ObjectKey) -> bool {
+    let folder = key.folder().to_string();
+    let number = key.name().split('-').next().and_then(|text| text.parse::<u64>().ok());
+    objects.keys().any(|floor| {
+        let height = floor.name().strip_prefix("floor-").and_then(|text| text.parse().ok());
+        folder.starts_with(&floor.folder().to_string())
+            && height.is_some_and(|it| number < Some(it))
+    })
 }
 
 /// Where bytes are flipped: in each part of an object.
@@ -101,7 +133,7 @@ fn other_name(kind: &str, key: &ObjectKey, numbers: u64) -> Option<ObjectKey> {
             other_id(name)
         }
         "name" => next(name)?.to_string(),
-        "header" | "void" => match name.split_once('-') {
+        "header" | NEWEST | REMAINING | "void" => match name.split_once('-') {
             Some((_, lease)) => format!("{numbers}-{}", other_id(lease)),
             None => numbers.to_string(),
         },
@@ -175,6 +207,7 @@ fn alone(kind: &str, bytes: &[u8]) -> Vec<(&'static str, Option<Vec<u8>>)> {
 pub(crate) fn cases(state: &State) -> Vec<Case> {
     let objects: Objects = state.backend.objects();
     let doomed = state.doomed();
+    let newest = newest_headers(&objects);
     let mut cases = Vec::new();
     let numbers =
         objects.keys().filter_map(|key| key.name().split('-').next()?.parse::<u64>().ok());
@@ -182,7 +215,12 @@ pub(crate) fn cases(state: &State) -> Vec<Case> {
     for (at, key) in state.order.iter().enumerate() {
         let bytes = &objects[key];
         let ways = alone(kind_of(key, bytes), bytes);
-        let kind = if doomed.contains(key) { "doomed pack" } else { kind_of(key, bytes) };
+        let kind = match kind_of(key, bytes) {
+            "pack" if doomed.contains(key) => "doomed pack",
+            "header" if newest.contains(key) => NEWEST,
+            "header" if is_below_floor(&objects, key) => REMAINING,
+            kind => kind,
+        };
         for (way, changed) in ways {
             cases.push(Case { kind, way, changes: vec![(key.clone(), changed)] });
         }
