@@ -236,6 +236,12 @@ fn try_case(state: &State, nth: usize, case: &Case) -> Vec<(&'static str, String
                 before = outcome.restored;
                 wrong.extend(spread(state, case, &before).map(|text| (operation.name, text)));
             }
+            // Without reading packs: that they are there and as long as they were, and the rest.
+            "check" if !outcome.is_found && is_structure(case) => {
+                if state.visible.iter().any(|label| !before.contains(label)) {
+                    wrong.push((operation.name, "hurts a backup and is not seen".to_owned()));
+                }
+            }
             "check data" if !outcome.is_found => {
                 let is_hurt = state.visible.iter().any(|label| !before.contains(label));
                 let text = if is_hurt { "hurts a backup and is not seen" } else { HARMLESS };
@@ -256,6 +262,16 @@ fn try_case(state: &State, nth: usize, case: &Case) -> Vec<(&'static str, String
         }
     }
     wrong
+}
+
+/// Says whether a check that reads no packs must see a damage that hurts.
+fn is_structure(case: &Case) -> bool {
+    let is_of_size = case.way == "delete" || case.way.starts_with("cut");
+    match case.kind {
+        "pack" => is_of_size,
+        "header" | NEWEST | REMAINING | "index" => true,
+        _ => false,
+    }
 }
 
 /// Backups that need nothing of what is damaged, and do not restore.

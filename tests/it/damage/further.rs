@@ -1,6 +1,7 @@
 //! Operations that came later: copies, parity, archives, searches.
 
 use crate::damage::operations::Scene;
+use crate::damage::state::Tree;
 use crate::damage::state::name;
 use crate::damage::state::restore_number;
 use crate::damage::state::with_context;
@@ -29,7 +30,9 @@ use icecore::repository::cache::CachePlace;
 use icecore::repository::open;
 use icecore::repository::open::CreateOptions;
 use icecore::source::filter::Pattern;
+use icecore::target::memory::MemoryEntry;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// Copies all that can be read to a sound repository: what is there then is as it was.
@@ -46,7 +49,8 @@ pub(crate) fn copy(scene: &Scene<'_>) -> Result<()> {
         copying::run(&scene.repository, &target, &wanted, &CopyOptions::default(), context)
     })?;
     for one in report.datasets {
-        let mut told = one.failures.iter().filter_map(|failure| failure.backup).count();
+        let mut told: BTreeSet<u64> =
+            one.failures.iter().filter_map(|failure| failure.backup).map(|n| n.0).collect();
         for copied in &one.copied {
             let Some(label) = scene.label(&one.dataset, copied.from.0) else {
                 scene.complain("a backup is copied that never was");
@@ -59,10 +63,16 @@ pub(crate) fn copy(scene: &Scene<'_>) -> Result<()> {
                 }
                 _ => scene.complain("a copy was made and does not restore"),
             }
-            told += 1;
+            told.insert(copied.from.0);
         }
-        let visible = scene.state.visible.iter().filter(|it| it.0 == one.dataset.as_str()).count();
-        if told < visible && one.error.is_none() && one.failures.is_empty() {
+        // Of a number that a listing lacks nobody can say more than that.
+        let is_named = |n: u64| {
+            let name = BackupId(n).to_string();
+            let mut lacks = one.failures.iter().filter(|failure| failure.backup.is_none());
+            told.contains(&n) || lacks.any(|failure| failure.message.contains(&name))
+        };
+        let mut visible = scene.state.visible.iter().filter(|it| it.0 == one.dataset.as_str());
+        if one.error.is_none() && !visible.all(|label| is_named(label.1)) {
             scene.complain("a backup is not copied, and nothing says so");
         }
         scene.errors.borrow_mut().extend(one.error);
@@ -83,25 +93,52 @@ pub(crate) fn remove_parity(scene: &Scene<'_>) -> Result<()> {
     with_context(|context| parity::remove(&scene.repository, false, context)).map(|_| ())
 }
 
+/// Counts what is there by its names.
 pub(crate) fn parity_status(scene: &Scene<'_>) -> Result<()> {
-    parity::status(&scene.repository).map(|_| ())
+    let status = parity::status(&scene.repository)?;
+    let keys = scene.backend.objects();
+    let count = |folder| keys.keys().filter(|key| key.as_str().starts_with(folder)).count() as u64;
+    let is_right = status.objects == count("parity/")
+        && status.with_parity <= status.packs.min(status.objects)
+        && status.packs <= count("packs/");
+    if !is_right {
+        scene.complain(format!("parity is counted wrong: {status:?}"));
+    }
+    Ok(())
 }
 
-/// Finds everything in every dataset: no path that never was.
+/// Finds everything in every dataset: no path that never was, and all that a backup holds which
+/// no problem names.
 pub(crate) fn find(scene: &Scene<'_>) -> Result<()> {
     for dataset in ["photos", "music"] {
         let set = scene.repository.dataset(&name(dataset))?;
         let numbers = set.all_numbers()?;
         let options = FindOptions::new(Pattern::new("*")?);
+        let trees = scene.state.trees.iter().filter(|(label, _)| label.0 == dataset);
+        let trees: BTreeMap<u64, &Tree> = trees.map(|(label, tree)| (label.1, tree)).collect();
+        let mut seen = BTreeSet::new();
         let report = with_context(|context| {
             finding::run(&set, &numbers, Among::All, &options, context, &mut |found| {
-                let mut trees = scene.state.trees.iter().filter(|(label, _)| label.0 == dataset);
-                if !trees.any(|(_, tree)| tree.contains_key(&found.entry.path)) {
-                    scene.complain("a path is found that never was");
+                let path = found.entry.path;
+                let holds = |n: BackupId| trees.get(&n.0).is_some_and(|it| it.contains_key(&path));
+                for span in found.spans {
+                    if !holds(span.first) || !holds(span.last) {
+                        scene.complain("a path is found that never was");
+                    }
+                    let visible = scene.state.visible.iter().filter(|label| label.0 == dataset);
+                    let within = visible.filter(|it| (span.first.0..=span.last.0).contains(&it.1));
+                    seen.extend(within.map(|label| (label.1, path.clone())));
                 }
                 Ok(())
             })
         })?;
+        let is_named = |n: u64| report.problems.iter().any(|it| it.backup.is_none_or(|b| b.0 == n));
+        for (_, n) in scene.state.visible.iter().filter(|label| label.0 == dataset) {
+            let mut paths = trees[n].keys().filter(|path| !path.is_root());
+            if !is_named(*n) && !paths.all(|path| seen.contains(&(*n, path.clone()))) {
+                scene.complain("a path is not found, and nothing says so");
+            }
+        }
         if let Some(problem) = report.problems.into_iter().next() {
             return Err(problem.error);
         }
@@ -109,7 +146,7 @@ pub(crate) fn find(scene: &Scene<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Compares two backups: each row is a path that differs.
+/// Compares two backups: the rows are the paths that differ.
 pub(crate) fn diff(scene: &Scene<'_>) -> Result<()> {
     let set = scene.repository.dataset(&name("photos"))?;
     let side = |n: u64| {
@@ -118,15 +155,37 @@ pub(crate) fn diff(scene: &Scene<'_>) -> Result<()> {
     };
     let (a, b) = (side(0)?, side(4)?);
     let trees = [("photos", 0), ("photos", 4)].map(|label| &scene.state.trees[&label]);
-    with_context(|context| {
+    let mut told = BTreeSet::new();
+    let report = with_context(|context| {
         differing::run(&a, &b, context, &mut |row| {
-            if trees[0].get(&row.path) == trees[1].get(&row.path) && !row.path.is_root() {
-                scene.complain(format!("{} is told to differ", row.path));
-            }
+            told.insert(row.path);
             Ok(())
         })
-    })
-    .map(|_| ())
+    })?;
+    for path in trees[0].keys().chain(trees[1].keys()).filter(|path| !path.is_root()) {
+        let [one, other] = trees.map(|tree| tree.get(path));
+        let is_equal = match (one, other) {
+            // Of a folder the time is not told.
+            (Some((one, _)), Some((other, _))) if one.kind == Kind::Directory => {
+                one.kind == other.kind
+            }
+            // Which of the names of a file come first says nothing.
+            (Some((one, bytes)), Some((other, others))) => {
+                bytes == others && MemoryEntry { inode: one.inode, ..other.clone() } == *one
+            }
+            _ => false,
+        };
+        if is_equal && told.contains(path) {
+            scene.complain(format!("{path} is told to differ"));
+        }
+        if !is_equal && !told.contains(path) && report.errors.is_empty() {
+            scene.complain(format!("{path} is not told to differ, and nothing says so"));
+        }
+    }
+    if told.iter().any(|path| !trees.iter().any(|tree| tree.contains_key(path) || path.is_root())) {
+        scene.complain("a path differs that never was");
+    }
+    Ok(())
 }
 
 /// The files of a tar, for as far as it goes.
