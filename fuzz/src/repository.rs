@@ -3,8 +3,8 @@
 //!
 //! The repositories stand in `data`, as archives of their objects, one plain and one encrypted: the
 //! lowest bit of the first byte says which. The rest are edits: what is done, to which object, and
-//! with what. Edits that forge make a right checksum again, or seal other plaintext; what nobody
-//! has forged is never restored as something that it was not.
+//! with what. Edits that forge make a right checksum again, or seal other plaintext; where nobody
+//! has forged anything each backup that is restored without an error is exactly what it was.
 
 use icecore::backend::key::ObjectKey;
 use icecore::backend::memory::MemoryBackend;
@@ -12,6 +12,8 @@ use icecore::base::cancel::Cancel;
 use icecore::base::error::Error;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Result;
+use icecore::base::id::BackupId;
+use icecore::base::id::DatasetId;
 use icecore::base::id::RepositoryId;
 use icecore::base::limits::MIB;
 use icecore::base::metadata::Kind;
@@ -44,10 +46,12 @@ use icecore::repository::cache::CachePlace;
 use icecore::repository::open;
 use icecore::repository::open::CreateOptions;
 use icecore::source::memory::MemorySource;
+use icecore::target::memory::MemoryEntry;
 use icecore::target::memory::MemoryTarget;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::LazyLock;
 
 use super::Bytes;
 
@@ -60,8 +64,18 @@ const EDITS_MAX: usize = 8;
 const TARGET_BYTES_MAX: u64 = 16 * MIB as u64;
 
 type Objects = BTreeMap<ObjectKey, Vec<u8>>;
-/// Every content that a path ever had.
-type Contents = BTreeMap<EntryPath, BTreeSet<Vec<u8>>>;
+/// All that stands in a target, with what is in its files.
+type Tree = BTreeMap<EntryPath, (MemoryEntry, Option<Vec<u8>>)>;
+/// Which backup: its dataset and its number there.
+type Place = (DatasetId, BackupId);
+/// What each backup is.
+type Known = BTreeMap<Place, Arc<Tree>>;
+
+/// The number in `photos` that the archives hold as forgotten.
+const FORGOTTEN: BackupId = BackupId(1);
+
+static KNOWN: [LazyLock<Known>; 2] =
+    [LazyLock::new(|| known(false)), LazyLock::new(|| known(true))];
 
 /// What the archives hold: each state of the source that was backed up.
 fn states() -> [Vec<(&'static str, Vec<u8>)>; 4] {
@@ -140,13 +154,56 @@ fn objects(archive: &[u8]) -> Objects {
     objects
 }
 
-fn contents() -> Contents {
-    let mut contents = Contents::new();
-    for (path, content) in states().into_iter().flatten() {
-        let path = EntryPath::new(path.as_bytes()).expect("a path");
-        contents.entry(path).or_default().insert(content);
+fn tree(target: &MemoryTarget) -> Tree {
+    let row = |(path, entry): (EntryPath, MemoryEntry)| {
+        let content = target.content(&path);
+        // Numbers go to files as they come, and no file here has two names.
+        (path, (MemoryEntry { inode: 0, ..entry }, content))
+    };
+    target.entries().into_iter().map(row).collect()
+}
+
+/// Restores what nobody has changed, the forgotten backup as well, and looks that each is the
+/// state that it was made of.
+fn known(is_encrypted: bool) -> Known {
+    let mut objects = objects(ARCHIVES[usize::from(is_encrypted)]);
+    let count = objects.len();
+    objects.retain(|key, _| !key.as_str().ends_with(".hidden"));
+    assert_eq!(objects.len(), count - 1, "one is forgotten");
+    let repository = open_objects(objects, is_encrypted).expect("opens");
+    let clock = FixedClock::new(NOW);
+    let context = Context { progress: &Silent, cancel: &Cancel::new(), clock: &clock, threads: 1 };
+    let mut known = Known::new();
+    for (name, states) in [("photos", &states()[..3]), ("music", &states()[3..])] {
+        let dataset = repository.dataset(&name.parse().expect("a name")).expect("a dataset");
+        let backups = dataset.backups().expect("backups");
+        assert_eq!(backups.len(), states.len());
+        for (backup, state) in backups.into_iter().zip(states) {
+            let place = (dataset.id(), backup.header.number);
+            let snapshot = list::snapshot(&dataset, backup).expect("a snapshot");
+            let target = MemoryTarget::new();
+            let report = restore::run(&snapshot, &target, &RestoreOptions::default(), &context);
+            assert!(report.expect("restores").errors.is_empty());
+            let tree = tree(&target);
+            let kinds = |kind: Kind| tree.values().filter(move |(entry, _)| entry.kind == kind);
+            let files = tree.iter().filter_map(|(path, (_, content))| {
+                content.as_ref().map(|content| (path.to_string(), content.clone()))
+            });
+            let wanted = state.iter().map(|(path, content)| ((*path).to_owned(), content.clone()));
+            assert!(files.eq(wanted.collect::<BTreeMap<_, _>>()), "{name} {place:?}");
+            assert_eq!((kinds(Kind::Symlink).count(), kinds(Kind::Fifo).count()), (1, 1));
+            known.insert(place, Arc::new(tree));
+        }
     }
-    contents
+    known
+}
+
+fn open_objects(objects: Objects, is_encrypted: bool) -> Result<Repository> {
+    let backend = Arc::new(MemoryBackend::new());
+    objects.into_iter().for_each(|(key, bytes)| backend.insert_raw(&key, bytes));
+    let password = is_encrypted.then(|| Secret::new(PASSWORD.to_vec()));
+    let scratch = CachePlace::Scratch(std::env::temp_dir());
+    open::open(backend, password.as_ref(), &scratch)
 }
 
 /// Changes bytes of an object, or of what is sealed in it.
@@ -251,50 +308,68 @@ fn is_told<T>(done: Result<T>) -> Option<T> {
     done.inspect_err(told).ok()
 }
 
-/// Reads and restores all backups that are shown. Returns whether all of it worked.
-fn read_all(
-    repository: &Repository,
-    context: &Context<'_>,
-    known: Option<&Contents>,
-) -> Option<()> {
-    let datasets = is_told(repository.shown_datasets())?;
-    let mut is_all = datasets.problems.is_empty();
+/// What reading everything gave.
+struct Read {
+    /// Nothing was in the way.
+    is_all: bool,
+    /// The backups that were restored without an error.
+    whole: BTreeSet<Place>,
+}
+
+/// Reads and restores all backups that are shown, and compares them with what they are known for.
+fn read_all(repository: &Repository, context: &Context<'_>, known: Option<&Known>) -> Read {
+    let mut read = Read { is_all: false, whole: BTreeSet::new() };
+    let Some(datasets) = is_told(repository.shown_datasets()) else { return read };
+    read.is_all = datasets.problems.is_empty();
     for dataset in datasets.readable.into_iter().take(4) {
         let Some(backups) = is_told(dataset.shown_backups()) else {
-            is_all = false;
+            read.is_all = false;
             continue;
         };
-        is_all &= backups.problems.is_empty();
+        read.is_all &= backups.problems.is_empty();
         for backup in backups.readable.into_iter().take(6) {
+            let place = (dataset.id(), backup.header.number);
             let Some(snapshot) = is_told(list::snapshot(&dataset, backup)) else {
-                is_all = false;
+                read.is_all = false;
                 continue;
             };
             let listed = is_told(list::entries(&snapshot, &EntryPath::root(), Depth::Tree));
             let entries = listed.into_iter().flatten().take(1_000);
-            is_all &= entries.map(is_told).all(|entry| entry.is_some());
+            read.is_all &= entries.map(is_told).all(|entry| entry.is_some());
             let target = MemoryTarget::new();
             target.set_bytes_max(Some(TARGET_BYTES_MAX));
             let report =
                 is_told(restore::run(&snapshot, &target, &RestoreOptions::default(), context));
             let is_whole = report.is_some_and(|report| report.errors.is_empty());
-            is_all &= is_whole;
-            if let (true, Some(known)) = (is_whole, known) {
-                is_right(&target, known);
+            read.is_all &= is_whole;
+            if is_whole {
+                read.whole.insert(place);
+                if let Some(known) = known {
+                    is_right(&target, known.get(&place), &place);
+                }
             }
         }
     }
-    is_all.then_some(())
+    read
 }
 
-fn is_right(target: &MemoryTarget, known: &Contents) {
-    for (path, entry) in target.entries() {
-        if entry.kind == Kind::File {
-            assert!(entry.size <= TARGET_BYTES_MAX, "{path}");
-            let content = target.content(&path).expect("a file");
-            let is_known = known.get(&path).is_some_and(|contents| contents.contains(&content));
-            assert!(is_known, "{path} is restored as what it never was");
-        }
+/// All of it is there and nothing else, as the backup of that number was made.
+fn is_right(target: &MemoryTarget, known: Option<&Arc<Tree>>, place: &Place) {
+    let Some(known) = known else { panic!("{place:?} never was, and is restored") };
+    let found = tree(target);
+    let paths: BTreeSet<&EntryPath> = found.keys().chain(known.keys()).collect();
+    for path in paths {
+        assert!(found.get(path) == known.get(path), "{place:?}: {path} is not what it was");
+    }
+}
+
+/// A check that finds nothing misses no backup but the newest ones of a dataset: that these were
+/// there nothing tells to whom sees the repository for the first time.
+fn is_prefix(whole: &BTreeSet<Place>, known: &Known) {
+    let hidden = |place: &Place| place.1 == FORGOTTEN;
+    for missing in known.keys().filter(|place| !whole.contains(*place) && !hidden(place)) {
+        let later = whole.iter().find(|place| place.0 == missing.0 && place.1 > missing.1);
+        assert!(later.is_none(), "a check finds nothing, and {missing:?} is not there");
     }
 }
 
@@ -313,40 +388,62 @@ pub fn run(data: &[u8]) {
     let config = objects.get(&ObjectKey::new("config").expect("a key")).expect("a config");
     let id = config::open(config).expect("a config").0.id;
     let id = (!is_encrypted).then_some(id);
+    let pristine = objects.clone();
     let mut is_forged = false;
     for _ in 0..EDITS_MAX {
         if !bytes.is_empty() {
             is_forged |= edit(&mut objects, &mut bytes, id);
         }
     }
-    let backend = Arc::new(MemoryBackend::new());
-    objects.into_iter().for_each(|(key, bytes)| backend.insert_raw(&key, bytes));
-
-    let known = contents();
-    let known = (!is_forged).then_some(&known);
-    let password = is_encrypted.then(|| Secret::new(PASSWORD.to_vec()));
-    let scratch = CachePlace::Scratch(std::env::temp_dir());
-    let Some(repository) = is_told(open::open(backend, password.as_ref(), &scratch)) else {
+    let is_untouched = objects == pristine;
+    let mut known = (!is_forged).then(|| KNOWN[usize::from(is_encrypted)].clone());
+    let Some(repository) = is_told(open_objects(objects, is_encrypted)) else {
+        assert!(!is_untouched, "nothing was done to it");
         return;
     };
     let clock = FixedClock::new(NOW.plus_seconds(86_400));
     let context = Context { progress: &Silent, cancel: &Cancel::new(), clock: &clock, threads: 1 };
     let options = CheckOptions { read_packs: true, read_data: Some(100.0), dataset: None };
     let report = is_told(check::run(&repository, &options, &context));
-    let is_read = read_all(&repository, &context, known).is_some();
-    if let Some(report) = report.filter(check::CheckReport::is_ok) {
-        assert!(is_read || is_forged, "a check finds nothing: {:?}", report.findings);
+    let mut read = read_all(&repository, &context, known.as_ref());
+    let is_ok = report.as_ref().is_some_and(check::CheckReport::is_ok);
+    if let (true, Some(known)) = (is_ok, &known) {
+        assert!(read.is_all, "a check finds nothing: {:?}", report.map(|it| it.findings));
+        is_prefix(&read.whole, known);
+    }
+    if let (true, Some(known)) = (is_untouched, &known) {
+        let shown = known.keys().filter(|place| place.1 != FORGOTTEN);
+        assert!(is_ok && read.is_all && read.whole.iter().eq(shown), "nothing was done to it");
     }
     if how & 2 != 0 {
         mend(&repository, &context, how & 4 != 0);
-        read_all(&repository, &context, known);
+        read = read_on(&repository, &context, known.as_ref(), &read);
     }
     if how & 8 != 0 {
         let (options, name) = (BackupOptions::default(), "photos".parse().expect("a name"));
         let state = &states()[2];
-        is_told(backup::run(&repository, &name, &source(state), &options, &context));
+        let report = is_told(backup::run(&repository, &name, &source(state), &options, &context));
+        if let (Some(report), Some(known)) = (report, &mut known) {
+            // The dataset may be a new one, where the name of the old one is gone.
+            let made = (repository.dataset(&name).expect("a dataset").id(), report.backup);
+            let tree = KNOWN[usize::from(is_encrypted)].iter().find(|(place, _)| place.1.0 == 2);
+            known.insert(made, Arc::clone(tree.expect("it was made of the same state").1));
+        }
         let options = PruneOptions { max_unused: 0.0, ..PruneOptions::default() };
         is_told(prune::run(&repository, &options, &context));
-        read_all(&repository, &context, known);
+        read_on(&repository, &context, known.as_ref(), &read);
     }
+}
+
+/// Reads everything once more: what was whole is whole still.
+fn read_on(
+    repository: &Repository,
+    context: &Context<'_>,
+    known: Option<&Known>,
+    before: &Read,
+) -> Read {
+    let after = read_all(repository, context, known);
+    let lost: Vec<&Place> = before.whole.difference(&after.whole).collect();
+    assert!(lost.is_empty() || known.is_none(), "{lost:?} were whole before");
+    after
 }
