@@ -27,6 +27,7 @@ use icecore::format::range::RangeRow;
 use icecore::repository::packer::Packer;
 use icecore::repository::transaction::Transaction;
 use serde::Serialize;
+use std::process::Command;
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -123,4 +124,35 @@ pub(crate) fn soon<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static)
     let (sender, receiver) = mpsc::channel();
     std::thread::spawn(move || sender.send(work()));
     receiver.recv_timeout(Duration::from_secs(10)).expect("it ends within ten seconds, sound")
+}
+
+/// Addresses that a bomb may take: 1 GiB, in KiB. The program itself takes a tenth of it.
+const ADDRESSES_KIB: &str = "1048576";
+const CONFINED: &str = "ICECORE_TEST_CONFINED";
+
+/// Runs a test in a process of its own, which dies of an allocation beyond what bombs may take.
+/// `name` is that of the test that calls this.
+pub(crate) fn confined(name: &str, test: impl FnOnce()) {
+    if std::env::var_os(CONFINED).is_some() {
+        return test();
+    }
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", "ulimit -v \"$0\" && exec \"$@\"", ADDRESSES_KIB]);
+    command.arg(std::env::current_exe().expect("a program"));
+    command.args(["--exact", name, "--nocapture"]).env(CONFINED, "1");
+    // Each thread would take 128 MiB of addresses for a heap of its own.
+    let output = command.env("MALLOC_ARENA_MAX", "1").output().expect("runs");
+    let said = [output.stdout, output.stderr].map(|it| String::from_utf8_lossy(&it).into_owned());
+    let is_run = said[0].contains("test result: ok. 1 passed");
+    assert!(output.status.success() && is_run, "{}: {}{}", output.status, said[0], said[1]);
+}
+
+/// What is not confined is seen: more than bombs may take is refused there.
+#[test]
+fn an_allocation_beyond_what_bombs_may_take_fails() {
+    confined("hostile::forge::an_allocation_beyond_what_bombs_may_take_fails", || {
+        let reserve = |bytes: usize| Vec::<u8>::new().try_reserve_exact(bytes);
+        assert!(reserve(1 << 30).is_err());
+        assert!(reserve(1 << 28).is_ok());
+    });
 }

@@ -2,6 +2,7 @@
 
 use crate::hostile::forge::back_up;
 use crate::hostile::forge::back_up_edited;
+use crate::hostile::forge::confined;
 use crate::hostile::forge::entry;
 use crate::hostile::forge::soon;
 use crate::hostile::forge::store;
@@ -165,3 +166,7 @@ fn records_that_unpack_to_far_more_are_refused() {
         });
     }
 }
+    confined("hostile::references::records_that_unpack_to_far_more_are_refused", unpack_records);
+}
+
+fn unpack_records() {

@@ -2,6 +2,7 @@
 //! something else, and what was sealed once for its very place can come back.
 
 use crate::hostile::forge::back_up;
+use crate::hostile::forge::confined;
 use crate::hostile::forge::key;
 use crate::hostile::forge::soon;
 use crate::support::pruning::keys;
@@ -277,6 +278,10 @@ fn a_slot_that_asks_for_a_tebibyte_is_refused_at_once() {
     // Choice 0, 64 KiB, one pass, one lane, as CHEAP is written; the number becomes 2^30 KiB.
     let cheap = [0, 64, 1, 1];
     let at = body.windows(4).rposition(|it| it == cheap).expect("the cost is in it");
+    confined("hostile::sealed::a_slot_that_asks_for_a_tebibyte_is_refused_at_once", ask_much);
+}
+
+fn ask_much() {
     let mut forged = frame::start(ObjectKind::Key, 0);
     forged.extend_from_slice(&body[..=at]);
     forged.extend_from_slice(&[0xfc, 0, 0, 0, 0x40]);
