@@ -20,6 +20,7 @@ use crate::engine::check::ledger::Ledger;
 use crate::engine::check::ledger::Sufferer;
 use crate::engine::check::lengths;
 use crate::engine::check::rows::LastBlock;
+use crate::engine::check::rows::Next;
 use crate::engine::check::rows::Rows;
 use crate::engine::check::rows::Trouble;
 use crate::engine::check::stock::Stock;
@@ -186,12 +187,19 @@ impl<'a> Replay<'a> {
         heads: &mut BinaryHeap<Reverse<(EntryPath, usize)>>,
         rows: &mut [Option<RangeRow>],
     ) -> Result<()> {
-        let mut troubles = Vec::new();
-        let row = self.streams[stream].next(self.run, stock, &mut troubles)?;
-        if !troubles.is_empty() {
-            let users = self.users(|user| self.needs[user][stream]);
-            self.note(troubles, &users);
-        }
+        let row = loop {
+            let mut troubles = Vec::new();
+            let next = self.streams[stream].next(self.run, stock, &mut troubles)?;
+            if !troubles.is_empty() {
+                let users = self.users(|user| self.needs[user][stream]);
+                self.note(troubles, &users);
+            }
+            match next {
+                Next::Row(row) => break Some(row),
+                Next::Troubles => {}
+                Next::End => break None,
+            }
+        };
         heads.extend(row.as_ref().map(|row| Reverse((row.path().clone(), stream))));
         rows[stream] = row;
         Ok(())

@@ -110,6 +110,20 @@ impl LastBlock {
     }
 }
 
+/// So many troubles are gathered before they are noted, where most are only counted: a few bytes
+/// can name what is not there without end.
+const TROUBLES_MAX: usize = 1000;
+
+/// What comes next of a backup.
+pub(crate) enum Next {
+    /// A row.
+    Row(RangeRow),
+    /// Troubles in great number; ask again.
+    Troubles,
+    /// Nothing.
+    End,
+}
+
 /// Streams the rows of one backup.
 pub(crate) struct Rows {
     key: ObjectKey,
@@ -145,7 +159,7 @@ impl Rows {
         rows
     }
 
-    /// Returns the next row.
+    /// Returns the next row, or that there are troubles to note before it is asked again.
     ///
     /// # Errors
     /// Only those that concern more than one object; damage is added to `troubles`.
@@ -154,23 +168,33 @@ impl Rows {
         run: &Run<'_>,
         stock: &mut Stock,
         troubles: &mut Vec<Trouble>,
-    ) -> Result<Option<RangeRow>> {
-        loop {
+    ) -> Result<Next> {
+        while troubles.len() < TROUBLES_MAX {
             let Some(row) = self.rows.next() else {
                 match self.next_range(run, stock, troubles)? {
                     Some(rows) => self.rows = rows.into_iter(),
-                    None => return Ok(None),
+                    None => return Ok(Next::End),
                 }
                 continue;
             };
             if self.last.as_ref().is_some_and(|last| last >= row.path()) {
                 let error = Error::corrupt("its ranges are out of order");
                 self.hurt(troubles, &error, Some(row.path().clone()));
-                continue;
+                self.end();
+                return Ok(Next::End);
             }
             self.last = Some(row.path().clone());
-            return Ok(Some(row));
+            return Ok(Next::Row(row));
         }
+        Ok(Next::Troubles)
+    }
+
+    /// A restore goes no further, either: a few bytes can name one range without end.
+    fn end(&mut self) {
+        self.inline.clear();
+        self.lists.clear();
+        self.ranges.clear();
+        self.rows = Vec::new().into_iter();
     }
 
     /// Notes that the header names something that makes no sense.

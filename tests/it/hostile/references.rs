@@ -10,14 +10,18 @@ use crate::support::restored::options;
 use crate::support::world::World;
 use icecore::base::error::ErrorKind;
 use icecore::base::id::BackupId;
+use icecore::base::path::EntryPath;
 use icecore::codec::compress;
 use icecore::codec::frame;
 use icecore::codec::frame::ObjectKind;
 use icecore::engine::check;
 use icecore::engine::check::CheckOptions;
 use icecore::engine::restore;
+use icecore::format::backup;
+use icecore::format::backup::BlobPlace;
 use icecore::format::backup::Body;
 use icecore::format::backup::Header;
+use icecore::format::backup::RangeRef;
 use icecore::format::entry::Content;
 use icecore::format::entry::EntryNode;
 use icecore::format::entry::FileNode;
@@ -25,6 +29,7 @@ use icecore::format::entry::Run;
 use icecore::repository::layout;
 use icecore::target::local::LocalTarget;
 use icecore::target::memory::MemoryTarget;
+use std::sync::Arc;
 
 fn file(world: &World, content: &[u8]) -> EntryNode {
     let block = store(world, &[content]);
@@ -64,23 +69,66 @@ fn backups_that_hang_on_themselves_are_refused() {
     }
 }
 
-/// A million entries of one name: the same range, named a thousand times.
+/// Where one range is named again and again.
+#[derive(Clone, Copy, Debug)]
+enum Again {
+    Inline,
+    Ranges,
+    Lists,
+}
+
+/// Commits five hundred entries; the range that holds them is named over and over.
+fn back_up_again(world: &World, again: Again) -> u64 {
+    const NAMES: usize = 500;
+    const TIMES: usize = 2000;
+    const LISTS: usize = 20_000;
+    let node = file(world, b"x");
+    let names = if matches!(again, Again::Inline) { 1 } else { NAMES };
+    let entries = (0..names).map(|n| entry(&format!("name-{n:03}"), node.clone()));
+    back_up_edited(world, entries.collect(), |header| {
+        let Body::Inline(ranges) = &header.body else { panic!("inline") };
+        let [(range, companion)] = ranges.as_slice() else { panic!("one range") };
+        let block = store(world, &[range, companion]);
+        let [range_at, companion_at] = [0, 1].map(|place| BlobPlace { block, place });
+        let first = EntryPath::new(b"name-000").expect("a path");
+        let rows = names as u32;
+        let named = RangeRef { first, rows, range: range_at, companion: companion_at };
+        header.body = match again {
+            Again::Inline => Body::Inline(vec![(range.clone(), companion.clone()); TIMES]),
+            Again::Ranges => Body::Ranges(vec![named; TIMES]),
+            Again::Lists => {
+                let list = backup::encode_range_list(&[named]).expect("encodes");
+                let list = BlobPlace { block: store(world, &[&list]), place: 0 };
+                Body::Lists(vec![list; LISTS])
+            }
+        };
+    })
+}
+
+/// A million entries, each name of them two thousand times, and ten million where a list of ranges
+/// is named again as well. (In the header itself, which has less room, two thousand.)
 #[test]
 fn a_name_that_comes_again_is_refused() {
-    let world = World::memory();
-    let node = file(&world, b"x");
-    let number = back_up_edited(&world, vec![entry("same", node)], |header| {
-        let Body::Inline(ranges) = &header.body else { panic!("inline") };
-        let again = std::iter::repeat_n(ranges[0].clone(), 1000);
-        header.body = Body::Inline(again.collect());
-    });
-    soon(move || {
-        let target = MemoryTarget::new();
-        let done = restore::run(&world.snapshot(number), &target, &options(), &world.context());
-        assert_eq!(done.expect_err("refused").kind(), ErrorKind::Corrupt);
-        let checked = check::run(&world.repository, &CheckOptions::default(), &world.context());
-        assert!(!checked.expect("checks").is_ok());
-    });
+    confined("hostile::references::a_name_that_comes_again_is_refused", name_again);
+}
+
+fn name_again() {
+    for again in [Again::Inline, Again::Ranges, Again::Lists] {
+        let world = World::memory();
+        let number = back_up_again(&world, again);
+        soon(move || {
+            let set = world.repository.dataset(&world.name()).expect("there");
+            let numbers = set.all_numbers().expect("lists");
+            let restored = set.backup(&numbers, BackupId(number)).and_then(|found| {
+                let snapshot = set.snapshot(&numbers, Arc::new(found.expect("visible")))?;
+                restore::run(&snapshot, &MemoryTarget::new(), &options(), &world.context())
+            });
+            let error = restored.expect_err("refused");
+            assert_eq!(error.kind(), ErrorKind::Corrupt, "{again:?}: {}", error.full_message());
+            let checked = check::run(&world.repository, &CheckOptions::default(), &world.context());
+            assert!(!checked.expect("checks").is_ok(), "{again:?}");
+        });
+    }
 }
 
 /// Names that are one to some file systems: here each is a file of its own, or an error.
@@ -141,6 +189,10 @@ fn a_device_where_a_file_shall_be_is_not_written() {
 /// Small records that claim, or decode to, far more than records have.
 #[test]
 fn records_that_unpack_to_far_more_are_refused() {
+    confined("hostile::references::records_that_unpack_to_far_more_are_refused", unpack_records);
+}
+
+fn unpack_records() {
     let bomb = |claimed: u32, zeros: usize| {
         let mut body = claimed.to_le_bytes().to_vec();
         compress::compress_once(3, &vec![0; zeros], &mut body).expect("compresses");
@@ -166,7 +218,3 @@ fn records_that_unpack_to_far_more_are_refused() {
         });
     }
 }
-    confined("hostile::references::records_that_unpack_to_far_more_are_refused", unpack_records);
-}
-
-fn unpack_records() {
