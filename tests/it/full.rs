@@ -2,7 +2,7 @@
 //! full, nothing is lost, and with room again the same command succeeds.
 //!
 //! A tmpfs and an ext4 in a file, both mounted by the test, which takes root and the right to
-//! mount. Where that is missing the test says so; `ICECORE_NO_MOUNT=1` leaves it out on purpose.
+//! mount. Where that is missing the test fails; `ICECORE_NO_MOUNT=1` leaves it out on purpose.
 //! `ICECORE_FULL=1` tries every command with every rest of room; ordinary runs with two of them.
 
 pub(crate) mod mounted;
@@ -34,6 +34,13 @@ struct Case {
     repository: &'static str,
 }
 
+impl Case {
+    /// Says whether its repository is the one with the three backups.
+    fn has_data(&self) -> bool {
+        self.repository.ends_with("repository")
+    }
+}
+
 const fn case(name: &'static str, command: &'static [&'static str]) -> Case {
     Case { name, before: &[], command, again: command, repository: "@/repository" }
 }
@@ -45,6 +52,8 @@ const fn beside(name: &'static str, command: &'static [&'static str]) -> Case {
 
 const FORGET: &[&str] = &["forget", "data", "--backup", "1"];
 const PRUNE: &[&str] = &["prune", "--max-unused", "0%", "--force"];
+const PASSWORD: &str = "a word";
+const NEW_PASSWORD: &str = "another word";
 
 const CASES: &[Case] = &[
     case("backup", &["backup", "data"]),
@@ -97,7 +106,7 @@ impl Play {
             home.write(&format!("data/d{}/f{n}", n % 3), &noise(15_000, n));
         }
         home.write("other/large", &noise(600_000, 100));
-        home.write("new", b"another word");
+        home.write("new", NEW_PASSWORD.as_bytes());
         let play = |home: &Home, command: &[&str]| drop(home.done(command));
         play(&home, &["-r", "kept", "init"]);
         play(&home, &["-r", "others", "init"]);
@@ -108,7 +117,7 @@ impl Play {
             home.write("data/d0/f0", &noise(150_000, 200 + version));
             home.write(&format!("data/new/{version}"), &noise(60_000, 300 + version));
         }
-        home.set("ICECORE_PASSWORD", "a word");
+        home.set("ICECORE_PASSWORD", PASSWORD);
         play(&home, &["-r", "sealed", "init"]);
         home.unset("ICECORE_PASSWORD");
         Play { home, disk }
@@ -122,6 +131,11 @@ impl Play {
     }
 
     fn run(&self, repository: &str, command: &[&str]) -> Ran {
+        self.run_with(PASSWORD, repository, command)
+    }
+
+    /// Runs it with this password, where the repository has one.
+    fn run_with(&self, password: &str, repository: &str, command: &[&str]) -> Ran {
         let argument = |argument: &&str| match argument.starts_with("@/") {
             true => self.place(argument).display().to_string(),
             false => (*argument).to_owned(),
@@ -131,7 +145,7 @@ impl Play {
         let mut command = self.home.command(&arguments);
         command.env("ICECORE_REPOSITORY", self.place(repository));
         if repository.ends_with("sealed") {
-            command.env("ICECORE_PASSWORD", "a word");
+            command.env("ICECORE_PASSWORD", password);
         }
         Ran::of(command.output().unwrap())
     }
@@ -163,25 +177,77 @@ impl Play {
         std::fs::remove_file(object).unwrap();
     }
 
+    fn document(&self, repository: &str, command: &[&str]) -> serde_json::Value {
+        serde_json::from_str(&self.done(repository, command).stdout).unwrap()
+    }
+
     fn numbers(&self, repository: &str) -> Vec<u64> {
-        let ran = self.done(repository, &["list", "data"]);
-        let rows: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+        let rows = self.document(repository, &["list", "data"]);
         let rows = rows.as_array().unwrap().iter();
         rows.map(|row| row["backup"].as_u64().unwrap()).collect()
+    }
+
+    /// No half file is left where objects are written.
+    fn is_clean(&self, repository: &str) -> bool {
+        let temporary = self.place(repository).join("tmp").read_dir();
+        temporary.is_ok_and(|entries| entries.count() == 0)
+    }
+
+    /// What a command that ended with 0 was to do is done.
+    fn is_done(&self, case: &Case, before: &[u64], what: &str) {
+        let repository = case.repository;
+        match case.command {
+            ["backup", ..] => {
+                assert_eq!(self.numbers(repository).len(), before.len() + 1, "{what}")
+            }
+            ["forget", ..] => assert_eq!(self.numbers(repository), [0, 2], "{what}"),
+            ["tag", ..] => {
+                let rows = self.document(repository, &["list", "data", "--tag", "kept"]);
+                assert_eq!(rows[0]["backup"], 1, "{what}: {rows}");
+            }
+            ["init", ..] => drop(self.done("@/made", &["check"])),
+            ["key", ..] => {
+                for (password, code) in [(PASSWORD, 0), (NEW_PASSWORD, 0), ("no word", 12)] {
+                    let ran = self.run_with(password, repository, &["list"]);
+                    assert_eq!(ran.code, code, "{what}: {password}: {ran:?}");
+                }
+            }
+            ["parity", ..] => {
+                let status = self.document(repository, &["parity", "status"]);
+                assert_eq!(status["packs_with_parity"], status["packs"], "{what}");
+            }
+            ["copy", ..] => {
+                remove(&self.home.path("seen"));
+                self.done(repository, &["restore", "other", "seen"]);
+                let wanted = fingerprint(&self.home.path("other"));
+                let wrong = difference(&wanted, &fingerprint(&self.home.path("seen")));
+                assert!(wrong.is_empty(), "{what}: {wrong:#?}");
+            }
+            // The rest is compared with what was kept aside.
+            _ => {}
+        }
+        if !matches!(case.command, ["backup" | "forget", ..]) {
+            self.has_numbers(case, before, what);
+        }
+    }
+
+    fn has_numbers(&self, case: &Case, numbers: &[u64], what: &str) {
+        if case.has_data() {
+            assert_eq!(self.numbers(case.repository), numbers, "{what}");
+        }
     }
 
     /// Runs a case with so much room; returns whether the disk was too full for it.
     fn try_with(&self, case: &Case, room: u64) -> bool {
         self.reset();
         let repository = case.repository;
-        let has_data = repository.ends_with("repository");
         for command in case.before {
             self.done(repository, command);
         }
         if case.command[0] == "repair" {
             self.lose_an_index();
         }
-        let before = if has_data { self.numbers(repository) } else { Vec::new() };
+        let before = if case.has_data() { self.numbers(repository) } else { Vec::new() };
         self.disk.fill_up(room);
         let ran = self.run(repository, case.command);
         let what = format!("{} with {room} bytes left on {:?}", case.name, self.disk.kind());
@@ -193,24 +259,22 @@ impl Play {
             assert!(all.contains("\"full\"") || case.name == "copy", "{what}: {ran:?}");
         }
         self.disk.make_room();
-        let temporary = self.place(repository).join("tmp").read_dir();
-        assert_eq!(temporary.unwrap().count(), 0, "{what}: half files stay");
-        if has_data {
-            let after = self.numbers(repository);
-            match (is_full, case.command[0]) {
-                (false, "backup") => assert_eq!(after.len(), before.len() + 1, "{what}"),
-                (false, "forget") => assert_eq!(after, [0, 2], "{what}"),
-                _ => assert_eq!(after, before, "{what}"),
-            }
+        assert!(self.is_clean(repository), "{what}: half files stay");
+        let is_made = self.place("@/made/tmp").exists();
+        assert!(!is_made || self.is_clean("@/made"), "{what}: half files stay");
+        match is_full {
+            true => self.has_numbers(case, &before, &what),
+            false => self.is_done(case, &before, &what),
         }
         for name in ["restored", "out"] {
             remove(&self.home.path(name));
         }
         if is_full {
             self.done(repository, case.again);
+            self.is_done(case, &before, &what);
         }
         self.done(repository, &["check", "--read-data"]);
-        if has_data {
+        if case.has_data() {
             self.compare(repository, &what);
         }
         is_full
@@ -239,14 +303,10 @@ impl Play {
 }
 
 /// Tries all commands on one kind of disk; returns how often, and how often it was too full.
-fn try_all(kind: Kind) -> Option<(usize, usize)> {
-    let disk = match Mounted::new(kind, 8 << 20) {
-        Ok(disk) => disk,
-        Err(why) => {
-            skipped(&format!("full disks: {kind:?} cannot be mounted: {why}"));
-            return None;
-        }
-    };
+fn try_all(kind: Kind) -> (usize, usize) {
+    let disk = Mounted::new(kind, 8 << 20).unwrap_or_else(|why| {
+        panic!("{kind:?} cannot be mounted, ICECORE_NO_MOUNT=1 leaves it out: {why}")
+    });
     let play = Play::new(disk);
     let (mut tried, mut full) = (0, 0);
     let is_whole = std::env::var_os("ICECORE_FULL").is_some();
@@ -261,7 +321,7 @@ fn try_all(kind: Kind) -> Option<(usize, usize)> {
         eprintln!("{kind:?}, {}: too small of {rooms:?}: {too_small:?}", case.name);
         (tried, full) = (tried + rooms.len(), full + too_small.len());
     }
-    Some((tried, full))
+    (tried, full)
 }
 
 #[test]
@@ -272,7 +332,7 @@ fn on_a_disk_filled_to_the_brim_nothing_is_lost_and_it_is_said() {
     }
     mounted::remove_leftovers();
     for kind in [Kind::Tmpfs, Kind::Ext4] {
-        let Some((tried, full)) = try_all(kind) else { continue };
+        let (tried, full) = try_all(kind);
         eprintln!("{kind:?}: {tried} commands, for {full} of them the disk was too full");
         assert!(full * 4 >= tried, "{kind:?}: only {full} of {tried} met a full disk");
     }
