@@ -32,6 +32,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 use std::time::Instant;
 
+/// What a restore writes that goes to the root of the system in the place of the folder `d5`.
+const STRAYS: [&str; 6] = ["f0", "f1", "f2", "f3", "s", "hollow"];
 const FOLDERS: u64 = 10;
 const FILES: u64 = 4;
 /// Stands in what is outside, and must never be in a backup.
@@ -59,6 +61,18 @@ fn look(folder: &Path, found: &mut Outside) {
         let entries = std::fs::read_dir(folder).unwrap();
         entries.for_each(|entry| look(&entry.unwrap().path(), found));
     }
+}
+
+/// What a restore has left in the root of the system, which is nobody's to clear away unseen.
+fn strays() -> Vec<&'static str> {
+    let is_there = |name: &&str| Path::new("/").join(name).symlink_metadata().is_ok();
+    STRAYS.into_iter().filter(is_there).collect()
+}
+
+/// Mode, owner and time of the root of the system.
+fn root() -> (u32, u32, i64) {
+    let seen = Path::new("/").symlink_metadata().unwrap();
+    (seen.mode(), seen.uid(), seen.mtime())
 }
 
 /// A place with a root to work in, what is outside of it, and what an attacker keeps aside.
@@ -200,6 +214,8 @@ fn backed_up() -> World {
 fn a_restore_beside_somebody_who_swaps_folders_for_links_stays_inside() {
     let (world, stage) = (backed_up(), Stage::new());
     let before = stage.outside();
+    assert!(strays().is_empty(), "/ has names by which this test sees that it is written to");
+    let root_before = root();
     let rules = [Overwrite::Always, Overwrite::IfChanged, Overwrite::IfNewer, Overwrite::IfChanged];
     let (mut with_errors, mut errors, mut ended) = (0, 0, 0);
     let rounds = stage.beside_attack(|round| {
@@ -232,6 +248,12 @@ fn a_restore_beside_somebody_who_swaps_folders_for_links_stays_inside() {
             wrong.is_empty() && now.len() == before.len(),
             "round {round}, {rule:?}: {wrong:?}"
         );
+        let strays = strays();
+        assert!(strays.is_empty(), "round {round}, {rule:?}: in / now: {strays:?}");
+        // Others may make something there meanwhile; the times in the backup are long ago.
+        let (mode, owner, changed) = root();
+        assert_eq!((mode, owner), (root_before.0, root_before.1), "round {round}, {rule:?}");
+        assert!(changed >= root_before.2, "round {round}, {rule:?}: the time of / is {changed}");
     });
     let swaps = stage.swaps.load(Ordering::Relaxed);
     eprintln!(
