@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 mod further;
 mod operations;
-mod state;
+pub(crate) mod state;
 mod ways;
 
 /// What a test with the environment unset takes: one of so many cases.

@@ -8,6 +8,7 @@ mod debug;
 mod find;
 mod memory;
 mod plant;
+mod sealed;
 mod words;
 
 use crate::cli::Home;
@@ -24,10 +25,32 @@ use std::path::Path;
 use std::sync::Arc;
 
 const REPOSITORY: &str = ".local/share/icecore";
+/// Another repository, which gets a copy.
+const COPY: &str = "other";
+/// Leases as they stood while a backup ran.
+const DURING: &str = "during";
 const PASSWORD: &str = "Passwort-des-Archivs-77291";
 const SECOND: &str = "zweites-Passwort-40518-key";
 const OTHER: &str = "Passwort-des-anderen-93355";
 const WRONG: &str = "ein-falsches-Passwort-60607";
+const THIRD: &str = "drittes-Passwort-85193-kurz";
+
+/// What the runs of the program below leave in repositories at one moment or another. Marks and
+/// signs of life take longer, other stores or dead processes.
+const KINDS: [&str; 12] = [
+    "backup header",
+    "config",
+    "dataset name",
+    "forget marker",
+    "key",
+    "lease",
+    "lost places",
+    "pack",
+    "pack index",
+    "parity",
+    "tags",
+    "tombstone",
+];
 
 /// Every key that a password leads to.
 fn keys_of(repository: &Path) -> Vec<(String, Vec<u8>)> {
@@ -49,7 +72,7 @@ fn keys_of(repository: &Path) -> Vec<(String, Vec<u8>)> {
 }
 
 fn passwords() -> Vec<(String, Vec<u8>)> {
-    let all = [PASSWORD, SECOND, OTHER, WRONG];
+    let all = [PASSWORD, SECOND, THIRD, OTHER, WRONG];
     all.map(|password| (format!("password {password}"), password.into())).to_vec()
 }
 
@@ -57,6 +80,9 @@ fn passwords() -> Vec<(String, Vec<u8>)> {
 struct Said {
     home: Home,
     runs: Vec<(String, Vec<u8>, Vec<u8>)>,
+    is_encrypted: bool,
+    /// What an encrypted repository has held after any of the runs.
+    kinds: BTreeSet<&'static str>,
 }
 
 impl Said {
@@ -70,12 +96,22 @@ impl Said {
         let code = output.status.code().unwrap();
         assert!(codes.contains(&code), "{arguments:?} ends with {code}: {told}");
         self.runs.push((arguments.join(" "), output.stdout, output.stderr));
+        for place in [REPOSITORY, COPY, DURING].iter().filter(|_| self.is_encrypted) {
+            self.kinds.append(&mut sealed::kinds_in(&self.home.path(place)));
+        }
+    }
+
+    /// Returns a field of the document that the last run has printed.
+    fn field(&self, name: &str) -> String {
+        let (_, stdout, _) = self.runs.last().unwrap();
+        let document: serde_json::Value = serde_json::from_slice(stdout).unwrap();
+        document[name].as_str().unwrap().to_owned()
     }
 }
 
 /// Two backups and all that comes after, with everything said that can be.
 fn live(home: Home, planted: &Planted, is_encrypted: bool) -> Said {
-    let mut said = Said { home, runs: Vec::new() };
+    let mut said = Said { home, runs: Vec::new(), is_encrypted, kinds: BTreeSet::new() };
     if is_encrypted {
         said.home.set("ICECORE_PASSWORD", PASSWORD);
         said.home.set("ICECORE_NEW_PASSWORD", SECOND);
@@ -123,14 +159,32 @@ fn live(home: Home, planted: &Planted, is_encrypted: bool) -> Said {
 
 /// What only a repository with passwords has, and what would take things out of the other one.
 fn go_on(said: &mut Said, planted: &Planted) {
-    let dataset = planted.dataset;
-    said.run(0, &["key", "add", "--label", planted.label]);
+    let Planted { dataset, renamed, piped, label, .. } = *planted;
+    said.run(0, &["--json", "key", "add", "--label", label]);
+    let second = said.field("added");
     said.run(0, &["--json", "key", "list"]);
     said.run(0, &["key", "list"]);
+    for (old, new) in [(PASSWORD, THIRD), (THIRD, PASSWORD)] {
+        said.home.set("ICECORE_PASSWORD", old);
+        said.home.set("ICECORE_NEW_PASSWORD", new);
+        said.run(0, &["-v", "key", "passwd", "--label", label]);
+    }
     said.home.set("ICECORE_PASSWORD", OTHER);
-    said.run(0, &["-r", "other", "init"]);
+    said.run(0, &["-r", COPY, "init"]);
     said.home.set("ICECORE_PASSWORD", PASSWORD);
-    said.run(0, &["-v", "copy", "--to", "other", dataset]);
+    said.run(0, &["-v", "copy", "--to", COPY, dataset]);
+    said.run(0, &["key", "remove", &second]);
+    said.run(0, &["rename", dataset, renamed]);
+    said.run(0, &["--json", "rename", renamed, dataset]);
+    // A backup takes its lease while the command runs already.
+    let wait = format!("until /bin/ls {REPOSITORY}/leases/*/*; do /bin/sleep 0.02; done");
+    let look = format!("({wait}) >&2 && /bin/cp -a {REPOSITORY}/leases {DURING} && echo seen");
+    let stream = ["backup", "-d", piped, "--stdin-name", piped, "--stdin-from-command", "--"];
+    said.run(0, &[&["-v"], &stream[..], &["/bin/sh", "-c", &look]].concat());
+    said.run(0, &["cat", &format!("{piped}:{piped}")]);
+    said.run(0, &["-v", "export", dataset, "-o", "archive.tar"]);
+    said.run(0, &["-v", "parity", "remove"]);
+    said.run(0, &["parity", "add"]);
     said.run(0, &["forget", dataset, "--backup", "0"]);
     said.run(0, &["-v", "prune"]);
 }
@@ -158,6 +212,9 @@ fn suffer(said: &mut Said, planted: &Planted) {
     said.run_to(&[1, 3], &["-v", "restore", planted.dataset, "out2"]);
     said.run_to(&[1, 3], &["--json", "restore", planted.dataset, "out3"]);
     said.run(2, &["list", "--no-such-flag"]);
+    // Declares lost what parity cannot heal, and dooms the pack.
+    said.run(3, &["-v", "repair", "--read-data"]);
+    said.run(0, &["--json", "check"]);
     std::fs::write(largest, whole).unwrap();
     let config = repository.join("config");
     let whole = std::fs::read(&config).unwrap();
@@ -198,9 +255,16 @@ fn an_encrypted_repository_shows_nothing_of_what_is_in_it() {
     suffer(&mut said, &planted);
     let secrets = Needles::new([passwords(), keys].concat());
     let mut needles = planted.needles();
-    needles.push(("label of a key".to_owned(), planted.label.into()));
+    for (what, text) in [
+        ("label of a key", planted.label),
+        ("another name", planted.renamed),
+        ("what came through a pipe", planted.piped),
+    ] {
+        needles.push((what.to_owned(), text.into()));
+    }
     let hidden = Needles::new(needles);
-    for folder in [&repository, &said.home.path("other")] {
+    assert_eq!(said.kinds, BTreeSet::from(KINDS));
+    for folder in [&repository, &said.home.path(COPY), &said.home.path(DURING)] {
         assert_eq!(hidden.in_folder(folder), BTreeSet::new());
         assert_eq!(secrets.in_folder(folder), BTreeSet::new());
     }
@@ -209,6 +273,7 @@ fn an_encrypted_repository_shows_nothing_of_what_is_in_it() {
     if host.len() >= find::START_BYTES {
         let machine = Needles::new(vec![("this machine".to_owned(), host.into_bytes())]);
         assert_eq!(machine.in_folder(&repository), BTreeSet::new());
+        assert_eq!(machine.in_folder(&said.home.path(DURING)), BTreeSet::new());
     }
     of_the_cache(&said, &planted, &secrets);
     of_what_was_said(&said, &planted, &secrets);

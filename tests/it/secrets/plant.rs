@@ -21,6 +21,10 @@ pub(crate) struct Planted {
     pub(crate) description: &'static str,
     pub(crate) host: &'static str,
     pub(crate) label: &'static str,
+    /// The name that the dataset has for a while.
+    pub(crate) renamed: &'static str,
+    /// A dataset, and the file in it, that came through a pipe.
+    pub(crate) piped: &'static str,
     has_xattrs: bool,
 }
 
@@ -63,6 +67,8 @@ impl Planted {
             description: "Beschreibung: vor dem Umzug nach Dingsda 4471",
             host: "rechner-im-keller-2209",
             label: "Zettel-am-Bildschirm-6120",
+            renamed: "Umbenannt-Tordalk-3306",
+            piped: "Leitung-Bachstelze-90417",
             has_xattrs,
         }
     }
