@@ -26,6 +26,8 @@ use icecore::codec::frame;
 use icecore::codec::key::Argon2Cost;
 use icecore::codec::seal::Sealer;
 use icecore::engine::Context;
+use icecore::engine::address;
+use icecore::engine::address::Version;
 use icecore::engine::backup;
 use icecore::engine::backup::BackupOptions;
 use icecore::engine::check;
@@ -327,10 +329,16 @@ fn read_all(repository: &Repository, context: &Context<'_>, known: Option<&Known
             continue;
         };
         read.is_all &= backups.problems.is_empty();
-        for backup in backups.readable.into_iter().take(6) {
-            let place = (dataset.id(), backup.header.number);
-            let Some(snapshot) = is_told(list::snapshot(&dataset, backup)) else {
-                read.is_all = false;
+        // Asked for by number, as a person does: a header may stand where another belongs.
+        let shown: BTreeSet<BackupId> =
+            backups.readable.iter().take(6).map(|backup| backup.header.number).collect();
+        for number in (0..4).map(BackupId).chain(shown.iter().copied()).collect::<BTreeSet<_>>() {
+            let place = (dataset.id(), number);
+            let found = is_told(address::resolve(&dataset, &Version::Number(number)));
+            let Some(snapshot) =
+                found.and_then(|found| is_told(list::snapshot(&dataset, found.backup)))
+            else {
+                read.is_all &= !shown.contains(&number);
                 continue;
             };
             let listed = is_told(list::entries(&snapshot, &EntryPath::root(), Depth::Tree));
