@@ -20,7 +20,6 @@ use crate::engine::check::ledger::Ledger;
 use crate::engine::check::ledger::Sufferer;
 use crate::engine::check::lengths;
 use crate::engine::check::rows::LastBlock;
-use crate::engine::check::rows::Next;
 use crate::engine::check::rows::Rows;
 use crate::engine::check::rows::Trouble;
 use crate::engine::check::stock::Stock;
@@ -34,6 +33,7 @@ use crate::format::range::RangeRow;
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::collections::BinaryHeap;
+use std::ops::ControlFlow;
 
 /// What replaying one backup gives.
 struct Tally {
@@ -194,10 +194,8 @@ impl<'a> Replay<'a> {
                 let users = self.users(|user| self.needs[user][stream]);
                 self.note(troubles, &users);
             }
-            match next {
-                Next::Row(row) => break Some(row),
-                Next::Troubles => {}
-                Next::End => break None,
+            if let ControlFlow::Break(row) = next {
+                break row;
             }
         };
         heads.extend(row.as_ref().map(|row| Reverse((row.path().clone(), stream))));

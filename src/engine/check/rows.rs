@@ -20,6 +20,7 @@ use crate::format::range;
 use crate::format::range::RangeRow;
 use crate::repository::blocks::Block;
 use std::collections::VecDeque;
+use std::ops::ControlFlow;
 
 /// Something that keeps rows from being read, or that stands in a pack beside a good copy.
 pub(crate) struct Trouble {
@@ -114,16 +115,6 @@ impl LastBlock {
 /// can name what is not there without end.
 const TROUBLES_MAX: usize = 1000;
 
-/// What comes next of a backup.
-pub(crate) enum Next {
-    /// A row.
-    Row(RangeRow),
-    /// Troubles in great number; ask again.
-    Troubles,
-    /// Nothing.
-    End,
-}
-
 /// Streams the rows of one backup.
 pub(crate) struct Rows {
     key: ObjectKey,
@@ -159,7 +150,8 @@ impl Rows {
         rows
     }
 
-    /// Returns the next row, or that there are troubles to note before it is asked again.
+    /// Returns the next row, none at the end; or that there are troubles to note before it is
+    /// asked again.
     ///
     /// # Errors
     /// Only those that concern more than one object; damage is added to `troubles`.
@@ -168,12 +160,12 @@ impl Rows {
         run: &Run<'_>,
         stock: &mut Stock,
         troubles: &mut Vec<Trouble>,
-    ) -> Result<Next> {
+    ) -> Result<ControlFlow<Option<RangeRow>>> {
         while troubles.len() < TROUBLES_MAX {
             let Some(row) = self.rows.next() else {
                 match self.next_range(run, stock, troubles)? {
                     Some(rows) => self.rows = rows.into_iter(),
-                    None => return Ok(Next::End),
+                    None => return Ok(ControlFlow::Break(None)),
                 }
                 continue;
             };
@@ -181,12 +173,12 @@ impl Rows {
                 let error = Error::corrupt("its ranges are out of order");
                 self.hurt(troubles, &error, Some(row.path().clone()));
                 self.end();
-                return Ok(Next::End);
+                return Ok(ControlFlow::Break(None));
             }
             self.last = Some(row.path().clone());
-            return Ok(Next::Row(row));
+            return Ok(ControlFlow::Break(Some(row)));
         }
-        Ok(Next::Troubles)
+        Ok(ControlFlow::Continue(()))
     }
 
     /// A restore goes no further, either: a few bytes can name one range without end.
