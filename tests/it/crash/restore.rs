@@ -3,7 +3,6 @@
 use crate::support::folder::Folder;
 use crate::support::restored::options;
 use crate::support::restored::overwriting;
-use crate::support::restored::path;
 use crate::support::restored::text;
 use crate::support::restored::try_restore;
 use crate::support::tree::Fingerprint;
@@ -19,7 +18,8 @@ use icecore::base::metadata::Metadata;
 use icecore::base::path::EntryPath;
 use icecore::engine::restore::Overwrite;
 use icecore::engine::restore::RestoreOptions;
-use icecore::source::memory::MemorySource;
+use icecore::source::local::LocalOptions;
+use icecore::source::local::LocalSource;
 use icecore::target::Expected;
 use icecore::target::MetadataRules;
 use icecore::target::Node;
@@ -27,7 +27,15 @@ use icecore::target::Target;
 use icecore::target::TargetEntry;
 use icecore::target::TargetWriter;
 use icecore::target::local::LocalTarget;
+use rustix::fs::AtFlags;
+use rustix::fs::CWD;
+use rustix::fs::Timespec;
+use rustix::fs::Timestamps;
+use std::fs::Permissions;
+use std::os::unix::fs::FileExt;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
@@ -203,40 +211,118 @@ impl TargetWriter for MortalWriter<'_> {
     }
 }
 
-/// Two backups: what is of which kind changes between them.
-fn two_versions() -> World {
-    let source = MemorySource::new("tree")
-        .file("a/one", b"first name")
-        .file("a/two", noise(3000, 1))
-        .file("closed/f", noise(900, 2))
-        .file("d/deep/er", text(90_000))
-        .file("long", text(300_000))
-        .file("turns/into/a/file", b"below")
-        .file("turns into a folder", b"content")
-        .file("z", b"")
-        .fifo("pipe")
-        .hard_link("a/again", "a/one")
-        .sparse_file("holes", 1 << 20, &[(8192, &[7; 4096]), (1 << 19, &[9; 5000])])
-        .symlink("link", "a/one");
-    source.edit("closed", |entry| entry.metadata.mode = 0o500);
+/// A tree that is written by hand, so that what a restore must give is known without one.
+struct Hand {
+    folder: Folder,
+    seconds: i64,
+}
+
+impl Hand {
+    fn at(&self, below: &str) -> PathBuf {
+        self.folder.path().join(below)
+    }
+
+    /// Gives what is at a path a time of its own, whenever it was written.
+    fn stamp(&mut self, below: &str) {
+        self.seconds += 1;
+        let time = Timespec { tv_sec: 1_000_000_000 + self.seconds, tv_nsec: 5 };
+        let times = Timestamps { last_access: time, last_modification: time };
+        rustix::fs::utimensat(CWD, self.at(below), &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+    }
+
+    fn file(&mut self, below: &str, bytes: &[u8]) {
+        let path = self.at(below);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        // As another inode, so that no change can hide.
+        let _ = std::fs::remove_file(&path);
+        std::fs::write(&path, bytes).unwrap();
+        self.stamp(below);
+    }
+
+    fn symlink(&mut self, below: &str, target: &str) {
+        std::os::unix::fs::symlink(target, self.at(below)).unwrap();
+        self.stamp(below);
+    }
+
+    fn set_mode(&self, below: &str, mode: u32) {
+        std::fs::set_permissions(self.at(below), Permissions::from_mode(mode)).unwrap();
+    }
+
+    fn remove(&self, below: &str) {
+        let path = self.at(below);
+        match path.symlink_metadata().unwrap().is_dir() {
+            true => std::fs::remove_dir_all(path).unwrap(),
+            false => std::fs::remove_file(path).unwrap(),
+        }
+    }
+
+    fn back_up(&self, world: &World) -> Fingerprint {
+        let source = LocalSource::open(self.folder.path(), LocalOptions::default()).unwrap();
+        assert_eq!(world.backup(&source).unwrap().errors, []);
+        fingerprint(self.folder.path())
+    }
+
+    fn first(&mut self) {
+        self.file("a/one", b"first name");
+        self.file("a/two", &noise(3000, 1));
+        self.file("closed/f", &noise(900, 2));
+        self.file("d/deep/er", &text(90_000));
+        self.file("long", &text(300_000));
+        self.file("turns/into/a/file", b"below");
+        self.file("turns into a folder", b"content");
+        self.file("z", b"");
+        self.file("was empty", b"");
+        self.file("rights", b"for one alone");
+        self.set_mode("rights", 0o600);
+        std::fs::create_dir(self.at("hollow")).unwrap();
+        std::fs::create_dir(self.at("was hollow")).unwrap();
+        let mode = rustix::fs::Mode::from_raw_mode(0o640);
+        let fifo = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(CWD, self.at("pipe"), fifo, mode, 0).unwrap();
+        std::fs::hard_link(self.at("a/one"), self.at("a/again")).unwrap();
+        let holes = std::fs::File::create(self.at("holes")).unwrap();
+        holes.set_len(1 << 20).unwrap();
+        holes.write_all_at(&[7; 4096], 8192).unwrap();
+        holes.write_all_at(&[9; 5000], 1 << 19).unwrap();
+        self.stamp("holes");
+        self.symlink("link", "a/one");
+        self.symlink("leads", "elsewhere");
+        self.set_mode("closed", 0o500);
+    }
+
+    /// What is of which kind changes.
+    fn second(&mut self) {
+        let mut long = text(300_000);
+        long[150_000..150_010].copy_from_slice(b"other text");
+        self.file("long", &long);
+        self.file("a/two", &noise(2000, 3));
+        self.remove("turns");
+        self.file("turns", b"a file now");
+        self.remove("turns into a folder");
+        self.file("turns into a folder/f", b"below");
+        self.remove("link");
+        self.remove("leads");
+        self.symlink("leads", "z");
+        self.file("made/new", &noise(5000, 4));
+        self.file("made/empty", b"");
+        self.file("was empty", b"not any more");
+        std::fs::create_dir(self.at("made/hollow")).unwrap();
+        self.remove("was hollow");
+        self.file("was hollow", b"");
+        self.set_mode("rights", 0o4711);
+    }
+}
+
+/// Two backups, and what the second must give.
+fn two_versions() -> (World, Fingerprint) {
     let mut world = World::memory();
     world.threads = 1;
-    world.backup(&source).unwrap();
-    let mut long = text(300_000);
-    long[150_000..150_010].copy_from_slice(b"other text");
-    source.put_file("long", long);
-    source.put_file("a/two", noise(2000, 3));
-    source.remove("turns/into/a/file");
-    source.remove("turns/into/a");
-    source.remove("turns/into");
-    source.remove("turns");
-    source.put_file("turns", b"a file now");
-    source.remove("turns into a folder");
-    source.put_file("turns into a folder/f", b"below");
-    source.remove("link");
-    source.put_file("made/new", noise(5000, 4));
-    world.backup(&source).unwrap();
-    world
+    let mut hand = Hand { folder: Folder::in_memory(), seconds: 0 };
+    hand.first();
+    hand.back_up(&world);
+    hand.second();
+    let wanted = hand.back_up(&world);
+    (world, wanted)
 }
 
 /// Something to restore over, and how.
@@ -278,12 +364,8 @@ fn die_at(world: &World, case: &Case, dies_at: usize, wanted: &Fingerprint) -> u
 
 /// Kills restores at each of their steps; returns how many there were.
 pub(super) fn die_at_each_step() -> usize {
-    let world = two_versions();
-    let reference = Folder::in_memory();
-    let place = reference.path().join("target");
-    restored(&world, 1, &LocalTarget::new(&place), &options());
-    let wanted = fingerprint(&place);
-    assert!(wanted.contains_key(path("made/new").as_bytes()));
+    let (world, wanted) = two_versions();
+    assert!(wanted.contains_key(&b"made/hollow"[..]));
     let cases = [
         Case { title: "into nothing", over: None, first: options() },
         Case { title: "over another", over: Some(0), first: again(Overwrite::IfChanged) },
