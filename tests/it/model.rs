@@ -104,6 +104,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         6 => (n(), 0_u32..40_000, n()).prop_map(|(p, size, seed)| Step::Write(p, size, seed)),
         1 => (n(), 100_000_u32..3_000_000, n()).prop_map(|(p, size, s)| Step::Write(p, size, s)),
+        1 => n().prop_map(|p| Step::Write(p, 0, 0)),
         3 => (n(), any::<u32>(), n()).prop_map(|(p, at, seed)| Step::Patch(p, at, seed)),
         2 => (n(), 0_u32..200_000).prop_map(|(p, size)| Step::Grow(p, size)),
         1 => (n(), n()).prop_map(|(p, seed)| Step::Sparse(p, seed)),
