@@ -24,6 +24,7 @@ use icecore::base::error::Error;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Origin;
 use icecore::base::error::Result;
+use icecore::base::id::BackupId;
 use icecore::base::id::PackId;
 use icecore::base::time::Timestamp;
 use icecore::engine::check;
@@ -38,6 +39,8 @@ use icecore::engine::repair::ActionKind;
 use icecore::engine::repair::RepairOptions;
 use icecore::engine::restore;
 use icecore::engine::restore::RestoreOptions;
+use icecore::engine::tag;
+use icecore::engine::tag::TagChange;
 use icecore::repository::Repository;
 use icecore::repository::doom;
 use icecore::target::memory::MemoryTarget;
@@ -45,10 +48,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::LazyLock;
 
-/// Does something to the object of a folder that is the largest.
+/// Does something to the object of a folder that is the largest, of which all can be derived, or
+/// not.
 fn hurt(
     story: &mut Story,
     folder: &str,
+    derivable: bool,
     work: impl FnOnce(&dyn Backend, &ObjectKey) -> Result<()>,
 ) -> Result<()> {
     let backend = story.medium.open()?;
@@ -62,21 +67,21 @@ fn hurt(
             Ok(())
         })?;
     }
-    story.promise(Promise::Damaged);
+    story.promise(Promise::Damaged { derivable });
     work(&*backend, keys.values().next_back().unwrap())
 }
 
 pub(super) fn lose_an_index(story: &mut Story) -> Result<()> {
-    hurt(story, "index", |backend, key| backend.delete(key))
+    hurt(story, "index", true, |backend, key| backend.delete(key))
 }
 
 pub(super) fn lose_a_pack(story: &mut Story) -> Result<()> {
-    hurt(story, "packs", |backend, key| backend.delete(key))
+    hurt(story, "packs", false, |backend, key| backend.delete(key))
 }
 
 /// Spoils the checksum of a pack: every block of it can be read all the same.
 pub(super) fn spoil_a_pack(story: &mut Story) -> Result<()> {
-    hurt(story, "packs", |backend, key| {
+    hurt(story, "packs", true, |backend, key| {
         let mut bytes = backend.get(key, 1 << 20)?;
         *bytes.last_mut().unwrap() ^= 1;
         backend.delete(key)?;
@@ -109,7 +114,8 @@ pub(super) fn prune_that_rescues(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-/// Repairs all that is damaged, which leaves nothing damaged behind.
+/// Repairs all that is damaged, which leaves nothing damaged behind, and loses nothing of which
+/// all can be derived.
 pub(super) fn repair(story: &mut Story) -> Result<()> {
     let repository = story.open()?;
     let cancel = Cancel::new();
@@ -119,6 +125,11 @@ pub(super) fn repair(story: &mut Story) -> Result<()> {
     let report = repair::execute(&repository, plan, &context)?;
     if !report.unrepaired.is_empty() {
         return Err(partial("a repair", &report.unrepaired));
+    }
+    let may_lose =
+        |(_, promise): &(usize, Promise)| matches!(promise, Promise::Damaged { derivable: false });
+    if !report.lost.is_empty() && !story.promises.iter().any(may_lose) {
+        return Err(Error::bug(format!("a repair loses what is there: {:?}", report.lost)));
     }
     story.promise(Promise::Repaired);
     Ok(())
@@ -140,6 +151,25 @@ pub(super) fn repair_the_sound(story: &Story) -> Result<()> {
         return Err(Error::bug(format!("a repair of what is sound: {plan:?}")));
     }
     repair::execute(&repository, plan, &context).map(|_| ())
+}
+
+pub(super) fn tag_the_first(story: &mut Story) -> Result<()> {
+    tag_first(story, "kept")
+}
+
+pub(super) fn tag_it_again(story: &mut Story) -> Result<()> {
+    tag_first(story, "again")
+}
+
+/// Gives the first backup one more tag; that it has it already is success as well.
+fn tag_first(story: &mut Story, tag: &'static str) -> Result<()> {
+    let dataset = story.open()?.dataset(&name())?;
+    let cancel = Cancel::new();
+    let context = context(&story.clock, &cancel, story.threads);
+    let change = TagChange { add: vec![tag.to_owned()], ..TagChange::default() };
+    tag::run(&dataset, BackupId(0), &change, &context)?;
+    story.promise(Promise::Tagged { number: 0, tag });
+    Ok(())
 }
 
 pub(super) fn add_key(story: &mut Story) -> Result<()> {
@@ -183,7 +213,7 @@ pub(super) fn restore_newest(story: &mut Story) -> Result<()> {
     if !report.errors.is_empty() {
         return Err(partial("a restore", &report.errors));
     }
-    assert!(source::files_in(&target) == source::trimmed(source::files_at(version)));
+    assert_eq!(source::things_in(&target), source::things_at(version));
     Ok(())
 }
 

@@ -310,7 +310,10 @@ impl MemoryDisk {
             state.is_off = true;
             return state.refuse_when_off();
         }
-        state.refuse_change(&change)?;
+        if let Err(e) = state.refuse_change(&change) {
+            let is_swallowed = state.account.refusal.is_some_and(|refusal| refusal.is_swallowed);
+            return if is_swallowed { Ok(()) } else { Err(e) };
+        }
         if state.skips.is_some() && state.site(&change) == state.skips {
             return Ok(());
         }
@@ -339,9 +342,9 @@ impl State {
         Err(errno.into())
     }
 
-    fn refuse_read(&mut self) -> io::Result<()> {
+    fn refuse_read(&mut self, path: &Path) -> io::Result<()> {
         self.refuse_when_off()?;
-        self.account.read().map_or(Ok(()), |errno| Err(errno.into()))
+        self.account.read(path).map_or(Ok(()), |errno| Err(errno.into()))
     }
 
     fn site(&self, change: &Change) -> Option<Site> {
@@ -382,7 +385,7 @@ impl Disk for MemoryDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         self.change(Change::Create(path.to_owned()))?;
         let inode = self.lock().tree.find(path)?;
-        Ok(Box::new(MemoryFile { disk: self.clone(), inode }))
+        Ok(Box::new(MemoryFile { disk: self.clone(), inode, path: path.to_owned() }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -404,13 +407,13 @@ impl Disk for MemoryDisk {
 
     fn look(&self, path: &Path) -> io::Result<Look> {
         let mut state = self.lock();
-        state.refuse_read()?;
+        state.refuse_read(path)?;
         state.tree.find(path).map(|inode| state.tree.look(inode))
     }
 
     fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
         let mut state = self.lock();
-        state.refuse_read()?;
+        state.refuse_read(path)?;
         let names = state.tree.folder(path)?.iter();
         let shown = names.filter(|(_, values)| values.last().unwrap().is_some());
         Ok(shown.map(|(name, _)| name.clone()).collect())
@@ -418,21 +421,22 @@ impl Disk for MemoryDisk {
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.lock();
-        state.refuse_read()?;
+        state.refuse_read(path)?;
         let inode = state.tree.find(path)?;
-        Ok(Box::new(MemoryFile { disk: self.clone(), inode }))
+        Ok(Box::new(MemoryFile { disk: self.clone(), inode, path: path.to_owned() }))
     }
 }
 
 struct MemoryFile {
     disk: MemoryDisk,
     inode: Inode,
+    path: PathBuf,
 }
 
 impl MemoryFile {
     fn bytes(&self) -> io::Result<Bytes> {
         let mut state = self.disk.lock();
-        state.refuse_read()?;
+        state.refuse_read(&self.path)?;
         match &state.tree.nodes[self.inode] {
             Node::File(values) => Ok(Arc::clone(values.last().unwrap())),
             Node::Folder(_) => Err(io::ErrorKind::IsADirectory.into()),

@@ -1,9 +1,11 @@
 //! Disks that are full, that allow no more, or that fail: each call of each workload refused.
 //!
 //! Whatever the refusal, it is said as what it is, no half file stays, no backup shows whose run
-//! failed, and once there is room again the same deed succeeds; then all is judged as after a
-//! power cut.
+//! failed, and once there is room again the same deed succeeds; then all is judged as the machine
+//! shows it, and as after a power cut that leaves nothing but what is durable: a sync that was
+//! refused, and called done, shows there alone.
 
+use crate::crash::cuts::Cut;
 use crate::crash::depth::Depth;
 use crate::crash::disk::Change;
 use crate::crash::disk::MemoryDisk;
@@ -83,7 +85,8 @@ impl Scene {
         disk.refuse(None)
     }
 
-    fn judge(&self, refusal: Refusal) -> Result<(), String> {
+    /// Judges what is left when a call is refused; says whether it was asked for.
+    fn judge(&self, refusal: Refusal) -> Result<bool, String> {
         let disk = MemoryDisk::new(self.base.clone());
         disk.refuse(Some(refusal));
         let Played { mut story, done, left } = self.play(&disk);
@@ -103,16 +106,22 @@ impl Scene {
             let done = deed(&mut story);
             done.map_err(|e| format!("with room again it fails: {}", e.full_message()))?;
         }
-        let wreck = Wreck {
-            medium: Arc::new(disk),
-            is_encrypted: self.workload.is_encrypted,
-            version: story.version,
-            promises: story.promises.iter().map(|(_, promise)| promise.clone()).collect(),
-            cache: None,
-            late: None,
-            is_repaired: true,
-        };
-        wreck.judge()
+        let tree = disk.tree();
+        let cut = Cut::of(&tree);
+        let woken = MemoryDisk::new(cut.wake(&cut.nothing_kept()));
+        for (medium, what) in [(disk, "as it is shown"), (woken, "after a power cut")] {
+            let wreck = Wreck {
+                medium: Arc::new(medium),
+                is_encrypted: self.workload.is_encrypted,
+                version: story.version,
+                promises: story.promises.iter().map(|(_, promise)| promise.clone()).collect(),
+                cache: None,
+                late: None,
+                is_repaired: true,
+            };
+            wreck.judge().map_err(|why| format!("{why} ({what})"))?;
+        }
+        Ok(account.has_refused())
     }
 
     /// Of a run that failed there is no backup.
@@ -146,7 +155,7 @@ pub(super) fn open_with_reads_refused() -> usize {
     init(&mut story).unwrap();
     let mut failed = 0;
     for at in 0.. {
-        let refusal = Refusal { of: Asked::Read, at, errno: Errno::IO, lasts: false };
+        let refusal = Refusal::of_read(at);
         disk.refuse(Some(refusal));
         let opened = story.open_with(FIRST_PASSWORD);
         if disk.refuse(None).reads <= at {
@@ -195,8 +204,8 @@ fn judge_leftovers(base: &Tree, disk: &MemoryDisk, account: &Account) -> Result<
     }
 }
 
-/// Refuses calls of all workloads, one at a time; returns how many writes and reads. An ordinary
-/// run refuses each call that it takes in one way, a deep one in all of them.
+/// Refuses calls of all workloads, one at a time; returns how many writes and reads were refused.
+/// An ordinary run refuses each call that it takes in one way, a deep one in all of them.
 pub(super) fn refuse_one_by_one(workloads: &'static [Workload], depth: &Depth) -> (usize, usize) {
     let kinds = [
         (Errno::NOSPC, true),
@@ -209,21 +218,22 @@ pub(super) fn refuse_one_by_one(workloads: &'static [Workload], depth: &Depth) -
     for (nth, workload) in workloads.iter().enumerate() {
         let scene = Scene::of(workload);
         let account = scene.account();
-        let mut judge = |refusal| {
-            let judged = scene.judge(refusal).err();
-            wrong.extend(judged.map(|what| format!("{}: {what}, with {refusal:?}", workload.name)));
+        let mut judge = |refusal| match scene.judge(refusal) {
+            Ok(has_refused) => usize::from(has_refused),
+            Err(what) => {
+                wrong.push(format!("{}: {what}, with {refusal:?}", workload.name));
+                1
+            }
         };
         for (which, at) in depth.spread(account.changes, 10, nth).into_iter().enumerate() {
             let ways = if depth.is_deep() { kinds.len() } else { 1 };
             for way in 0..ways {
                 let (errno, lasts) = kinds[(nth + which + way) % kinds.len()];
-                judge(Refusal { of: Asked::Change, at, errno, lasts });
-                refused.0 += 1;
+                refused.0 += judge(Refusal { lasts, ..Refusal::of_change(at, errno) });
             }
         }
         for at in depth.spread(account.reads, 2, nth) {
-            judge(Refusal { of: Asked::Read, at, errno: Errno::IO, lasts: false });
-            refused.1 += 1;
+            refused.1 += judge(Refusal::of_read(at));
         }
     }
     assert!(wrong.is_empty(), "{} are not sound: {wrong:#?}", wrong.len());

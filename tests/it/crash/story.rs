@@ -16,6 +16,8 @@ use crate::crash::deeds::remove_parity;
 use crate::crash::deeds::repair;
 use crate::crash::deeds::restore_newest;
 use crate::crash::deeds::spoil_a_pack;
+use crate::crash::deeds::tag_it_again;
+use crate::crash::deeds::tag_the_first;
 use crate::crash::source;
 use crate::support::folder::Folder;
 use crate::support::world::CHEAP;
@@ -37,6 +39,8 @@ use icecore::engine::forget;
 use icecore::engine::forget::Selection;
 use icecore::engine::prune;
 use icecore::engine::prune::PruneOptions;
+use icecore::engine::retention::Amount;
+use icecore::engine::retention::Rules;
 use icecore::format::dataset::DatasetName;
 use icecore::repository::Repository;
 use icecore::repository::cache::CachePlace;
@@ -74,12 +78,17 @@ pub(super) enum Promise {
     Created,
     /// This backup is there, and holds this version of the source.
     Backup { number: u64, version: usize },
+    /// A backup of another dataset is there, and holds this version of the source.
+    Elsewhere { version: usize },
+    /// This backup has a tag.
+    Tagged { number: u64, tag: &'static str },
     /// This backup is being forgotten: it may be there or not.
     MayGo { number: u64 },
     /// This backup was forgotten, and is not shown again.
     Forgotten { number: u64 },
-    /// Something of it was damaged, which a repair is to make good.
-    Damaged,
+    /// Something of it was damaged, which a repair is to make good: whole where all of it can be
+    /// derived from the rest.
+    Damaged { derivable: bool },
     /// A repair has said that nothing is damaged any more.
     Repaired,
     /// A password opens it, or no longer does; nothing while that is being changed.
@@ -179,21 +188,26 @@ impl Story {
         opened
     }
 
-    /// Makes a backup of the source as it is now, with its version as the description.
+    /// Makes a backup of the source as it is now, with its version as the description and a tag.
     pub(super) fn back_up(&mut self, full: bool) -> Result<BackupReport> {
+        let report = self.back_up_as(&name(), full)?;
+        let (number, version) = (report.backup.0, self.version);
+        self.promise(Promise::Backup { number, version });
+        Ok(report)
+    }
+
+    fn back_up_as(&mut self, name: &DatasetName, full: bool) -> Result<BackupReport> {
         let repository = self.open()?;
         let (source, cancel) = (source::at(self.version), Cancel::new());
         let options = BackupOptions {
             full,
             description: self.version.to_string(),
+            tags: vec![tag_of(self.version)],
             ..BackupOptions::default()
         };
         self.clock.advance(100);
         let context = context(&self.clock, &cancel, self.threads);
-        let report = backup::run(&repository, &name(), &*source, &options, &context)?;
-        let (number, version) = (report.backup.0, self.version);
-        self.promise(Promise::Backup { number, version });
-        Ok(report)
+        backup::run(&repository, name, &*source, &options, &context)
     }
 }
 
@@ -207,6 +221,16 @@ pub(super) fn context<'a>(
 
 pub(super) fn name() -> DatasetName {
     "data".parse().unwrap()
+}
+
+/// The name of a dataset of which nothing is ever forgotten.
+pub(super) fn other_name() -> DatasetName {
+    "other".parse().unwrap()
+}
+
+/// The tag that a backup of this version of the source gets.
+pub(super) fn tag_of(version: usize) -> String {
+    format!("v{version}")
 }
 
 /// One thing that is done.
@@ -268,6 +292,12 @@ pub(super) const WORKLOADS: &[Workload] = &[
         deeds: &[forget_first],
     },
     Workload {
+        name: "tag",
+        is_encrypted: true,
+        before: &[init, backup, change, backup],
+        deeds: &[tag_the_first, tag_it_again],
+    },
+    Workload {
         name: "repair of a lost index",
         is_encrypted: false,
         before: &[init, backup, change, backup, lose_an_index],
@@ -288,7 +318,17 @@ pub(super) const WORKLOADS: &[Workload] = &[
     Workload {
         name: "prune",
         is_encrypted: false,
-        before: &[init, backup, change, backup, change, full_backup, forget_first, forget_second],
+        before: &[
+            init,
+            backup,
+            backup_elsewhere,
+            change,
+            backup,
+            change,
+            full_backup,
+            forget_first,
+            forget_second,
+        ],
         deeds: &[prune],
     },
     Workload {
@@ -364,6 +404,14 @@ pub(super) fn backup(story: &mut Story) -> Result<()> {
     story.back_up(false).map(|_| ())
 }
 
+/// Backs up the same source as another dataset, which so needs what the first one may forget.
+fn backup_elsewhere(story: &mut Story) -> Result<()> {
+    let version = story.version;
+    story.back_up_as(&other_name(), false)?;
+    story.promise(Promise::Elsewhere { version });
+    Ok(())
+}
+
 fn full_backup(story: &mut Story) -> Result<()> {
     story.back_up(true).map(|_| ())
 }
@@ -404,13 +452,14 @@ fn forget(story: &mut Story, number: u64) -> Result<()> {
     let dataset = story.open()?.dataset(&name())?;
     story.promise(Promise::MayGo { number });
     let is_there = |backup: &Arc<Backup>| backup.header.number.0 == number;
-    if !dataset.backups()?.iter().any(is_there) {
-        // The marker of the run that was cut off is there: this one makes it durable.
-        return dataset.repository().store().settle();
-    }
     let cancel = Cancel::new();
     let context = context(&story.clock, &cancel, story.threads);
-    let selection = Selection::Numbers(BTreeSet::from([BackupId(number)]));
+    let selection = match dataset.backups()?.iter().any(is_there) {
+        true => Selection::Numbers(BTreeSet::from([BackupId(number)])),
+        // The marker of the run that was cut off is there: a plan by rules leaves it at that, and
+        // this run makes it durable.
+        false => Selection::Unless(Rules { last: Some(Amount::All), ..Rules::default() }),
+    };
     let plan = forget::plan(&dataset, &selection, &|_| 0, &context)?;
     forget::execute(&plan, &context)?;
     story.promise(Promise::Forgotten { number });

@@ -11,6 +11,7 @@ use crate::crash::story::Story;
 use crate::crash::story::context;
 use crate::crash::story::init;
 use crate::crash::story::name;
+use crate::crash::story::other_name;
 use crate::crash::story::write_cache;
 use icecore::backend::key::ObjectKey;
 use icecore::base::cancel::Cancel;
@@ -23,6 +24,7 @@ use icecore::engine::check::CheckOptions;
 use icecore::engine::check::Severity;
 use icecore::engine::restore;
 use icecore::engine::restore::RestoreOptions;
+use icecore::format::dataset::DatasetName;
 use icecore::format::lease::LeaseRecord;
 use icecore::repository::Repository;
 use icecore::repository::layout;
@@ -60,6 +62,7 @@ impl Wreck {
     /// Says what does not hold, if anything.
     pub(super) fn judge(&self) -> Result<(), String> {
         let mut story = Story::new(Arc::clone(&self.medium), self.is_encrypted);
+        story.promises = self.promises.iter().map(|promise| (0, promise.clone())).collect();
         story.threads = 1;
         story.version = self.version;
         story.clock.advance(100_000);
@@ -73,7 +76,7 @@ impl Wreck {
         }
         let mut backups = self.promised_backups();
         let lost = self.excused(judge_damage(&story, &repository)?);
-        judge_backups(&story, &repository, &backups, &lost)?;
+        self.judge_backups(&story, &repository, &backups, &lost)?;
         drop(repository);
         if self.is_repaired {
             deeds::repair_the_sound(&story).map_err(|e| refused("repair fails", &e))?;
@@ -90,22 +93,22 @@ impl Wreck {
         }
         let repository = story.open().map_err(|e| refused("it opens no more", &e))?;
         let lost = self.excused(judge_damage(&story, &repository)?);
-        judge_backups(&story, &repository, &backups, &lost)?;
+        self.judge_backups(&story, &repository, &backups, &lost)?;
         judge_forgotten(&repository, &self.forgotten())
     }
 
     /// Says whether a repair is owed.
     fn is_damaged(&self) -> bool {
         let last = |wanted: fn(&Promise) -> bool| self.promises.iter().rposition(wanted);
-        let damaged = last(|promise| matches!(promise, Promise::Damaged));
+        let damaged = last(|promise| matches!(promise, Promise::Damaged { .. }));
         damaged.is_some() && damaged > last(|promise| matches!(promise, Promise::Repaired))
     }
 
-    /// Of backups that have lost something, those that were there before something was damaged:
-    /// all others have to be whole.
+    /// Of backups that have lost something, those that were there before something was damaged
+    /// that cannot be derived: all others have to be whole.
     fn excused(&self, lost: BTreeSet<u64>) -> BTreeSet<u64> {
-        let is_damage = |promise: &Promise| matches!(promise, Promise::Damaged);
-        let damaged = self.promises.iter().position(is_damage).unwrap_or(0);
+        let is_loss = |promise: &Promise| matches!(promise, Promise::Damaged { derivable: false });
+        let damaged = self.promises.iter().position(is_loss).unwrap_or(0);
         let before = self.promises[..damaged].iter().filter_map(|promise| match promise {
             Promise::Backup { number, .. } => Some(*number),
             _ => None,
@@ -161,12 +164,40 @@ impl Wreck {
                     backups.remove(number);
                 }
                 Promise::Created
-                | Promise::Damaged
+                | Promise::Damaged { .. }
                 | Promise::Repaired
+                | Promise::Elsewhere { .. }
+                | Promise::Tagged { .. }
                 | Promise::Password { .. } => {}
             }
         }
         backups
+    }
+
+    /// Judges the backups of both datasets, and their tags.
+    fn judge_backups(
+        &self,
+        story: &Story,
+        repository: &Repository,
+        backups: &BTreeMap<u64, usize>,
+        lost: &BTreeSet<u64>,
+    ) -> Result<(), String> {
+        judge_backups(story, repository, &name(), backups, lost)?;
+        let elsewhere = self.promises.iter().filter_map(|promise| match promise {
+            Promise::Elsewhere { version } => Some((0, *version)),
+            _ => None,
+        });
+        judge_backups(story, repository, &other_name(), &elsewhere.collect(), &BTreeSet::new())?;
+        for promise in &self.promises {
+            let Promise::Tagged { number, tag } = promise else { continue };
+            let dataset = repository.dataset(&name()).map_err(|e| refused("no dataset", &e))?;
+            let shown = dataset.backups().map_err(|e| refused("cannot be listed", &e))?;
+            let backup = shown.iter().find(|backup| backup.header.number.0 == *number);
+            if !backup.is_some_and(|backup| backup.tags.iter().any(|it| it == tag)) {
+                return Err(format!("backup_{number} was tagged {tag}, and is not any more"));
+            }
+        }
+        Ok(())
     }
 
     fn forgotten(&self) -> Vec<u64> {
@@ -187,10 +218,11 @@ fn is_nothing_there(e: &Error) -> bool {
 fn judge_backups(
     story: &Story,
     repository: &Repository,
+    name: &DatasetName,
     promised: &BTreeMap<u64, usize>,
     lost: &BTreeSet<u64>,
 ) -> Result<(), String> {
-    let dataset = match repository.dataset(&name()) {
+    let dataset = match repository.dataset(name) {
         Err(e) if e.kind() == ErrorKind::NotFound && promised.is_empty() => return Ok(()),
         dataset => dataset.map_err(|e| refused("the dataset is not there", &e))?,
     };
@@ -199,13 +231,16 @@ fn judge_backups(
     let cancel = Cancel::new();
     for number in promised.keys() {
         if !backups.iter().any(|backup| backup.header.number.0 == *number) {
-            return Err(format!("backup_{number} was promised and is not there"));
+            return Err(format!("{name}, backup_{number} was promised and is not there"));
         }
     }
     for backup in backups {
         let number = backup.header.number.0;
         let version = backup.header.description.parse().unwrap();
-        let what = format!("backup_{number} cannot be restored");
+        let what = format!("{name}, backup_{number} cannot be restored");
+        if !backup.tags.contains(&story::tag_of(version)) {
+            return Err(format!("{name}, backup_{number} has lost its tag: {:?}", backup.tags));
+        }
         let snapshot = dataset.snapshot(&numbers, backup).map_err(|e| refused(&what, &e))?;
         let target = MemoryTarget::new();
         let context = context(&story.clock, &cancel, story.threads);
@@ -214,17 +249,21 @@ fn judge_backups(
         if !report.errors.is_empty() && !lost.contains(&number) {
             return Err(format!("{what}: {:?}", report.errors));
         }
-        let mut found = source::files_in(&target);
-        let mut expected = source::trimmed(source::files_at(version));
+        let mut found = source::things_in(&target);
+        let mut expected = source::things_at(version);
         for path in report.errors.iter().filter_map(|error| error.path.as_ref()) {
             expected.remove(&path.to_string());
             found.remove(&path.to_string());
         }
         if found != expected {
-            return Err(format!("backup_{number} is not version {version} of the source"));
+            let paths: BTreeSet<&String> = found.keys().chain(expected.keys()).collect();
+            let wrong = paths.into_iter().filter(|path| found.get(*path) != expected.get(*path));
+            let wrong: Vec<&String> = wrong.collect();
+            let what = format!("{name}, backup_{number} is not version {version} of the source");
+            return Err(format!("{what}: {wrong:?}"));
         }
         if let Some(&promised) = promised.get(&number)
-            && source::files_at(promised) != source::files_at(version)
+            && promised != version
         {
             return Err(format!("backup_{number} holds {version}, promised was {promised}"));
         }
