@@ -89,6 +89,8 @@ pub fn run(
         };
         let report = change.apply(&backup.tags, &backup.description)?;
         if !report.is_changed {
+            // Whoever said so before may have died before it was durable.
+            dataset.repository().store().settle()?;
             return Ok(report);
         }
         let record = TagsRecord {

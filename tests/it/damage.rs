@@ -237,10 +237,12 @@ fn try_case(state: &State, nth: usize, case: &Case) -> Vec<(&'static str, String
                 wrong.extend(spread(state, case, &before).map(|text| (operation.name, text)));
             }
             // Without reading packs: that they are there and as long as they were, and the rest.
-            "check" if !outcome.is_found && is_structure(case) => {
-                if state.visible.iter().any(|label| !before.contains(label)) {
-                    wrong.push((operation.name, "hurts a backup and is not seen".to_owned()));
-                }
+            "check"
+                if !outcome.is_found
+                    && is_structure(case)
+                    && state.visible.iter().any(|label| !before.contains(label)) =>
+            {
+                wrong.push((operation.name, "hurts a backup and is not seen".to_owned()));
             }
             "check data" if !outcome.is_found => {
                 let is_hurt = state.visible.iter().any(|label| !before.contains(label));
