@@ -165,7 +165,7 @@ pub fn run(
 #[derive(Default)]
 struct Forgotten {
     /// Those that no chain needs.
-    unneeded: Vec<BackupId>,
+    unneeded: BTreeSet<BackupId>,
     /// Those that others are replayed from.
     replayed: BTreeSet<u64>,
 }
@@ -407,7 +407,7 @@ impl Work<'_> {
             let freed = self.forgotten.get(&id).filter(|_| goes_all).unwrap_or(&nothing);
             // Most have nothing to retire, and each look at one takes several listings.
             if dataset.may_retire() {
-                let is_freed = |n: &&BackupId| freed.unneeded.binary_search(n).is_ok();
+                let is_freed = |n: &&BackupId| freed.unneeded.contains(n);
                 let goes: Vec<BackupId> =
                     dataset.unneeded.iter().filter(is_freed).copied().collect();
                 self.report.headers_retired += dataset.dataset.retire(&goes, now)?;
@@ -444,10 +444,9 @@ impl Work<'_> {
 fn forgotten(roots: &Roots) -> HashMap<DatasetId, Forgotten> {
     let datasets = roots.datasets.iter();
     let some = datasets.filter(|it| !it.unneeded.is_empty() || !it.replayed.is_empty());
-    let of = |it: &DatasetRoots| {
-        let mut unneeded = it.unneeded.clone();
-        unneeded.sort_unstable();
-        Forgotten { unneeded, replayed: it.replayed.clone() }
+    let of = |it: &DatasetRoots| Forgotten {
+        unneeded: it.unneeded.iter().copied().collect(),
+        replayed: it.replayed.clone(),
     };
     some.map(|it| (it.dataset.id(), of(it))).collect()
 }
