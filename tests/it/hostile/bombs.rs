@@ -69,25 +69,30 @@ fn runs_of_nothing_are_refused() {
     });
 }
 
+/// A file of so many bytes names a list of this run over and over: that is damage, and found soon.
+fn is_refused_in_lists(size: u64, run_of: fn(BlockId) -> Run) {
+    let world = World::memory();
+    let content = store(&world, &[b"x"]);
+    let list = range::encode_run_list(&vec![run_of(content); 20_000]).expect("encodes");
+    let lists = store(&world, &[&list]);
+    let named = vec![run(lists, 0, 1, list.len() as u64); 20_000];
+    back_up(&world, vec![file("listed", size, Content::Listed(named))]);
+    soon(move || {
+        let snapshot = world.snapshot(0);
+        let path = EntryPath::new(b"listed").expect("a path");
+        let cancel = Cancel::new();
+        let error = list::cat(&snapshot, &path, &mut Vec::new(), &cancel).expect_err("refused");
+        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        let report = check::run(&world.repository, &CheckOptions::default(), &world.context());
+        assert!(!report.expect("checks").findings.is_empty());
+    });
+}
+
 /// Lists of runs that name nothing, named over and over: memory for each of the runs.
 #[test]
 fn lists_of_runs_of_nothing_are_refused() {
     confined("hostile::bombs::lists_of_runs_of_nothing_are_refused", || {
-        let world = World::memory();
-        let content = store(&world, &[b"x"]);
-        let list = range::encode_run_list(&vec![run(content, 0, 0, 0); 20_000]).expect("encodes");
-        let lists = store(&world, &[&list]);
-        let named = vec![run(lists, 0, 1, list.len() as u64); 20_000];
-        back_up(&world, vec![file("listed", 0, Content::Listed(named))]);
-        soon(move || {
-            let snapshot = world.snapshot(0);
-            let path = EntryPath::new(b"listed").expect("a path");
-            let cancel = Cancel::new();
-            let error = list::cat(&snapshot, &path, &mut Vec::new(), &cancel).expect_err("refused");
-            assert_eq!(error.kind(), ErrorKind::Corrupt);
-            let report = check::run(&world.repository, &CheckOptions::default(), &world.context());
-            assert!(!report.expect("checks").findings.is_empty());
-        });
+        is_refused_in_lists(0, |content| run(content, 0, 0, 0));
     });
 }
 
@@ -95,21 +100,7 @@ fn lists_of_runs_of_nothing_are_refused() {
 #[test]
 fn lists_that_say_more_than_the_file_holds_end_early() {
     confined("hostile::bombs::lists_that_say_more_than_the_file_holds_end_early", || {
-        let world = World::memory();
-        let content = store(&world, &[b"x"]);
-        let list = range::encode_run_list(&vec![run(content, 0, 1, 1); 20_000]).expect("encodes");
-        let lists = store(&world, &[&list]);
-        let named = vec![run(lists, 0, 1, list.len() as u64); 20_000];
-        back_up(&world, vec![file("listed", 3, Content::Listed(named))]);
-        soon(move || {
-            let snapshot = world.snapshot(0);
-            let path = EntryPath::new(b"listed").expect("a path");
-            let cancel = Cancel::new();
-            let error = list::cat(&snapshot, &path, &mut Vec::new(), &cancel).expect_err("refused");
-            assert_eq!(error.kind(), ErrorKind::Corrupt);
-            let report = check::run(&world.repository, &CheckOptions::default(), &world.context());
-            assert!(!report.expect("checks").findings.is_empty());
-        });
+        is_refused_in_lists(3, |content| run(content, 0, 1, 1));
     });
 }
 
