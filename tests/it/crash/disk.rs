@@ -310,10 +310,7 @@ impl MemoryDisk {
             state.is_off = true;
             return state.refuse_when_off();
         }
-        if let Err(e) = state.refuse_change(&change) {
-            let is_swallowed = state.account.refusal.is_some_and(|refusal| refusal.is_swallowed);
-            return if is_swallowed { Ok(()) } else { Err(e) };
-        }
+        state.refuse_change(&change)?;
         if state.skips.is_some() && state.site(&change) == state.skips {
             return Ok(());
         }
@@ -342,9 +339,9 @@ impl State {
         Err(errno.into())
     }
 
-    fn refuse_read(&mut self, path: &Path) -> io::Result<()> {
+    fn refuse_read(&mut self) -> io::Result<()> {
         self.refuse_when_off()?;
-        self.account.read(path).map_or(Ok(()), |errno| Err(errno.into()))
+        self.account.read().map_or(Ok(()), |errno| Err(errno.into()))
     }
 
     fn site(&self, change: &Change) -> Option<Site> {
@@ -385,7 +382,7 @@ impl Disk for MemoryDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         self.change(Change::Create(path.to_owned()))?;
         let inode = self.lock().tree.find(path)?;
-        Ok(Box::new(MemoryFile { disk: self.clone(), inode, path: path.to_owned() }))
+        Ok(Box::new(MemoryFile { disk: self.clone(), inode }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -407,13 +404,13 @@ impl Disk for MemoryDisk {
 
     fn look(&self, path: &Path) -> io::Result<Look> {
         let mut state = self.lock();
-        state.refuse_read(path)?;
+        state.refuse_read()?;
         state.tree.find(path).map(|inode| state.tree.look(inode))
     }
 
     fn names(&self, path: &Path) -> io::Result<Vec<OsString>> {
         let mut state = self.lock();
-        state.refuse_read(path)?;
+        state.refuse_read()?;
         let names = state.tree.folder(path)?.iter();
         let shown = names.filter(|(_, values)| values.last().unwrap().is_some());
         Ok(shown.map(|(name, _)| name.clone()).collect())
@@ -421,22 +418,21 @@ impl Disk for MemoryDisk {
 
     fn open(&self, path: &Path) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.lock();
-        state.refuse_read(path)?;
+        state.refuse_read()?;
         let inode = state.tree.find(path)?;
-        Ok(Box::new(MemoryFile { disk: self.clone(), inode, path: path.to_owned() }))
+        Ok(Box::new(MemoryFile { disk: self.clone(), inode }))
     }
 }
 
 struct MemoryFile {
     disk: MemoryDisk,
     inode: Inode,
-    path: PathBuf,
 }
 
 impl MemoryFile {
     fn bytes(&self) -> io::Result<Bytes> {
         let mut state = self.disk.lock();
-        state.refuse_read(&self.path)?;
+        state.refuse_read()?;
         match &state.tree.nodes[self.inode] {
             Node::File(values) => Ok(Arc::clone(values.last().unwrap())),
             Node::Folder(_) => Err(io::ErrorKind::IsADirectory.into()),

@@ -2,8 +2,6 @@
 
 use crate::crash::disk::Change;
 use rustix::io::Errno;
-use std::path::Path;
-use std::path::PathBuf;
 
 /// What a disk is asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,18 +19,15 @@ pub(super) struct Refusal {
     pub(super) errno: Errno,
     /// Whether all later changes that need room are refused as well.
     pub(super) lasts: bool,
-    /// Planted: whether what is refused is called done all the same, as by a backend that does
-    /// not look.
-    pub(super) is_swallowed: bool,
 }
 
 impl Refusal {
     pub(super) fn of_change(at: usize, errno: Errno) -> Self {
-        Refusal { of: Asked::Change, at, errno, lasts: false, is_swallowed: false }
+        Refusal { of: Asked::Change, at, errno, lasts: false }
     }
 
     pub(super) fn of_read(at: usize) -> Self {
-        Refusal { of: Asked::Read, at, errno: Errno::IO, lasts: false, is_swallowed: false }
+        Refusal { of: Asked::Read, at, errno: Errno::IO, lasts: false }
     }
 }
 
@@ -43,8 +38,6 @@ pub(super) struct Account {
     pub(super) changes: usize,
     pub(super) reads: usize,
     pub(super) refused: Option<Change>,
-    /// What was to be read when that was refused.
-    pub(super) refused_read: Option<PathBuf>,
 }
 
 fn needs_room(change: &Change) -> bool {
@@ -74,16 +67,16 @@ impl Account {
     }
 
     /// Counts a read, and says with what it is refused.
-    pub(super) fn read(&mut self, path: &Path) -> Option<Errno> {
+    pub(super) fn read(&mut self) -> Option<Errno> {
         let nth = self.reads;
         self.reads += 1;
         let refusal = self.refusal.filter(|it| it.of == Asked::Read && it.at == nth)?;
-        self.refused_read = Some(path.to_owned());
         Some(refusal.errno)
     }
 
     /// Says whether it refused anything.
     pub(super) fn has_refused(&self) -> bool {
-        self.refused.is_some() || self.refused_read.is_some()
+        let is_past = |it: Refusal| it.of == Asked::Read && it.at < self.reads;
+        self.refused.is_some() || self.refusal.is_some_and(is_past)
     }
 }
