@@ -212,11 +212,13 @@ pub(super) fn forget(
 ) -> Result<Ended> {
     let set = repository.dataset(&dataset(""))?;
     let is_there = |n: u64| Ok::<_, Error>(set.backup(&set.all_numbers()?, BackupId(n))?.is_some());
+    // One that somebody makes meanwhile may appear right behind the answer that there is none.
+    let is_gone = |n: u64| Ok::<_, Error>(!world.numbers.contains(&n) || !is_there(n)?);
     let selection = Selection::Numbers([BackupId(number)].into());
     let planned = forget::plan(&set, &selection, &|_| 0, context);
     let plan = match planned {
         Ok(plan) => plan,
-        Err(e) if e.kind() == ErrorKind::NotFound && !is_there(number)? => return Ok(Ended::Gone),
+        Err(e) if e.kind() == ErrorKind::NotFound && is_gone(number)? => return Ok(Ended::Gone),
         // The last one is refused: somebody has forgotten all others.
         Err(e) if e.kind() == ErrorKind::InvalidInput => {
             for &other in world.numbers.iter().filter(|other| **other != number) {
