@@ -61,6 +61,7 @@ const HOMES: &[(&str, &[&str])] = &[
     (
         "rustix",
         &[
+            "base/handles.rs",
             "base/sys.rs",
             "source/local",
             "target/local",

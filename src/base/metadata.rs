@@ -38,6 +38,38 @@ impl Kind {
     }
 }
 
+/// Shows what an entry is and who may do what, as `ls -l` does: `drwxr-xr-x`.
+///
+/// ```
+/// use icecore::base::metadata::Kind;
+/// use icecore::base::metadata::mode_text;
+/// assert_eq!(mode_text(Kind::Directory, 0o1755), "drwxr-xr-t");
+/// ```
+pub fn mode_text(kind: Kind, mode: u32) -> String {
+    let kind = match kind {
+        Kind::File => '-',
+        Kind::Directory => 'd',
+        Kind::Symlink => 'l',
+        Kind::Fifo => 'p',
+        Kind::CharDevice => 'c',
+        Kind::BlockDevice => 'b',
+        Kind::Socket => 's',
+    };
+    let mut text = String::from(kind);
+    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
+        let bits = mode >> shift & 7;
+        text.push(if bits & 4 == 0 { '-' } else { 'r' });
+        text.push(if bits & 2 == 0 { '-' } else { 'w' });
+        text.push(match (mode & special != 0, bits & 1 != 0) {
+            (true, true) => letter,
+            (true, false) => letter.to_ascii_uppercase(),
+            (false, true) => 'x',
+            (false, false) => '-',
+        });
+    }
+    text
+}
+
 /// One extended attribute; ACLs are kept as the raw attributes the system shows.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Xattr {
@@ -92,4 +124,20 @@ pub struct Extent {
     pub offset: u64,
     /// How long it is, in bytes; never 0.
     pub length: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn modes_read_as_those_of_ls() {
+        assert_eq!(mode_text(Kind::Directory, 0o40755), "drwxr-xr-x");
+        assert_eq!(mode_text(Kind::Directory, 0o1777), "drwxrwxrwt");
+        assert_eq!(mode_text(Kind::Fifo, 0o4750), "prwsr-x---");
+        assert_eq!(mode_text(Kind::Symlink, 0o2640), "lrw-r-S---");
+        assert_eq!(mode_text(Kind::File, 0o7777), "-rwsrwsrwt");
+        assert_eq!(mode_text(Kind::File, 0o6640), "-rwSr-S---");
+        assert_eq!(mode_text(Kind::File, 0o1001), "---------t");
+    }
 }

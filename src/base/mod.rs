@@ -1,9 +1,11 @@
-//! Floor 0: the words everybody uses; no input or output, except [`sys`].
+//! Floor 0: the words everybody uses; no input or output, except [`sys`] and `handles`.
 
 #[forbid(unsafe_code)]
 pub mod cancel;
 #[forbid(unsafe_code)]
 pub mod error;
+#[forbid(unsafe_code)]
+pub(crate) mod handles;
 #[forbid(unsafe_code)]
 pub mod hash;
 #[forbid(unsafe_code)]

@@ -9,6 +9,7 @@ use crate::base::hash::hash;
 use crate::base::id::to_hex;
 use crate::base::limits::NAME_BYTES_MAX;
 use crate::base::metadata::Kind;
+use crate::base::metadata::mode_text;
 use crate::base::time::Timestamp;
 use crate::serve::stamp;
 use crate::serve::tree::Look;
@@ -82,9 +83,8 @@ pub(super) fn facts(look: &Look, link: Option<&[u8]>, wanted: Wanted, rights: Ri
 /// Returns a line of `ls -l`, without its end.
 pub(super) fn long(look: &Look, name: &[u8], link: Option<&[u8]>, now: Timestamp) -> Vec<u8> {
     let mut line = format!(
-        "{}{} {:3} {:<8} {:<8} {:>12} {} ",
-        letter(look.kind),
-        mode_text(look.mode),
+        "{} {:3} {:<8} {:<8} {:>12} {} ",
+        mode_text(look.kind, look.mode),
         look.links,
         look.owner.0,
         look.owner.1,
@@ -153,35 +153,6 @@ fn permitted(kind: Kind, rights: Rights) -> &'static str {
     }
 }
 
-fn letter(kind: Kind) -> char {
-    match kind {
-        Kind::File => '-',
-        Kind::Directory => 'd',
-        Kind::Symlink => 'l',
-        Kind::Fifo => 'p',
-        Kind::CharDevice => 'c',
-        Kind::BlockDevice => 'b',
-        Kind::Socket => 's',
-    }
-}
-
-fn mode_text(mode: u32) -> String {
-    let special = [(0o4000, 's', 'S'), (0o2000, 's', 'S'), (0o1000, 't', 'T')];
-    let mut text = String::with_capacity(9);
-    for (index, (bit, with, without)) in special.into_iter().enumerate() {
-        let bits = (mode >> (6 - 3 * index)) & 0o7;
-        text.push(if bits & 4 != 0 { 'r' } else { '-' });
-        text.push(if bits & 2 != 0 { 'w' } else { '-' });
-        text.push(match (mode & bit != 0, bits & 1 != 0) {
-            (true, true) => with,
-            (true, false) => without,
-            (false, true) => 'x',
-            (false, false) => '-',
-        });
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,9 +196,6 @@ mod tests {
         assert_eq!(line(&FILE, None), wanted);
         let link = Look { kind: Kind::Symlink, mode: 0o777, ..FILE };
         assert!(line(&link, Some(b"x\ny")).ends_with("a b -> x?y"));
-        assert_eq!(mode_text(0o7777), "rwsrwsrwt");
-        assert_eq!(mode_text(0o6640), "rwSr-S---");
-        assert_eq!(mode_text(0o1001), "--------t");
     }
 
     #[test]

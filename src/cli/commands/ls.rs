@@ -2,6 +2,7 @@
 
 use crate::base::error::Result;
 use crate::base::metadata::Kind;
+use crate::base::metadata::mode_text;
 use crate::base::path::display;
 use crate::cli::exit::Exit;
 use crate::cli::fields::PathField;
@@ -117,58 +118,9 @@ fn line(entry: &Entry, is_long: bool) -> String {
     };
     format!(
         "{} {:<8} {:<8} {size:>10}  {}  {name}{target}",
-        mode(entry),
+        mode_text(entry.kind(), entry.metadata.mode),
         named(&owner.user, owner.uid),
         named(&owner.group, owner.gid),
         entry.metadata.mtime.to_local_text(),
     )
-}
-
-/// Shows kind and permissions as `ls` does: `drwxr-xr-x`.
-fn mode(entry: &Entry) -> String {
-    let mode = entry.metadata.mode;
-    let kind = match entry.kind() {
-        Kind::File => '-',
-        Kind::Directory => 'd',
-        Kind::Symlink => 'l',
-        Kind::Fifo => 'p',
-        Kind::CharDevice => 'c',
-        Kind::BlockDevice => 'b',
-        Kind::Socket => 's',
-    };
-    let mut text = String::from(kind);
-    for (shift, special, letter) in [(6, 0o4000, 's'), (3, 0o2000, 's'), (0, 0o1000, 't')] {
-        let bits = mode >> shift & 7;
-        text.push(if bits & 4 == 0 { '-' } else { 'r' });
-        text.push(if bits & 2 == 0 { '-' } else { 'w' });
-        text.push(match (mode & special != 0, bits & 1 != 0) {
-            (true, true) => letter,
-            (true, false) => letter.to_ascii_uppercase(),
-            (false, true) => 'x',
-            (false, false) => '-',
-        });
-    }
-    text
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::base::metadata::Metadata;
-    use crate::base::path::EntryPath;
-
-    #[test]
-    fn modes_read_as_those_of_ls() {
-        let shown = |mode: u32, node: EntryNode| {
-            let metadata = Metadata { mode, ..Metadata::default() };
-            mode_of(&Entry { path: EntryPath::root(), metadata, node })
-        };
-        fn mode_of(entry: &Entry) -> String {
-            mode(entry)
-        }
-        assert_eq!(shown(0o755, EntryNode::Directory), "drwxr-xr-x");
-        assert_eq!(shown(0o1777, EntryNode::Directory), "drwxrwxrwt");
-        assert_eq!(shown(0o4750, EntryNode::Fifo), "prwsr-x---");
-        assert_eq!(shown(0o2640, EntryNode::Symlink(Vec::new())), "lrw-r-S---");
-    }
 }

@@ -4,6 +4,7 @@
 //! [`STAT_BATCH`] of them at a time, so that a folder of a million files costs its names.
 
 use crate::base::error::Result;
+use crate::base::handles::Handles;
 use crate::base::metadata::Kind;
 use crate::base::path::EntryPath;
 use crate::source::ScanItem;
@@ -19,7 +20,6 @@ use crate::source::local::ORIGIN;
 use crate::source::local::entry::entry_of;
 use crate::source::local::entry::kind_of;
 use crate::source::local::failed;
-use crate::source::local::handles::Handles;
 use crate::source::local::open_quietly;
 use crate::source::local::owners::OwnerCache;
 use rustix::fs::AtFlags;

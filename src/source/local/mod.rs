@@ -2,7 +2,7 @@
 //!
 //! Everything goes by folder handles, one name at a time and never through a symlink: a tree
 //! deeper than `PATH_MAX` is read like any other, and a folder swapped for a link while the
-//! backup runs cannot lead outside. `walk` lists, `read` opens, `handles` keeps the way.
+//! backup runs cannot lead outside. `walk` lists, `read` opens; `base::handles` keeps the way.
 //! What a socket holds cannot be stored; what was mounted elsewhere can be left out; and the
 //! repository never backs itself up, however it is reached.
 
@@ -37,7 +37,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 mod entry;
-mod handles;
 mod list;
 mod owners;
 mod read;

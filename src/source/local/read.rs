@@ -8,11 +8,13 @@
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
+use crate::base::handles::Handles;
 use crate::base::limits::XATTR_VALUE_BYTES_MAX;
 use crate::base::metadata::Extent;
 use crate::base::metadata::Kind;
 use crate::base::metadata::Xattr;
 use crate::base::path::EntryPath;
+use crate::base::sys;
 use crate::source::OpenedEntry;
 use crate::source::SourceEntry;
 use crate::source::SourceReader;
@@ -21,7 +23,6 @@ use crate::source::local::ORIGIN;
 use crate::source::local::entry::entry_of;
 use crate::source::local::entry::kind_of;
 use crate::source::local::failed;
-use crate::source::local::handles::Handles;
 use crate::source::local::open_quietly;
 use crate::source::local::owners::OwnerCache;
 use rustix::fs::AtFlags;
@@ -152,16 +153,8 @@ impl SourceReader for LocalReader {
 
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let (path, file) = self.file()?;
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match rustix::io::pread(file, &mut buffer[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(got) => filled += got,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(failed("cannot read", path, errno.into())),
-            }
-        }
-        Ok(filled)
+        let read = sys::read_up_to(file, buffer, offset);
+        read.map_err(|cause| failed("cannot read", path, cause))
     }
 
     fn finish(&mut self) -> Result<SourceEntry> {

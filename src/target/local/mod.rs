@@ -26,7 +26,6 @@ use std::sync::Arc;
 use std::sync::Mutex;
 
 mod border;
-mod handles;
 mod metadata;
 mod names;
 mod open;

@@ -4,8 +4,8 @@
 //! No recursion: a stack of names, of which each level holds a handful at a time. A folder is
 //! read again after its subfolders went, until it is empty.
 
+use crate::base::handles::Handles;
 use crate::target::local::border::is_border;
-use crate::target::local::handles::Handles;
 use crate::target::local::metadata::Subject;
 use rustix::fs::AtFlags;
 use rustix::fs::Mode;

@@ -6,11 +6,13 @@
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
+use crate::base::handles::Handles;
 use crate::base::metadata::Kind;
 use crate::base::metadata::Metadata;
 use crate::base::metadata::Owner;
 use crate::base::path::EntryPath;
 use crate::base::path::display;
+use crate::base::sys;
 use crate::base::time::Timestamp;
 use crate::target::MetadataRules;
 use crate::target::Node;
@@ -19,7 +21,6 @@ use crate::target::TargetWriter;
 use crate::target::local::ORIGIN;
 use crate::target::local::border::is_border;
 use crate::target::local::failed;
-use crate::target::local::handles::Handles;
 use crate::target::local::metadata;
 use crate::target::local::metadata::Subject;
 use crate::target::local::names::folders_in;
@@ -245,26 +246,13 @@ fn make_node(folder: BorrowedFd<'_>, name: &[u8], node: &Node) -> io::Result<()>
     Ok(rustix::fs::mknodat(folder, name, file_type, mode, device)?)
 }
 
-fn write_all(file: BorrowedFd<'_>, offset: u64, bytes: &[u8]) -> io::Result<()> {
-    let mut written = 0;
-    while written < bytes.len() {
-        match rustix::io::pwrite(file, &bytes[written..], offset + written as u64) {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => written += count,
-            Err(Errno::INTR) => {}
-            Err(errno) => return Err(errno.into()),
-        }
-    }
-    Ok(())
-}
-
 fn write_zeros(file: BorrowedFd<'_>, offset: u64, length: u64) -> io::Result<()> {
     let size = u64::try_from(rustix::fs::fstat(file)?.st_size).unwrap_or(0);
     let end = offset.saturating_add(length).min(size);
     let mut at = offset;
     while at < end {
         let count = (end - at).min(ZEROS.len() as u64);
-        write_all(file, at, &ZEROS[..count as usize])?;
+        sys::write_all_at(file, &ZEROS[..count as usize], at)?;
         at += count;
     }
     Ok(())
@@ -348,21 +336,13 @@ impl TargetWriter for LocalWriter {
 
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
         let (path, file) = self.writable()?;
-        write_all(file, offset, bytes).map_err(|cause| failed("cannot write", path, cause))
+        sys::write_all_at(file, bytes, offset).map_err(|cause| failed("cannot write", path, cause))
     }
 
     fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
         let (path, file) = self.file()?;
-        let mut filled = 0;
-        while filled < buffer.len() {
-            match rustix::io::pread(file, &mut buffer[filled..], offset + filled as u64) {
-                Ok(0) => break,
-                Ok(got) => filled += got,
-                Err(Errno::INTR) => {}
-                Err(errno) => return Err(failed("cannot read back", path, errno.into())),
-            }
-        }
-        Ok(filled)
+        let read = sys::read_up_to(file, buffer, offset);
+        read.map_err(|cause| failed("cannot read back", path, cause))
     }
 
     fn punch_hole(&mut self, offset: u64, length: u64) -> Result<()> {

@@ -1,10 +1,9 @@
-//! Folder handles on the way to one folder of a target, kept for its neighbours.
+//! Handles of the folders on the way to one folder, kept so that its neighbours are cheap to reach.
 //!
-//! The twin of the source's handles, with what writing needs on top: folders come and go under
-//! a writer, so the way can be forgotten. Every step is one `openat` of one name with `O_NOFOLLOW`, so neither the length of a path
-//! nor a folder that became a symlink matters: a path beyond `PATH_MAX` works, and a link is
-//! never followed. At most [`HANDLES_MAX`] handles are held, the deepest ones; what lies above
-//! them is walked again from the root when it is needed.
+//! Sources and targets go through local trees by them. Every step is one `openat` of one name with
+//! `O_NOFOLLOW`, so neither the length of a path nor a folder that became a symlink matters: a path
+//! beyond `PATH_MAX` works, and a link is never followed. At most [`HANDLES_MAX`] handles are held,
+//! the deepest ones; what lies above them is walked again from the root when it is needed.
 
 use rustix::fs::Mode;
 use rustix::fs::OFlags;
@@ -15,13 +14,13 @@ use std::os::fd::BorrowedFd;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
-/// Most handles one way holds. A writer has two ways at most, so sixteen writers hold fewer
-/// than 800 descriptors, below the common limit of 1024; few trees are deeper than this.
+/// Most handles one way holds. Nine walkers and sixteen readers have one each, sixteen writers two,
+/// so a run holds fewer than 800 descriptors, below the common limit of 1024; few trees are deeper.
 const HANDLES_MAX: usize = 24;
 
 /// The way to one folder.
 #[derive(Debug)]
-pub(super) struct Handles {
+pub(crate) struct Handles {
     root: Arc<OwnedFd>,
     /// The folder that `levels` ends at.
     path: Vec<u8>,
@@ -38,12 +37,12 @@ struct Level {
 
 impl Handles {
     /// Stands at the root.
-    pub(super) fn new(root: Arc<OwnedFd>) -> Self {
+    pub(crate) fn new(root: Arc<OwnedFd>) -> Self {
         Handles { root, path: Vec::new(), levels: VecDeque::new() }
     }
 
     /// Goes to a folder and returns its handle, good for `*at` calls, not for reading.
-    pub(super) fn enter(&mut self, folder: &[u8]) -> io::Result<BorrowedFd<'_>> {
+    pub(crate) fn enter(&mut self, folder: &[u8]) -> io::Result<BorrowedFd<'_>> {
         let shared = shared_folder(&self.path, folder);
         while self.levels.back().is_some_and(|level| level.end > shared) {
             self.levels.pop_back();
@@ -65,14 +64,14 @@ impl Handles {
     }
 
     /// Forgets the way, after a folder on it was removed or replaced.
-    pub(super) fn forget(&mut self) {
+    pub(crate) fn forget(&mut self) {
         self.levels.clear();
         self.path.clear();
     }
 
     /// Says whether the folder entered last was removed meanwhile; asking costs less than going
     /// the way again whenever a name is missing.
-    pub(super) fn are_gone(&self) -> bool {
+    pub(crate) fn are_gone(&self) -> bool {
         let is_root = self.levels.is_empty();
         !is_root && rustix::fs::fstat(self.current()).is_ok_and(|stat| stat.st_nlink == 0)
     }
