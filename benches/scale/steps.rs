@@ -44,6 +44,8 @@ pub(crate) fn run(step: &str, count: u64, home: &Path) -> Result<String> {
         "names-build" => names_build(count, home),
         "names-look" => names_look(count, home),
         "entries" => backup(home, &files(count, 64, Content::Unlike), None),
+        "entries-half" => backup(home, &files(count / 2, 64, Content::Unlike), None),
+        "packs-half" => backup(home, &files(count / 2, MIB, Content::Unlike), None),
         // The least that the config allows: every block closes its pack.
         "packs" => backup(home, &files(count, MIB, Content::Unlike), Some(1024)),
         "endless" => backup(home, &files(1, count, Content::Repeated), None),
