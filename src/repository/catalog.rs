@@ -1,6 +1,7 @@
 //! The names of datasets: which folder a name stands for, by the highest revision of its record.
 
 use crate::backend::key::FolderKey;
+use crate::backend::key::ObjectKey;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
@@ -16,6 +17,10 @@ use crate::repository::layout;
 use crate::repository::seen;
 use crate::repository::seen::Told;
 use crate::repository::shown::Shown;
+
+fn holds_another_name(key: &ObjectKey) -> Error {
+    Error::corrupt(format!("{key} holds another dataset's name")).at(Origin::Repository)
+}
 
 impl Repository {
     pub(super) fn name_hash(&self, name: &DatasetName) -> hash::Digest {
@@ -45,10 +50,18 @@ impl Repository {
         let (key, told) = (&object.key, Told::of(object));
         let record: NameRecord = seen::record(self, ObjectKind::Name, key, &told)?;
         if record.name != *name {
-            return Err(Error::corrupt(format!("{key} holds another dataset's name"))
-                .at(Origin::Repository));
+            return Err(holds_another_name(key));
         }
         Ok(Some((revision, record)))
+    }
+
+    /// Refuses a record that lies in the folder of another name: without encryption nothing else
+    /// tells that it is not from there.
+    pub(super) fn check_name(&self, key: &ObjectKey, record: NameRecord) -> Result<NameRecord> {
+        match self.name_folder(&record.name)? == key.folder() {
+            true => Ok(record),
+            false => Err(holds_another_name(key)),
+        }
     }
 
     /// Returns a dataset by name.

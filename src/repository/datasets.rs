@@ -108,8 +108,8 @@ impl Dataset {
         self.refuse_missing(self.list_numbers(None, false)?)
     }
 
-    /// Lists all numbers for one who will delete what none of them needs: those below the floor
-    /// that remain must be there as well.
+    /// Lists all numbers for one who counts them, or will delete what none of them needs: those
+    /// below the floor that remain must be there as well.
     ///
     /// # Errors
     /// Those of the backend; `Corrupt` when numbers are missing.
@@ -118,12 +118,15 @@ impl Dataset {
     }
 
     /// Lists all numbers that are shown, whatever is missing: enough to read what is there, never
-    /// to decide what goes or what is next.
+    /// to decide what goes or what is next. What is missing below the floor counts as missing, too.
     ///
     /// # Errors
     /// Those of the backend.
     pub fn shown_numbers(&self) -> Result<Numbers> {
-        self.list_numbers(None, false)
+        let mut numbers = self.list_numbers(None, false)?;
+        let below = numbers.missing_below_floor();
+        numbers.missing.extend(below.map(|n| n.to_string()));
+        Ok(numbers)
     }
 
     /// What was shown whole is remembered: whoever looks later must not be shown less.
@@ -147,7 +150,9 @@ impl Dataset {
             let looked = self.look_at_numbers(thousands_max, surely, &mut floor_seen);
             let is_odd = match &looked {
                 Ok(numbers) => {
-                    !numbers.missing.is_empty() || numbers.next().0 < self.highest_seen()
+                    !numbers.missing.is_empty()
+                        || numbers.next().0 < self.highest_seen()
+                        || numbers.missing_below_floor().is_some()
                 }
                 Err(e) => matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound),
             };
@@ -430,9 +435,10 @@ impl Dataset {
     /// Returns all backups that were not forgotten, by number.
     ///
     /// # Errors
-    /// Those of [`Dataset::backup`].
+    /// Those of [`Dataset::backup`]; `Corrupt` when numbers are missing, those below the floor
+    /// that remain among them.
     pub fn backups(&self) -> Result<Vec<Arc<Backup>>> {
-        self.backups_among(&self.all_numbers()?)
+        self.backups_among(&self.surely_all_numbers()?)
     }
 
     /// Returns those of the listed backups that were not forgotten, by number.

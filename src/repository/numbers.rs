@@ -98,8 +98,12 @@ impl Numbers {
         self.floor.as_ref().is_some_and(passed)
     }
 
-    /// Returns a number that remains below the floor and of which nothing is listed.
+    /// Returns a number that remains below the floor and of which nothing is listed; none where
+    /// not all was listed.
     pub fn missing_below_floor(&self) -> Option<BackupId> {
+        if self.is_cut {
+            return None;
+        }
         let mut remaining = self.floor.iter().flat_map(|floor| floor.remaining.iter());
         remaining.find(|n| !self.is_taken(BackupId(**n))).map(|n| BackupId(*n))
     }

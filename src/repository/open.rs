@@ -89,9 +89,12 @@ fn read_config(backend: &dyn Backend) -> Result<(Config, [u8; 32])> {
     })
 }
 
+/// Folders of a repository, those first without which it is none any more.
+const REMAINS: [&str; 8] =
+    ["packs", "index", "datasets", "names", "leases", "tombstones", "lost", "parity"];
+
 fn nothing_there(backend: &dyn Backend) -> Error {
-    if let Some(folder) = what_a_repository_left(backend, &["packs", "index", "datasets", "names"])
-    {
+    if let Some(folder) = what_a_repository_left(backend, &REMAINS[..4]) {
         let message = format!(
             "the config of the repository at {} is missing, and {folder} is there",
             backend.location()
@@ -202,6 +205,11 @@ fn refuse_what_is_there(backend: &dyn Backend) -> Result<()> {
     }
     match backend.foreign()? {
         None => Ok(()),
+        Some(name) if REMAINS.contains(&name.as_str()) => Err(Error::invalid(format!(
+            "{location} is not empty: it holds {name}, as a repository does, and no config"
+        ))
+        .hint("put the file `config` back from a copy of the repository, or name another folder")
+        .at(Origin::Repository)),
         Some(name) => Err(Error::invalid(format!(
             "{location} is not empty: it holds {name}, which is no part of a repository"
         ))

@@ -50,7 +50,8 @@ impl Repository {
         let (mut readable, mut problems) = (Vec::new(), Vec::new());
         for (_, object) in newest.into_values() {
             let told = Told::of(&object);
-            match seen::record::<NameRecord>(self, ObjectKind::Name, &object.key, &told) {
+            let read = seen::record::<NameRecord>(self, ObjectKind::Name, &object.key, &told);
+            match read.and_then(|record| self.check_name(&object.key, record)) {
                 Ok(NameRecord { name, dataset: Some(id), .. }) => {
                     readable.push(Dataset::named(self, id, name));
                 }

@@ -117,3 +117,67 @@ fn list_shows_what_it_can_beside_a_damaged_header() {
     let made = home.json(0, &["--no-cache", "backup", "photos"]);
     assert_eq!((&made["backup"], &made["added"]), (&2.into(), &2.into()), "{made}");
 }
+
+fn copy_over(from: &PathBuf, to: &PathBuf) {
+    let bytes = fs::read(from).unwrap();
+    fs::remove_file(to).unwrap();
+    fs::write(to, bytes).unwrap();
+}
+
+/// Without encryption nothing but its place tells that a name is not from there: both names then
+/// led to one dataset, the other was gone from every list, and all ended with 0.
+#[test]
+fn a_name_in_the_place_of_another_is_told_and_cured() {
+    let home = two();
+    let names = home.path(".local/share/icecore/names");
+    let photos = files_below(&names).remove(0);
+    home.write("music/x", b"x");
+    home.done(&["backup", "music"]);
+    let music = files_below(&names).into_iter().find(|path| *path != photos).unwrap();
+    copy_over(&music, &photos);
+
+    let ran = home.run(&["--no-cache", "list"]);
+
+    ran.says(3, "holds another dataset's name");
+    assert!(!ran.stdout.contains("photos") && ran.stdout.contains("music"), "{ran:?}");
+    assert_eq!(home.run(&["--no-cache", "stats"]).code, 1);
+    home.done(&["--no-cache", "repair"]);
+    assert_eq!(home.json(0, &["--no-cache", "list"]).as_array().unwrap().len(), 2);
+    home.done(&["--no-cache", "restore", "photos", "out"]);
+}
+
+/// A floor names what remains below it; one of these that was gone was missed by checks and
+/// prunes alone, and lists were shorter with exit code 0.
+#[test]
+fn a_backup_that_is_gone_below_a_floor_is_told_by_whoever_shows_all() {
+    let home = two();
+    home.done(&["backup", "photos", "--full", "--allow-unchanged"]);
+    home.done(&["forget", "photos", "--backup", "1", "--prune"]);
+    assert_eq!(home.json(0, &["list", "photos"]).as_array().unwrap().len(), 2);
+    let headers = files_below(&home.path(".local/share/icecore/datasets"));
+    assert!(headers.iter().any(|path| path.ends_with("floor-2")), "{headers:?}");
+    let first = headers.iter().find(|path| path.ends_with("0/0")).unwrap();
+    fs::remove_file(first).unwrap();
+    home.done(&["-r", "there", "init"]);
+
+    for shows in [&["list"][..], &["list", "photos"], &["find", "a"], &["copy", "--to", "there"]] {
+        let ran = home.run(&[&["--no-cache"], shows].concat());
+        ran.says(3, "backup_0");
+    }
+
+    home.run(&["--no-cache", "stats"]).says(1, "backup_0");
+    home.done(&["--no-cache", "restore", "photos", "out"]);
+    assert_eq!(home.run(&["--no-cache", "check"]).code, 3);
+}
+
+#[test]
+fn an_init_beside_a_repository_without_its_config_names_the_config() {
+    let home = two();
+    fs::remove_file(home.path(".local/share/icecore/config")).unwrap();
+
+    let ran = home.run(&["init"]);
+
+    ran.says(2, "as a repository does, and no config");
+    ran.says(2, "put the file `config` back");
+    home.run(&["list"]).says(1, "the config of the repository at ");
+}

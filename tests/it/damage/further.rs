@@ -112,7 +112,7 @@ pub(crate) fn parity_status(scene: &Scene<'_>) -> Result<()> {
 pub(crate) fn find(scene: &Scene<'_>) -> Result<()> {
     for dataset in ["photos", "music"] {
         let set = scene.repository.dataset(&name(dataset))?;
-        let numbers = set.all_numbers()?;
+        let numbers = set.shown_numbers()?;
         let options = FindOptions::new(Pattern::new("*")?);
         let trees = scene.state.trees.iter().filter(|(label, _)| label.0 == dataset);
         let trees: BTreeMap<u64, &Tree> = trees.map(|(label, tree)| (label.1, tree)).collect();
@@ -189,7 +189,7 @@ pub(crate) fn diff(scene: &Scene<'_>) -> Result<()> {
 }
 
 /// The files of a tar, for as far as it goes.
-fn untar(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
+pub(crate) fn untar(archive: &[u8]) -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::new();
     let mut at = 0;
     while let Some(head) = archive.get(at..at + 512) {
