@@ -6,6 +6,7 @@ mod bench;
 mod choices;
 mod config;
 mod copy;
+mod damaged;
 mod dry_run;
 mod forget;
 mod history;
