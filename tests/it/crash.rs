@@ -37,6 +37,7 @@ mod depth;
 mod disk;
 mod explore;
 mod full;
+mod mortal;
 mod refusal;
 mod restore;
 mod served;
@@ -61,6 +62,7 @@ use crate::crash::explore::Violation;
 use crate::crash::full::open_with_reads_refused;
 use crate::crash::full::refuse_one_by_one;
 use crate::crash::restore::die_at_each_step;
+use crate::crash::restore::refuse_each_step;
 use crate::crash::served::Bucket;
 use crate::crash::served::Served;
 use crate::crash::served::Shelf;
@@ -209,6 +211,13 @@ fn a_key_slot_that_cannot_be_read_is_no_wrong_password() {
 fn a_restore_that_was_killed_and_is_done_again_ends_equal() {
     let count = die_at_each_step();
     eprintln!("{count} restores were killed");
+    assert!(count >= 100, "only {count}");
+}
+
+#[test]
+fn a_restore_whose_disk_refuses_a_step_says_so_and_ends_equal_when_done_again() {
+    let count = refuse_each_step(&Depth::asked());
+    eprintln!("{count} restores were refused a step");
     assert!(count >= 100, "only {count}");
 }
 

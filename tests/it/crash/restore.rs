@@ -1,5 +1,9 @@
-//! Restores that die at every step of writing, and are done again over what they left.
+//! Restores that die at every step of writing, or are refused it by the disk, and are done again
+//! over what they left.
 
+use crate::crash::depth::Depth;
+use crate::crash::mortal::Fate;
+use crate::crash::mortal::Mortal;
 use crate::support::folder::Folder;
 use crate::support::restored::options;
 use crate::support::restored::overwriting;
@@ -10,206 +14,25 @@ use crate::support::tree::difference;
 use crate::support::tree::fingerprint;
 use crate::support::tree::noise;
 use crate::support::world::World;
-use icecore::base::error::Error;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Origin;
-use icecore::base::error::Result;
-use icecore::base::metadata::Metadata;
-use icecore::base::path::EntryPath;
 use icecore::engine::restore::Overwrite;
 use icecore::engine::restore::RestoreOptions;
 use icecore::source::local::LocalOptions;
 use icecore::source::local::LocalSource;
-use icecore::target::Expected;
-use icecore::target::MetadataRules;
-use icecore::target::Node;
 use icecore::target::Target;
-use icecore::target::TargetEntry;
-use icecore::target::TargetWriter;
 use icecore::target::local::LocalTarget;
 use rustix::fs::AtFlags;
 use rustix::fs::CWD;
 use rustix::fs::Timespec;
 use rustix::fs::Timestamps;
+use rustix::io::Errno;
+use std::collections::BTreeSet;
 use std::fs::Permissions;
 use std::os::unix::fs::FileExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
-
-/// A folder to which a restore writes that dies at one of its steps.
-struct Mortal {
-    inner: LocalTarget,
-    dies_at: usize,
-    steps: AtomicUsize,
-}
-
-/// What of a step is done before the end.
-enum Left {
-    All,
-    Half,
-    Nothing,
-}
-
-impl Mortal {
-    fn new(path: &Path, dies_at: usize) -> Self {
-        Mortal { inner: LocalTarget::new(path), dies_at, steps: AtomicUsize::new(0) }
-    }
-
-    fn steps(&self) -> usize {
-        self.steps.load(Ordering::Relaxed)
-    }
-
-    fn step(&self) -> Left {
-        let step = self.steps.fetch_add(1, Ordering::Relaxed);
-        match step.cmp(&self.dies_at) {
-            std::cmp::Ordering::Less => Left::All,
-            std::cmp::Ordering::Equal => Left::Half,
-            std::cmp::Ordering::Greater => Left::Nothing,
-        }
-    }
-
-    fn look(&self) -> Result<()> {
-        if self.steps() > self.dies_at { Err(dead()) } else { Ok(()) }
-    }
-}
-
-fn dead() -> Error {
-    Error::new(ErrorKind::Unreachable, "it was killed").at(Origin::Target)
-}
-
-impl Target for Mortal {
-    fn location(&self) -> String {
-        self.inner.location()
-    }
-
-    fn prepare(&self) -> Result<bool> {
-        self.inner.prepare()
-    }
-
-    fn writer(&self) -> Result<Box<dyn TargetWriter + Send + '_>> {
-        Ok(Box::new(MortalWriter { target: self, inner: self.inner.writer()? }))
-    }
-}
-
-struct MortalWriter<'a> {
-    target: &'a Mortal,
-    inner: Box<dyn TargetWriter + Send + 'a>,
-}
-
-impl MortalWriter<'_> {
-    /// Does a step that is done whole or not at all; the last one is done, and nobody hears of it.
-    fn step<T>(&mut self, work: impl FnOnce(&mut dyn TargetWriter) -> Result<T>) -> Result<T> {
-        match self.target.step() {
-            Left::All => work(&mut *self.inner),
-            Left::Half => {
-                let _ = work(&mut *self.inner);
-                Err(dead())
-            }
-            Left::Nothing => Err(dead()),
-        }
-    }
-
-    fn look<T>(&mut self, work: impl FnOnce(&mut dyn TargetWriter) -> Result<T>) -> Result<T> {
-        self.target.look()?;
-        work(&mut *self.inner)
-    }
-}
-
-impl TargetWriter for MortalWriter<'_> {
-    fn stat(&mut self, path: &EntryPath) -> Result<Option<TargetEntry>> {
-        self.look(|it| it.stat(path))
-    }
-
-    fn list(&mut self, path: &EntryPath) -> Result<Vec<Vec<u8>>> {
-        self.look(|it| it.list(path))
-    }
-
-    fn create_directory(&mut self, path: &EntryPath) -> Result<()> {
-        self.step(|it| it.create_directory(path))
-    }
-
-    fn create_file(&mut self, path: &EntryPath) -> Result<()> {
-        self.step(|it| it.create_file(path))
-    }
-
-    fn expect(&mut self, expected: &Expected<'_>) {
-        self.inner.expect(expected);
-    }
-
-    fn holds_expected(&mut self) -> Result<bool> {
-        self.look(|it| it.holds_expected())
-    }
-
-    fn open_file(&mut self, path: &EntryPath) -> Result<()> {
-        self.step(|it| it.open_file(path))
-    }
-
-    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
-        match self.target.step() {
-            Left::All => self.inner.write_at(offset, bytes),
-            Left::Half => self.inner.write_at(offset, &bytes[..bytes.len() / 2]).and(Err(dead())),
-            Left::Nothing => Err(dead()),
-        }
-    }
-
-    fn read_at(&mut self, offset: u64, buffer: &mut [u8]) -> Result<usize> {
-        self.look(|it| it.read_at(offset, buffer))
-    }
-
-    fn punch_hole(&mut self, offset: u64, length: u64) -> Result<()> {
-        self.step(|it| it.punch_hole(offset, length))
-    }
-
-    fn set_length(&mut self, length: u64) -> Result<()> {
-        self.step(|it| it.set_length(length))
-    }
-
-    fn finish_file(&mut self, metadata: &Metadata, rules: MetadataRules) -> Result<Vec<String>> {
-        self.step(|it| it.finish_file(metadata, rules))
-    }
-
-    fn close_file(&mut self) -> Result<()> {
-        self.step(|it| it.close_file())
-    }
-
-    fn abandon(&mut self, path: &EntryPath) -> Result<()> {
-        self.step(|it| it.abandon(path))
-    }
-
-    fn create_node(
-        &mut self,
-        path: &EntryPath,
-        node: &Node,
-        metadata: &Metadata,
-        rules: MetadataRules,
-    ) -> Result<Vec<String>> {
-        self.step(|it| it.create_node(path, node, metadata, rules))
-    }
-
-    fn link(&mut self, path: &EntryPath, existing: &EntryPath) -> Result<()> {
-        self.step(|it| it.link(path, existing))
-    }
-
-    fn set_metadata(
-        &mut self,
-        path: &EntryPath,
-        metadata: &Metadata,
-        rules: MetadataRules,
-    ) -> Result<Vec<String>> {
-        self.step(|it| it.set_metadata(path, metadata, rules))
-    }
-
-    fn remove(&mut self, path: &EntryPath) -> Result<()> {
-        self.step(|it| it.remove(path))
-    }
-
-    fn sync(&mut self) -> Result<()> {
-        self.look(|it| it.sync())
-    }
-}
 
 /// A tree that is written by hand, so that what a restore must give is known without one.
 struct Hand {
@@ -343,42 +166,159 @@ fn restored(world: &World, number: u64, target: &dyn Target, options: &RestoreOp
 }
 
 /// Restores the second backup until it dies, and then again; returns how many steps it took.
-fn die_at(world: &World, case: &Case, dies_at: usize, wanted: &Fingerprint) -> usize {
+fn die_at(world: &World, case: &Case, at: usize, wanted: &Fingerprint) -> usize {
     let folder = Folder::in_memory();
-    let place = folder.path().join("target");
-    if let Some(before) = case.over {
-        restored(world, before, &LocalTarget::new(&place), &options());
-    }
-    let mortal = Mortal::new(&place, dies_at);
+    let place = case.prepare(world, &folder);
+    let mortal = Mortal::new(&place, at, Fate::Dies);
     let died = try_restore(world, 1, &mortal, &case.first);
-    let what = format!("{}, killed at step {dies_at}", case.title);
-    if mortal.steps() > dies_at {
+    let what = format!("{}, killed at step {at}", case.title);
+    if mortal.steps() > at {
         let error = died.expect_err("it was killed");
         assert_eq!(error.kind(), ErrorKind::Unreachable, "{what}: {error:?}");
     }
-    restored(world, 1, &LocalTarget::new(&place), &again(Overwrite::IfChanged));
-    let wrong = difference(wanted, &fingerprint(&place));
-    assert!(wrong.is_empty(), "{what}: {wrong:#?}");
+    assert_done_again(world, &place, wanted, &what);
     mortal.steps()
+}
+
+/// Restores the second backup once more, with nothing in its way.
+fn assert_done_again(world: &World, place: &Path, wanted: &Fingerprint, what: &str) {
+    restored(world, 1, &LocalTarget::new(place), &again(Overwrite::IfChanged));
+    let wrong = difference(wanted, &fingerprint(place));
+    assert!(wrong.is_empty(), "{what}: {wrong:#?}");
+}
+
+/// Restores the second backup while the disk refuses a step. What it refused is said: a full disk
+/// ends the restore, and another failure costs what it befell. What is there then is what it was,
+/// what it shall be, or named; and the next restore puts all of it right.
+fn refuse_at(trial: &Trial<'_>, case: &Case, at: usize, fate: Fate) {
+    let folder = Folder::in_memory();
+    let place = case.prepare(trial.world, &folder);
+    let before = case.over.map(|_| fingerprint(&place)).unwrap_or_default();
+    let mortal = Mortal::new(&place, at, fate);
+    let done = try_restore(trial.world, 1, &mortal, &case.first);
+    let what = format!("{}, step {at} {fate:?}", case.title);
+    assert!(mortal.steps() > at, "{what}: it came to that step");
+    let Fate::Refused { errno, .. } = fate else { panic!("{fate:?}") };
+    let named: BTreeSet<Vec<u8>> = match done {
+        Err(error) => {
+            let kind = if errno == Errno::IO { ErrorKind::Io } else { ErrorKind::Full };
+            assert_eq!((error.kind(), error.origin()), (kind, Origin::Target), "{what}: {error:?}");
+            let text = error.full_message();
+            let words = std::io::Error::from(errno).to_string();
+            assert!(text.contains(&words), "{what}: {text}");
+            BTreeSet::new()
+        }
+        Ok(report) => {
+            assert_eq!(errno, Errno::IO, "{what}: a full disk ends it: {report:?}");
+            // What can be done in another way is, and nothing has to be said.
+            let wrong = difference(trial.wanted, &fingerprint(&place));
+            let is_told = !report.errors.is_empty();
+            assert!(is_told || wrong.is_empty(), "{what}: nothing was said: {wrong:#?}");
+            let paths = report.errors.iter().map(|it| it.path.as_ref().expect("of an entry"));
+            let named: BTreeSet<Vec<u8>> = paths.map(|path| path.as_bytes().to_vec()).collect();
+            assert_rest_is_whole(trial.wanted, &fingerprint(&place), &named, &what);
+            named
+        }
+    };
+    if errno != Errno::IO {
+        assert_eq!(mortal.later(), 0, "{what}: it went on writing");
+    }
+    for (path, fact) in fingerprint(&place) {
+        let was = before.get(&path).map(|fact| fact.content);
+        let shall = trial.wanted.get(&path).map(|fact| fact.content);
+        let is_known = [was, shall].contains(&Some(fact.content)) || named.contains(&path);
+        // A file that is brought up to date in place is half old and half new meanwhile.
+        let is_in_place = was.is_some() && shall.is_some();
+        let name = String::from_utf8_lossy(&path).into_owned();
+        assert!(is_known || is_in_place, "{what}: {name} is there, and is nothing");
+    }
+    assert_done_again(trial.world, &place, trial.wanted, &what);
+}
+
+/// One entry that failed stops no other: what is not named, or below what is, is as it shall be.
+fn assert_rest_is_whole(
+    wanted: &Fingerprint,
+    found: &Fingerprint,
+    named: &BTreeSet<Vec<u8>>,
+    what: &str,
+) {
+    let is_excused = |path: &[u8]| {
+        let below = |folder: &Vec<u8>| {
+            let rest = path.strip_prefix(folder.as_slice());
+            rest.is_some_and(|rest| folder.is_empty() || rest.first() == Some(&b'/'))
+        };
+        named.contains(path) || named.iter().any(below)
+    };
+    for (path, fact) in wanted.iter().filter(|(path, _)| !is_excused(path)) {
+        let name = String::from_utf8_lossy(path).into_owned();
+        let there = found.get(path);
+        let is_right = there.is_some_and(|it| {
+            (it.kind, it.content, &it.link_target) == (fact.kind, fact.content, &fact.link_target)
+        });
+        assert!(is_right, "{what}: {name} is {there:?}, and nothing says so: {named:?}");
+    }
+}
+
+/// What each restore of a row of them is compared with.
+struct Trial<'a> {
+    world: &'a World,
+    wanted: &'a Fingerprint,
+}
+
+impl Case {
+    /// Puts what is to be restored over into a folder; returns where.
+    fn prepare(&self, world: &World, folder: &Folder) -> PathBuf {
+        let place = folder.path().join("target");
+        if let Some(before) = self.over {
+            restored(world, before, &LocalTarget::new(&place), &options());
+        }
+        place
+    }
+}
+
+fn cases() -> [Case; 3] {
+    [
+        Case { title: "into nothing", over: None, first: options() },
+        Case { title: "over another", over: Some(0), first: again(Overwrite::IfChanged) },
+        Case { title: "all over another", over: Some(0), first: again(Overwrite::Always) },
+    ]
 }
 
 /// Kills restores at each of their steps; returns how many there were.
 pub(super) fn die_at_each_step() -> usize {
     let (world, wanted) = two_versions();
     assert!(wanted.contains_key(&b"made/hollow"[..]));
-    let cases = [
-        Case { title: "into nothing", over: None, first: options() },
-        Case { title: "over another", over: Some(0), first: again(Overwrite::IfChanged) },
-        Case { title: "all over another", over: Some(0), first: again(Overwrite::Always) },
-    ];
     let mut count = 0;
-    for case in &cases {
+    for case in &cases() {
         let steps = die_at(&world, case, usize::MAX, &wanted);
         eprintln!("{}: {steps} steps", case.title);
         for at in 0..steps {
             die_at(&world, case, at, &wanted);
         }
         count += steps;
+    }
+    count
+}
+
+/// Refuses each step of restores, in one of six ways or in all of them; returns how often.
+pub(super) fn refuse_each_step(depth: &Depth) -> usize {
+    let (world, wanted) = two_versions();
+    let trial = Trial { world: &world, wanted: &wanted };
+    let errnos = [Errno::NOSPC, Errno::DQUOT, Errno::IO];
+    let fates: Vec<Fate> = [false, true]
+        .iter()
+        .flat_map(|&lasts| errnos.map(|errno| Fate::Refused { errno, lasts }))
+        .collect();
+    let mut count = 0;
+    for (nth, case) in cases().iter().enumerate() {
+        let steps = die_at(&world, case, usize::MAX, &wanted);
+        for at in 0..steps {
+            let ways = if depth.is_deep() { fates.len() } else { 1 };
+            for way in 0..ways {
+                refuse_at(&trial, case, at, fates[(at + nth + way) % fates.len()]);
+                count += 1;
+            }
+        }
     }
     count
 }
