@@ -8,4 +8,5 @@ mod numbers;
 mod races;
 mod references;
 mod sealed;
+mod taken;
 mod targets;
