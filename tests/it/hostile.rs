@@ -10,3 +10,4 @@ mod references;
 mod sealed;
 mod taken;
 mod targets;
+mod twins;

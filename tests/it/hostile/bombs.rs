@@ -46,46 +46,48 @@ fn file(path: &str, size: u64, content: Content) -> icecore::format::entry::Entr
 #[test]
 fn runs_of_nothing_are_refused() {
     confined("hostile::bombs::runs_of_nothing_are_refused", || {
-        let world = World::memory();
-        let empty: Vec<&[u8]> = vec![b""; 5000];
-        let hollow = store(&world, &empty);
-        let nothing = vec![run(hollow, 0, 5000, 0); 2000];
-        back_up(&world, vec![file("hollow", 0, Content::Runs(nothing))]);
-        let hardly = vec![run(hollow, 0, 5000, 1); 2000];
-        back_up(&world, vec![file("hollow", 2000, Content::Runs(hardly))]);
-        soon(move || {
-            let failed = restore::run(
-                &world.snapshot(0),
-                &MemoryTarget::new(),
-                &options(),
-                &world.context(),
-            );
-            assert_eq!(failed.expect_err("refused").kind(), ErrorKind::Corrupt);
-            let target = MemoryTarget::new();
-            let lost = restore::run(&world.snapshot(1), &target, &options(), &world.context());
-            assert_eq!(lost.expect("runs").errors.len(), 1, "the file cannot be restored");
-            assert!(world.repository.table(&hollow).is_err(), "no block has empty places");
-        });
+        for world in World::both() {
+            let empty: Vec<&[u8]> = vec![b""; 5000];
+            let hollow = store(&world, &empty);
+            let nothing = vec![run(hollow, 0, 5000, 0); 2000];
+            back_up(&world, vec![file("hollow", 0, Content::Runs(nothing))]);
+            let hardly = vec![run(hollow, 0, 5000, 1); 2000];
+            back_up(&world, vec![file("hollow", 2000, Content::Runs(hardly))]);
+            soon(move || {
+                let failed = restore::run(
+                    &world.snapshot(0),
+                    &MemoryTarget::new(),
+                    &options(),
+                    &world.context(),
+                );
+                assert_eq!(failed.expect_err("refused").kind(), ErrorKind::Corrupt);
+                let target = MemoryTarget::new();
+                let lost = restore::run(&world.snapshot(1), &target, &options(), &world.context());
+                assert_eq!(lost.expect("runs").errors.len(), 1, "the file cannot be restored");
+                assert!(world.repository.table(&hollow).is_err(), "no block has empty places");
+            });
+        }
     });
 }
 
 /// A file of so many bytes names a list of this run over and over: that is damage, and found soon.
 fn is_refused_in_lists(size: u64, run_of: fn(BlockId) -> Run) {
-    let world = World::memory();
-    let content = store(&world, &[b"x"]);
-    let list = range::encode_run_list(&vec![run_of(content); 20_000]).expect("encodes");
-    let lists = store(&world, &[&list]);
-    let named = vec![run(lists, 0, 1, list.len() as u64); 20_000];
-    back_up(&world, vec![file("listed", size, Content::Listed(named))]);
-    soon(move || {
-        let snapshot = world.snapshot(0);
-        let path = EntryPath::new(b"listed").expect("a path");
-        let cancel = Cancel::new();
-        let error = list::cat(&snapshot, &path, &mut Vec::new(), &cancel).expect_err("refused");
-        assert_eq!(error.kind(), ErrorKind::Corrupt);
-        let report = check::run(&world.repository, &CheckOptions::default(), &world.context());
-        assert!(!report.expect("checks").findings.is_empty());
-    });
+    for world in World::both() {
+        let content = store(&world, &[b"x"]);
+        let list = range::encode_run_list(&vec![run_of(content); 20_000]).expect("encodes");
+        let lists = store(&world, &[&list]);
+        let named = vec![run(lists, 0, 1, list.len() as u64); 20_000];
+        back_up(&world, vec![file("listed", size, Content::Listed(named))]);
+        soon(move || {
+            let snapshot = world.snapshot(0);
+            let path = EntryPath::new(b"listed").expect("a path");
+            let cancel = Cancel::new();
+            let error = list::cat(&snapshot, &path, &mut Vec::new(), &cancel).expect_err("refused");
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+            let report = check::run(&world.repository, &CheckOptions::default(), &world.context());
+            assert!(!report.expect("checks").findings.is_empty());
+        });
+    }
 }
 
 /// Lists of runs that name nothing, named over and over: memory for each of the runs.
@@ -134,20 +136,21 @@ fn put_index(world: &World, packs: &[IndexedPack], rows: &[(u32, &BlockRow)]) {
 #[test]
 fn a_block_with_very_many_copies_is_found_or_given_up_soon() {
     confined("hostile::bombs::a_block_with_very_many_copies_is_found_or_given_up_soon", || {
-        let world = World::memory();
-        let block = store(&world, &[b"x"]);
-        back_up(&world, vec![file("x", 1, Content::Runs(vec![run(block, 0, 1, 1)]))]);
-        let pack = IndexedPack { pack: PackId::new([7; 32]), size: 5000, salt: [0; 32] };
-        let rows: Vec<BlockRow> =
-            (0..200_000).map(|n| BlockRow { present: vec![], ..row(block, n + 100) }).collect();
-        let rows: Vec<(u32, &BlockRow)> = rows.iter().map(|row| (0, row)).collect();
-        put_index(&world, &[pack], &rows);
-        soon(move || {
-            let _ = world.repository.read_blob(&block, 0);
-            let options = CheckOptions { read_packs: true, ..CheckOptions::default() };
-            let report = check::run(&world.repository, &options, &world.context());
-            assert!(!report.expect("checks").findings.is_empty());
-        });
+        for world in World::both() {
+            let block = store(&world, &[b"x"]);
+            back_up(&world, vec![file("x", 1, Content::Runs(vec![run(block, 0, 1, 1)]))]);
+            let pack = IndexedPack { pack: PackId::new([7; 32]), size: 5000, salt: [0; 32] };
+            let rows: Vec<BlockRow> =
+                (0..200_000).map(|n| BlockRow { present: vec![], ..row(block, n + 100) }).collect();
+            let rows: Vec<(u32, &BlockRow)> = rows.iter().map(|row| (0, row)).collect();
+            put_index(&world, &[pack], &rows);
+            soon(move || {
+                let _ = world.repository.read_blob(&block, 0);
+                let options = CheckOptions { read_packs: true, ..CheckOptions::default() };
+                let report = check::run(&world.repository, &options, &world.context());
+                assert!(!report.expect("checks").findings.is_empty());
+            });
+        }
     });
 }
 
@@ -155,19 +158,24 @@ fn a_block_with_very_many_copies_is_found_or_given_up_soon() {
 #[test]
 fn an_index_of_nothing_but_zeros_is_refused() {
     confined("hostile::bombs::an_index_of_nothing_but_zeros_is_refused", || {
-        let world = World::memory();
-        let block = BlockId::new([0; 32]);
-        let pack = IndexedPack { pack: PackId::new([0; 32]), size: 0, salt: [0; 32] };
-        let rows: Vec<BlockRow> = (0..300_000_u32)
-            .map(|n| {
-                let mut id = *block.as_bytes();
-                id[..4].copy_from_slice(&n.to_be_bytes());
-                BlockRow { present: vec![], ..row(BlockId::new(id), 100) }
-            })
-            .collect();
-        let rows: Vec<(u32, &BlockRow)> = rows.iter().map(|row| (0, row)).collect();
-        put_index(&world, &[pack], &rows);
-        assert_eq!(world.repository.index().damaged().len(), 1, "it is no index to be believed");
+        for world in World::both() {
+            let block = BlockId::new([0; 32]);
+            let pack = IndexedPack { pack: PackId::new([0; 32]), size: 0, salt: [0; 32] };
+            let rows: Vec<BlockRow> = (0..300_000_u32)
+                .map(|n| {
+                    let mut id = *block.as_bytes();
+                    id[..4].copy_from_slice(&n.to_be_bytes());
+                    BlockRow { present: vec![], ..row(BlockId::new(id), 100) }
+                })
+                .collect();
+            let rows: Vec<(u32, &BlockRow)> = rows.iter().map(|row| (0, row)).collect();
+            put_index(&world, &[pack], &rows);
+            assert_eq!(
+                world.repository.index().damaged().len(),
+                1,
+                "it is no index to be believed"
+            );
+        }
     });
 }
 
@@ -175,23 +183,24 @@ fn an_index_of_nothing_but_zeros_is_refused() {
 #[test]
 fn endless_zeros_can_be_stopped() {
     confined("hostile::bombs::endless_zeros_can_be_stopped", || {
-        let world = World::memory();
-        let node = FileNode {
-            size: 1 << 60,
-            cut: 0,
-            hard_link: None,
-            extents: Some(vec![]),
-            content: Content::Runs(vec![]),
-        };
-        back_up(&world, vec![entry("hole", EntryNode::File(node))]);
-        soon(move || {
-            let cancel = Cancel::new();
-            let mut out = StopAfter { left: 100, cancel: cancel.clone() };
-            let path = EntryPath::new(b"hole").expect("a path");
-            let error =
-                list::cat(&world.snapshot(0), &path, &mut out, &cancel).expect_err("stopped");
-            assert_eq!(error.kind(), ErrorKind::Cancelled);
-        });
+        for world in World::both() {
+            let node = FileNode {
+                size: 1 << 60,
+                cut: 0,
+                hard_link: None,
+                extents: Some(vec![]),
+                content: Content::Runs(vec![]),
+            };
+            back_up(&world, vec![entry("hole", EntryNode::File(node))]);
+            soon(move || {
+                let cancel = Cancel::new();
+                let mut out = StopAfter { left: 100, cancel: cancel.clone() };
+                let path = EntryPath::new(b"hole").expect("a path");
+                let error =
+                    list::cat(&world.snapshot(0), &path, &mut out, &cancel).expect_err("stopped");
+                assert_eq!(error.kind(), ErrorKind::Cancelled);
+            });
+        }
     });
 }
 
@@ -218,24 +227,26 @@ impl std::io::Write for StopAfter {
 #[test]
 fn extents_at_the_end_of_all_offsets_are_no_panic() {
     confined("hostile::bombs::extents_at_the_end_of_all_offsets_are_no_panic", || {
-        let world = World::memory();
-        let block = store(&world, &[b"x"]);
-        let node = FileNode {
-            size: u64::MAX,
-            cut: 0,
-            hard_link: None,
-            extents: Some(vec![Extent { offset: u64::MAX - 1, length: 1 }]),
-            content: Content::Runs(vec![run(block, 0, 1, 1)]),
-        };
-        back_up(&world, vec![entry("end", EntryNode::File(node))]);
-        soon(move || {
-            let folder = tempfile::tempdir().expect("a folder");
-            let target = icecore::target::local::LocalTarget::new(folder.path());
-            let report = restore::run(&world.snapshot(0), &target, &options(), &world.context())
-                .expect("runs");
-            assert_eq!(report.errors.len(), 1, "no file system has so long files");
-            assert_eq!(std::fs::read_dir(folder.path()).expect("reads").count(), 0);
-        });
+        for world in World::both() {
+            let block = store(&world, &[b"x"]);
+            let node = FileNode {
+                size: u64::MAX,
+                cut: 0,
+                hard_link: None,
+                extents: Some(vec![Extent { offset: u64::MAX - 1, length: 1 }]),
+                content: Content::Runs(vec![run(block, 0, 1, 1)]),
+            };
+            back_up(&world, vec![entry("end", EntryNode::File(node))]);
+            soon(move || {
+                let folder = tempfile::tempdir().expect("a folder");
+                let target = icecore::target::local::LocalTarget::new(folder.path());
+                let report =
+                    restore::run(&world.snapshot(0), &target, &options(), &world.context())
+                        .expect("runs");
+                assert_eq!(report.errors.len(), 1, "no file system has so long files");
+                assert_eq!(std::fs::read_dir(folder.path()).expect("reads").count(), 0);
+            });
+        }
     });
 }
 
@@ -243,16 +254,19 @@ fn extents_at_the_end_of_all_offsets_are_no_panic() {
 #[test]
 fn a_block_that_decodes_to_more_than_its_table_says_is_refused() {
     confined("hostile::bombs::a_block_that_decodes_to_more_than_its_table_says_is_refused", || {
-        let world = World::memory();
-        let mut block = block_of(&[b"x"], &world);
-        block.stored = block_of(&[&vec![0; 1 << 20]], &world).stored;
-        let mut packer =
-            icecore::repository::packer::Packer::start(&world.repository, LeaseId::new([0; 16]))
-                .expect("starts");
-        let id = block.id;
-        packer.add(block).expect("adds");
-        packer.finish().expect("finishes");
-        let error = world.repository.read_blob(&id, 0).expect_err("refused");
-        assert_eq!(error.kind(), ErrorKind::Corrupt);
+        for world in World::both() {
+            let mut block = block_of(&[b"x"], &world);
+            block.stored = block_of(&[&vec![0; 1 << 20]], &world).stored;
+            let mut packer = icecore::repository::packer::Packer::start(
+                &world.repository,
+                LeaseId::new([0; 16]),
+            )
+            .expect("starts");
+            let id = block.id;
+            packer.add(block).expect("adds");
+            packer.finish().expect("finishes");
+            let error = world.repository.read_blob(&id, 0).expect_err("refused");
+            assert_eq!(error.kind(), ErrorKind::Corrupt);
+        }
     });
 }

@@ -40,7 +40,7 @@ fn paths(repository: &Repository, world: &World, number: u64) -> Vec<String> {
 
 #[test]
 fn cached_headers_that_make_no_sense_are_read_anew() {
-    for world in [World::memory(), World::encrypted()] {
+    for world in World::both() {
         world.backup(&source("a", b"one")).unwrap();
         assert_eq!(world.paths(0), ["", "a"]);
         let cache = world.repository.cache();
@@ -73,7 +73,13 @@ fn copy_tree(from: &Path, to: &Path) {
 /// stand for other backups, and one machine has seen them all.
 #[test]
 fn backups_of_one_number_in_two_copies_are_not_mixed_up() {
-    let world = World::memory();
+    for new in [World::memory as fn() -> World, World::encrypted] {
+        two_copies(new);
+    }
+}
+
+fn two_copies(new: fn() -> World) {
+    let world = new();
     let folder = tempfile::tempdir().unwrap();
     let (first, second) = (folder.path().join("first"), folder.path().join("second"));
     let at = |path: &Path| Arc::new(LocalBackend::open(path).unwrap()) as Arc<dyn Backend>;
@@ -88,8 +94,8 @@ fn backups_of_one_number_in_two_copies_are_not_mixed_up() {
     };
     back_up(&world.open_beside(at(&first)), "0");
     copy_tree(&first, &second);
-    back_up(&World::memory().open_beside(at(&first)), "a");
-    back_up(&World::memory().open_beside(at(&second)), "b");
+    back_up(&new().open_beside(at(&first)), "a");
+    back_up(&new().open_beside(at(&second)), "b");
 
     assert_eq!(paths(&world.open_beside(at(&first)), &world, 1), ["", "a"]);
     assert_eq!(paths(&world.open_beside(at(&second)), &world, 1), ["", "b"]);
@@ -101,33 +107,35 @@ fn backups_of_one_number_in_two_copies_are_not_mixed_up() {
 /// A kept index that is sound in itself and leads nowhere.
 #[test]
 fn a_cached_index_that_lies_is_loaded_anew() {
-    let world = World::memory();
-    world.backup(&source("a", &[7; 5000])).unwrap();
-    let cache = world.repository.cache();
-    let pack = IndexedPack { pack: PackId::new([9; 32]), size: 9999, salt: [1; 32] };
-    for id in world.repository.index().ids() {
-        let mut rows: Vec<BlockRow> = Vec::new();
-        let visit = &mut |location: icecore::repository::index::Location| {
-            rows.push(location.row);
-            Ok(())
-        };
-        world.repository.index().visit(&id, visit).unwrap();
-        let rows: Vec<(u32, &BlockRow)> = rows.iter().map(|row| (0, row)).collect();
-        let plain = pack_index::encode(LeaseId::new([0; 16]), &[pack], &rows).unwrap();
-        cache.write(&format!("index/{id}"), &plain);
+    for world in World::both() {
+        world.backup(&source("a", &[7; 5000])).unwrap();
+        let cache = world.repository.cache();
+        let pack = IndexedPack { pack: PackId::new([9; 32]), size: 9999, salt: [1; 32] };
+        for id in world.repository.index().ids() {
+            let mut rows: Vec<BlockRow> = Vec::new();
+            let visit = &mut |location: icecore::repository::index::Location| {
+                rows.push(location.row);
+                Ok(())
+            };
+            world.repository.index().visit(&id, visit).unwrap();
+            let rows: Vec<(u32, &BlockRow)> = rows.iter().map(|row| (0, row)).collect();
+            let plain = pack_index::encode(LeaseId::new([0; 16]), &[pack], &rows).unwrap();
+            cache.write(&format!("index/{id}"), &plain);
+        }
+        let shared: Arc<dyn Backend> = Arc::clone(&world.backend) as Arc<dyn Backend>;
+        let fooled = world.open_beside(shared);
+        let path = EntryPath::new(b"a").unwrap();
+        let entry = world.snapshot(0).entry(&path).unwrap().unwrap().entry;
+        let run = fooled.runs_of(entry.file().unwrap()).unwrap()[0];
+        assert_eq!(fooled.read_blob(&run.block, run.first).unwrap().len() as u64, run.bytes);
     }
-    let shared: Arc<dyn Backend> = Arc::clone(&world.backend) as Arc<dyn Backend>;
-    let fooled = world.open_beside(shared);
-    let path = EntryPath::new(b"a").unwrap();
-    let entry = world.snapshot(0).entry(&path).unwrap().unwrap().entry;
-    let run = fooled.runs_of(entry.file().unwrap()).unwrap()[0];
-    assert_eq!(fooled.read_blob(&run.block, run.first).unwrap().len() as u64, run.bytes);
 }
 
 /// A store without the key puts a marker of its own, or one it was given for another backup.
 #[test]
 fn a_forget_marker_that_was_forged_hides_nothing() {
-    for (world, is_encrypted) in [(World::memory(), false), (World::encrypted(), true)] {
+    for world in World::both() {
+        let is_encrypted = world.is_encrypted();
         world.backup(&source("a", b"one")).unwrap();
         world.backup(&source("b", b"two")).unwrap();
         let dataset = world.repository.dataset(&world.name()).unwrap();

@@ -10,6 +10,10 @@ use icecore::base::metadata::Metadata;
 use icecore::base::path::EntryPath;
 use icecore::base::time::Timestamp;
 use icecore::codec::compress::Compressor;
+use icecore::codec::crypt;
+use icecore::codec::crypt::Cipher;
+use icecore::codec::crypt::Part;
+use icecore::codec::frame;
 use icecore::codec::frame::ObjectKind;
 use icecore::format::backup::Body;
 use icecore::format::backup::Counts;
@@ -42,6 +46,37 @@ pub(crate) fn put<T: Serialize>(world: &World, kind: ObjectKind, key: &ObjectKey
     let sealer = world.repository.store().sealer();
     let bytes = sealer.seal_record(kind, key.as_str(), record).expect("seals");
     world.backend.insert_raw(key, bytes);
+}
+
+/// Makes an object of a compressed body as it is given, sealed where the repository is: what the
+/// library's own encoder would not write.
+pub(crate) fn compressed(
+    world: &World,
+    kind: ObjectKind,
+    key: &ObjectKey,
+    mut body: Vec<u8>,
+) -> Vec<u8> {
+    let Some(keys) = world.repository.store().sealer().keys() else {
+        let mut bytes = frame::start(kind, frame::COMPRESSED);
+        bytes.append(&mut body);
+        frame::finish(&mut bytes);
+        return bytes;
+    };
+    let flags = frame::COMPRESSED | frame::SEALED;
+    let salt = [3; crypt::SALT_BYTES];
+    let record_key = keys.record_key(&salt);
+    let mut associated = world.repository.id().as_bytes().to_vec();
+    associated.extend_from_slice(&[kind.code(), kind.version(), flags]);
+    associated.extend_from_slice(key.as_str().as_bytes());
+    let mut bytes = frame::start(kind, flags);
+    bytes.extend_from_slice(&salt);
+    bytes.extend_from_slice(&crypt::commitment(&record_key));
+    let start = bytes.len();
+    bytes.append(&mut body);
+    let cipher = Cipher::new(&record_key).expect("a key");
+    cipher.seal(Part::Record, 0, &associated, &mut bytes, start).expect("seals");
+    frame::finish(&mut bytes);
+    bytes
 }
 
 pub(crate) fn entry(path: &str, node: EntryNode) -> Entry {

@@ -2,6 +2,7 @@
 
 use crate::hostile::forge::back_up;
 use crate::hostile::forge::back_up_edited;
+use crate::hostile::forge::compressed;
 use crate::hostile::forge::confined;
 use crate::hostile::forge::entry;
 use crate::hostile::forge::soon;
@@ -12,7 +13,6 @@ use icecore::base::error::ErrorKind;
 use icecore::base::id::BackupId;
 use icecore::base::path::EntryPath;
 use icecore::codec::compress;
-use icecore::codec::frame;
 use icecore::codec::frame::ObjectKind;
 use icecore::engine::check;
 use icecore::engine::check::CheckOptions;
@@ -55,17 +55,19 @@ fn backups_that_hang_on_themselves_are_refused() {
         |header| header.chain = vec![BackupId(0), BackupId(0)],
     ];
     for (nth, edit) in edits.into_iter().enumerate() {
-        let world = World::memory();
-        back_up(&world, Vec::new());
-        let number = back_up_edited(&world, Vec::new(), edit);
-        soon(move || {
-            let set = world.repository.dataset(&world.name()).expect("there");
-            let numbers = set.all_numbers().expect("lists");
-            let read = set.backup(&numbers, BackupId(number));
-            assert_eq!(read.expect_err("refused").kind(), ErrorKind::Corrupt, "edit {nth}");
-            let checked = check::run(&world.repository, &CheckOptions::default(), &world.context());
-            assert!(!checked.expect("checks").is_ok(), "edit {nth}");
-        });
+        for world in World::both() {
+            back_up(&world, Vec::new());
+            let number = back_up_edited(&world, Vec::new(), edit);
+            soon(move || {
+                let set = world.repository.dataset(&world.name()).expect("there");
+                let numbers = set.all_numbers().expect("lists");
+                let read = set.backup(&numbers, BackupId(number));
+                assert_eq!(read.expect_err("refused").kind(), ErrorKind::Corrupt, "edit {nth}");
+                let checked =
+                    check::run(&world.repository, &CheckOptions::default(), &world.context());
+                assert!(!checked.expect("checks").is_ok(), "edit {nth}");
+            });
+        }
     }
 }
 
@@ -114,43 +116,46 @@ fn a_name_that_comes_again_is_refused() {
 
 fn name_again() {
     for again in [Again::Inline, Again::Ranges, Again::Lists] {
-        let world = World::memory();
-        let number = back_up_again(&world, again);
-        soon(move || {
-            let set = world.repository.dataset(&world.name()).expect("there");
-            let numbers = set.all_numbers().expect("lists");
-            let restored = set.backup(&numbers, BackupId(number)).and_then(|found| {
-                let snapshot = set.snapshot(&numbers, Arc::new(found.expect("visible")))?;
-                restore::run(&snapshot, &MemoryTarget::new(), &options(), &world.context())
+        for world in World::both() {
+            let number = back_up_again(&world, again);
+            soon(move || {
+                let set = world.repository.dataset(&world.name()).expect("there");
+                let numbers = set.all_numbers().expect("lists");
+                let restored = set.backup(&numbers, BackupId(number)).and_then(|found| {
+                    let snapshot = set.snapshot(&numbers, Arc::new(found.expect("visible")))?;
+                    restore::run(&snapshot, &MemoryTarget::new(), &options(), &world.context())
+                });
+                let error = restored.expect_err("refused");
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "{again:?}: {}", error.full_message());
+                let checked =
+                    check::run(&world.repository, &CheckOptions::default(), &world.context());
+                assert!(!checked.expect("checks").is_ok(), "{again:?}");
             });
-            let error = restored.expect_err("refused");
-            assert_eq!(error.kind(), ErrorKind::Corrupt, "{again:?}: {}", error.full_message());
-            let checked = check::run(&world.repository, &CheckOptions::default(), &world.context());
-            assert!(!checked.expect("checks").is_ok(), "{again:?}");
-        });
+        }
     }
 }
 
 /// Names that are one to some file systems: here each is a file of its own, or an error.
 #[test]
 fn names_that_clash_elsewhere_come_back_or_are_told() {
-    let world = World::memory();
-    let names = ["A", "\u{1e9e}", "a", "e\u{301}", "ss", "\u{df}", "\u{e9}", "\u{fb01}"];
-    let mut sorted = names;
-    sorted.sort_by_key(|name| name.as_bytes().to_vec());
-    let entries = sorted.iter().map(|name| entry(name, file(&world, name.as_bytes())));
-    back_up(&world, entries.collect());
-    let folder = tempfile::tempdir().expect("a folder");
-    let target = LocalTarget::new(folder.path());
-    let report =
-        restore::run(&world.snapshot(0), &target, &options(), &world.context()).expect("runs");
-    for name in names {
-        let is_told = report
-            .errors
-            .iter()
-            .any(|it| it.path.as_ref().is_some_and(|path| path.as_bytes() == name.as_bytes()));
-        let there = std::fs::read(folder.path().join(name)).expect("reads");
-        assert!(is_told || there == name.as_bytes(), "{name} holds another's content");
+    for world in World::both() {
+        let names = ["A", "\u{1e9e}", "a", "e\u{301}", "ss", "\u{df}", "\u{e9}", "\u{fb01}"];
+        let mut sorted = names;
+        sorted.sort_by_key(|name| name.as_bytes().to_vec());
+        let entries = sorted.iter().map(|name| entry(name, file(&world, name.as_bytes())));
+        back_up(&world, entries.collect());
+        let folder = tempfile::tempdir().expect("a folder");
+        let target = LocalTarget::new(folder.path());
+        let report =
+            restore::run(&world.snapshot(0), &target, &options(), &world.context()).expect("runs");
+        for name in names {
+            let is_told = report
+                .errors
+                .iter()
+                .any(|it| it.path.as_ref().is_some_and(|path| path.as_bytes() == name.as_bytes()));
+            let there = std::fs::read(folder.path().join(name)).expect("reads");
+            assert!(is_told || there == name.as_bytes(), "{name} holds another's content");
+        }
     }
 }
 
@@ -159,31 +164,33 @@ fn names_that_clash_elsewhere_come_back_or_are_told() {
 fn a_device_where_a_file_shall_be_is_not_written() {
     use crate::support::restored::overwriting;
     use icecore::engine::restore::Overwrite;
-    let world = World::memory();
-    back_up(&world, vec![entry("device", file(&world, b"content"))]);
-    let folder = tempfile::tempdir().expect("a folder");
-    let place = folder.path().join("device");
-    let made = rustix::fs::mknodat(
-        rustix::fs::CWD,
-        &place,
-        rustix::fs::FileType::CharacterDevice,
-        rustix::fs::Mode::RWXU,
-        // As /dev/full: a write to it fails, so a restore that does write is seen.
-        rustix::fs::makedev(1, 7),
-    );
-    if made.is_err() {
-        return crate::support::folder::skipped("a device in the target");
-    }
-    for rule in [Overwrite::Never, Overwrite::IfChanged, Overwrite::Always] {
-        let target = LocalTarget::new(folder.path());
-        let done = restore::run(&world.snapshot(0), &target, &overwriting(rule), &world.context());
-        let report = done.expect("runs");
-        match rule {
-            Overwrite::Never => assert_eq!(report.errors.len(), 1, "what is there stays"),
-            _ => assert_eq!(report.errors, [], "{rule:?}"),
+    for world in World::both() {
+        back_up(&world, vec![entry("device", file(&world, b"content"))]);
+        let folder = tempfile::tempdir().expect("a folder");
+        let place = folder.path().join("device");
+        let made = rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &place,
+            rustix::fs::FileType::CharacterDevice,
+            rustix::fs::Mode::RWXU,
+            // As /dev/full: a write to it fails, so a restore that does write is seen.
+            rustix::fs::makedev(1, 7),
+        );
+        if made.is_err() {
+            return crate::support::folder::skipped("a device in the target");
         }
+        for rule in [Overwrite::Never, Overwrite::IfChanged, Overwrite::Always] {
+            let target = LocalTarget::new(folder.path());
+            let done =
+                restore::run(&world.snapshot(0), &target, &overwriting(rule), &world.context());
+            let report = done.expect("runs");
+            match rule {
+                Overwrite::Never => assert_eq!(report.errors.len(), 1, "what is there stays"),
+                _ => assert_eq!(report.errors, [], "{rule:?}"),
+            }
+        }
+        assert_eq!(std::fs::read(&place).expect("a file now"), b"content");
     }
-    assert_eq!(std::fs::read(&place).expect("a file now"), b"content");
 }
 
 /// Small records that claim, or decode to, far more than records have.
@@ -193,28 +200,44 @@ fn records_that_unpack_to_far_more_are_refused() {
 }
 
 fn unpack_records() {
-    let bomb = |claimed: u32, zeros: usize| {
-        let mut body = claimed.to_le_bytes().to_vec();
-        compress::compress_once(3, &vec![0; zeros], &mut body).expect("compresses");
-        let mut bytes = frame::start(ObjectKind::Backup, frame::COMPRESSED);
-        bytes.extend_from_slice(&body);
-        frame::finish(&mut bytes);
-        bytes
-    };
-    for (claimed, zeros) in
-        [(u32::MAX, 64 << 20), (1000, 64 << 20), (1 << 20, 16 << 20), (u32::MAX, 10), (0, 10)]
-    {
-        let world = World::memory();
-        let number = back_up(&world, Vec::new());
-        let set = world.repository.dataset(&world.name()).expect("there");
-        let at = layout::header(&set.id(), BackupId(number)).expect("a key");
-        let bytes = bomb(claimed, zeros);
-        assert!(bytes.len() < 100_000, "it is small");
-        world.backend.insert_raw(&at, bytes);
-        soon(move || {
-            let numbers = set.all_numbers().expect("lists");
-            let read = set.backup(&numbers, BackupId(number));
-            assert_eq!(read.expect_err("refused").kind(), ErrorKind::Corrupt, "{claimed}");
-        });
+    for new in [World::memory as fn() -> World, World::encrypted] {
+        for (claimed, zeros) in
+            [(u32::MAX, 64 << 20), (1000, 64 << 20), (1 << 20, 16 << 20), (u32::MAX, 10), (0, 10)]
+        {
+            unpack_record(new(), claimed, zeros);
+        }
     }
+}
+
+/// A body that says how long it is unpacked.
+fn packed(claimed: u32, plain: &[u8]) -> Vec<u8> {
+    let mut body = claimed.to_le_bytes().to_vec();
+    compress::compress_once(3, plain, &mut body).expect("compresses");
+    body
+}
+
+fn unpack_record(world: World, claimed: u32, zeros: usize) {
+    let number = BackupId(back_up(&world, Vec::new()));
+    let set = world.repository.dataset(&world.name()).expect("there");
+    let at = layout::header(&set.id(), number).expect("a key");
+    let (kind, numbers) = (ObjectKind::Backup, set.all_numbers().expect("lists"));
+    // The header itself, made in the same way, is taken.
+    let sealer = world.repository.store().sealer();
+    let header = world.backend.objects()[&at].clone();
+    let plain = sealer.open(kind, at.as_str(), &header, 1 << 20).expect("opens");
+    let whole = compressed(&world, kind, &at, packed(plain.len() as u32, &plain));
+    world.backend.insert_raw(&at, whole);
+    set.backup(&numbers, number).expect("reads").expect("is there");
+
+    let bomb = compressed(&world, kind, &at, packed(claimed, &vec![0; zeros]));
+    assert!(bomb.len() < 100_000, "it is small");
+    world.backend.insert_raw(&at, bomb);
+    // Elsewhere nobody has seen the header.
+    let other = world.elsewhere();
+    soon(move || {
+        let set = other.repository.dataset(&world.name()).expect("there");
+        let numbers = set.all_numbers().expect("lists");
+        let read = set.backup(&numbers, number);
+        assert_eq!(read.expect_err("refused").kind(), ErrorKind::Corrupt, "{claimed}");
+    });
 }

@@ -33,43 +33,50 @@ fn file(world: &World, content: &[u8], hard_link: Option<u64>) -> EntryNode {
 /// on what is there the outside stays as it was.
 #[test]
 fn planted_links_lead_nowhere() {
-    let world = World::memory();
-    back_up(
-        &world,
-        vec![
-            entry("", EntryNode::Directory),
-            entry("dir", EntryNode::Directory),
-            entry("dir/in", file(&world, b"evil", None)),
-            entry("link", EntryNode::Symlink(b"../outside".to_vec())),
-            entry("pipe", file(&world, b"evil", None)),
-            entry("shared", file(&world, b"evil", Some(1))),
-            entry("twin", file(&world, b"evil", Some(1))),
-        ],
-    );
-    for rule in [Overwrite::Always, Overwrite::IfChanged, Overwrite::IfNewer, Overwrite::Never] {
-        for delete in [false, true] {
-            let folder = tempfile::tempdir().expect("a folder");
-            let (root, outside) = (folder.path().join("root"), folder.path().join("outside"));
-            std::fs::create_dir(&root).expect("makes");
-            std::fs::create_dir(&outside).expect("makes");
-            std::fs::write(outside.join("in"), b"mine").expect("writes");
-            std::fs::write(outside.join("shared"), b"mine").expect("writes");
-            symlink("../outside", root.join("dir")).expect("links");
-            symlink("../outside/in", root.join("twin")).expect("links");
-            symlink("../outside", root.join("extra")).expect("links");
-            std::fs::hard_link(outside.join("shared"), root.join("shared")).expect("links");
-            rustix_fifo(&root.join("pipe"));
-            let options = RestoreOptions { delete, verify: true, ..overwriting(rule) };
-            let target = LocalTarget::new(&root);
-            restore::run(&world.snapshot(0), &target, &options, &world.context()).expect("runs");
-            let mut names: Vec<_> = std::fs::read_dir(&outside)
-                .expect("reads")
-                .map(|entry| entry.expect("an entry").file_name())
-                .collect();
-            names.sort();
-            assert_eq!(names, ["in", "shared"], "{rule:?}");
-            for name in ["in", "shared"] {
-                assert_eq!(std::fs::read(outside.join(name)).expect("reads"), b"mine", "{rule:?}");
+    for world in World::both() {
+        back_up(
+            &world,
+            vec![
+                entry("", EntryNode::Directory),
+                entry("dir", EntryNode::Directory),
+                entry("dir/in", file(&world, b"evil", None)),
+                entry("link", EntryNode::Symlink(b"../outside".to_vec())),
+                entry("pipe", file(&world, b"evil", None)),
+                entry("shared", file(&world, b"evil", Some(1))),
+                entry("twin", file(&world, b"evil", Some(1))),
+            ],
+        );
+        for rule in [Overwrite::Always, Overwrite::IfChanged, Overwrite::IfNewer, Overwrite::Never]
+        {
+            for delete in [false, true] {
+                let folder = tempfile::tempdir().expect("a folder");
+                let (root, outside) = (folder.path().join("root"), folder.path().join("outside"));
+                std::fs::create_dir(&root).expect("makes");
+                std::fs::create_dir(&outside).expect("makes");
+                std::fs::write(outside.join("in"), b"mine").expect("writes");
+                std::fs::write(outside.join("shared"), b"mine").expect("writes");
+                symlink("../outside", root.join("dir")).expect("links");
+                symlink("../outside/in", root.join("twin")).expect("links");
+                symlink("../outside", root.join("extra")).expect("links");
+                std::fs::hard_link(outside.join("shared"), root.join("shared")).expect("links");
+                rustix_fifo(&root.join("pipe"));
+                let options = RestoreOptions { delete, verify: true, ..overwriting(rule) };
+                let target = LocalTarget::new(&root);
+                restore::run(&world.snapshot(0), &target, &options, &world.context())
+                    .expect("runs");
+                let mut names: Vec<_> = std::fs::read_dir(&outside)
+                    .expect("reads")
+                    .map(|entry| entry.expect("an entry").file_name())
+                    .collect();
+                names.sort();
+                assert_eq!(names, ["in", "shared"], "{rule:?}");
+                for name in ["in", "shared"] {
+                    assert_eq!(
+                        std::fs::read(outside.join(name)).expect("reads"),
+                        b"mine",
+                        "{rule:?}"
+                    );
+                }
             }
         }
     }
@@ -81,50 +88,52 @@ fn rustix_fifo(path: &std::path::Path) {
 }
 
 /// Backs up children of what is no folder.
-fn with_children_of_no_folder() -> World {
-    let world = World::memory();
+fn put_children_of_no_folder(world: &World) {
     back_up(
-        &world,
+        world,
         vec![
             entry("a", EntryNode::Symlink(b"../outside".to_vec())),
-            entry("a/child", file(&world, b"evil", None)),
-            entry("b", file(&world, b"x", None)),
-            entry("b/child", file(&world, b"evil", None)),
-            entry("c/orphan", file(&world, b"evil", None)),
+            entry("a/child", file(world, b"evil", None)),
+            entry("b", file(world, b"x", None)),
+            entry("b/child", file(world, b"evil", None)),
+            entry("c/orphan", file(world, b"evil", None)),
             entry("d", EntryNode::Directory),
-            entry("d/child", file(&world, b"good", None)),
+            entry("d/child", file(world, b"good", None)),
         ],
     );
-    world
 }
 
 /// Children of what is no folder, in one backup: the child is reported, and no link is followed.
 #[test]
 fn children_of_a_link_or_a_file_are_not_restored() {
-    let world = with_children_of_no_folder();
-    let folder = tempfile::tempdir().expect("a folder");
-    let (root, outside) = (folder.path().join("root"), folder.path().join("outside"));
-    std::fs::create_dir(&outside).expect("makes");
-    let target = LocalTarget::new(&root);
-    let options = RestoreOptions::default();
-    let report =
-        restore::run(&world.snapshot(0), &target, &options, &world.context()).expect("runs");
-    assert_eq!(report.errors.len(), 3);
-    assert_eq!(std::fs::read_dir(&outside).expect("reads").count(), 0);
+    for world in World::both() {
+        put_children_of_no_folder(&world);
+        let folder = tempfile::tempdir().expect("a folder");
+        let (root, outside) = (folder.path().join("root"), folder.path().join("outside"));
+        std::fs::create_dir(&outside).expect("makes");
+        let target = LocalTarget::new(&root);
+        let options = RestoreOptions::default();
+        let report =
+            restore::run(&world.snapshot(0), &target, &options, &world.context()).expect("runs");
+        assert_eq!(report.errors.len(), 3);
+        assert_eq!(std::fs::read_dir(&outside).expect("reads").count(), 0);
+    }
 }
 
 /// Whatever unpacks an archive may follow the link that it has just made.
 #[test]
 fn children_of_a_link_or_a_file_are_not_exported() {
-    let world = with_children_of_no_folder();
-    for format in [Format::Tar, Format::Zip] {
-        let (mut out, all) = (Vec::new(), EntryPath::root());
-        let report = export::run(&world.snapshot(0), &all, format, &mut out, &world.context());
-        let report = report.expect("runs");
-        let has = |name: &[u8]| out.windows(name.len()).any(|bytes| bytes == name);
-        assert_eq!((report.files, report.errors.len()), (3, 3), "{format:?}: {report:?}");
-        assert!(has(b"d/child") && !has(b"a/child"), "{format:?}");
-        assert!(!has(b"b/child") && !has(b"c/orphan"), "{format:?}");
+    for world in World::both() {
+        put_children_of_no_folder(&world);
+        for format in [Format::Tar, Format::Zip] {
+            let (mut out, all) = (Vec::new(), EntryPath::root());
+            let report = export::run(&world.snapshot(0), &all, format, &mut out, &world.context());
+            let report = report.expect("runs");
+            let has = |name: &[u8]| out.windows(name.len()).any(|bytes| bytes == name);
+            assert_eq!((report.files, report.errors.len()), (3, 3), "{format:?}: {report:?}");
+            assert!(has(b"d/child") && !has(b"a/child"), "{format:?}");
+            assert!(!has(b"b/child") && !has(b"c/orphan"), "{format:?}");
+        }
     }
 }
 

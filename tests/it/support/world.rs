@@ -105,6 +105,11 @@ impl World {
         Self::with(true, CreateOptions { password, ..CreateOptions::default() })
     }
 
+    /// One without encryption and one with it.
+    pub(crate) fn both() -> [Self; 2] {
+        [Self::memory(), Self::encrypted()]
+    }
+
     pub(crate) fn class_b() -> Self {
         Self::with(false, CreateOptions::default())
     }
