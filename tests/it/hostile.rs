@@ -4,6 +4,7 @@
 mod bombs;
 mod caches;
 pub(crate) mod forge;
+mod naive;
 mod numbers;
 mod races;
 mod references;

@@ -35,9 +35,9 @@ use std::time::Instant;
 /// What a restore writes that goes to the root of the system in the place of the folder `d5`.
 const STRAYS: [&str; 6] = ["f0", "f1", "f2", "f3", "s", "hollow"];
 const FOLDERS: u64 = 10;
-const FILES: u64 = 4;
+pub(super) const FILES: u64 = 4;
 /// Stands in what is outside, and must never be in a backup.
-const MARKER: &[u8] = b"what lies outside is nobody's business here";
+pub(super) const MARKER: &[u8] = b"what lies outside is nobody's business here";
 
 fn seconds() -> Duration {
     let said = std::env::var("ICECORE_RACE_SECONDS").ok().and_then(|text| text.parse().ok());
@@ -45,7 +45,7 @@ fn seconds() -> Duration {
 }
 
 /// What is known of a thing outside: its time of the last change of anything tells of any.
-type Outside = BTreeMap<PathBuf, (Vec<i64>, Vec<u8>)>;
+pub(super) type Outside = BTreeMap<PathBuf, (Vec<i64>, Vec<u8>)>;
 
 fn look(folder: &Path, found: &mut Outside) {
     let seen = folder.symlink_metadata().unwrap();
@@ -76,10 +76,10 @@ fn root() -> (u32, u32, i64) {
 }
 
 /// A place with a root to work in, what is outside of it, and what an attacker keeps aside.
-struct Stage {
+pub(super) struct Stage {
     folder: tempfile::TempDir,
     is_over: AtomicBool,
-    swaps: AtomicU64,
+    pub(super) swaps: AtomicU64,
 }
 
 /// What is swapped: a folder or a file, and what for.
@@ -93,7 +93,7 @@ const SWAPS: [(&str, &str, &str); 6] = [
 ];
 
 impl Stage {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
         let at = |name: &str| folder.path().join(name);
         for name in ["root", "outside/s", "aside"] {
@@ -109,11 +109,11 @@ impl Stage {
         Stage { folder, is_over: AtomicBool::new(false), swaps: AtomicU64::new(0) }
     }
 
-    fn at(&self, name: &str) -> PathBuf {
+    pub(super) fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn outside(&self) -> Outside {
+    pub(super) fn outside(&self) -> Outside {
         let mut found = Outside::new();
         look(&self.at("outside"), &mut found);
         found
@@ -171,15 +171,23 @@ impl Stage {
 
     /// Runs something again and again beside the attack; it is told how often it ran.
     fn beside_attack(&self, mut work: impl FnMut(u64)) -> u64 {
+        let begin = Instant::now();
+        self.beside_attack_while(|round| {
+            work(round);
+            begin.elapsed() < seconds() || round < 7
+        })
+    }
+
+    /// Runs something beside the attack until it says that it has seen enough.
+    pub(super) fn beside_attack_while(&self, mut work: impl FnMut(u64) -> bool) -> u64 {
         let mut rounds = 0;
         std::thread::scope(|scope| {
             scope.spawn(|| self.attack());
-            let begin = Instant::now();
             let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-                while begin.elapsed() < seconds() || rounds < 8 {
-                    work(rounds);
+                while work(rounds) {
                     rounds += 1;
                 }
+                rounds += 1;
             }));
             self.is_over.store(true, Ordering::Relaxed);
             if let Err(panic) = done {
