@@ -165,6 +165,7 @@ fn what_was_kept_is_sound_restores_and_goes_on() {
     for (name, new) in [
         ("version-1-plain", World::memory as fn() -> World),
         ("version-1-encrypted", World::encrypted),
+        ("version-1-class-b", World::class_b),
     ] {
         let place = place(name);
         if std::env::var("ICECORE_WRITE_GOLDEN").is_ok_and(|it| it == "1") && !place.exists() {
