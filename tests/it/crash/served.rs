@@ -294,14 +294,14 @@ impl Served for Bucket {
         self.line().requests
     }
 
-    /// Without a condition a late config or header takes the place of another one's: see `calls`.
     fn has_late(&self) -> bool {
-        self.is_atomic
+        true
     }
 
+    /// Without a condition a late config takes the place of another one's: see `calls`.
     fn come_late(&self) {
         let late = self.line().late.take();
-        if let Some(asked) = late {
+        if let Some(asked) = late.filter(|it| self.is_atomic || !it.target.ends_with("/config")) {
             self.store.answer(&asked);
         }
     }
