@@ -51,6 +51,7 @@ mod kept;
 mod keys;
 mod kill;
 mod limits;
+mod memory;
 mod model;
 mod s3;
 mod secrets;

@@ -26,10 +26,18 @@ mod usage;
 mod words;
 
 use crate::support::folder::Folder;
+use crate::support::world::CHEAP;
+use icecore::backend::local::LocalBackend;
+use icecore::base::secret::Secret;
+use icecore::base::time::Timestamp;
+use icecore::repository::cache::CachePlace;
+use icecore::repository::open;
+use icecore::repository::open::CreateOptions;
 use serde_json::Value;
 use std::path::PathBuf;
 use std::process::Command;
 use std::process::Stdio;
+use std::sync::Arc;
 
 /// A temporary home in which the program runs.
 pub(crate) struct Home {
@@ -52,6 +60,18 @@ impl Home {
 
     pub(crate) fn at(folder: Folder) -> Self {
         Home { folder, variables: Vec::new() }
+    }
+
+    /// Makes an encrypted repository whose password costs next to nothing to try, as each run does,
+    /// and takes no memory; returns the password.
+    pub(crate) fn init_cheaply(&self, name: &str) -> &'static str {
+        const PASSWORD: &str = "glacier";
+        let password = Some(Secret::new(PASSWORD.as_bytes().to_vec()));
+        let options = CreateOptions { password, cost: CHEAP, ..CreateOptions::default() };
+        let backend = Arc::new(LocalBackend::create(&self.path(name)).unwrap());
+        let cache = CachePlace::Scratch(self.path("scratch"));
+        open::create(backend, &options, &cache, Timestamp::new(1_700_000_000, 0)).unwrap();
+        PASSWORD
     }
 
     /// Sets a variable for the runs that follow.

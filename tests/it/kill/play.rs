@@ -9,19 +9,11 @@ use crate::support::random::Random;
 use crate::support::tree::Fingerprint;
 use crate::support::tree::difference;
 use crate::support::tree::fingerprint;
-use crate::support::world::CHEAP;
-use icecore::backend::local::LocalBackend;
-use icecore::base::secret::Secret;
-use icecore::base::time::Timestamp;
-use icecore::repository::cache::CachePlace;
-use icecore::repository::open;
-use icecore::repository::open::CreateOptions;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::rc::Rc;
-use std::sync::Arc;
 
 pub(super) const DATASETS: [&str; 2] = ["data", "other"];
 /// The repository that backups are copied to.
@@ -43,16 +35,6 @@ pub(super) struct Play {
     at: BTreeMap<(&'static str, String), Rc<Fingerprint>>,
 }
 
-/// Makes a repository whose password costs next to nothing to try: each run does.
-fn init_encrypted(home: &Home, name: &str) {
-    let password = Secret::new(b"glacier".to_vec());
-    let options =
-        CreateOptions { password: Some(password), cost: CHEAP, ..CreateOptions::default() };
-    let backend = Arc::new(LocalBackend::create(&home.path(name)).unwrap());
-    let cache = CachePlace::Scratch(home.path("scratch"));
-    open::create(backend, &options, &cache, Timestamp::new(1_700_000_000, 0)).unwrap();
-}
-
 fn numbers(rows: &Value) -> Vec<u64> {
     rows.as_array().unwrap().iter().map(|row| row["backup"].as_u64().unwrap()).collect()
 }
@@ -61,15 +43,17 @@ impl Play {
     pub(super) fn new(seed: u64, is_encrypted: bool) -> Self {
         let mut home = Home::at(Folder::in_memory());
         home.set("ICECORE_REPOSITORY", "repository");
-        for name in ["repository", MIRROR] {
-            match is_encrypted {
-                true => init_encrypted(&home, name),
-                false => drop(home.done(&["-r", name, "init"])),
+        let passwords = ["repository", MIRROR].map(|name| {
+            if is_encrypted {
+                return Some(home.init_cheaply(name));
             }
-        }
-        if is_encrypted {
-            home.set("ICECORE_PASSWORD", "glacier");
-            home.set("ICECORE_TO_PASSWORD", "glacier");
+            home.done(&["-r", name, "init"]);
+            None
+        });
+        for (variable, password) in
+            ["ICECORE_PASSWORD", "ICECORE_TO_PASSWORD"].iter().zip(passwords)
+        {
+            password.into_iter().for_each(|password| home.set(variable, password));
         }
         let mut play = Play {
             random: Random(seed),
