@@ -1,6 +1,7 @@
 //! Many writers at once, as real processes on real servers: several back up one dataset, others
-//! their own, while backups are forgotten, pruned and restored beside them, and any of them is
-//! killed at any instant and started again.
+//! their own, while backups are forgotten, pruned, restored and checked beside them, and any of
+//! them but those that only look is killed at any instant and started again. So it is in a local
+//! folder too, which needs no server.
 //!
 //! In the end every backup that was acknowledged and not forgotten is listed and holds byte for
 //! byte what it was made of, no number was given out twice, nobody waited for ever, and a check of
@@ -11,9 +12,13 @@
 //! elsewhere. Both are printed.
 
 use crate::ftp;
+use crate::many::places::Place;
+use crate::many::places::bucket;
+use crate::many::places::folder;
+use crate::many::places::ftp_place;
+use crate::many::places::sftp_place;
 use crate::random::Random;
 use crate::s3;
-use crate::s3::Store;
 use crate::support::Server;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -33,7 +38,9 @@ use std::time::Duration;
 use std::time::Instant;
 use tempfile::TempDir;
 
+mod inspector;
 mod judge;
+mod places;
 
 /// Longest time that one run of the program may take here: retries of a full server take minutes.
 const RUN_LIMIT: Duration = Duration::from_secs(240);
@@ -65,16 +72,16 @@ struct Plan {
 }
 
 impl Plan {
-    fn new() -> Self {
+    fn new(times: usize) -> Self {
         let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse().ok());
         let seed = number("ICECORE_TEST_SEED").unwrap_or(1);
         if number("ICECORE_TEST_MANY").is_none_or(|wanted| wanted == 0) {
             let writers = vec!["shared", "shared", "own"];
-            return Plan { seed, rounds: 2, writers, kills: 34, has_hosts: false };
+            return Plan { seed, rounds: 2 * times, writers, kills: 34, has_hosts: false };
         }
         let shared = ["shared"; 4].into_iter().chain(["pair"; 2]);
         let writers = shared.chain(["one", "two", "three", "four"]).collect();
-        Plan { seed, rounds: 4, writers, kills: 50, has_hosts: may_name_machines() }
+        Plan { seed, rounds: 4 * times, writers, kills: 50, has_hosts: may_name_machines() }
     }
 
     fn is_shared(&self, dataset: &str) -> bool {
@@ -90,13 +97,6 @@ fn may_name_machines() -> bool {
         eprintln!("all writers are on one machine: names of machines cannot be set here");
     }
     may
-}
-
-/// A repository, and what a process needs to reach it.
-struct Place {
-    location: String,
-    variables: Vec<(&'static str, String)>,
-    known_hosts: Option<PathBuf>,
 }
 
 /// Who is at work, and what is known of the repository.
@@ -121,6 +121,7 @@ struct Ledger {
     forgotten: BTreeSet<Name>,
     runs: usize,
     kills: usize,
+    inspections: usize,
     busy: usize,
     waited: usize,
     slowest: Duration,
@@ -167,7 +168,7 @@ impl<'a> Play<'a> {
         let folder = tempfile::Builder::new().prefix("icecore-many-").tempdir().unwrap();
         let ledger = Mutex::default();
         let (is_over, began) = (AtomicBool::new(false), Instant::now());
-        let play = Play { plan: Plan::new(), place, folder, ledger, is_over, began };
+        let play = Play { plan: Plan::new(place.rounds), place, folder, ledger, is_over, began };
         let done = play.run("keeper", &["init", "--encryption", "none"], None);
         assert_eq!(done.code, Some(0), "{done:?}");
         play
@@ -413,7 +414,8 @@ fn many_write(what: &str, place: &Place) {
     let many = writers.len();
     eprintln!("{what}: seed {seed}, {many} writers, {rounds} rounds, own machines: {has_hosts}");
     thread::scope(|scope| {
-        let beside = [scope.spawn(|| play.tidy()), scope.spawn(|| play.look(&known))];
+        let look = scope.spawn(|| play.look(&known));
+        let beside = [scope.spawn(|| play.tidy()), look, scope.spawn(|| play.inspect())];
         let play = &play;
         let writing: Vec<_> = writers
             .iter()
@@ -428,10 +430,11 @@ fn many_write(what: &str, place: &Place) {
     play.judge(&known);
     let ledger = play.ledger();
     eprintln!(
-        "{what}: seed {seed}: {} runs, {} killed, {} times busy, {} prunes stopped for somebody, \
-         {} backups acknowledged, {} forgotten, slowest run {:?}, {:?} in all",
+        "{what}: seed {seed}: {} runs, {} killed, {} inspections, {} times busy, {} prunes stopped \
+         for somebody, {} backups acknowledged, {} forgotten, slowest run {:?}, {:?} in all",
         ledger.runs,
         ledger.kills,
+        ledger.inspections,
         ledger.busy,
         ledger.waited,
         ledger.acknowledged.len(),
@@ -441,30 +444,13 @@ fn many_write(what: &str, place: &Place) {
     );
     assert!(ledger.wrong.is_empty(), "{what}, seed {seed}: {:#?}", ledger.wrong);
     assert!(ledger.acknowledged.len() >= rounds * many / 2, "too few were acknowledged");
+    assert!(ledger.inspections > 0, "nobody looked for damage");
 }
 
-fn bucket(store: &Store) -> Place {
-    let (location, variables) = store.as_repository();
-    Place { location, variables, known_hosts: None }
-}
-
-fn ftp_place(server: &Server) -> Place {
-    let variables = vec![
-        ("ICECORE_FTP_USER", server.get("user").to_owned()),
-        ("ICECORE_FTP_PASSWORD", server.get("password").to_owned()),
-    ];
-    let location = format!("ftp://127.0.0.1:{}/repository", server.port());
-    Place { location, variables, known_hosts: None }
-}
-
-fn sftp_place(server: &Server) -> Place {
-    let key = Path::new(server.get("keys")).join("key");
-    let variables = vec![
-        ("ICECORE_SFTP_USER", server.get("user").to_owned()),
-        ("ICECORE_SFTP_KEY", key.to_str().unwrap().to_owned()),
-    ];
-    let location = format!("sftp://127.0.0.1:{}{}/repository", server.port(), server.get("root"));
-    Place { location, variables, known_hosts: Some(server.get("known_hosts").into()) }
+#[test]
+fn many_write_to_a_local_folder() {
+    let (place, _gone_with_it) = folder();
+    many_write("local folder", &place);
 }
 
 #[test]
