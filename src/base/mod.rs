@@ -31,6 +31,8 @@ pub mod size;
 #[forbid(unsafe_code)]
 pub mod sys;
 #[forbid(unsafe_code)]
+pub mod threads;
+#[forbid(unsafe_code)]
 pub mod time;
 #[forbid(unsafe_code)]
 pub mod words;

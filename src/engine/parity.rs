@@ -15,6 +15,7 @@ use crate::base::limits::PARITY_PERCENT_MAX;
 use crate::base::progress::Counter;
 use crate::base::progress::Phase;
 use crate::base::progress::Totals;
+use crate::base::threads::at_once;
 use crate::engine::Context;
 use crate::engine::check::damage_of;
 use crate::repository::Repository;
@@ -168,12 +169,7 @@ fn add_all(
             }
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 1..context.threads.min(jobs.len()) {
-            scope.spawn(work);
-        }
-        work();
-    });
+    at_once(context.threads.min(jobs.len()), work);
     if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }

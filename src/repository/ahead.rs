@@ -2,6 +2,7 @@
 
 use crate::base::error::Error;
 use crate::base::error::Result;
+use crate::base::threads::at_once;
 use crate::repository::store::Store;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -18,8 +19,8 @@ pub(crate) fn map<I: Sync, T: Send>(
     items: &[I],
     act: &(dyn Fn(&I) -> Result<T> + Sync),
 ) -> Result<Vec<T>> {
-    let threads = store.backend().capabilities().ahead().min(items.len());
-    if threads <= 1 {
+    let count = store.backend().capabilities().ahead().min(items.len());
+    if count <= 1 {
         return items.iter().map(act).collect();
     }
     let next = Mutex::new(items.iter().enumerate());
@@ -37,12 +38,7 @@ pub(crate) fn map<I: Sync, T: Send>(
             }
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(work);
-        }
-        work();
-    });
+    at_once(count, work);
     if let Some(e) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(e);
     }

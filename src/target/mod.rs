@@ -8,6 +8,7 @@ use crate::base::error::Result;
 use crate::base::metadata::Kind;
 use crate::base::metadata::Metadata;
 use crate::base::path::EntryPath;
+use crate::base::threads::at_once;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 
@@ -365,11 +366,6 @@ fn at_a_time(total: usize, threads: usize, act: &(dyn Fn(usize) + Sync)) {
     };
     match total.min(threads) {
         0 | 1 => work(),
-        threads => std::thread::scope(|scope| {
-            for _ in 1..threads {
-                scope.spawn(work);
-            }
-            work();
-        }),
+        threads => at_once(threads, work),
     }
 }

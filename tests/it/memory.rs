@@ -124,7 +124,9 @@ impl Confined {
             let ran = self.run(mib, arguments);
             eprintln!("{mib} MiB: {arguments:?}: exit {}: {}", ran.code, ran.stderr.trim());
             let is_said = !ran.stderr.trim().is_empty();
-            assert!(ran.code == 0 || is_said, "{mib} MiB: {arguments:?}: {ran:?}");
+            // What the system refuses is an error, but for what libraries make a panic of.
+            let is_sound = is_said && !ran.stderr.contains("failed to spawn thread");
+            assert!(ran.code == 0 || is_sound, "{mib} MiB: {arguments:?}: {ran:?}");
             failed += usize::from(ran.code != 0);
         }
         failed

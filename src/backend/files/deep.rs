@@ -8,6 +8,7 @@ use crate::backend::key::FolderKey;
 use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::limits::REMOTE_NAMES_MAX;
+use crate::base::threads::at_once;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 
@@ -54,12 +55,7 @@ impl FilesBackend {
                 }
             }
         };
-        std::thread::scope(|scope| {
-            for _ in 1..sessions {
-                scope.spawn(work);
-            }
-            work();
-        });
+        at_once(sessions, work);
         gathered.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }

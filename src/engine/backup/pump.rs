@@ -2,6 +2,7 @@
 //! what comes of them, in order.
 
 use crate::base::error::Error;
+use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::panic::caught;
 use crate::engine::backup::attempt::Attempt;
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::sync::mpsc;
+use std::thread::Builder;
 
 /// Units under way for each worker: one being worked on, one waiting to be committed.
 const UNITS_PER_WORKER: usize = 2;
@@ -55,7 +57,9 @@ impl Attempt<'_> {
         // end of all of them.
         let senders = Mutex::new(vec![to_committer; threads]);
         std::thread::scope(|scope| {
-            let producing = scope.spawn(|| producer.run(comparison));
+            let producing = Builder::new()
+                .spawn_scoped(scope, || producer.run(comparison))
+                .map_err(|e| Error::new(ErrorKind::Io, format!("no threads: {e}")))?;
             let work = |_| {
                 let sender = senders.lock().unwrap_or_else(PoisonError::into_inner).pop();
                 if let Some(sender) = sender {

@@ -10,6 +10,7 @@ use crate::base::error::Result;
 use crate::base::id::PackId;
 use crate::base::limits::PACK_BYTES_MAX;
 use crate::base::progress::Counter;
+use crate::base::threads::at_once;
 use crate::base::words::counted;
 use crate::codec::crypt::Part;
 use crate::codec::frame;
@@ -123,12 +124,7 @@ pub(crate) fn read_all(
             }
         }
     };
-    std::thread::scope(|scope| {
-        for _ in 1..run.context.threads.min(jobs.len()) {
-            scope.spawn(work);
-        }
-        work();
-    });
+    at_once(run.context.threads.min(jobs.len()), work);
     if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }

@@ -8,6 +8,7 @@ use crate::base::limits::REMOTE_READERS_MAX;
 use crate::base::path::EntryPath;
 use crate::base::progress::Counter;
 use crate::base::progress::Warning;
+use crate::base::threads::at_once;
 use crate::engine::Context;
 use crate::engine::Failures;
 use crate::engine::restore::Bounds;
@@ -188,11 +189,7 @@ impl<'a> Work<'a> {
         match self.threads().max(1).min(total) {
             0 => {}
             1 => guarded(),
-            threads => std::thread::scope(|scope| {
-                for _ in 0..threads {
-                    scope.spawn(guarded);
-                }
-            }),
+            threads => at_once(threads, guarded),
         }
         match trouble.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(e) => Err(e),
