@@ -8,10 +8,15 @@ use icecore::chunk::fastcdc::GearTable;
 use std::ops::Range;
 
 use super::Bytes;
+use super::places::reach;
+
+/// What the seeds come to.
+pub const PLACES: &[&str] =
+    &["whole", "fixed", "gear", "secret", "cut many times", "cut at the most", "begun again"];
 
 const CONTENT_BYTES_MAX: usize = 256 * 1024;
 /// At how many places it is begun again, and ended earlier.
-const PLACES: usize = 6;
+const TRIES: usize = 6;
 /// What a content-defined chunk has at least, as the format has it.
 const GEAR_BYTES_MIN: usize = 512;
 
@@ -70,6 +75,12 @@ pub fn run(data: &[u8]) {
         0 => GearTable::public(),
         secret => GearTable::from_secret(&[secret; 32]),
     };
+    reach(match (cut, secret) {
+        (Cut::Whole, _) => "whole",
+        (Cut::Fixed { .. }, _) => "fixed",
+        (Cut::Gear { .. }, 0) => "gear",
+        (Cut::Gear { .. }, _) => "secret",
+    });
     let place = usize::from(bytes.byte());
     let content = content(&mut bytes);
 
@@ -82,19 +93,28 @@ pub fn run(data: &[u8]) {
     assert!(starts.iter().zip([0].iter().chain(&ends)).all(|(start, end)| start == end));
     let (least, most) = bounds(cut);
     assert!(found.iter().all(|range| (1..=most).contains(&range.len())), "{cut:?}: {found:?}");
+    if found.len() > 3 {
+        reach("cut many times");
+    }
+    if matches!(cut, Cut::Gear { .. }) && found.iter().any(|range| range.len() == most) {
+        reach("cut at the most");
+    }
     let (_, but_last) = found.split_last().unwrap_or((&(0..0), &[]));
     assert!(but_last.iter().all(|range| range.len() >= least), "{cut:?}: {found:?}");
 
     // Begun at any cut, it goes on as it did.
-    for from in starts.iter().skip(place % starts.len().max(1)).take(PLACES) {
+    for from in starts.iter().skip(place % starts.len().max(1)).take(TRIES) {
         let rest: Vec<usize> =
             cuts(&content[*from..], cut, &gear).iter().map(|range| range.end + from).collect();
         let expected: Vec<usize> = ends.iter().copied().filter(|end| end > from).collect();
         assert_eq!(rest, expected);
+        if *from > 0 {
+            reach("begun again");
+        }
     }
     // Of content that ends earlier all cuts are the same, but that the end is one, too.
-    for part in 1..=PLACES {
-        let end = content.len() * place * part / PLACES / 255;
+    for part in 1..=TRIES {
+        let end = content.len() * place * part / TRIES / 255;
         let before: Vec<usize> =
             cuts(&content[..end], cut, &gear).iter().map(|range| range.end).collect();
         let mut expected: Vec<usize> = ends.iter().copied().filter(|it| *it < end).collect();

@@ -4,10 +4,16 @@ use icecore::base::error::ErrorKind;
 use icecore::config::file::ConfigFile;
 use icecore::config::tables::Tables;
 
+use super::places::reach;
+
+/// What the seeds come to.
+pub const PLACES: &[&str] = &["refused", "read", "profile", "location", "secret"];
+
 fn shows_no_secret(tables: &Tables) {
     for table in tables.credentials.values() {
         let hidden = [&table.password, &table.secret_access_key, &table.session_token];
         for secret in hidden.into_iter().flatten() {
+            reach("secret");
             let shown = format!("{secret:?}");
             let text = String::from_utf8_lossy(secret.value.0.expose()).into_owned();
             assert!(text.len() < 8 || !shown.contains(&text), "{shown}");
@@ -25,16 +31,19 @@ pub fn run(data: &[u8]) {
         Err(e) => {
             assert_eq!(e.kind(), ErrorKind::InvalidInput);
             assert!(e.to_string().contains(&shown), "{e}");
-            return;
+            return reach("refused");
         }
     };
+    reach("read");
     let lines = data.iter().filter(|&&byte| byte == b'\n').count() + 1;
     let _ = config.shows_secrets();
     let names: Vec<Option<&str>> = config.profiles().map(Some).chain([None]).collect();
     for name in names {
         let tables = config.tables(name).expect("a profile that is there");
+        reach(if name.is_some() { "profile" } else { "read" });
         shows_no_secret(&tables);
         if let Some(location) = &tables.repository.location {
+            reach("location");
             assert!((1..=lines).contains(&config.line(location)));
         }
         // What is laid over itself is the same.

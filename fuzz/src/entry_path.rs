@@ -1,12 +1,21 @@
 //! Paths of entries: none escapes, and two are ordered as their lists of components are.
 
+use icecore::base::error::ErrorKind;
 use icecore::base::path::EntryPath;
 use icecore::base::path::compare;
 use icecore::base::path::display;
 use icecore::engine::address::parse_path;
 
+use super::places::reach;
+
+/// What the seeds come to.
+pub const PLACES: &[&str] = &["refused", "deep", "typed", "two", "one within the other"];
+
 fn is_sound(bytes: &[u8], path: &EntryPath) {
     assert_eq!(path.as_bytes(), bytes);
+    if path.depth() > 1 {
+        reach("deep");
+    }
     assert!(path.components().all(|part| part != b"." && part != b".." && !part.contains(&0)));
     let mut again = EntryPath::root();
     for part in path.components() {
@@ -25,13 +34,20 @@ pub fn run(data: &[u8]) {
     assert!(!display(data).contains(char::is_control));
     if let Ok(path) = parse_path(data) {
         assert_eq!(parse_path(path.as_bytes()).expect("a path is a path"), path);
+        if path.as_bytes() != data {
+            reach("typed");
+        }
     }
     let mut parts = data.splitn(2, |byte| *byte == 0);
     let (one, other) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let paths = [EntryPath::new(one), EntryPath::new(other)];
     for (bytes, path) in [one, other].iter().zip(&paths) {
-        if let Ok(path) = path {
-            is_sound(bytes, path);
+        match path {
+            Ok(path) => is_sound(bytes, path),
+            Err(e) => {
+                assert_eq!(e.kind(), ErrorKind::InvalidInput, "{}", e.full_message());
+                reach("refused");
+            }
         }
     }
     if let [Ok(one), Ok(other)] = &paths {
@@ -40,5 +56,6 @@ pub fn run(data: &[u8]) {
         let mut parts = one.components();
         let is_within = other.components().all(|part| parts.next() == Some(part));
         assert_eq!(one.relative_to(other).is_some(), is_within);
+        reach(if is_within && !other.is_root() { "one within the other" } else { "two" });
     }
 }

@@ -8,6 +8,18 @@ use icecore::source::filter::FilterOptions;
 use icecore::source::filter::FolderRules;
 use icecore::source::filter::Pattern;
 
+use super::places::reach;
+
+/// What the seeds come to.
+pub const PLACES: &[&str] = &[
+    "refused",
+    "a pattern matches",
+    "left out by a pattern",
+    "left out by a file at the root",
+    "left out by a file in a folder",
+    "left in by a file in a folder",
+    "a folder alone is left out",
+];
 const KINDS: [Kind; 3] = [Kind::File, Kind::Directory, Kind::Symlink];
 
 fn filter(patterns: Vec<String>) -> Option<Filter> {
@@ -22,12 +34,15 @@ fn is_one_thing(text: &str, path: &EntryPath) {
     let found = Pattern::new(text).ok();
     let Some(excluding) = filter(vec![text.to_owned()]) else {
         assert!(found.is_none(), "{text:?} is to be looked for and cannot be left out");
-        return;
+        return reach("refused");
     };
     for kind in KINDS {
         let is_out = excluding.excludes(path, kind, 0, &none);
         if let Some(pattern) = &found {
             assert_eq!(pattern.matches(path, kind == Kind::Directory), is_out, "{text:?}");
+            if is_out {
+                reach("a pattern matches");
+            }
         } else {
             assert!(!is_out, "{text:?} is none to look for and leaves out {path}");
         }
@@ -48,8 +63,26 @@ pub fn run(data: &[u8]) {
 
     let Some(filter) = filter(lines) else { return };
     let folder = path.parent().unwrap_or_else(EntryPath::root);
+    let none = FolderRules::none();
     let top = FolderRules::none().with_file(&EntryPath::root(), top);
     let rules = top.with_file(&folder, deep);
+    let is_out = |kind, rules| filter.excludes(&path, kind, 7, rules);
+    for (rules, place) in [
+        (&none, "left out by a pattern"),
+        (&top, "left out by a file at the root"),
+        (&rules, "left out by a file in a folder"),
+    ] {
+        if is_out(Kind::File, rules) {
+            reach(place);
+            break;
+        }
+    }
+    if is_out(Kind::File, &top) && !is_out(Kind::File, &rules) {
+        reach("left in by a file in a folder");
+    }
+    if is_out(Kind::Directory, &rules) && !is_out(Kind::File, &rules) {
+        reach("a folder alone is left out");
+    }
     for kind in KINDS {
         let is_out = filter.excludes(&path, kind, 7, &rules);
         assert_eq!(filter.excludes(&path, kind, 7, &rules), is_out);

@@ -13,19 +13,46 @@ use icecore::net::ftp::Options;
 use icecore::net::ftp::Server;
 use icecore::net::tcp::Limits;
 use std::collections::VecDeque;
+use std::io;
 use std::io::BufRead;
 use std::io::BufReader;
 use std::io::Write;
+use std::net::Shutdown;
 use std::net::TcpListener;
 use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use super::places::reach;
 use super::sftp::ask;
+
+/// What the seeds come to.
+pub const PLACES: &[&str] = &[
+    "turned away",
+    "refused",
+    "begun",
+    "a name is listed",
+    "all is listed",
+    "looked at",
+    "opened",
+    "read",
+    "created",
+    "written",
+    "finished",
+    "renamed",
+    "a folder is made",
+    "removed",
+    "a time is set",
+    "a mode is set",
+    "kept alive",
+];
 
 /// How long the server waits for a client that waits for it: then it hangs up.
 const PATIENCE: Duration = Duration::from_millis(20);
+
+/// How long it waits for the end of what a client sends.
+const DATA_PATIENCE: Duration = Duration::from_millis(500);
 
 /// What is left to be sent over connections of data.
 type Contents = Arc<Mutex<VecDeque<Vec<u8>>>>;
@@ -45,7 +72,7 @@ fn said(part: &[u8], port: u16) -> Vec<u8> {
 }
 
 /// Returns a line of the client's that is none.
-fn serve(stream: TcpStream, parts: &[&[u8]], port: u16) -> std::io::Result<Option<Vec<u8>>> {
+fn serve(stream: TcpStream, parts: &[&[u8]], port: u16) -> io::Result<Option<Vec<u8>>> {
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_nodelay(true)?;
     let mut lines = BufReader::new(stream.try_clone()?);
@@ -74,6 +101,10 @@ fn serve_data(listener: &TcpListener, contents: &Contents, is_over: &Mutex<bool>
         }
         let next = contents.lock().ok().and_then(|mut contents| contents.pop_front());
         let _ = stream.write_all(&next.unwrap_or_default());
+        // What the client sends is taken to its end: closed before, it would be told of a break.
+        let _ = stream.shutdown(Shutdown::Write);
+        let _ = stream.set_read_timeout(Some(DATA_PATIENCE));
+        let _ = io::copy(&mut stream, &mut io::sink());
     }
 }
 
@@ -115,7 +146,13 @@ fn talk(port: u16, bits: u8) {
     };
     let server = Server::new(options).expect("nothing that cannot be said");
     match server.connect() {
-        Ok(mut files) => ask(files.as_mut(), bits),
-        Err(e) => assert_ne!(e.kind(), ErrorKind::Bug, "{}", e.full_message()),
+        Ok(mut files) => {
+            reach("begun");
+            ask(files.as_mut(), bits);
+        }
+        Err(e) => {
+            assert_ne!(e.kind(), ErrorKind::Bug, "{}", e.full_message());
+            reach("turned away");
+        }
     }
 }

@@ -16,6 +16,11 @@ use std::net::TcpListener;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use super::places::reach;
+
+/// What the seeds come to.
+pub const PLACES: &[&str] = &["hung up", "no text"];
+
 /// Returns the port of a server that hangs up after its greeting.
 fn port() -> u16 {
     static PORT: OnceLock<u16> = OnceLock::new();
@@ -40,5 +45,6 @@ pub fn run(data: &[u8]) {
     let server = Server::new("127.0.0.1", port(), Login::default(), hosts).limits(limits);
     let error = server.connect().err().expect("nobody is logged in by a greeting");
     assert_eq!(error.kind(), ErrorKind::Unreachable, "{}", error.full_message());
+    reach(if std::str::from_utf8(data).is_ok() { "hung up" } else { "no text" });
     assert!(std::fs::read(file.path()).expect("reads") == data, "the file is as it was");
 }

@@ -5,6 +5,18 @@ use icecore::base::error::ErrorKind;
 use icecore::config::aws::AwsFile;
 use icecore::config::netrc::Netrc;
 
+use super::places::reach;
+
+/// What the seeds come to.
+pub const PLACES: &[&str] = &[
+    "netrc names the host",
+    "netrc has a default",
+    "netrc is refused",
+    "aws has a profile",
+    "aws has a value",
+    "aws is refused",
+];
+
 /// An error names the line and repeats no word.
 fn is_sound(error: &Error, data: &[u8]) {
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -26,13 +38,20 @@ pub fn run(data: &[u8]) {
             assert!(found.is_none() || any.is_some());
             if let Some((Some(login), _)) = found {
                 assert_eq!(login, "me");
+                reach("netrc names the host");
+            }
+            if netrc.find("no.such.host", None).is_some() {
+                reach("netrc has a default");
             }
             // A file within itself says the same.
             let twice = [data, b"\n\n", data].concat();
             let again = Netrc::parse(&twice).expect("twice what is good");
             assert_eq!(again.find("host", None).map(|it| it.0), any.map(|it| it.0));
         }
-        Err(e) => is_sound(&e, data),
+        Err(e) => {
+            is_sound(&e, data);
+            reach("netrc is refused");
+        }
     }
     match AwsFile::parse(data) {
         Ok(file) => {
@@ -40,8 +59,17 @@ pub fn run(data: &[u8]) {
                 let value = file.get("default", key);
                 assert!(value.is_none() || file.has("default"));
                 assert!(value.is_none_or(|it| !it.is_empty() && it.trim() == it));
+                if value.is_some() {
+                    reach("aws has a value");
+                }
+            }
+            if file.has("work") {
+                reach("aws has a profile");
             }
         }
-        Err(e) => is_sound(&e, data),
+        Err(e) => {
+            is_sound(&e, data);
+            reach("aws is refused");
+        }
     }
 }

@@ -1,9 +1,26 @@
 //! Addresses of places on other machines as a person types them.
 
+use icecore::base::error::ErrorKind;
 use icecore::net::address::Address;
 use icecore::net::address::Scheme;
 use icecore::net::address::Start;
 use std::net::Ipv6Addr;
+
+use super::places::reach;
+
+/// What the seeds come to.
+pub const PLACES: &[&str] = &[
+    "refused",
+    "a local path",
+    "Ftp",
+    "Ftps",
+    "Sftp",
+    "S3",
+    "a password",
+    "a port",
+    "from the root",
+    "from where a login lands",
+];
 
 fn is_sound(address: &Address) {
     let host = address.host();
@@ -25,8 +42,31 @@ fn is_sound(address: &Address) {
 
 /// One execution.
 pub fn run(data: &[u8]) {
-    let Ok(Some(address)) = Address::parse(data) else { return };
+    let address = match Address::parse(data) {
+        Ok(Some(address)) => address,
+        Ok(None) => return reach("a local path"),
+        Err(e) => {
+            assert_eq!(e.kind(), ErrorKind::InvalidInput, "{}", e.full_message());
+            return reach("refused");
+        }
+    };
     is_sound(&address);
+    reach(match address.scheme() {
+        Scheme::Ftp => "Ftp",
+        Scheme::Ftps => "Ftps",
+        Scheme::Sftp => "Sftp",
+        Scheme::S3 => "S3",
+    });
+    reach(match address.start() {
+        Start::Root => "from the root",
+        Start::Login => "from where a login lands",
+    });
+    if address.password().is_some() {
+        reach("a password");
+    }
+    if address.port().is_some() {
+        reach("a port");
+    }
 
     let shown = address.to_string();
     let again = Address::parse(shown.as_bytes()).expect("what is shown is read").expect("as one");

@@ -2,6 +2,8 @@
 //! damaged: what comes out is the pack or an error.
 
 use super::Bytes;
+use super::places::reach;
+use icecore::base::error::ErrorKind;
 use icecore::base::hash;
 use icecore::base::id::PackId;
 use icecore::base::id::RepositoryId;
@@ -14,10 +16,23 @@ use icecore::format::parity;
 use icecore::format::parity::Parity;
 use icecore::format::parity::ParityHeader;
 
+/// What the seeds come to.
+pub const PLACES: &[&str] = &[
+    "an object is refused",
+    "an object opens",
+    "a sealed object opens",
+    "an object heals",
+    "a header of any numbers opens",
+    "a pack is healed",
+    "a pack is healed by parity that is damaged",
+    "a pack cannot be healed",
+];
 /// Content is repeated up to this, to have more than a few shards.
 const CONTENT_BYTES_MAX: usize = 64 * 1024;
-const KEY: &str = "parity/00/00.5-0";
-const REPOSITORY: RepositoryId = RepositoryId::new([1; 16]);
+/// The object that parity is opened as.
+pub const KEY: &str = "parity/00/00.5-0";
+/// The repository that the seeds are of.
+pub const REPOSITORY: RepositoryId = RepositoryId::new([1; 16]);
 
 /// Makes of any content what ends, as a pack does, with the checksum that is its name.
 fn pack_of(content: &[u8]) -> (PackId, Vec<u8>) {
@@ -25,12 +40,54 @@ fn pack_of(content: &[u8]) -> (PackId, Vec<u8>) {
     (PackId::new(checksum), [content, &checksum].concat())
 }
 
+/// The pack that objects of the seeds are of.
+pub fn pack() -> (PackId, Vec<u8>) {
+    pack_of(&b"what a pack holds, ".repeat(30))
+}
+
+/// Those that open the seeds, without and with keys.
+pub fn sealers() -> [Sealer; 2] {
+    let keys = Keys::from_master(Wiped::new([7; 32]));
+    [Sealer::new(REPOSITORY, None), Sealer::new(REPOSITORY, Some(keys))]
+}
+
+/// Takes the input for an object, and heals with it a pack that has a wound.
+fn opens_or_not(sealer: &Sealer, object: &[u8]) {
+    let (pack, bytes) = pack();
+    let mut wounded = bytes.clone();
+    wounded[100] ^= 1;
+    if Parity::open(sealer, KEY, &pack, object).is_ok() {
+        let is_sealed = sealer.keys().is_some();
+        reach(if is_sealed { "a sealed object opens" } else { "an object opens" });
+    }
+    if let Some(healed) = heal(sealer, &pack, object, &wounded) {
+        assert!(healed == bytes, "it is another pack");
+        reach("an object heals");
+    }
+}
+
 /// Opens an object, and heals with it whatever is there.
 fn heal(sealer: &Sealer, pack: &PackId, object: &[u8], damaged: &[u8]) -> Option<Vec<u8>> {
-    let parity = Parity::open(sealer, KEY, pack, object).ok()?;
-    let healed = parity.heal(damaged).ok()?;
-    assert!(parity::is_pack(pack, &healed.bytes));
-    Some(healed.bytes)
+    let parity = match Parity::open(sealer, KEY, pack, object) {
+        Ok(parity) => parity,
+        Err(e) => {
+            let fits = matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported);
+            assert!(fits, "{:?}: {}", e.kind(), e.full_message());
+            reach("an object is refused");
+            return None;
+        }
+    };
+    match parity.heal(damaged) {
+        Ok(healed) => {
+            assert!(parity::is_pack(pack, &healed.bytes));
+            Some(healed.bytes)
+        }
+        Err(e) => {
+            assert_eq!(e.kind(), ErrorKind::Corrupt, "{}", e.full_message());
+            reach("a pack cannot be healed");
+            None
+        }
+    }
 }
 
 /// An object whose header says anything.
@@ -78,6 +135,14 @@ fn damaged(sealer: &Sealer, data: &[u8]) {
     }
     let healed = heal(sealer, &pack, &worn, &wounded);
     assert!(healed.as_ref().is_none_or(|healed| *healed == bytes));
+    if healed.is_some() && wounded != bytes {
+        let is_worn = wounds.iter().any(|(is_pack, _, _)| !is_pack);
+        reach(if is_worn {
+            "a pack is healed by parity that is damaged"
+        } else {
+            "a pack is healed"
+        });
+    }
     // One wound of one byte is always healed.
     if let [(_, _, by)] = wounds.as_slice()
         && by % 4 != 0
@@ -88,11 +153,14 @@ fn damaged(sealer: &Sealer, data: &[u8]) {
 
 /// One execution.
 pub fn run(data: &[u8]) {
-    let keys = Keys::from_master(Wiped::new([7; 32]));
-    for sealer in [Sealer::new(REPOSITORY, None), Sealer::new(REPOSITORY, Some(keys))] {
-        let (pack, bytes) = pack_of(data);
-        heal(&sealer, &pack, data, &bytes);
-        heal(&sealer, &pack, &forged(&sealer, pack, Bytes(data)), data);
+    for sealer in sealers() {
+        opens_or_not(&sealer, data);
+        let (pack, _) = pack_of(data);
+        let forged = forged(&sealer, pack, Bytes(data));
+        if Parity::open(&sealer, KEY, &pack, &forged).is_ok() {
+            reach("a header of any numbers opens");
+        }
+        heal(&sealer, &pack, &forged, data);
         damaged(&sealer, data);
     }
 }

@@ -40,6 +40,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::Bytes;
+use super::places::reach;
+
+/// What the seeds come to.
+pub const PLACES: &[&str] =
+    &["a full backup", "a backup", "forgotten", "pruned between", "a blob went", "read back"];
 
 const STEPS_MAX: usize = 40;
 const BACKUPS_MAX: usize = 8;
@@ -124,6 +129,7 @@ impl World {
         assert!(report.errors.is_empty());
         self.kept.insert(report.backup, self.files.clone());
         self.made += 1;
+        reach(if full { "a full backup" } else { "a backup" });
     }
 
     fn forget(&mut self, which: u8) {
@@ -136,6 +142,7 @@ impl World {
         let plan = forget::plan(&dataset, &selection, &|_| 0, &self.context()).expect("a plan");
         forget::execute(&plan, &self.context()).expect("forgets");
         self.kept.remove(&number);
+        reach("forgotten");
     }
 
     fn prune(&self, max_unused: f64) {
@@ -166,6 +173,7 @@ impl World {
                 }
             }
             assert!(found == *files, "{:?}", snapshot.number());
+            reach("read back");
         }
     }
 
@@ -209,6 +217,9 @@ impl World {
         let of_files: BTreeSet<BlobId> =
             self.blobs(self.ever.iter()).intersection(&stored).copied().collect();
         assert_eq!(of_files, needed, "something is kept that nothing needs");
+        if self.blobs(self.ever.iter()).len() > needed.len() {
+            reach("a blob went");
+        }
         let options = CheckOptions { read_packs: true, read_data: Some(100.0), dataset: None };
         let report = check::run(&self.repository, &options, &self.context()).expect("checks");
         assert!(report.is_ok(), "{:?}", report.findings);
@@ -234,6 +245,7 @@ pub fn run(data: &[u8]) {
             _ => {
                 world.prune(f64::from(step & 15) / 16.0);
                 world.is_whole();
+                reach("pruned between");
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Small records: leases, tombstones, and those of datasets. The first byte says which.
 
+use icecore::base::error::ErrorKind;
 use icecore::codec::serial;
 use icecore::format::dataset::FloorRecord;
 use icecore::format::dataset::HiddenRecord;
@@ -15,8 +16,35 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::fmt::Debug;
 
-fn goes_round<T: DeserializeOwned + Serialize + PartialEq + Debug>(bytes: &[u8]) {
-    let Ok(record) = serial::decode::<T>(bytes, "x") else { return };
+use super::places::reach;
+
+/// What the seeds come to.
+pub const PLACES: &[&str] = &[
+    "refused",
+    "lease",
+    "beat",
+    "mark",
+    "tombstone",
+    "name",
+    "void",
+    "hidden",
+    "tags",
+    "floor",
+    "lost",
+];
+
+fn goes_round<T: DeserializeOwned + Serialize + PartialEq + Debug>(
+    bytes: &[u8],
+    what: &'static str,
+) {
+    let record = match serial::decode::<T>(bytes, "x") {
+        Ok(record) => record,
+        Err(e) => {
+            assert_eq!(e.kind(), ErrorKind::Corrupt, "{}", e.full_message());
+            return reach("refused");
+        }
+    };
+    reach(what);
     let again = serial::encode(&record).expect("what was decoded is encoded");
     assert_eq!(again, bytes);
     assert_eq!(serial::decode::<T>(&again, "x").expect("decodes again"), record);
@@ -26,15 +54,15 @@ fn goes_round<T: DeserializeOwned + Serialize + PartialEq + Debug>(bytes: &[u8])
 pub fn run(data: &[u8]) {
     let Some((which, bytes)) = data.split_first() else { return };
     match which % 10 {
-        0 => goes_round::<LeaseRecord>(bytes),
-        1 => goes_round::<BeatRecord>(bytes),
-        2 => goes_round::<MarkRecord>(bytes),
-        3 => goes_round::<TombstoneRecord>(bytes),
-        4 => goes_round::<NameRecord>(bytes),
-        5 => goes_round::<VoidRecord>(bytes),
-        6 => goes_round::<HiddenRecord>(bytes),
-        7 => goes_round::<TagsRecord>(bytes),
-        8 => goes_round::<FloorRecord>(bytes),
-        _ => goes_round::<LostRecord>(bytes),
+        0 => goes_round::<LeaseRecord>(bytes, "lease"),
+        1 => goes_round::<BeatRecord>(bytes, "beat"),
+        2 => goes_round::<MarkRecord>(bytes, "mark"),
+        3 => goes_round::<TombstoneRecord>(bytes, "tombstone"),
+        4 => goes_round::<NameRecord>(bytes, "name"),
+        5 => goes_round::<VoidRecord>(bytes, "void"),
+        6 => goes_round::<HiddenRecord>(bytes, "hidden"),
+        7 => goes_round::<TagsRecord>(bytes, "tags"),
+        8 => goes_round::<FloorRecord>(bytes, "floor"),
+        _ => goes_round::<LostRecord>(bytes, "lost"),
     }
 }

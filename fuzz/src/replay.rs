@@ -38,6 +38,20 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Bytes;
+use super::places::reach;
+
+/// What the seeds come to.
+pub const PLACES: &[&str] = &[
+    "inline",
+    "ranges",
+    "lists",
+    "full again",
+    "a path is put again",
+    "a path is deleted",
+    "what is not there is deleted",
+    "nothing is left",
+    "many manifests",
+];
 
 const NOW: Timestamp = Timestamp::new(1_800_000_000, 0);
 const BACKUPS_MAX: usize = 7;
@@ -81,8 +95,15 @@ fn rows(bytes: &mut Bytes<'_>, is_full: bool, version: u32, model: &mut Model) -
     }
     for (path, row) in &rows {
         match row {
-            RangeRow::Put(..) => drop(model.insert(path.clone(), version)),
-            RangeRow::Deleted(_) => drop(model.remove(path)),
+            RangeRow::Put(..) => {
+                if model.insert(path.clone(), version).is_some() {
+                    reach("a path is put again");
+                }
+            }
+            RangeRow::Deleted(_) => match model.remove(path) {
+                Some(_) => reach("a path is deleted"),
+                None => reach("what is not there is deleted"),
+            },
         }
     }
     rows.into_values().collect()
@@ -119,6 +140,7 @@ fn stored(transaction: &Transaction, ranges: &[EncodedRange]) -> Vec<RangeRef> {
 }
 
 fn body(transaction: &Transaction, ranges: &[EncodedRange], way: u8) -> Body {
+    reach(["inline", "ranges", "lists"][usize::from(way % 3)]);
     match way % 3 {
         0 => {
             Body::Inline(ranges.iter().map(|it| (it.range.clone(), it.companion.clone())).collect())
@@ -205,6 +227,9 @@ pub fn run(data: &[u8]) {
         let each = usize::from(way >> 2 & 7) + 1;
         let ranges: Vec<EncodedRange> = rows.chunks(each).map(encode).collect();
         if is_full {
+            if !chain.is_empty() {
+                reach("full again");
+            }
             chain.clear();
         }
         let number = commit(&dataset, &chain, &ranges, way & 3);
@@ -216,5 +241,11 @@ pub fn run(data: &[u8]) {
         let backup = visible(&dataset, *number).expect("it was committed");
         let snapshot = dataset.snapshot(&numbers, backup).expect("a snapshot");
         is_as_modelled(&snapshot, model, chain);
+        if model.is_empty() {
+            reach("nothing is left");
+        }
+        if chain.len() > 3 {
+            reach("many manifests");
+        }
     }
 }

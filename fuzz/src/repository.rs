@@ -7,23 +7,17 @@
 //! has forged anything each backup that is restored without an error is exactly what it was.
 
 use icecore::backend::key::ObjectKey;
-use icecore::backend::memory::MemoryBackend;
 use icecore::base::cancel::Cancel;
 use icecore::base::error::Error;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Result;
 use icecore::base::id::BackupId;
-use icecore::base::id::DatasetId;
 use icecore::base::id::RepositoryId;
 use icecore::base::limits::MIB;
-use icecore::base::metadata::Kind;
 use icecore::base::path::EntryPath;
 use icecore::base::progress::Silent;
-use icecore::base::secret::Secret;
 use icecore::base::time::FixedClock;
-use icecore::base::time::Timestamp;
 use icecore::codec::frame;
-use icecore::codec::key::Argon2Cost;
 use icecore::codec::seal::Sealer;
 use icecore::engine::Context;
 use icecore::engine::address;
@@ -32,8 +26,6 @@ use icecore::engine::backup;
 use icecore::engine::backup::BackupOptions;
 use icecore::engine::check;
 use icecore::engine::check::CheckOptions;
-use icecore::engine::forget;
-use icecore::engine::forget::Selection;
 use icecore::engine::list;
 use icecore::engine::list::Depth;
 use icecore::engine::prune;
@@ -45,168 +37,44 @@ use icecore::engine::restore::RestoreOptions;
 use icecore::format::config;
 use icecore::repository::Repository;
 use icecore::repository::cache::CachePlace;
-use icecore::repository::open;
-use icecore::repository::open::CreateOptions;
-use icecore::source::memory::MemorySource;
-use icecore::target::memory::MemoryEntry;
 use icecore::target::memory::MemoryTarget;
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::LazyLock;
 
 use super::Bytes;
+use super::archives;
+use super::archives::FORGOTTEN;
+use super::archives::KNOWN;
+use super::archives::Known;
+use super::archives::NOW;
+use super::archives::Objects;
+use super::archives::Place;
+use super::archives::Tree;
+use super::archives::source;
+use super::archives::states;
+use super::archives::tree;
+use super::places::reach;
 
-const ARCHIVES: [&[u8]; 2] =
-    [include_bytes!("../data/plain.repository"), include_bytes!("../data/encrypted.repository")];
-const PASSWORD: &[u8] = b"secret";
-const NOW: Timestamp = Timestamp::new(1_800_000_000, 0);
+/// What the seeds come to.
+pub const PLACES: &[&str] = &[
+    "refused",
+    "cannot be opened",
+    "untouched and whole",
+    "a check finds something",
+    "restored as it was",
+    "forged",
+    "forged within",
+    "mended",
+    "whole again",
+    "backed up",
+    "pruned",
+];
+
 const EDITS_MAX: usize = 8;
+const EVERYTHING: CheckOptions =
+    CheckOptions { read_packs: true, read_data: Some(100.0), dataset: None };
 /// What a restore may write, and what a file has that is looked into.
 const TARGET_BYTES_MAX: u64 = 16 * MIB as u64;
-
-type Objects = BTreeMap<ObjectKey, Vec<u8>>;
-/// All that stands in a target, with what is in its files.
-type Tree = BTreeMap<EntryPath, (MemoryEntry, Option<Vec<u8>>)>;
-/// Which backup: its dataset and its number there.
-type Place = (DatasetId, BackupId);
-/// What each backup is.
-type Known = BTreeMap<Place, Arc<Tree>>;
-
-/// The number in `photos` that the archives hold as forgotten.
-const FORGOTTEN: BackupId = BackupId(1);
-
-static KNOWN: [LazyLock<Known>; 2] =
-    [LazyLock::new(|| known(false)), LazyLock::new(|| known(true))];
-
-/// What the archives hold: each state of the source that was backed up.
-fn states() -> [Vec<(&'static str, Vec<u8>)>; 4] {
-    let text = |n: u32| (0..n).flat_map(|k| format!("line {}\n", k * k % 977).into_bytes());
-    let noise = |n: u32| (0..n).map(|k| (k.wrapping_mul(2_654_435_761) >> 21) as u8).collect();
-    let large: Vec<u8> = text(5_000).collect();
-    let larger = [&b"new at the front"[..], &large].concat();
-    let note = |n: u32| text(n).collect();
-    [
-        vec![("note", note(3)), ("a/large", large.clone()), ("a/noise", noise(700))],
-        vec![("note", note(4)), ("a/large", larger), ("a/b/c", noise(90)), ("empty", vec![])],
-        vec![("note", note(5)), ("a/large", large), ("a/b/c", noise(91))],
-        vec![("song", noise(1_000))],
-    ]
-}
-
-fn source(state: &[(&str, Vec<u8>)]) -> MemorySource {
-    let source = MemorySource::new("data").symlink("link", "note").fifo("a/pipe");
-    let source = source.xattr("link", "user.colour", "red");
-    state.iter().fold(source, |source, (path, content)| source.file(path, content))
-}
-
-/// Makes the objects of an archive anew.
-///
-/// # Panics
-/// When the repository cannot be made.
-pub fn example(is_encrypted: bool) -> Vec<u8> {
-    let backend = Arc::new(MemoryBackend::new());
-    let options = CreateOptions {
-        password: is_encrypted.then(|| Secret::new(PASSWORD.to_vec())),
-        cost: Argon2Cost { memory_kib: 64, passes: 1, lanes: 1 },
-        pack_bytes: 1024,
-        ..CreateOptions::default()
-    };
-    let scratch = CachePlace::Scratch(std::env::temp_dir());
-    let repository =
-        open::create(Arc::clone(&backend) as _, &options, &scratch, NOW).expect("creates");
-    let clock = FixedClock::new(NOW);
-    let context = Context { progress: &Silent, cancel: &Cancel::new(), clock: &clock, threads: 1 };
-    for (n, state) in states().iter().enumerate() {
-        let name = if n == 3 { "music" } else { "photos" }.parse().expect("a name");
-        let tags = vec![format!("tag-{n}")];
-        let options = BackupOptions { full: n == 2, tags, ..BackupOptions::default() };
-        clock.advance(3_600);
-        let report = backup::run(&repository, &name, &source(state), &options, &context);
-        assert!(report.expect("a backup").errors.is_empty());
-    }
-    let photos = repository.dataset(&"photos".parse().expect("a name")).expect("a dataset");
-    let last = Selection::Numbers(BTreeSet::from([1.to_string().parse().expect("a number")]));
-    let plan = forget::plan(&photos, &last, &|_| 0, &context).expect("a plan");
-    forget::execute(&plan, &context).expect("forgets");
-    archive(&backend.objects())
-}
-
-fn archive(objects: &Objects) -> Vec<u8> {
-    let mut out = Vec::new();
-    for (key, bytes) in objects {
-        out.push(key.as_str().len() as u8);
-        out.extend_from_slice(key.as_str().as_bytes());
-        out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-        out.extend_from_slice(bytes);
-    }
-    out
-}
-
-fn objects(archive: &[u8]) -> Objects {
-    let mut bytes = Bytes(archive);
-    let mut objects = Objects::new();
-    while !bytes.is_empty() {
-        let length = usize::from(bytes.byte());
-        let key = String::from_utf8(bytes.take(length).to_vec()).expect("a key");
-        let length = [(); 4].map(|()| bytes.byte());
-        let content = bytes.take(u32::from_le_bytes(length) as usize).to_vec();
-        objects.insert(ObjectKey::new(key).expect("a key"), content);
-    }
-    objects
-}
-
-fn tree(target: &MemoryTarget) -> Tree {
-    let row = |(path, entry): (EntryPath, MemoryEntry)| {
-        let content = target.content(&path);
-        // Numbers go to files as they come, and no file here has two names.
-        (path, (MemoryEntry { inode: 0, ..entry }, content))
-    };
-    target.entries().into_iter().map(row).collect()
-}
-
-/// Restores what nobody has changed, the forgotten backup as well, and looks that each is the
-/// state that it was made of.
-fn known(is_encrypted: bool) -> Known {
-    let mut objects = objects(ARCHIVES[usize::from(is_encrypted)]);
-    let count = objects.len();
-    objects.retain(|key, _| !key.as_str().ends_with(".hidden"));
-    assert_eq!(objects.len(), count - 1, "one is forgotten");
-    let repository = open_objects(objects, is_encrypted).expect("opens");
-    let clock = FixedClock::new(NOW);
-    let context = Context { progress: &Silent, cancel: &Cancel::new(), clock: &clock, threads: 1 };
-    let mut known = Known::new();
-    for (name, states) in [("photos", &states()[..3]), ("music", &states()[3..])] {
-        let dataset = repository.dataset(&name.parse().expect("a name")).expect("a dataset");
-        let backups = dataset.backups().expect("backups");
-        assert_eq!(backups.len(), states.len());
-        for (backup, state) in backups.into_iter().zip(states) {
-            let place = (dataset.id(), backup.header.number);
-            let snapshot = list::snapshot(&dataset, backup).expect("a snapshot");
-            let target = MemoryTarget::new();
-            let report = restore::run(&snapshot, &target, &RestoreOptions::default(), &context);
-            assert!(report.expect("restores").errors.is_empty());
-            let tree = tree(&target);
-            let kinds = |kind: Kind| tree.values().filter(move |(entry, _)| entry.kind == kind);
-            let files = tree.iter().filter_map(|(path, (_, content))| {
-                content.as_ref().map(|content| (path.to_string(), content.clone()))
-            });
-            let wanted = state.iter().map(|(path, content)| ((*path).to_owned(), content.clone()));
-            assert!(files.eq(wanted.collect::<BTreeMap<_, _>>()), "{name} {place:?}");
-            assert_eq!((kinds(Kind::Symlink).count(), kinds(Kind::Fifo).count()), (1, 1));
-            known.insert(place, Arc::new(tree));
-        }
-    }
-    known
-}
-
-fn open_objects(objects: Objects, is_encrypted: bool) -> Result<Repository> {
-    let backend = Arc::new(MemoryBackend::new());
-    objects.into_iter().for_each(|(key, bytes)| backend.insert_raw(&key, bytes));
-    let password = is_encrypted.then(|| Secret::new(PASSWORD.to_vec()));
-    let scratch = CachePlace::Scratch(std::env::temp_dir());
-    open::open(backend, password.as_ref(), &scratch)
-}
 
 /// Changes bytes of an object, or of what is sealed in it.
 fn change(way: u8, content: &mut Vec<u8>, bytes: &mut Bytes<'_>) {
@@ -274,6 +142,7 @@ fn edit(objects: &mut Objects, bytes: &mut Bytes<'_>, id: Option<RepositoryId>) 
             if let Ok(mut plain) = sealer.open(kind, key.as_str(), &content, MIB) {
                 change(way, &mut plain, bytes);
                 content = sealer.seal(kind, key.as_str(), &plain).expect("seals");
+                reach("forged within");
             }
         }
         // Other bytes behind a right checksum.
@@ -307,6 +176,9 @@ fn is_told<T>(done: Result<T>) -> Option<T> {
         );
         assert!(fits, "{:?}: {}", e.kind(), e.full_message());
     };
+    if done.is_err() {
+        reach("refused");
+    }
     done.inspect_err(told).ok()
 }
 
@@ -369,6 +241,7 @@ fn is_right(target: &MemoryTarget, known: Option<&Arc<Tree>>, place: &Place) {
     for path in paths {
         assert!(found.get(path) == known.get(path), "{place:?}: {path} is not what it was");
     }
+    reach("restored as it was");
 }
 
 /// A check that finds nothing misses no backup but the newest ones of a dataset: that these were
@@ -381,10 +254,19 @@ fn is_prefix(whole: &BTreeSet<Place>, known: &Known) {
     }
 }
 
-fn mend(repository: &Repository, context: &Context<'_>, force: bool) -> Option<()> {
+/// Repairs. Where it says that no damage is left a check of everything finds none.
+fn mend(repository: &Repository, context: &Context<'_>, force: bool, is_forged: bool) {
     let options = RepairOptions { read_packs: true, read_data: true, force };
-    let plan = is_told(repair::plan(repository, &options, context))?;
-    is_told(repair::execute(repository, plan, context)).map(drop)
+    let Some(plan) = is_told(repair::plan(repository, &options, context)) else { return };
+    let Some(report) = is_told(repair::execute(repository, plan, context)) else { return };
+    reach("mended");
+    if report.is_whole() && !is_forged {
+        let again = check::run(repository, &EVERYTHING, context).expect("no damage is left");
+        assert!(again.is_ok(), "no damage is left: {:?}", again.findings);
+        if !report.actions.is_empty() {
+            reach("whole again");
+        }
+    }
 }
 
 /// One execution.
@@ -392,7 +274,7 @@ pub fn run(data: &[u8]) {
     let mut bytes = Bytes(data);
     let how = bytes.byte();
     let is_encrypted = how & 1 == 1;
-    let mut objects = objects(ARCHIVES[usize::from(is_encrypted)]);
+    let mut objects = archives::objects(is_encrypted);
     let config = objects.get(&ObjectKey::new("config").expect("a key")).expect("a config");
     let id = config::open(config).expect("a config").0.id;
     let id = (!is_encrypted).then_some(id);
@@ -405,16 +287,23 @@ pub fn run(data: &[u8]) {
     }
     let is_untouched = objects == pristine;
     let mut known = (!is_forged).then(|| KNOWN[usize::from(is_encrypted)].clone());
-    let Some(repository) = is_told(open_objects(objects, is_encrypted)) else {
+    let scratch = CachePlace::Scratch(std::env::temp_dir());
+    let opened = archives::open_objects(objects, is_encrypted, &scratch);
+    let Some(repository) = is_told(opened) else {
         assert!(!is_untouched, "nothing was done to it");
-        return;
+        return reach("cannot be opened");
     };
     let clock = FixedClock::new(NOW.plus_seconds(86_400));
     let context = Context { progress: &Silent, cancel: &Cancel::new(), clock: &clock, threads: 1 };
-    let options = CheckOptions { read_packs: true, read_data: Some(100.0), dataset: None };
-    let report = is_told(check::run(&repository, &options, &context));
+    let report = is_told(check::run(&repository, &EVERYTHING, &context));
     let mut read = read_all(&repository, &context, known.as_ref());
     let is_ok = report.as_ref().is_some_and(check::CheckReport::is_ok);
+    if is_forged {
+        reach("forged");
+    }
+    if report.is_some() && !is_ok {
+        reach("a check finds something");
+    }
     if let (true, Some(known)) = (is_ok, &known) {
         assert!(read.is_all, "a check finds nothing: {:?}", report.map(|it| it.findings));
         is_prefix(&read.whole, known);
@@ -422,9 +311,10 @@ pub fn run(data: &[u8]) {
     if let (true, Some(known)) = (is_untouched, &known) {
         let shown = known.keys().filter(|place| place.1 != FORGOTTEN);
         assert!(is_ok && read.is_all && read.whole.iter().eq(shown), "nothing was done to it");
+        reach("untouched and whole");
     }
     if how & 2 != 0 {
-        mend(&repository, &context, how & 4 != 0);
+        mend(&repository, &context, how & 4 != 0, is_forged);
         read = read_on(&repository, &context, known.as_ref(), &read);
     }
     if how & 8 != 0 {
@@ -436,9 +326,12 @@ pub fn run(data: &[u8]) {
             let made = (repository.dataset(&name).expect("a dataset").id(), report.backup);
             let tree = KNOWN[usize::from(is_encrypted)].iter().find(|(place, _)| place.1.0 == 2);
             known.insert(made, Arc::clone(tree.expect("it was made of the same state").1));
+            reach("backed up");
         }
         let options = PruneOptions { max_unused: 0.0, ..PruneOptions::default() };
-        is_told(prune::run(&repository, &options, &context));
+        if is_told(prune::run(&repository, &options, &context)).is_some() {
+            reach("pruned");
+        }
         read_on(&repository, &context, known.as_ref(), &read);
     }
 }

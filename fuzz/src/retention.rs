@@ -13,6 +13,22 @@ use std::collections::BTreeSet;
 use std::num::NonZeroU64;
 
 use super::Bytes;
+use super::places::reach;
+
+/// What the seeds come to.
+pub const PLACES: &[&str] = &[
+    "refused",
+    "some stay and some go",
+    "last",
+    "hourly",
+    "daily",
+    "weekly",
+    "monthly",
+    "yearly",
+    "within",
+    "tags",
+    "a clock that was wrong",
+];
 
 const NOW: Timestamp = Timestamp::new(1_800_000_000, 0);
 const DAY: i64 = 86_400;
@@ -81,6 +97,30 @@ fn kept(verdicts: &[Verdict]) -> BTreeSet<BackupId> {
     verdicts.iter().filter(|it| it.is_kept()).map(|it| it.number).collect()
 }
 
+/// Notes what was tried.
+fn tell(rules: &Rules, backups: &[Candidate<'_>], kept: &BTreeSet<BackupId>) {
+    if backups.windows(2).any(|pair| pair[0].time > pair[1].time) {
+        reach("a clock that was wrong");
+    }
+    if (1..backups.len()).contains(&kept.len()) {
+        reach("some stay and some go");
+        for (is_there, place) in [
+            (rules.last.is_some(), "last"),
+            (rules.hourly.is_some(), "hourly"),
+            (rules.daily.is_some(), "daily"),
+            (rules.weekly.is_some(), "weekly"),
+            (rules.monthly.is_some(), "monthly"),
+            (rules.yearly.is_some(), "yearly"),
+            (rules.within.is_some(), "within"),
+            (!rules.tags.is_empty(), "tags"),
+        ] {
+            if is_there {
+                reach(place);
+            }
+        }
+    }
+}
+
 /// One execution: rules, a zone, and backups by how long after the one before they came.
 pub fn run(data: &[u8]) {
     let mut bytes = Bytes(data);
@@ -110,7 +150,7 @@ pub fn run(data: &[u8]) {
         Err(e) => {
             assert_eq!(e.kind(), ErrorKind::InvalidInput);
             assert!(expected.is_empty(), "{rules:?} keep {expected:?}: {e}");
-            return;
+            return reach("refused");
         }
     };
     assert!(verdicts.windows(2).all(|pair| pair[0].number < pair[1].number));
@@ -118,4 +158,10 @@ pub fn run(data: &[u8]) {
     let newest = backups.last().map(|it| it.number);
     let with_newest: BTreeSet<BackupId> = expected.into_iter().chain(newest).collect();
     assert_eq!(kept(&verdicts), with_newest, "{rules:?}");
+    // Judged again without what goes, all that stayed does.
+    let left: Vec<Candidate<'_>> =
+        backups.iter().filter(|it| with_newest.contains(&it.number)).cloned().collect();
+    let again = judge(&left, &rules, &zone, NOW).expect("rules that keep something");
+    assert_eq!(kept(&again), with_newest, "{rules:?}");
+    tell(&rules, &backups, &with_newest);
 }

@@ -7,35 +7,76 @@ use icecore::net::s3::xml;
 
 fn is_garbled<T>(read: Result<T, Error>) -> Option<T> {
     let refused = |e: &Error| assert_eq!(e.kind(), ErrorKind::Corrupt, "{}", e.full_message());
+    if read.is_err() {
+        reach("garbled");
+    }
     read.inspect_err(refused).ok()
+}
+
+use super::places::reach;
+
+/// What the seeds come to.
+pub const PLACES: &[&str] = &[
+    "garbled",
+    "page",
+    "folder",
+    "more",
+    "version",
+    "deletion",
+    "upload",
+    "parts",
+    "tag",
+    "location",
+    "upload id",
+    "keeps versions",
+    "keeps none",
+    "refusal",
+    "region",
+    "key",
+];
+
+/// Notes what was read, where something was.
+fn told<T>(read: Option<T>, is_there: impl Fn(&T) -> bool, place: &'static str) {
+    if read.is_some_and(|read| is_there(&read)) {
+        reach(place);
+    }
 }
 
 /// A page that says there is more says where.
 fn reads(data: &[u8]) {
     if let Some(page) = is_garbled(xml::page(data)) {
+        told(Some(&page.objects), |it| !it.is_empty(), "page");
+        told(Some(&page.folders), |it| !it.is_empty(), "folder");
+        told(page.next.as_ref(), |_| true, "more");
         assert_ne!(page.next.as_deref(), Some(""));
         assert!(page.objects.len() + page.folders.len() <= data.len() / 8);
         assert!(page.objects.iter().all(|it| it.key.len() <= data.len()));
     }
     if let Some(page) = is_garbled(xml::version_page(data)) {
+        told(Some(&page.versions), |it| it.iter().any(|it| !it.is_deletion), "version");
+        told(Some(&page.versions), |it| it.iter().any(|it| it.is_deletion), "deletion");
         assert!(page.versions.iter().all(|it| !it.is_deletion || it.object.size == 0));
     }
-    is_garbled(xml::upload_page(data));
-    is_garbled(xml::parts_bytes(data));
-    is_garbled(xml::tags(data));
-    is_garbled(xml::location(data));
+    told(is_garbled(xml::upload_page(data)), |it| !it.uploads.is_empty(), "upload");
+    told(is_garbled(xml::parts_bytes(data)), |bytes| *bytes > 0, "parts");
+    told(is_garbled(xml::tags(data)), |tags| !tags.is_empty(), "tag");
+    told(is_garbled(xml::location(data)), |it| !it.is_empty(), "location");
     if let Some(id) = is_garbled(xml::upload_id(data)) {
         assert!(!id.is_empty());
+        reach("upload id");
     }
-    if let Err(e) = xml::keeps_versions(data) {
-        assert!(matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported));
+    match xml::keeps_versions(data) {
+        Ok(keeps) => reach(if keeps { "keeps versions" } else { "keeps none" }),
+        Err(e) => assert!(matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::Unsupported)),
     }
 }
 
 /// Any status with any body is an error that is short and plain.
 fn refuses(status: u16, body: &[u8]) {
     let said = xml::refusal(body);
+    told(said.as_ref(), |_| true, "refusal");
     let region = said.and_then(|it| it.region);
+    told(region.as_ref(), |_| true, "region");
     for region in [None, region.as_deref()] {
         let error = Refused { status, region, body: Some(body) }.error("list s3://b");
         assert_ne!(error.kind(), ErrorKind::Bug);
@@ -62,6 +103,7 @@ fn comes_back(key: &str) {
         );
         let page = xml::page(text.as_bytes()).expect(&text);
         assert_eq!(page.objects.len(), 1);
+        reach("key");
         assert_eq!((page.objects[0].key.as_str(), page.objects[0].size), (key, key.len() as u64));
     }
 }

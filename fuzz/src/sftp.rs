@@ -18,6 +18,30 @@ use std::io;
 use std::time::Duration;
 
 use super::Bytes;
+use super::places::reach;
+
+/// What the seeds come to.
+pub const PLACES: &[&str] = &[
+    "turned away",
+    "refused",
+    "begun",
+    "a name is listed",
+    "all is listed",
+    "looked at",
+    "a link is read",
+    "opened",
+    "read",
+    "created",
+    "written",
+    "finished",
+    "renamed",
+    "linked",
+    "a folder is made",
+    "removed",
+    "a time is set",
+    "a mode is set",
+    "kept alive",
+];
 
 /// Answers from a script.
 struct Script {
@@ -78,7 +102,19 @@ fn is_told<T>(done: Result<T>) -> Option<T> {
         assert_ne!(e.kind(), ErrorKind::Bug, "{}", e.full_message());
         assert!(!e.to_string().contains(char::is_control), "{e:?}");
     };
+    if done.is_err() {
+        reach("refused");
+    }
     done.inspect_err(told).ok()
+}
+
+/// Notes that something was done.
+fn done<T>(result: Result<T>, place: &'static str) -> Option<T> {
+    let done = is_told(result);
+    if done.is_some() {
+        reach(place);
+    }
+    done
 }
 
 /// A name of a listing is one part of a path.
@@ -92,21 +128,26 @@ pub(crate) fn is_a_name(found: &Found) {
 pub(crate) fn ask(files: &mut dyn Files, bits: u8) {
     let _ = (files.abilities(), files.manner());
     if bits & 1 != 0 {
-        is_told(files.list(b"/folder", &mut |found| {
+        let visit = &mut |found: Found| {
             is_a_name(&found);
+            reach("a name is listed");
             Ok(())
-        }));
+        };
+        done(files.list(b"/folder", visit), "all is listed");
     }
     if bits & 2 != 0 {
-        is_told(files.look_at(b"/folder/file"));
-        is_told(files.read_link(b"/folder/link"));
+        done(files.look_at(b"/folder/file"), "looked at");
+        done(files.read_link(b"/folder/link"), "a link is read");
     }
-    if bits & 4 != 0 && is_told(files.open(b"/folder/file", 0)).is_some() {
+    if bits & 4 != 0 && done(files.open(b"/folder/file", 0), "opened").is_some() {
         let mut buffer = [0; 300];
         let mut at = 0;
         for _ in 0..8 {
             let Some(count) = is_told(files.read_at(at, &mut buffer)) else { break };
             assert!(count <= buffer.len());
+            if count > 0 {
+                reach("read");
+            }
             at += count as u64;
             if count < buffer.len() {
                 break;
@@ -114,32 +155,32 @@ pub(crate) fn ask(files: &mut dyn Files, bits: u8) {
         }
         is_told(files.close());
     }
-    if bits & 8 != 0 && is_told(files.create(b"/folder/new")).is_some() {
-        let written = is_told(files.write(&[7; 700]));
+    if bits & 8 != 0 && done(files.create(b"/folder/new"), "created").is_some() {
+        let written = done(files.write(&[7; 700]), "written");
         let marks = Marks { mode: 0o640, time: Timestamp::new(1_700_000_000, 0) };
         match written {
             Some(()) if bits & 1 != 0 => {
-                drop(is_told(files.finish_with(b"/folder/new", marks, Proof::Now)))
+                drop(done(files.finish_with(b"/folder/new", marks, Proof::Now), "finished"))
             }
-            _ => drop(is_told(files.finish())),
+            _ => drop(done(files.finish(), "finished")),
         }
     }
     if bits & 16 != 0 {
-        is_told(files.rename(b"/a", b"/b"));
-        is_told(files.rename_over(b"/a", b"/b"));
-        is_told(files.link(b"/a", b"/b"));
+        done(files.rename(b"/a", b"/b"), "renamed");
+        done(files.rename_over(b"/a", b"/b"), "renamed");
+        done(files.link(b"/a", b"/b"), "linked");
         is_told(files.make_symlink(b"/a", b"b"));
     }
     if bits & 32 != 0 {
-        is_told(files.make_folder(b"/folder"));
-        is_told(files.remove(b"/folder/x"));
-        is_told(files.remove_folder(b"/folder"));
+        done(files.make_folder(b"/folder"), "a folder is made");
+        done(files.remove(b"/folder/x"), "removed");
+        done(files.remove_folder(b"/folder"), "removed");
     }
     if bits & 64 != 0 {
-        is_told(files.set_time(b"/a", Timestamp::new(1_700_000_000, 5)));
-        is_told(files.set_mode(b"/a", 0o600));
+        done(files.set_time(b"/a", Timestamp::new(1_700_000_000, 5)), "a time is set");
+        done(files.set_mode(b"/a", 0o600), "a mode is set");
         is_told(files.set_owner(b"/a", (1, 2)));
-        is_told(files.keep_alive());
+        done(files.keep_alive(), "kept alive");
     }
 }
 
@@ -150,7 +191,11 @@ pub fn run(data: &[u8]) {
     let is_raw = bits & 0x80 != 0;
     let script = Script { rest: bytes.0.to_vec(), is_raw, asked: Vec::new(), unread: Vec::new() };
     let begun = sftp::begin(Box::new(script), "sftp://host".to_owned(), Duration::from_secs(5));
-    if let Some(mut files) = is_told(begun) {
-        ask(files.as_mut(), bits);
+    match is_told(begun) {
+        Some(mut files) => {
+            reach("begun");
+            ask(files.as_mut(), bits);
+        }
+        None => reach("turned away"),
     }
 }

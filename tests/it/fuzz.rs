@@ -2,11 +2,13 @@
 //!
 //! More: `ICECORE_FUZZ_ROUNDS=100000 cargo test --test it fuzz`, where `ICECORE_FUZZ_SEED=7` takes
 //! other mutations. `fuzz/run.sh` goes where coverage leads. What panics is written to a file whose
-//! name is told; it belongs into `fuzz/seeds` once the fault is mended.
+//! name is told; it belongs into `fuzz/seeds` once the fault is mended. Each body names the places
+//! that its seeds must come to; `seeds` makes those anew that are stored objects.
 
 use crate::support::random::Random;
 use bodies::TARGETS;
 use bodies::Target;
+use bodies::places;
 use std::collections::BTreeSet;
 use std::fs;
 use std::panic::catch_unwind;
@@ -18,6 +20,7 @@ use std::time::Instant;
 #[allow(unreachable_pub, reason = "another package shows them to its programs")]
 #[path = "../../fuzz/src/lib.rs"]
 mod bodies;
+mod seeds;
 
 /// What libFuzzer is told as well.
 const INPUT_BYTES_MAX: usize = 16 * 1024;
@@ -114,13 +117,31 @@ fn run_once(target: &Target, input: &[u8], what: &str) {
     assert!(took < SECONDS_MAX, "{} takes {took:?} with {what}", target.name);
 }
 
+/// What the seeds came to, each in this thread, is all that the body names.
+fn reaches(target: &Target) {
+    let reached = places::taken();
+    let named: BTreeSet<&str> = target.places.iter().copied().collect();
+    assert!(!named.is_empty() && named.len() == target.places.len(), "{}", target.name);
+    let missing: Vec<&&str> = named.difference(&reached).collect();
+    assert!(missing.is_empty(), "no seed of {} comes to {missing:?} any more", target.name);
+    is_named(target, &reached);
+}
+
+fn is_named(target: &Target, reached: &BTreeSet<&str>) {
+    let unnamed: Vec<&&str> =
+        reached.iter().filter(|place| !target.places.contains(place)).collect();
+    assert!(unnamed.is_empty(), "{} comes to {unnamed:?} and does not name it", target.name);
+}
+
 fn run(name: &str) {
     let target = TARGETS.iter().find(|target| target.name == name).unwrap();
     let seeds = seeds(name);
     assert!(!seeds.is_empty(), "{name} has no seeds");
+    places::taken();
     for (number, seed) in seeds.iter().enumerate() {
         run_once(target, seed, &format!("seed {number}"));
     }
+    reaches(target);
     run_once(target, b"", "nothing");
     let first = variable("ICECORE_FUZZ_SEED").unwrap_or(1);
     let rounds = variable("ICECORE_FUZZ_ROUNDS").unwrap_or(u64::from(target.rounds));
@@ -132,6 +153,7 @@ fn run(name: &str) {
         }
         run_once(target, &input, &format!("seed {first} in round {round}"));
     }
+    is_named(target, &places::taken());
 }
 
 macro_rules! targets {
@@ -164,7 +186,7 @@ fn the_repositories_that_are_damaged_can_be_made_again() {
     let may_write = std::env::var("ICECORE_WRITE_GOLDEN").is_ok_and(|value| value == "1");
     for (name, is_encrypted) in [("plain", false), ("encrypted", true)] {
         let path = folder().join("data").join(format!("{name}.repository"));
-        let made = bodies::repository::example(is_encrypted);
+        let made = bodies::archives::example(is_encrypted);
         if may_write && fs::read(&path).unwrap().is_empty() {
             fs::write(&path, &made).unwrap();
         }
