@@ -7,8 +7,10 @@ use icecore::net::s3::xml;
 
 fn is_garbled<T>(read: Result<T, Error>) -> Option<T> {
     let refused = |e: &Error| assert_eq!(e.kind(), ErrorKind::Corrupt, "{}", e.full_message());
-    if read.is_err() {
+    if let Err(e) = &read {
         reach("garbled");
+        assert!(e.full_message().len() < 1000, "{}", e.full_message());
+        assert!(!e.full_message().contains(char::is_control), "{:?}", e.full_message());
     }
     read.inspect_err(refused).ok()
 }

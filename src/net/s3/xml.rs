@@ -8,10 +8,14 @@ use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::limits::S3_DEPTH_MAX;
 use crate::base::limits::S3_ELEMENTS_MAX;
+use crate::base::path::display;
 use crate::base::time::Timestamp;
 use quick_xml::Reader;
 use quick_xml::events::BytesRef;
 use quick_xml::events::Event;
+
+/// How much of what is wrong with an answer is repeated, as it may be of any length.
+const WHY_BYTES_MAX: usize = 200;
 
 /// An element with what is in it.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -33,7 +37,7 @@ impl Element {
         let mut elements = 0;
         loop {
             let event = reader.read_event();
-            let closed = match event.map_err(|e| garbled("it is no XML").caused_by(e))? {
+            let closed = match event.map_err(|e| no_xml(&e))? {
                 Event::Start(start) => {
                     elements += 1;
                     check(elements, open.len() + 1)?;
@@ -129,7 +133,7 @@ fn resolved(reference: &BytesRef<'_>) -> Result<char> {
         "quot" => '"',
         _ => {
             let known = reference.resolve_char_ref();
-            let known = known.map_err(|e| garbled("it is no XML").caused_by(e))?;
+            let known = known.map_err(|e| no_xml(&e))?;
             known.ok_or_else(|| garbled("it names an unknown entity"))?
         }
     })
@@ -144,9 +148,16 @@ pub(crate) fn confirmed(bytes: &[u8], name: &str) -> Result<()> {
     Element::parse(bytes)?.expect(name).map(drop)
 }
 
-/// Returns the error of an answer that makes no sense.
+/// Returns the error of an answer that makes no sense. The reason may repeat words of the answer,
+/// which are shown short, and never as what a terminal obeys.
 pub(crate) fn garbled(why: &str) -> Error {
+    let why = display(&why.as_bytes()[..why.len().min(WHY_BYTES_MAX)]);
     Error::corrupt(format!("the answer of the store cannot be read: {why}"))
+}
+
+/// Returns the error of what the XML reader does not take, in its words.
+fn no_xml(e: &impl std::fmt::Display) -> Error {
+    garbled(&format!("it is no XML: {e}"))
 }
 
 /// An object as a listing shows it.
@@ -478,6 +489,20 @@ mod tests {
         assert_eq!(page.objects, [object]);
         assert_eq!(page.folders, ["l/\u{6f22}/"]);
         assert_eq!(page.next.as_deref(), Some("t=/+"));
+    }
+
+    #[test]
+    fn what_a_garbled_answer_says_is_shown_short_and_plain() {
+        for name in ["a\u{1b}[2J", &"long".repeat(1000), "a\u{202e}"] {
+            for text in [format!("<{name}></b>"), format!("<{name}>&{name};</{name}>")] {
+                let message = page(text.as_bytes()).expect_err("no page").full_message();
+                assert!(!message.contains(['\u{1b}', '\u{202e}']), "{message:?}");
+                assert!(message.len() < 500, "{message:?}");
+            }
+            let text = format!("<{name}/>");
+            let message = upload_id(text.as_bytes()).expect_err("no upload").full_message();
+            assert!(!message.contains(['\u{1b}', '\u{202e}']) && message.len() < 500);
+        }
     }
 
     #[test]
