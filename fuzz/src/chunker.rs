@@ -20,7 +20,7 @@ const TRIES: usize = 6;
 /// What a content-defined chunk has at least, as the format has it.
 const GEAR_BYTES_MIN: usize = 512;
 
-fn content(bytes: &mut Bytes<'_>) -> Vec<u8> {
+pub(crate) fn content(bytes: &mut Bytes<'_>) -> Vec<u8> {
     let mut out = Vec::new();
     while !bytes.is_empty() && out.len() < CONTENT_BYTES_MAX {
         let kind = bytes.byte();

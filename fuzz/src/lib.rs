@@ -11,6 +11,7 @@ pub mod address;
 pub mod archives;
 pub mod backup_header;
 pub mod block_table;
+pub mod cache;
 pub mod chunker;
 pub mod config;
 pub mod config_file;
@@ -22,6 +23,7 @@ pub mod key_file;
 pub mod known_hosts;
 pub mod logins;
 pub mod manifest;
+pub mod names;
 pub mod net_address;
 pub mod pack;
 pub mod pack_index;
@@ -34,7 +36,10 @@ pub mod replay;
 pub mod repository;
 pub mod retention;
 pub mod s3;
+pub mod s3_answers;
+pub mod serve;
 pub mod sftp;
+pub mod stream;
 pub mod time;
 
 /// One thing that is fuzzed.
@@ -60,10 +65,11 @@ const fn target(
 }
 
 /// All of them.
-pub const TARGETS: [Target; 27] = [
+pub const TARGETS: [Target; 32] = [
     target("address", address::run, address::PLACES, 2000),
     target("backup_header", backup_header::run, backup_header::PLACES, 2000),
     target("block_table", block_table::run, block_table::PLACES, 1000),
+    target("cache", cache::run, cache::PLACES, 10),
     target("chunker", chunker::run, chunker::PLACES, 100),
     target("config", config::run, config::PLACES, 2000),
     target("config_file", config_file::run, config_file::PLACES, 300),
@@ -75,6 +81,7 @@ pub const TARGETS: [Target; 27] = [
     target("known_hosts", known_hosts::run, known_hosts::PLACES, 300),
     target("logins", logins::run, logins::PLACES, 2000),
     target("manifest", manifest::run, manifest::PLACES, 1000),
+    target("names", names::run, names::PLACES, 100),
     target("net_address", net_address::run, net_address::PLACES, 2000),
     target("pack", pack::run, pack::PLACES, 200),
     target("pack_index", pack_index::run, pack_index::PLACES, 2000),
@@ -86,7 +93,10 @@ pub const TARGETS: [Target; 27] = [
     target("repository", repository::run, repository::PLACES, 60),
     target("retention", retention::run, retention::PLACES, 1000),
     target("s3", s3::run, s3::PLACES, 1000),
+    target("s3_answers", s3_answers::run, s3_answers::PLACES, 40),
+    target("serve", serve::run, serve::PLACES, 20),
     target("sftp", sftp::run, sftp::PLACES, 500),
+    target("stream", stream::run, stream::PLACES, 20),
     target("time", time::run, time::PLACES, 2000),
 ];
 

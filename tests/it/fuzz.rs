@@ -164,9 +164,9 @@ macro_rules! targets {
 }
 
 targets! {
-    address backup_header block_table chunker config config_file entry_path filter frame ftp
-    key_file known_hosts logins manifest net_address pack pack_index parity prune quantity records
-    replay repository retention s3 sftp time
+    address backup_header block_table cache chunker config config_file entry_path filter frame
+    ftp key_file known_hosts logins manifest names net_address pack pack_index parity prune
+    quantity records replay repository retention s3 s3_answers serve sftp stream time
 }
 
 #[test]
