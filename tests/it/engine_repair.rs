@@ -31,6 +31,7 @@ use std::collections::BTreeSet;
 mod heal;
 mod kill;
 mod small;
+mod unread;
 
 pub(crate) const FORCE: RepairOptions =
     RepairOptions { read_packs: false, read_data: false, force: true };

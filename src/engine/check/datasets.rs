@@ -174,7 +174,8 @@ impl Listing {
     fn gaps(&self) -> Vec<(u64, u64)> {
         let is_there = |n: &u64| self.slots.get(n).is_some_and(|slot| !slot.headers.is_empty());
         let present: Vec<u64> = self.slots.keys().copied().filter(is_there).collect();
-        let missing = self.remaining.iter().copied().filter(|n| !is_there(n));
+        let is_known = self.damaged_floor.is_none();
+        let missing = self.remaining.iter().copied().filter(|n| is_known && !is_there(n));
         let mut gaps: Vec<(u64, u64)> = missing.map(|n| (n, n.saturating_add(1))).collect();
         // Of what is below a floor that cannot be read nothing is known to be missing.
         let lowest = self.damaged_floor.unwrap_or(self.floor);

@@ -7,6 +7,7 @@ use crate::base::id::BlockId;
 use crate::base::id::IndexId;
 use crate::base::id::PackId;
 use crate::base::words::counted;
+use crate::codec::frame::ObjectKind;
 use crate::engine::check::Finding;
 use crate::engine::check::Run;
 use crate::engine::check::Severity;
@@ -17,6 +18,7 @@ use crate::engine::repair::ActionKind;
 use crate::engine::repair::Loss;
 use crate::engine::repair::RepairOptions;
 use crate::engine::repair::RepairPlan;
+use crate::engine::repair::judge::is_damaged;
 use crate::engine::repair::look::Footer;
 use crate::engine::repair::look::Looked;
 use crate::format::pack::BlockRow;
@@ -62,7 +64,8 @@ pub(super) fn plan(
     plan_bad_packs(run, looked, plan, cured);
     plan_lost(looked, plan);
     let is_judged = looked.stock.unjudged.is_empty()
-        && looked.stock.damaged_indexes.iter().all(|(_, kind)| kind.is_damage());
+        && looked.stock.damaged_indexes.iter().all(|(_, kind)| kind.is_damage())
+        && are_records_judged(run, looked);
     let has_lost = !plan.content.lost.is_empty();
     if has_lost && !is_judged {
         // What cannot be judged may hold what is missing.
@@ -76,6 +79,14 @@ pub(super) fn plan(
     cured.extend(blocks.map(|block| format!("block {block}")).filter(|_| has_lost));
     cured.insert("index".to_owned());
     Ok(())
+}
+
+/// Says whether each record of lost places can be read, or never will be: one that may be read
+/// another time declares some of them already.
+fn are_records_judged(run: &Run<'_>, looked: &Looked) -> bool {
+    let records = looked.ledger.damaged_objects().filter(|object| object.starts_with("lost/"));
+    let mut keys = records.filter_map(|object| ObjectKey::new(object).ok());
+    keys.all(|key| is_damaged(run, ObjectKind::Lost, &key))
 }
 
 /// Returns the packs that are not there though an index names them, each asked for once more.

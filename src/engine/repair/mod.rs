@@ -21,6 +21,7 @@
 
 mod content;
 mod execute;
+mod judge;
 mod look;
 mod names;
 mod small;

@@ -5,6 +5,7 @@
 //! by a revision that can, or goes when nothing of its name can be read.
 
 use crate::backend::key::ObjectKey;
+use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::id::DatasetId;
 use crate::base::time::Timestamp;
@@ -14,8 +15,10 @@ use crate::engine::check::datasets;
 use crate::engine::check::datasets::View;
 use crate::engine::repair::Action;
 use crate::engine::repair::ActionKind;
+use crate::engine::repair::judge::Judged;
+use crate::engine::repair::judge::is_damaged;
+use crate::engine::repair::judge::judge;
 use crate::engine::repair::look::Looked;
-use crate::engine::repair::small::is_corrupt;
 use crate::format::dataset::DatasetName;
 use crate::format::dataset::NameRecord;
 use crate::repository::Repository;
@@ -51,18 +54,25 @@ pub(super) fn plan(
     if !are_judged(run, &damaged)? {
         return Ok(names);
     }
-    cured.extend(damaged.iter().map(|key| key.as_str().to_owned()));
     let mut older: Vec<(ObjectKey, Option<DatasetName>)> = Vec::new();
-    for key in damaged {
-        let name = older_name(run, &key)?;
-        older.push((key, name));
+    for key in &damaged {
+        older.push((key.clone(), older_name(run, key)?));
     }
-    for view in looked.views.iter().filter(|view| view.is_nameless()) {
-        let name = name_of(run, view, &older)?;
-        let folder = layout::dataset(&view.named.id)?.as_str().to_owned();
+    let nameless: Vec<&View> = looked.views.iter().filter(|view| view.is_nameless()).collect();
+    let mut found = Vec::new();
+    for view in &nameless {
+        found.extend(name_of(run, view, &older)?.map(|name| (name, view.named.id)));
+    }
+    // Which of the damaged names led to those that stay without one is not known.
+    if found.len() < nameless.len() {
+        return Ok(names);
+    }
+    cured.extend(damaged.iter().map(|key| key.as_str().to_owned()));
+    for (name, id) in found {
+        let folder = layout::dataset(&id)?.as_str().to_owned();
         let message = format!("no readable name leads to this dataset; it is called {name}");
         actions.push(Action::new(ActionKind::Name, folder.clone(), message));
-        names.leads.push((name, view.named.id));
+        names.leads.push((name, id));
         cured.insert(folder);
     }
     for (key, name) in older {
@@ -87,11 +97,15 @@ pub(super) fn plan(
     Ok(names)
 }
 
-/// Says whether each revision of these names can be read, or never will be.
+/// Says whether these names are damaged indeed, and each other revision of them can be read, or
+/// never will be.
 fn are_judged(run: &Run<'_>, damaged: &[ObjectKey]) -> Result<bool> {
     for key in damaged {
+        if !is_damaged(run, ObjectKind::Name, key) {
+            return Ok(false);
+        }
         for revision in run.repository.store().names_below(&key.folder())? {
-            if !is_corrupt(run, ObjectKind::Name, &revision)? {
+            if judge(run, ObjectKind::Name, &revision) == Judged::Unknown {
                 return Ok(false);
             }
         }
@@ -103,7 +117,11 @@ fn are_judged(run: &Run<'_>, damaged: &[ObjectKey]) -> Result<bool> {
 fn older_name(run: &Run<'_>, damaged: &ObjectKey) -> Result<Option<DatasetName>> {
     let store = run.repository.store();
     for key in store.names_below(&damaged.folder())? {
-        let Ok(record) = store.get::<NameRecord>(ObjectKind::Name, &key) else { continue };
+        let record = match store.get::<NameRecord>(ObjectKind::Name, &key) {
+            Ok(record) => record,
+            Err(e) if e.kind() == ErrorKind::Corrupt => continue,
+            Err(e) => return Err(e),
+        };
         if run.repository.name_folder(&record.name)? == key.folder() {
             return Ok(Some(record.name));
         }
@@ -111,24 +129,35 @@ fn older_name(run: &Run<'_>, damaged: &ObjectKey) -> Result<Option<DatasetName>>
     Ok(None)
 }
 
+/// Returns the name that is proven, or else one that nobody has; None while a header cannot be had
+/// that may tell of its name.
 fn name_of(
     run: &Run<'_>,
     view: &View,
     older: &[(ObjectKey, Option<DatasetName>)],
-) -> Result<DatasetName> {
+) -> Result<Option<DatasetName>> {
     let id = view.named.id;
+    let mut all_told =
+        view.damaged_headers.values().all(|key| is_damaged(run, ObjectKind::Backup, key));
     let mut candidates: Vec<DatasetName> = older.iter().filter_map(|(_, it)| it.clone()).collect();
     for (n, kept) in view.headers.iter().rev().take(SOURCES_ASKED) {
-        let Ok(Some(header)) = datasets::read_header(run, &kept.key, n, None) else { continue };
+        let header = match datasets::read_header(run, &kept.key, n, None) {
+            Ok(Some(header)) => header,
+            Ok(None) => continue,
+            Err(e) => {
+                all_told &= e.kind() == ErrorKind::Corrupt;
+                continue;
+            }
+        };
         let mut parts = header.source.rsplit(['/', ':']).filter(|part| !part.is_empty());
         candidates.extend(parts.next().and_then(|last| last.parse().ok()));
     }
     for name in candidates {
         if run.repository.is_name_of(&name, &id)? {
-            return Ok(name);
+            return Ok(Some(name));
         }
     }
-    format!("recovered-{}", id.short()).parse()
+    all_told.then(|| format!("recovered-{}", id.short()).parse()).transpose()
 }
 
 /// Performs what was planned.

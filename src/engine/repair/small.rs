@@ -10,7 +10,6 @@ use crate::base::id::BackupId;
 use crate::base::id::DatasetId;
 use crate::base::id::KeyId;
 use crate::base::id::LeaseId;
-use crate::base::limits::RECORD_BYTES_MAX;
 use crate::base::sys;
 use crate::base::time::Timestamp;
 use crate::base::words::counted;
@@ -26,6 +25,7 @@ use crate::engine::repair::RepairOptions;
 use crate::engine::repair::RepairPlan;
 use crate::engine::repair::content;
 use crate::engine::repair::content::stays;
+use crate::engine::repair::judge::is_damaged;
 use crate::engine::repair::look::Looked;
 use crate::engine::repair::names;
 use crate::format::dataset::FloorRecord;
@@ -129,7 +129,7 @@ fn plan_headers(
 ) -> Result<()> {
     for (&n, key) in &view.damaged_headers {
         // Nobody should forget a backup that may be read another time.
-        if !is_corrupt(run, ObjectKind::Backup, key)? {
+        if !is_damaged(run, ObjectKind::Backup, key) {
             continue;
         }
         cured.insert(key.as_str().to_owned());
@@ -155,7 +155,7 @@ fn plan_tags(
     for (&n, &highest) in &view.damaged_tags {
         let Some(kept) = view.headers.get(n) else { continue };
         let damaged = layout::tags(&view.named.id, BackupId(n), highest)?;
-        let mut may_replace = is_corrupt(run, ObjectKind::Tags, &damaged)?;
+        let mut may_replace = is_damaged(run, ObjectKind::Tags, &damaged);
         let mut found = None;
         for revision in (0..highest).rev().take(100) {
             let key = layout::tags(&view.named.id, BackupId(n), revision)?;
@@ -205,7 +205,7 @@ fn plan_floor(
 ) -> Result<()> {
     let Some(m) = view.damaged_floor else { return Ok(()) };
     let damaged = layout::floor(&view.named.id, m)?;
-    if !is_corrupt(run, ObjectKind::Floor, &damaged)? {
+    if !is_damaged(run, ObjectKind::Floor, &damaged) {
         return Ok(());
     }
     let floor = m.saturating_add(1);
@@ -241,7 +241,7 @@ fn plan_removals(
     for object in looked.ledger.damaged_objects() {
         let Ok(key) = ObjectKey::new(object) else { continue };
         let Some(kind) = removable(&key) else { continue };
-        if !is_corrupt(run, kind, &key)? {
+        if !is_damaged(run, kind, &key) {
             continue;
         }
         cured.insert(object.to_owned());
@@ -334,20 +334,6 @@ fn tombstone_hint() -> String {
     "what it dooms is unknown, so nobody can write; when nobody is at work on the repository, on \
      any machine, `icecore repair --force` takes it away"
         .to_owned()
-}
-
-/// Says whether an object is there and does not verify: what only cannot be had just now, or was
-/// made by a later version, is left alone.
-pub(super) fn is_corrupt(run: &Run<'_>, kind: ObjectKind, key: &ObjectKey) -> Result<bool> {
-    let store = run.repository.store();
-    let opened = store.get_bytes(kind, key).and_then(|bytes| {
-        store.sealer().open(kind, key.as_str(), &bytes, RECORD_BYTES_MAX).map(drop)
-    });
-    Ok(match opened {
-        // It opens, and holds what makes no sense.
-        Ok(()) => true,
-        Err(e) => e.kind() == ErrorKind::Corrupt,
-    })
 }
 
 /// Performs what was planned.

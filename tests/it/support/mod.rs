@@ -7,6 +7,7 @@ pub(crate) mod hooked;
 pub(crate) mod odd;
 pub(crate) mod pruning;
 pub(crate) mod random;
+pub(crate) mod refusing;
 pub(crate) mod restored;
 pub(crate) mod tree;
 pub(crate) mod ways;
