@@ -14,7 +14,8 @@ impl Repository {
     /// disk, reading goes on without. Returns None then.
     ///
     /// # Errors
-    /// `NotFound` when the backup was forgotten meanwhile.
+    /// `NotFound` when the backup was forgotten meanwhile; those of the backend that the look at it
+    /// has. No lease is left then.
     pub fn read_lease(
         &self,
         dataset: &Dataset,
@@ -24,12 +25,16 @@ impl Repository {
     ) -> Result<Option<Lease>> {
         let taken = Lease::take(self.store(), dataset.id(), None, Some(number), purpose, now);
         let Ok(lease) = taken else { return Ok(None) };
-        let numbers = dataset.shown_numbers()?;
-        if dataset.backup(&numbers, number)?.is_some() {
-            return Ok(Some(lease));
-        }
+        let looked = dataset.shown_numbers().and_then(|numbers| dataset.backup(&numbers, number));
+        let why = match looked {
+            Ok(Some(_)) => return Ok(Some(lease)),
+            Ok(None) => {
+                let message = format!("{number} of {} was forgotten just now", dataset.name());
+                Error::new(ErrorKind::NotFound, message)
+            }
+            Err(e) => e,
+        };
         lease.give_back();
-        let message = format!("{number} of {} was forgotten just now", dataset.name());
-        Err(Error::new(ErrorKind::NotFound, message))
+        Err(why)
     }
 }

@@ -195,9 +195,13 @@ pub type Visit<'a> = dyn FnMut(DiffRow) -> Result<()> + 'a;
 /// # Errors
 /// `NotFound` for a path that one of them has not; those of the repository and of `visit`.
 pub fn run(a: &Side, b: &Side, context: &Context<'_>, visit: &mut Visit<'_>) -> Result<DiffReport> {
-    let leases = [lease(a, context)?, lease(b, context)?];
-    let report = compare(a, b, context, visit);
-    leases.into_iter().flatten().for_each(Lease::give_back);
+    let of_a = lease(a, context)?;
+    let of_b = lease(b, context);
+    let (of_b, report) = match of_b {
+        Ok(of_b) => (of_b, compare(a, b, context, visit)),
+        Err(e) => (None, Err(e)),
+    };
+    [of_a, of_b].into_iter().flatten().for_each(Lease::give_back);
     report
 }
 
