@@ -248,7 +248,9 @@ impl<'a> Replay<'a> {
         let mut troubles = Vec::new();
         match &file.content {
             Content::Runs(runs) => {
-                runs.iter().for_each(|run| self.touch(run, path, stock, &mut troubles));
+                for run in runs {
+                    self.touch(run, path, stock, &mut troubles)?;
+                }
                 let total = runs.iter().try_fold(0_u64, |sum, run| sum.checked_add(run.bytes));
                 if total != Some(file.data_bytes()) {
                     let why = "the runs of a file do not add up to its length";
@@ -311,7 +313,7 @@ impl<'a> Replay<'a> {
                     if told > data_bytes {
                         return Ok(Some(told));
                     }
-                    self.touch(run, path, stock, troubles);
+                    self.touch(run, path, stock, troubles)?;
                     total = total.map(|total| total + run.bytes);
                 }
             }
@@ -325,12 +327,13 @@ impl<'a> Replay<'a> {
         path: &EntryPath,
         stock: &mut Stock,
         troubles: &mut Vec<Trouble>,
-    ) {
+    ) -> Result<()> {
         let blamed = stock.blame(self.run.repository, run);
         if blamed.is_empty() && self.compares_lengths {
-            troubles.extend(lengths::compare(self.run.repository, stock, run, path));
+            troubles.extend(lengths::compare(self.run.repository, stock, run, path)?);
         }
         troubles.extend(blamed.into_iter().map(|blame| Trouble::of(blame, Some(path))));
+        Ok(())
     }
 
     /// Compares what was replayed with what the headers say, but for backups that miss rows.
