@@ -141,10 +141,11 @@ impl Snapshot {
         }
     }
 
-    /// Says whether any range that it is replayed from is lost: then it cannot be gone out from,
-    /// not even where a cache has its entries.
+    /// Says whether any range that it is replayed from is lost, or may be, as its list cannot be
+    /// read just now: then it cannot be gone out from, not even where a cache has its entries.
     pub fn is_touched_by(&self, lost: &LostPlaces) -> bool {
         let is_lost = |at: &BlobPlace| lost.contains(&at.block, at.place);
+        let is_gone = |e: &Error| matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound);
         let hits = |ranges: &[RangeRef]| {
             ranges.iter().any(|range| is_lost(&range.range) || is_lost(&range.companion))
         };
@@ -157,7 +158,7 @@ impl Snapshot {
                     is_lost(list)
                         || read()
                             .and_then(|blob| backup::decode_range_list(&blob))
-                            .is_ok_and(|ranges| hits(&ranges))
+                            .map_or_else(|e| !is_gone(&e), |ranges| hits(&ranges))
                 }),
             })
     }
