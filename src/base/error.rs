@@ -49,6 +49,11 @@ impl ErrorKind {
     pub(crate) const fn is_damage(self) -> bool {
         matches!(self, ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Io)
     }
+
+    /// Says whether it may be of one object alone, so that others can still be read.
+    pub(crate) const fn is_of_one_object(self) -> bool {
+        self.is_damage() || matches!(self, ErrorKind::Denied | ErrorKind::Unsupported)
+    }
 }
 
 /// Which end failed; decides between skipping one entry and stopping.

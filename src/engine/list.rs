@@ -365,7 +365,7 @@ pub struct ChangeRow {
 /// # Errors
 /// Those of the repository; the parent of a full backup must still be there, even if forgotten.
 pub fn changes(dataset: &Dataset, backup: Arc<Backup>) -> Result<Changes> {
-    let numbers = dataset.all_numbers()?;
+    let numbers = dataset.shown_numbers()?;
     let parent = backup.header.parent;
     let is_full = backup.header.is_full();
     let after = dataset.snapshot(&numbers, backup)?;

@@ -128,8 +128,12 @@ fn growth(from: u64, to: u64) -> i64 {
 /// # Errors
 /// Those of the repository.
 pub fn run(repository: &Repository) -> Result<RepositoryStats> {
+    let shown = repository.shown_datasets()?;
+    if let Some(problem) = shown.problems.into_iter().next() {
+        return Err(problem);
+    }
     let datasets: Vec<DatasetStats> =
-        repository.datasets()?.iter().map(of_dataset).collect::<Result<_>>()?;
+        shown.readable.iter().map(of_dataset).collect::<Result<_>>()?;
     let logical_bytes = total(datasets.iter().map(|dataset| dataset.logical_bytes));
     let mut stats = RepositoryStats { datasets, logical_bytes, ..RepositoryStats::default() };
     count_packs(repository, &mut stats)?;

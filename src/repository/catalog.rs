@@ -87,7 +87,7 @@ impl Repository {
     /// at once make the same one, on every backend.
     ///
     /// # Errors
-    /// Those of the backend.
+    /// Those of the backend; `Corrupt` when one that has lost its name may be meant.
     pub fn dataset_or_new(&self, name: &DatasetName, now: Timestamp) -> Result<Dataset> {
         let revision = match self.name_record(name)? {
             Some((_, NameRecord { dataset: Some(id), .. })) => {
@@ -100,6 +100,9 @@ impl Repository {
             None => 0,
         };
         let id = self.derive_dataset_id(name, revision)?;
+        if !self.names_are_whole() && self.refuse_second(name, &id)? {
+            self.note_whole_names();
+        }
         // The first thing in a repository must not outlive the config of an init that was killed.
         self.store().settle()?;
         self.put_name(name, revision, Some(id), now)?;
@@ -111,7 +114,7 @@ impl Repository {
     /// # Errors
     /// Those of the backend; `Corrupt` for a name that cannot be read.
     pub fn datasets(&self) -> Result<Vec<Dataset>> {
-        let Shown { readable, problems } = self.shown_datasets()?;
+        let Shown { readable, problems } = self.named_datasets()?;
         problems.into_iter().next().map_or(Ok(readable), Err)
     }
 }

@@ -97,24 +97,15 @@ impl Dataset {
     /// # Errors
     /// Those of the backend; `Corrupt` when numbers are missing.
     pub fn newest_numbers(&self) -> Result<Numbers> {
-        self.refuse_missing(self.list_numbers(Some(1), false)?)
+        self.refuse_missing(self.list_numbers(Some(1))?)
     }
 
-    /// Lists all numbers.
+    /// Lists all numbers; those below the floor that remain must be there as well.
     ///
     /// # Errors
     /// Those of the backend; `Corrupt` when numbers are missing.
     pub fn all_numbers(&self) -> Result<Numbers> {
-        self.refuse_missing(self.list_numbers(None, false)?)
-    }
-
-    /// Lists all numbers for one who counts them, or will delete what none of them needs: those
-    /// below the floor that remain must be there as well.
-    ///
-    /// # Errors
-    /// Those of the backend; `Corrupt` when numbers are missing.
-    pub fn surely_all_numbers(&self) -> Result<Numbers> {
-        self.refuse_missing(self.list_numbers(None, true)?)
+        self.refuse_missing(self.list_numbers(None)?)
     }
 
     /// Lists all numbers that are shown, whatever is missing: enough to read what is there, never
@@ -123,10 +114,7 @@ impl Dataset {
     /// # Errors
     /// Those of the backend.
     pub fn shown_numbers(&self) -> Result<Numbers> {
-        let mut numbers = self.list_numbers(None, false)?;
-        let below = numbers.missing_below_floor();
-        numbers.missing.extend(below.map(|n| n.to_string()));
-        Ok(numbers)
+        self.list_numbers(None)
     }
 
     /// What was shown whole is remembered: whoever looks later must not be shown less.
@@ -140,33 +128,28 @@ impl Dataset {
 
     /// Lists numbers. A prune may put a higher floor and delete what is below it between two of
     /// these listings: then it is not the store that shows too little, and this looks again.
-    pub(super) fn list_numbers(
-        &self,
-        thousands_max: Option<usize>,
-        surely: bool,
-    ) -> Result<Numbers> {
+    pub(super) fn list_numbers(&self, thousands_max: Option<usize>) -> Result<Numbers> {
         for _ in 1..NUMBERS_LOOKS_MAX {
             let mut floor_seen = None;
-            let looked = self.look_at_numbers(thousands_max, surely, &mut floor_seen);
+            let looked = self.look_at_numbers(thousands_max, &mut floor_seen);
             let is_odd = match &looked {
                 Ok(numbers) => {
-                    !numbers.missing.is_empty()
-                        || numbers.next().0 < self.highest_seen()
-                        || numbers.missing_below_floor().is_some()
+                    !numbers.missing.is_empty() || numbers.next().0 < self.highest_seen()
                 }
                 Err(e) => matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound),
             };
-            if !is_odd || self.floors()?.into_iter().max() <= floor_seen {
+            // A backup may come and be forgotten while it is listed.
+            let may_be_late = looked.as_ref().is_ok_and(Numbers::shows_remarks_alone);
+            if !is_odd || !may_be_late && self.floors()?.into_iter().max() <= floor_seen {
                 return looked;
             }
         }
-        self.look_at_numbers(thousands_max, surely, &mut None)
+        self.look_at_numbers(thousands_max, &mut None)
     }
 
     fn look_at_numbers(
         &self,
         thousands_max: Option<usize>,
-        surely: bool,
         floor_seen: &mut Option<u64>,
     ) -> Result<Numbers> {
         let store = self.repository.store();
@@ -206,8 +189,8 @@ impl Dataset {
             let message = format!("{} has numbers beyond the last one", self.name);
             Error::corrupt(message).at(Origin::Repository)
         })?;
-        if surely && let Some(missing) = numbers.missing_below_floor() {
-            return Err(self.gap(&missing.to_string()));
+        if thousands_max.is_none() {
+            numbers.note_missing_below_floor();
         }
         Ok(numbers)
     }
@@ -297,7 +280,7 @@ impl Dataset {
     /// Returns the numbers that are forgotten, each marker read: whoever could put one without the
     /// key could have a backup deleted.
     pub(crate) fn forgotten_numbers(&self) -> Result<Vec<u64>> {
-        let numbers = self.surely_all_numbers()?;
+        let numbers = self.all_numbers()?;
         let mut forgotten = Vec::new();
         for (n, slot) in &numbers.slots {
             if self.is_forgotten(BackupId(*n), slot)? {
@@ -438,7 +421,7 @@ impl Dataset {
     /// Those of [`Dataset::backup`]; `Corrupt` when numbers are missing, those below the floor
     /// that remain among them.
     pub fn backups(&self) -> Result<Vec<Arc<Backup>>> {
-        self.backups_among(&self.surely_all_numbers()?)
+        self.backups_among(&self.all_numbers()?)
     }
 
     /// Returns those of the listed backups that were not forgotten, by number.

@@ -38,7 +38,7 @@ impl Dataset {
         let held = leases.values().filter(may_commit);
         let lowest_held = held.filter_map(|seen| seen.record.number).min();
         // What is not listed now would be void for ever.
-        let numbers = self.surely_all_numbers()?;
+        let numbers = self.all_numbers()?;
         self.repository().store().settle()?;
         // A number that a writer may still commit must not fall below the floor.
         let highest = lowest_held.map_or(numbers.next(), |held| held.min(numbers.next()));
@@ -138,7 +138,7 @@ impl Dataset {
     /// Says by a new look whether a floor has taken a number away: one is above it, and the
     /// number is not among those that remain. What remains and cannot be found is damage.
     pub(super) fn is_retired(&self, n: BackupId) -> Result<bool> {
-        Ok(self.list_numbers(Some(1), false)?.is_below_floor(n))
+        Ok(self.list_numbers(Some(1))?.is_below_floor(n))
     }
 
     /// Returns the heights of all floors that are there.

@@ -63,6 +63,7 @@ use crate::repository::store::Store;
 use crate::repository::tables::KeptTables;
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::OnceLock;
 
 /// An open repository. Cheap to clone; all clones share caches and index.
 #[derive(Clone)]
@@ -81,6 +82,8 @@ struct Inner {
     healing: Mutex<Healing>,
     tables: KeptTables,
     leases_over: LeasesOver,
+    /// Whether this run has seen that each dataset has a name; one look serves many new ones.
+    names_are_whole: OnceLock<()>,
 }
 
 impl Repository {
@@ -97,6 +100,7 @@ impl Repository {
             healing: Mutex::default(),
             tables: KeptTables::default(),
             leases_over: LeasesOver::default(),
+            names_are_whole: OnceLock::new(),
             config,
             store,
             cache,
@@ -154,6 +158,16 @@ impl Repository {
     /// Returns the leases that are known to be over.
     pub(crate) fn leases_over(&self) -> &LeasesOver {
         &self.inner.leases_over
+    }
+
+    /// Says whether this run has seen that each dataset has a name.
+    pub(crate) fn names_are_whole(&self) -> bool {
+        self.inner.names_are_whole.get().is_some()
+    }
+
+    /// Remembers for this run that each dataset has a name.
+    pub(crate) fn note_whole_names(&self) {
+        self.inner.names_are_whole.get_or_init(|| ());
     }
 
     /// Returns what this run knows of the tables kept on this machine.

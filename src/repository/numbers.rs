@@ -63,7 +63,26 @@ impl Numbers {
             }
             expected = n + 1;
         }
+        // What was said of a backup outlives its header only below the floor.
+        if self.slots.keys().next_back().is_some_and(|&n| n >= expected) {
+            self.missing.push(BackupId(expected).to_string());
+        }
         Some(())
+    }
+
+    /// Notes the numbers below the floor that remain and of which nothing is listed.
+    pub(super) fn note_missing_below_floor(&mut self) {
+        let remaining = self.floor.iter().flat_map(|floor| floor.remaining.iter());
+        let is_missing = |n: &&u64| !self.is_taken(BackupId(**n));
+        let missing: Vec<String> =
+            remaining.filter(is_missing).map(|&n| BackupId(n).to_string()).collect();
+        self.missing.splice(0..0, missing);
+    }
+
+    /// Says whether the newest numbers show what was said of a backup, and not the backup.
+    pub(super) fn shows_remarks_alone(&self) -> bool {
+        let newest = self.slots.iter().next_back();
+        newest.is_some_and(|(&n, slot)| n >= self.floor() && slot.headers.is_empty())
     }
 
     pub(super) fn slot(&mut self, n: BackupId) -> &mut Slot {
@@ -80,10 +99,11 @@ impl Numbers {
         self.slots.iter().filter(|(_, slot)| !slot.headers.is_empty()).map(|(&n, _)| BackupId(n))
     }
 
-    /// Returns the number after the highest that was ever taken.
+    /// Returns the number after the highest that was ever taken: that a backup was forgotten or
+    /// tagged tells of it as well as its header.
     pub fn next(&self) -> BackupId {
-        let floor = self.floor.as_ref().map_or(0, |floor| floor.floor);
-        BackupId(self.iter().next_back().map_or(0, |n| n.0.saturating_add(1)).max(floor))
+        let highest = self.slots.keys().next_back();
+        BackupId(highest.map_or(0, |n| n.saturating_add(1)).max(self.floor()))
     }
 
     /// Says whether anything stands at a number.
@@ -96,16 +116,6 @@ impl Numbers {
         let passed =
             |floor: &FloorRecord| n.0 < floor.floor && floor.remaining.binary_search(&n.0).is_err();
         self.floor.as_ref().is_some_and(passed)
-    }
-
-    /// Returns a number that remains below the floor and of which nothing is listed; none where
-    /// not all was listed.
-    pub fn missing_below_floor(&self) -> Option<BackupId> {
-        if self.is_cut {
-            return None;
-        }
-        let mut remaining = self.floor.iter().flat_map(|floor| floor.remaining.iter());
-        remaining.find(|n| !self.is_taken(BackupId(**n))).map(|n| BackupId(*n))
     }
 
     /// Returns the floor: every number below it is taken for good.

@@ -12,6 +12,7 @@ use crate::base::id::BackupId;
 use crate::base::id::DatasetId;
 use crate::base::id::LeaseId;
 use crate::repository::Repository;
+use crate::repository::ahead;
 use crate::repository::datasets::Backup;
 use crate::repository::datasets::Dataset;
 use crate::repository::fence::Observer;
@@ -70,28 +71,21 @@ impl Repository {
     /// # Errors
     /// Those of the backend.
     pub fn dataset_folders(&self) -> Result<Vec<DatasetId>> {
-        let backend = self.store().backend();
-        let mut ids = Vec::new();
-        let mut halves = Vec::new();
-        let list = |folder: &FolderKey, visit: &mut dyn FnMut(Listed)| {
-            let listed = backend.list(folder, &mut |listed| {
-                visit(listed);
+        let list = |folder: &FolderKey| {
+            let mut folders: Vec<FolderKey> = Vec::new();
+            let listed = self.store().backend().list(folder, &mut |listed| {
+                if let Listed::Folder(below) = listed {
+                    folders.push(below);
+                }
                 Ok(())
             });
+            let listed = listed.map(|()| folders);
             listed.map_err(|e| e.context("cannot list datasets").at(Origin::Repository))
         };
-        list(&layout::folder("datasets")?, &mut |listed| {
-            if let Listed::Folder(half) = listed {
-                halves.push(half);
-            }
-        })?;
-        for half in &halves {
-            list(half, &mut |listed| {
-                if let Listed::Folder(folder) = listed {
-                    ids.extend(folder.name().parse::<DatasetId>());
-                }
-            })?;
-        }
+        let halves = list(&layout::folder("datasets")?)?;
+        let folders = ahead::map(self.store(), &halves, &list)?;
+        let mut ids: Vec<DatasetId> =
+            folders.iter().flatten().filter_map(|folder| folder.name().parse().ok()).collect();
         ids.sort_unstable();
         Ok(ids)
     }
@@ -166,7 +160,7 @@ fn missing_datasets(seen: &[(DatasetId, u64)], datasets: &[DatasetRoots]) -> Vec
 
 impl Dataset {
     fn roots(&self, forgotten: &BTreeSet<u64>, pins: &BTreeSet<u64>) -> Result<DatasetRoots> {
-        let numbers = self.surely_all_numbers()?;
+        let numbers = self.all_numbers()?;
         let mut roots = Vec::new();
         let mut ancestors: BTreeSet<u64> = BTreeSet::new();
         let mut hidden = Vec::new();

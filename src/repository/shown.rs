@@ -4,9 +4,12 @@
 use crate::backend::ObjectInfo;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
+use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
+use crate::base::id::DatasetId;
 use crate::codec::frame::ObjectKind;
+use crate::format::dataset::DatasetName;
 use crate::format::dataset::NameRecord;
 use crate::repository::Repository;
 use crate::repository::ahead;
@@ -17,6 +20,7 @@ use crate::repository::layout;
 use crate::repository::seen;
 use crate::repository::seen::Told;
 use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// A backup, or why it cannot be read.
@@ -34,11 +38,77 @@ pub struct Shown<T> {
 }
 
 impl Repository {
-    /// Returns the datasets whose names can be read, sorted by name.
+    /// Returns the datasets whose names can be read, sorted by name, and tells of those that no
+    /// name leads to.
     ///
     /// # Errors
     /// Those of the backend.
     pub fn shown_datasets(&self) -> Result<Shown<Dataset>> {
+        let (mut shown, nameless) = self.named_and_nameless()?;
+        // By which of the names that cannot be read the others went is not known.
+        if shown.problems.is_empty() {
+            shown.problems.extend(nameless.iter().map(|id| {
+                Error::corrupt(format!("no name leads to dataset {id}, which has backups"))
+                    .hint(REPAIR_HINT)
+                    .at(Origin::Repository)
+            }));
+        }
+        Ok(shown)
+    }
+
+    /// Returns the datasets by their names, and the ids of those that no readable name leads to.
+    ///
+    /// Each has a name before it has anything else, so the folders are listed first; and one that
+    /// is renamed meanwhile has one at the second look.
+    fn named_and_nameless(&self) -> Result<(Shown<Dataset>, Vec<DatasetId>)> {
+        let folders = self.dataset_folders()?;
+        let mut shown = self.named_datasets()?;
+        let mut nameless = self.nameless_among(folders, &shown)?;
+        if !nameless.is_empty() {
+            shown = self.named_datasets()?;
+            nameless = self.nameless_among(nameless, &shown)?;
+        }
+        Ok((shown, nameless))
+    }
+
+    fn nameless_among(
+        &self,
+        folders: Vec<DatasetId>,
+        shown: &Shown<Dataset>,
+    ) -> Result<Vec<DatasetId>> {
+        let named: HashSet<DatasetId> = shown.readable.iter().map(Dataset::id).collect();
+        let mut nameless = Vec::new();
+        for id in folders.into_iter().filter(|id| !named.contains(id)) {
+            // A folder that is empty is left over of nothing.
+            if !self.store().names_below(&layout::dataset(&id)?)?.is_empty() {
+                nameless.push(id);
+            }
+        }
+        Ok(nameless)
+    }
+
+    /// Refuses to make a dataset, which would get this id, while one that has lost its name may be
+    /// the one that is meant: there would be two of one name. Says whether each has a name.
+    pub(super) fn refuse_second(&self, name: &DatasetName, id: &DatasetId) -> Result<bool> {
+        let (shown, nameless) = self.named_and_nameless()?;
+        // Those behind names that cannot be read have other names.
+        if nameless.contains(id) || nameless.len() <= shown.problems.len() {
+            return Ok(nameless.is_empty());
+        }
+        let message = format!(
+            "there is no dataset {name}, and no name leads to dataset {}, which may be it",
+            nameless[0]
+        );
+        Err(Error::corrupt(message)
+            .hint("`icecore repair` names it again; `icecore check` says what it is")
+            .at(Origin::Repository))
+    }
+
+    /// Returns the datasets whose names can be read, sorted by name.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub(super) fn named_datasets(&self) -> Result<Shown<Dataset>> {
         let mut newest: BTreeMap<String, (u64, ObjectInfo)> = BTreeMap::new();
         for object in self.store().objects_below(&layout::folder("names")?)? {
             let Some(revision) = layout::plain_number(object.key.name()) else { continue };
@@ -57,6 +127,7 @@ impl Repository {
                 }
                 Ok(NameRecord { dataset: None, .. }) => {}
                 Err(e) if e.kind() == ErrorKind::Corrupt => problems.push(e.hint(REPAIR_HINT)),
+                Err(e) if e.kind().is_of_one_object() => problems.push(e),
                 Err(e) => return Err(e),
             }
         }

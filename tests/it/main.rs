@@ -45,6 +45,7 @@ mod files_source;
 mod files_target;
 mod full;
 mod fuzz;
+mod gone;
 mod history;
 mod hostile;
 mod kept;
