@@ -23,10 +23,12 @@
 //! | a repair that calls that whole | `whatever_a_power_cut_leaves_is_sound`, a lost index |
 //! | header before its last pack | `a_header_before_its_last_pack_is_noticed` |
 //! | a reply lost, a call that comes late | `whatever_calls_are_lost_or_late_all_is_sound` |
+//! | going on after a read that failed | `a_read_that_fails_is_told_or_changes_nothing` |
 //! | the same over FTP, SFTP and S3 | `whatever_gets_lost_on_the_way_to_...` |
 //!
 //! `ICECORE_CRASH_STATES=N` goes on with other seeds until there were N states, and through so
-//! many times as many of the other cases as N has thousands;
+//! many times as many of the other cases as N has thousands; `ICECORE_CRASH_READS=all` refuses
+//! each read of each command, instead of some;
 //! `ICECORE_CRASH_SEED=S` begins with another one. A state that is found wanting is printed with
 //! its seed, its moment, and what was lost; `ICECORE_CRASH_ONLY='...'` judges it alone.
 
@@ -37,7 +39,9 @@ mod depth;
 mod disk;
 mod explore;
 mod full;
+mod looks;
 mod mortal;
+mod reading;
 mod refusal;
 mod restore;
 mod served;
@@ -61,6 +65,7 @@ use crate::crash::explore::Stage;
 use crate::crash::explore::Violation;
 use crate::crash::full::open_with_reads_refused;
 use crate::crash::full::refuse_one_by_one;
+use crate::crash::reading::refuse_each_read;
 use crate::crash::restore::die_at_each_step;
 use crate::crash::restore::refuse_each_step;
 use crate::crash::served::Bucket;
@@ -199,6 +204,16 @@ fn whatever_a_full_or_failing_disk_refuses_nothing_is_lost() {
     assert!(writes >= 9 * WORKLOADS.len(), "only {writes} writes");
     // A few come to nothing, as runs do not read equally much each time.
     assert!(reads >= 3 * WORKLOADS.len() / 2, "only {reads} reads");
+}
+
+/// Repairs acted on what was sound, checks called clean what they could not read, and readers left
+/// their leases.
+#[test]
+fn a_read_that_fails_is_told_or_changes_nothing() {
+    let is_all = std::env::var("ICECORE_CRASH_READS").is_ok_and(|text| text == "all");
+    let refused = refuse_each_read(&Depth::asked(), is_all);
+    eprintln!("{refused} reads were refused");
+    assert!(refused >= 80, "only {refused} reads");
 }
 
 /// A disk that failed to read the key slot was told as a wrong password.
