@@ -26,6 +26,14 @@ pub(crate) struct Output {
     goes_on: bool,
     /// What was first refused of the output of a command that goes on.
     failure: Option<Error>,
+    /// The list that the one document of the command begins with, while it is being told.
+    list: Option<List>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum List {
+    Empty,
+    HasRows,
 }
 
 #[derive(Serialize)]
@@ -37,8 +45,8 @@ impl Output {
     /// Makes the one output of a run.
     pub(crate) fn new(is_json: bool, is_quiet: bool) -> Self {
         let stdout = BufWriter::new(std::io::stdout());
-        let (is_broken, goes_on, failure) = (false, false, None);
-        Output { stdout, is_json, is_quiet, is_broken, goes_on, failure }
+        let (is_broken, goes_on, failure, list) = (false, false, None, None);
+        Output { stdout, is_json, is_quiet, is_broken, goes_on, failure, list }
     }
 
     /// Lets no failure to write stop the command: it is told at the end of the run.
@@ -116,11 +124,32 @@ impl Output {
         self.unless_broken(written)
     }
 
-    /// Writes one of many JSON documents, each on a line of its own.
+    /// Begins the one JSON document of a command with a list that is told while it comes, so that
+    /// nobody has to hold it; does nothing where it is begun already, or nobody asked for JSON.
+    pub(crate) fn begin_list(&mut self, name: &str) -> Result<()> {
+        if !self.is_json || self.list.is_some() {
+            return Ok(());
+        }
+        self.list = Some(List::Empty);
+        self.raw(&format!("{{\"{name}\":["))
+    }
+
+    /// Writes one row of the list, and begins it before the first.
+    pub(crate) fn list_row<T: Serialize>(&mut self, name: &str, row: &T) -> Result<()> {
+        self.begin_list(name)?;
+        let comma = if self.list == Some(List::HasRows) { "," } else { "" };
+        self.list = Some(List::HasRows);
+        self.raw(&format!("{comma}{}", encoded(row)?))
+    }
+
+    /// Writes one of many JSON documents, each on a line of its own; or the rest of the one that
+    /// begins with a list.
     pub(crate) fn row<T: Serialize>(&mut self, row: &T) -> Result<()> {
-        let text = serde_json::to_string(row)
-            .map_err(|e| Error::bug("a document does not encode").caused_by(e))?;
-        self.line(&text)
+        let text = encoded(row)?;
+        match self.list.take() {
+            None => self.line(&text),
+            Some(_) => self.line(&format!("],{}", text.strip_prefix('{').unwrap_or(&text))),
+        }
     }
 
     /// Hands over all that was written.
@@ -173,6 +202,11 @@ impl Output {
         let error = ErrorFields { kind: "usage", message: message.join(" "), hint };
         let _ = self.document(&ErrorDocument { error }).and_then(|()| self.finish());
     }
+}
+
+fn encoded<T: Serialize>(document: &T) -> Result<String> {
+    serde_json::to_string(document)
+        .map_err(|e| Error::bug("a document does not encode").caused_by(e))
 }
 
 fn cannot_write(cause: std::io::Error) -> Error {

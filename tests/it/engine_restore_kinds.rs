@@ -4,10 +4,12 @@
 use crate::support::restored::backed_up;
 use crate::support::restored::overwriting;
 use crate::support::restored::path;
+use crate::support::restored::plan;
 use crate::support::restored::put;
 use crate::support::restored::restore;
 use crate::support::restored::set_mtime;
 use crate::support::restored::small_source;
+use crate::support::restored::try_plan;
 use crate::support::restored::try_restore;
 use icecore::engine::restore::Overwrite;
 use icecore::engine::restore::RestoreOptions;
@@ -40,10 +42,6 @@ fn failed(report: &RestoreReport) -> Vec<String> {
     report.errors.iter().map(|failure| failure.message.clone()).collect()
 }
 
-fn rows(report: &RestoreReport) -> Vec<String> {
-    report.plan.iter().map(|row| format!("{} {}", row.action, row.path)).collect()
-}
-
 #[test]
 fn a_folder_that_holds_something_stays_and_the_rest_is_restored() {
     let world = backed_up(&small_source());
@@ -70,11 +68,10 @@ fn delete_removes_a_folder_in_the_way_and_counts_it() {
         let wanted = RestoreOptions { delete: true, ..overwriting(rule) };
         let before = target.entries();
 
-        let dry = restore(&world, 0, &target, &RestoreOptions { dry_run: true, ..wanted.clone() });
+        let (dry, rows) = plan(&world, 0, &target, &wanted);
         assert_eq!(target.entries(), before);
-        let plan = rows(&dry);
         let expected = ["delete a", "create a", "create b", "overwrite f", "create f/c"];
-        assert_eq!(plan[1..], [&expected[..], &["overwrite l"]].concat(), "{rule:?}");
+        assert_eq!(rows[1..], [&expected[..], &["overwrite l"]].concat(), "{rule:?}");
         let report = restore(&world, 0, &target, &wanted);
 
         assert_eq!((dry.deleted, report.deleted, report.files), (1, 1, 4), "{rule:?}");
@@ -101,11 +98,10 @@ fn what_is_newer_stays_whatever_it_is() {
     set_mtime(&target, "f", 4_000_000_000);
     let before = target.entries();
 
-    let wanted = RestoreOptions { dry_run: true, ..overwriting(Overwrite::IfNewer) };
-    let dry = try_restore(&world, 0, &target, &wanted).unwrap();
+    let (_, rows) = try_plan(&world, 0, &target, &overwriting(Overwrite::IfNewer)).unwrap();
     let report = try_restore(&world, 0, &target, &overwriting(Overwrite::IfNewer)).unwrap();
 
-    assert_eq!(rows(&dry)[1..], ["keep a", "keep b", "skip f", "skip f/c", "create l"]);
+    assert_eq!(rows[1..], ["keep a", "keep b", "skip f", "skip f/c", "create l"]);
     let [why] = &failed(&report)[..] else { panic!("{:?}", report.errors) };
     assert!(why.contains("this folder and all in it are left out"), "{why}");
     assert!(

@@ -7,7 +7,7 @@ use crate::support::folder::Folder;
 use crate::support::folder::skipped;
 use crate::support::restored::backed_up;
 use crate::support::restored::overwriting;
-use crate::support::restored::try_restore;
+use crate::support::restored::restore_or_plan;
 use crate::support::world::World;
 use icecore::engine::restore::Overwrite;
 use icecore::engine::restore::RestoreOptions;
@@ -51,8 +51,8 @@ impl Drop for Mount {
 
 fn deleting(world: &World, root: &Path, dry_run: bool) -> icecore::engine::restore::RestoreReport {
     let rule = overwriting(Overwrite::IfChanged);
-    let wanted = RestoreOptions { delete: true, dry_run, ..rule };
-    try_restore(world, 0, &LocalTarget::new(root), &wanted).unwrap()
+    let wanted = RestoreOptions { delete: true, ..rule };
+    restore_or_plan(dry_run, world, &LocalTarget::new(root), &wanted).unwrap()
 }
 
 fn reads(path: &Path) -> Option<Vec<u8>> {

@@ -8,18 +8,24 @@ use crate::support::restored::excluding;
 use crate::support::restored::options;
 use crate::support::restored::overwriting;
 use crate::support::restored::path;
+use crate::support::restored::plan;
 use crate::support::restored::put;
 use crate::support::restored::restore;
 use crate::support::restored::rich_source;
 use crate::support::restored::set_mtime;
 use crate::support::restored::small_source;
 use crate::support::restored::text;
+use crate::support::restored::try_plan;
 use crate::support::restored::try_restore;
+use icecore::base::cancel::Cancel;
+use icecore::base::error::ErrorKind;
+use icecore::base::limits::RESTORE_WINDOW_ROWS;
+use icecore::engine::Context;
 use icecore::engine::restore;
 use icecore::engine::restore::Bounds;
 use icecore::engine::restore::Overwrite;
+use icecore::engine::restore::PlannedAction;
 use icecore::engine::restore::RestoreOptions;
-use icecore::engine::restore::RestoreReport;
 use icecore::source::memory::MemorySource;
 use icecore::target::Target;
 use icecore::target::local::LocalTarget;
@@ -68,10 +74,10 @@ fn if_changed_writes_only_what_differs() {
     assert_eq!((again.written_bytes, again.files), (0, 4));
 }
 
-/// Paths of a plan that are not kept.
-fn changes(report: &RestoreReport) -> Vec<String> {
-    let changed = report.plan.iter().filter(|row| row.action != "keep");
-    changed.map(|row| format!("{} {}", row.action, row.path)).collect()
+/// Rows of a plan without what is kept.
+fn changes(mut plan: Vec<String>) -> Vec<String> {
+    plan.retain(|row| !row.starts_with("keep "));
+    plan
 }
 
 #[test]
@@ -81,13 +87,12 @@ fn if_changed_leaves_alone_what_has_several_names_or_no_content() {
     restore(&world, 0, &target, &options());
     let before = target.entries();
     let rule = overwriting(Overwrite::IfChanged);
-    let dry_run = RestoreOptions { dry_run: true, ..rule.clone() };
 
-    let dry = restore(&world, 0, &target, &dry_run);
+    let (_, rows) = plan(&world, 0, &target, &rule);
     let report = restore(&world, 0, &target, &RestoreOptions { verify: true, ..rule.clone() });
 
     // A target does not show attributes, so that what has any counts as changed.
-    assert_eq!(changes(&dry), ["update a/twin"]);
+    assert_eq!(changes(rows), ["update a/twin"]);
     assert_eq!((report.written_bytes, report.files), (0, 14));
     let inode = |at: &str| target.entries()[&path(at)].inode;
     for (at, entry) in &before {
@@ -306,13 +311,12 @@ fn delete_spares_what_is_left_out_in_folders_that_go() {
         ..overwriting(Overwrite::IfChanged)
     };
 
-    let dry_run = RestoreOptions { dry_run: true, ..rule.clone() };
-    let dry = try_restore(&world, 0, &target, &dry_run).unwrap();
+    let (dry, rows) = try_plan(&world, 0, &target, &rule).unwrap();
     let report = try_restore(&world, 0, &target, &rule).unwrap();
 
     let expected = ["skip a", "delete gone", "delete x/a", "delete x/gone", "delete x/y/c"];
-    let plan: Vec<_> = changes(&dry).into_iter().filter(|row| !row.starts_with("update")).collect();
-    assert_eq!(plan, expected);
+    let told = changes(rows).into_iter().filter(|row| !row.starts_with("update"));
+    assert_eq!(told.collect::<Vec<_>>(), expected);
     assert_eq!((dry.deleted, report.deleted), (4, 4));
     let [failure] = report.errors.as_slice() else { panic!("{:?}", report.errors) };
     assert_eq!(failure.message, "cannot restore a: the folder there holds what is left out");
@@ -331,15 +335,13 @@ fn a_dry_run_tells_and_does_nothing() {
     target.writer().unwrap().remove(&path("f/c")).unwrap();
     let before = target.entries();
 
-    let rule = RestoreOptions { delete: true, dry_run: true, ..overwriting(Overwrite::IfChanged) };
-    let report = restore(&world, 0, &target, &rule);
+    let rule = RestoreOptions { delete: true, ..overwriting(Overwrite::IfChanged) };
+    let (report, rows) = plan(&world, 0, &target, &rule);
 
     assert_eq!(target.entries(), before);
-    let plan: Vec<String> =
-        report.plan.iter().map(|row| format!("{} {}", row.action, row.path)).collect();
     let expected =
         ["update ", "update a", "delete aa", "keep b", "update f", "create f/c", "keep l"];
-    assert_eq!(plan, expected);
+    assert_eq!(rows, expected);
     assert_eq!((report.deleted, report.written_bytes), (1, 0));
 }
 
@@ -348,10 +350,43 @@ fn a_dry_run_into_nothing_makes_no_root() {
     let world = backed_up(&small_source());
     let target = MemoryTarget::new();
 
-    let report = restore(&world, 0, &target, &RestoreOptions { dry_run: true, ..options() });
+    let (report, rows) = plan(&world, 0, &target, &options());
 
     assert_eq!(target.entries().len(), 0);
     assert_eq!(report.files, 4);
-    assert!(report.plan.iter().all(|row| row.action == "create"));
-    assert_eq!(report.plan.len(), 6);
+    assert!(rows.iter().all(|row| row.starts_with("create ")));
+    assert_eq!(rows.len(), 6);
+}
+
+#[test]
+fn a_plan_is_told_while_it_is_made_in_the_order_of_paths() {
+    let more = RESTORE_WINDOW_ROWS + 10;
+    let mut source = MemorySource::new("s").file("a", b"alpha").file("z", b"omega");
+    for n in 0..more {
+        source = source.fifo(format!("n{n:07}"));
+    }
+    let world = backed_up(&source);
+    let target = MemoryTarget::new();
+    let only = RestoreOptions { paths: vec![path("a"), path("z")], ..options() };
+    restore(&world, 0, &target, &only);
+    let rule = overwriting(Overwrite::IfChanged);
+
+    let (_, rows) = plan(&world, 0, &target, &rule);
+
+    assert_eq!(rows.len(), more + 3);
+    let paths: Vec<&str> = rows.iter().map(|row| row.split_once(' ').unwrap().1).collect();
+    assert!(paths.is_sorted());
+    assert_eq!((&*rows[1], &*rows[2], &*rows[more + 2]), ("keep a", "create n0000000", "keep z"));
+    // Whoever cancels when the first row is told ends it long before the last is decided.
+    let cancel = Cancel::new();
+    let context = Context { cancel: &cancel, ..world.context() };
+    let mut told = 0;
+    let mut visit = |_: &PlannedAction| {
+        told += 1;
+        cancel.cancel();
+        Ok(())
+    };
+    let ended = restore::plan(&world.snapshot(0), &target, &rule, &context, &mut visit);
+    assert_eq!(ended.unwrap_err().kind(), ErrorKind::Cancelled);
+    assert!((1..more).contains(&told), "{told}");
 }

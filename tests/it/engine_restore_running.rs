@@ -3,6 +3,7 @@
 use crate::support::folder::Folder;
 use crate::support::restored::backed_up;
 use crate::support::restored::overwriting;
+use crate::support::restored::plan;
 use crate::support::restored::restore;
 use crate::support::tree::noise;
 use icecore::engine::restore::Overwrite;
@@ -52,13 +53,12 @@ fn a_running_program_that_is_as_it_was_is_left_alone_and_another_is_replaced() {
         let inode = || std::fs::metadata(&at).unwrap().ino();
         let before = inode();
         let wanted = RestoreOptions { verify: true, ..overwriting(Overwrite::IfChanged) };
-        let dry_run = RestoreOptions { dry_run: true, ..wanted.clone() };
         let target = LocalTarget::new(folder.path());
 
-        let dry = restore(&world, 0, &target, &dry_run);
+        let (_, rows) = plan(&world, 0, &target, &wanted);
         let report = restore(&world, 0, &target, &wanted);
 
-        assert_eq!(dry.plan.last().unwrap().action, "update", "its time differs");
+        assert_eq!(rows.last().unwrap(), "update p", "its time differs");
         assert!(report.written_bytes < 1 << 20, "only what differs: {}", report.written_bytes);
         assert_eq!((report.written_bytes == 0, inode() == before), (is_kept, is_kept));
         assert!(std::fs::read(&at).unwrap() == sleeping(7));

@@ -9,6 +9,7 @@ use crate::support::restored::backed_up;
 use crate::support::restored::excluding;
 use crate::support::restored::overwriting;
 use crate::support::restored::path;
+use crate::support::restored::try_plan;
 use crate::support::restored::try_restore;
 use crate::support::ways;
 use crate::support::world::World;
@@ -74,6 +75,10 @@ impl Places {
         options: &RestoreOptions,
     ) -> RestoreReport {
         self.with(kind, |target| try_restore(world, number, target, options).unwrap())
+    }
+
+    fn plan(&self, kind: &str, world: &World, options: &RestoreOptions) -> RestoreReport {
+        self.with(kind, |target| try_plan(world, 0, target, options).unwrap().0)
     }
 
     /// Returns all paths of files in a target, sorted.
@@ -162,10 +167,11 @@ fn what_looks_like_a_repository_stays_and_is_an_error() {
     let places = Places::new();
     for kind in KINDS {
         places.restore(kind, &world, 1, &options(&[]));
-        for dry_run in [true, false] {
-            let wanted = RestoreOptions { dry_run, ..options(&[]) };
-
-            let report = places.restore(kind, &world, 0, &wanted);
+        for is_dry in [true, false] {
+            let report = match is_dry {
+                true => places.plan(kind, &world, &options(&[])),
+                false => places.restore(kind, &world, 0, &options(&[])),
+            };
 
             let [failure] = report.errors.as_slice() else { panic!("{kind}: {report:?}") };
             assert_eq!(failure.path, Some(path("d/e/repo")), "{kind}");

@@ -9,6 +9,7 @@ use crate::cli::fields;
 use crate::cli::fields::FailureFields;
 use crate::cli::fields::PathField;
 use crate::cli::output;
+use crate::cli::output::Output;
 use crate::cli::session::Found;
 use crate::cli::session::Session;
 use crate::cli::text;
@@ -16,6 +17,7 @@ use crate::engine::address;
 use crate::engine::address::Version;
 use crate::engine::restore;
 use crate::engine::restore::Overwrite;
+use crate::engine::restore::PlannedAction;
 use crate::engine::restore::RestoreOptions;
 use crate::engine::restore::RestoreReport;
 use crate::source::filter::Filter;
@@ -112,8 +114,6 @@ struct Document<'a> {
     errors: Vec<FailureFields>,
     seconds: f64,
     dry_run: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    plan: Option<Vec<PlanRow>>,
 }
 
 #[derive(Serialize)]
@@ -138,7 +138,14 @@ pub(crate) fn run(args: &RestoreArgs, session: &mut Session) -> Result<Exit> {
     let repository = session.open()?;
     let found = session.find(&repository, &at)?;
     let snapshot = found.snapshot()?;
-    let report = session.work(|context| restore::run(&snapshot, &*target, &options, context))?;
+    let report = match args.dry_run {
+        false => session.work(|context| restore::run(&snapshot, &*target, &options, context))?,
+        true => session.work_with_output(|context, output| {
+            let mut tell = |row: &PlannedAction| tell(row, output);
+            let report = restore::plan(&snapshot, &*target, &options, context, &mut tell)?;
+            output.begin_list("plan").map(|()| report)
+        })?,
+    };
     if session.output.is_json() {
         session.output.document(&document(&found, &report, args.dry_run))?;
     } else {
@@ -161,7 +168,6 @@ impl RestoreArgs {
             }),
             delete: self.delete,
             verify: self.verify,
-            dry_run: self.dry_run,
             owner: !self.no_owner,
             strip,
             paths: paths.collect::<Result<_>>()?,
@@ -173,10 +179,6 @@ impl RestoreArgs {
 }
 
 fn document<'a>(found: &'a Found, report: &RestoreReport, dry_run: bool) -> Document<'a> {
-    let row = |planned: &restore::PlannedAction| PlanRow {
-        path: PathField::new(&planned.path),
-        action: planned.action,
-    };
     Document {
         dataset: found.dataset.name().as_str(),
         backup: found.backup.header.number.0,
@@ -187,15 +189,20 @@ fn document<'a>(found: &'a Found, report: &RestoreReport, dry_run: bool) -> Docu
         errors: fields::failures(&report.errors),
         seconds: report.seconds,
         dry_run,
-        plan: dry_run.then(|| report.plan.iter().map(row).collect()),
     }
 }
 
-fn say(found: &Found, report: &RestoreReport, dry_run: bool, session: &mut Session) -> Result<()> {
-    for planned in &report.plan {
-        let path = if planned.path.is_root() { ".".to_owned() } else { planned.path.to_string() };
-        session.output.line(&format!("{:<9} {path}", planned.action))?;
+/// Tells what would be done with one path.
+fn tell(row: &PlannedAction, output: &mut Output) -> Result<()> {
+    if output.is_json() {
+        return output
+            .list_row("plan", &PlanRow { path: PathField::new(&row.path), action: row.action });
     }
+    let path = if row.path.is_root() { ".".to_owned() } else { row.path.to_string() };
+    output.line(&format!("{:<9} {path}", row.action))
+}
+
+fn say(found: &Found, report: &RestoreReport, dry_run: bool, session: &mut Session) -> Result<()> {
     let name = found.name();
     let files = text::plural(report.files, "file", "files");
     let (bytes, written) = (text::bytes(report.bytes), text::bytes(report.written_bytes));

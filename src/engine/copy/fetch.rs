@@ -19,8 +19,8 @@ use crate::engine::copy::settle::Fate;
 use crate::engine::copy::settle::Own;
 use crate::engine::copy::settle::Settler;
 use crate::engine::pool;
-use crate::engine::restore::plan;
-use crate::engine::restore::plan::Spot;
+use crate::engine::restore::reads;
+use crate::engine::restore::reads::Spot;
 use crate::engine::restore::work::stops;
 use crate::format::block::Table;
 use crate::format::entry::Run;
@@ -176,8 +176,8 @@ pub(super) fn run(
 fn group(wanted: &[Wanted], threads: usize) -> Vec<Range<usize>> {
     let nowhere = wanted.iter().take_while(|one| one.location.is_none()).count();
     let spots: Vec<Spot> = wanted.iter().filter_map(Wanted::spot).collect();
-    let bytes = plan::read_bytes(&spots, threads, RESTORE_READ_BYTES as u64);
-    let joined = plan::joined(&spots, bytes).into_iter();
+    let bytes = reads::read_bytes(&spots, threads, RESTORE_READ_BYTES as u64);
+    let joined = reads::joined(&spots, bytes).into_iter();
     let shifted = joined.map(|range| range.start + nowhere..range.end + nowhere);
     (0..nowhere).map(|number| number..number + 1).chain(shifted).collect()
 }

@@ -28,7 +28,7 @@ impl Worker<'_, '_> {
         let window = self.window;
         let file = &window.files[uses[0].file as usize];
         let How::Compare(before) = &file.how else { return Ok(false) };
-        let is_dry = self.work.options.dry_run;
+        let is_dry = self.work.is_dry;
         let same = match (table, may_open(before, is_dry)) {
             (Ok(table), true) => self.open(file).and_then(|()| match self.is_open {
                 true => self.is_same(file, uses, table),
@@ -110,7 +110,7 @@ impl Worker<'_, '_> {
         file: &FileJob,
         before: &Before,
     ) -> Result<Vec<String>> {
-        let is_dry = self.work.options.dry_run;
+        let is_dry = self.work.is_dry;
         let size = file.layout.size();
         let mut changed = file.progress().changed;
         if is_dry && !may_open(before, true) {

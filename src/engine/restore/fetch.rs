@@ -11,7 +11,7 @@ use crate::base::limits::KIB;
 use crate::base::limits::RESTORE_GAP_BYTES;
 use crate::base::limits::RESTORE_READ_BYTES;
 use crate::codec::crypt::Part;
-use crate::engine::restore::plan::Spot;
+use crate::engine::restore::reads::Spot;
 use crate::engine::restore::window::Use;
 use crate::format::block::Table;
 use crate::format::entry::Run;

@@ -24,6 +24,9 @@ impl Walker<'_, '_> {
             self.set_metadata(&path, &metadata)?;
         }
         let carried = if carry { self.window.files.pop() } else { None };
+        if let Some(plan) = &mut self.plan {
+            plan.tell(carried.as_ref().map(|file| file.planned))?;
+        }
         self.window.clear(carried);
         Ok(())
     }
@@ -41,14 +44,13 @@ impl Walker<'_, '_> {
         if self.work.options.verify && is_whole {
             self.walked.restored.set(job.position);
         }
-        if self.work.options.dry_run
-            && let Some(row) = self.walked.plan.get_mut(job.planned)
-        {
-            row.action = match (progress.lost, progress.changed) {
+        if let Some(plan) = &mut self.plan {
+            let action = match (progress.lost, progress.changed) {
                 (true, _) => "skip",
                 (false, true) => "update",
                 (false, false) => "keep",
             };
+            plan.change(job.planned, action);
         }
         if progress.made && is_whole {
             let path = job.path.clone();

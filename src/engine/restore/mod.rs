@@ -13,8 +13,8 @@
 //!
 //! A window holds at most `RESTORE_WINDOW_ROWS` runs and `RESTORE_WINDOW_BYTES` of paths, a
 //! thread one stretch of a pack (`RESTORE_READ_BYTES`, or one block) and one decoded block; so
-//! memory does not grow with the dataset. Three things do: the first path of every file with
-//! several names, one bit an entry with `verify`, and the plan of a dry run.
+//! memory does not grow with the dataset. Two things do: the first path of every file with several
+//! names, and one bit an entry with `verify`.
 //!
 //! Every blob is verified against its name before it is written. A file that lacks some of its
 //! content is removed again and reported; the others go on. Only a file that was being brought
@@ -33,6 +33,8 @@ use crate::base::progress::Totals;
 use crate::base::progress::Warning;
 use crate::engine::Context;
 use crate::engine::Failure;
+use crate::engine::restore::dry::Plan;
+pub use crate::engine::restore::dry::Visit;
 use crate::engine::restore::select::Selection;
 use crate::engine::restore::walk::Walker;
 use crate::engine::restore::work::Work;
@@ -50,12 +52,13 @@ mod clash;
 mod compare;
 mod content;
 mod decide;
+mod dry;
 pub(crate) mod fetch;
 mod flush;
 mod folders;
 mod layout;
 pub(crate) mod links;
-pub(crate) mod plan;
+pub(crate) mod reads;
 pub(crate) mod select;
 mod shared;
 mod spare;
@@ -91,8 +94,6 @@ pub struct RestoreOptions {
     pub delete: bool,
     /// Make the target durable, then read every restored file back and compare.
     pub verify: bool,
-    /// Decide everything and write nothing.
-    pub dry_run: bool,
     /// Set owners.
     pub owner: bool,
     /// Restore only what lies within it, without it in front; of a file its name is kept.
@@ -143,7 +144,6 @@ impl Default for RestoreOptions {
             overwrite: None,
             delete: false,
             verify: false,
-            dry_run: false,
             owner: true,
             strip: EntryPath::root(),
             paths: Vec::new(),
@@ -154,7 +154,7 @@ impl Default for RestoreOptions {
     }
 }
 
-/// What a dry run would do with one path.
+/// What a restore would do with one path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PlannedAction {
     /// The path in the target.
@@ -178,8 +178,6 @@ pub struct RestoreReport {
     pub errors: Vec<Failure>,
     /// How long it took, in seconds.
     pub seconds: f64,
-    /// What would be done, in the order of paths; of a dry run only.
-    pub plan: Vec<PlannedAction>,
 }
 
 /// How much a restore holds in memory at a time.
@@ -230,29 +228,60 @@ pub fn run_bounded(
     context: &Context<'_>,
     bounds: Bounds,
 ) -> Result<RestoreReport> {
+    run_or_plan(snapshot, target, options, context, bounds, None)
+}
+
+/// Decides everything and writes nothing: tells what [`run`] would do, row by row in the order of
+/// paths, and returns what it would report.
+///
+/// # Errors
+/// Those of [`run`], but for what only writing shows; those of `visit`.
+pub fn plan(
+    snapshot: &Snapshot,
+    target: &dyn Target,
+    options: &RestoreOptions,
+    context: &Context<'_>,
+    visit: &mut Visit<'_>,
+) -> Result<RestoreReport> {
+    run_or_plan(snapshot, target, options, context, Bounds::default(), Some(visit))
+}
+
+/// Restores; with somebody to be told of the plan, only plans.
+fn run_or_plan(
+    snapshot: &Snapshot,
+    target: &dyn Target,
+    options: &RestoreOptions,
+    context: &Context<'_>,
+    bounds: Bounds,
+    visit: Option<&mut Visit<'_>>,
+) -> Result<RestoreReport> {
     let started = context.clock.now();
     let (repository, dataset) = (snapshot.repository(), snapshot.dataset());
     let purpose = format!("restore of {}@{}", dataset.name(), snapshot.number().0);
     // While it stands, no prune takes away what is read here.
     let lease = repository.read_lease(dataset, snapshot.number(), &purpose, started)?;
-    let work = Work::new(repository, target, options, *context, bounds);
-    let restored = restore(snapshot, &work);
+    let work = Work::new(repository, target, options, *context, bounds, visit.is_some());
+    let restored = restore(snapshot, &work, visit);
     if let Some(lease) = lease {
         lease.give_back();
     }
     let seconds = context.clock.now().seconds_since(started);
-    restored.map(|plan| work.into_report(plan, seconds))
+    restored.map(|()| work.into_report(seconds))
 }
 
-/// Restores, and returns the plan of a dry run.
-fn restore(snapshot: &Snapshot, work: &Work<'_>) -> Result<Vec<PlannedAction>> {
-    let Work { target, options, context, .. } = *work;
+fn restore(snapshot: &Snapshot, work: &Work<'_>, visit: Option<&mut Visit<'_>>) -> Result<()> {
+    let Work { target, options, context, is_dry, .. } = *work;
     let selection = Selection::resolve(snapshot, options)?;
-    let (mut writer, was_there) = enter(target, options)?;
+    let (mut writer, was_there) = enter(target, is_dry)?;
     if options.overwrite.is_none()
         && let Some(writer) = &mut writer
     {
         refuse_what_is_there(target, &mut **writer)?;
+    }
+    if let Some(visit) = visit {
+        // No phase of progress: it would stand between the rows.
+        let plan = Some(Plan::new(visit));
+        return Walker::new(work, &selection, writer, was_there, plan).run().map(drop);
     }
     let counts = &snapshot.backup().header.counts;
     let totals = match selection.is_everything() {
@@ -260,38 +289,33 @@ fn restore(snapshot: &Snapshot, work: &Work<'_>) -> Result<Vec<PlannedAction>> {
         false => Totals::default(),
     };
     context.progress.start(Phase::Restore, totals);
-    let walked = Walker::new(work, &selection, writer, was_there).run();
+    let walked = Walker::new(work, &selection, writer, was_there, None).run();
     context.progress.finish();
     let mut walked = walked?;
-    if !options.dry_run {
-        let finished = target.finish()?;
-        let mut lost = BTreeSet::new();
-        for (path, error) in finished.failed {
-            work.fail(&path, error)?;
-            lost.insert(path);
-        }
-        walked.take_back(work, &selection, lost)?;
-        finished.notes.iter().for_each(|note| context.progress.warn(&Warning::general(note)));
+    let finished = target.finish()?;
+    let mut lost = BTreeSet::new();
+    for (path, error) in finished.failed {
+        work.fail(&path, error)?;
+        lost.insert(path);
     }
-    if options.verify && !options.dry_run {
+    walked.take_back(work, &selection, lost)?;
+    finished.notes.iter().for_each(|note| context.progress.warn(&Warning::general(note)));
+    if options.verify {
         target.writer()?.sync()?;
         context.progress.start(Phase::Verify, Totals::default());
         let verified = verify::run(work, &selection, &walked);
         context.progress.finish();
         verified?;
     }
-    Ok(walked.plan)
+    Ok(())
 }
 
 type RootWriter<'a> = Box<dyn TargetWriter + Send + 'a>;
 
 /// Makes the root, and says whether it was there. A dry run makes nothing, and has no writer
 /// where there is no root.
-fn enter<'a>(
-    target: &'a dyn Target,
-    options: &RestoreOptions,
-) -> Result<(Option<RootWriter<'a>>, bool)> {
-    if !options.dry_run {
+fn enter<'a>(target: &'a dyn Target, is_dry: bool) -> Result<(Option<RootWriter<'a>>, bool)> {
+    if !is_dry {
         let was_there = target.prepare()?;
         return Ok((Some(target.writer()?), was_there));
     }

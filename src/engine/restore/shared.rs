@@ -51,7 +51,7 @@ impl Walker<'_, '_> {
         if is_same {
             let number = self.links.keep(name, &entry.path);
             self.shared.insert(identity, number);
-            if !self.work.options.dry_run {
+            if !self.work.is_dry {
                 self.links.lead(number);
             }
         }

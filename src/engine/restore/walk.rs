@@ -7,7 +7,6 @@ use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::metadata::Kind;
 use crate::base::path::EntryPath;
-use crate::engine::restore::PlannedAction;
 use crate::engine::restore::RootWriter;
 use crate::engine::restore::bits::Bits;
 use crate::engine::restore::decide::Decision;
@@ -15,6 +14,7 @@ use crate::engine::restore::decide::There;
 use crate::engine::restore::decide::decide;
 use crate::engine::restore::decide::metadata_differs;
 use crate::engine::restore::decide::node_of;
+use crate::engine::restore::dry::Plan;
 use crate::engine::restore::folders::Folders;
 use crate::engine::restore::folders::Level;
 use crate::engine::restore::links::Links;
@@ -40,8 +40,6 @@ use std::collections::BTreeSet;
 /// What the walk leaves behind.
 #[derive(Default)]
 pub(super) struct Walked {
-    /// What a dry run would do.
-    pub(super) plan: Vec<PlannedAction>,
     /// Which files were restored, by position; kept only for `verify`.
     pub(super) restored: Bits,
 }
@@ -92,6 +90,8 @@ pub(super) struct Walker<'w, 'a> {
     lost: Option<EntryPath>,
     position: u64,
     pub(super) walked: Walked,
+    /// What a dry run would do.
+    pub(super) plan: Option<Plan<'w>>,
 }
 
 impl<'w, 'a> Walker<'w, 'a> {
@@ -101,6 +101,7 @@ impl<'w, 'a> Walker<'w, 'a> {
         selection: &'w Selection<'a>,
         mut writer: Option<RootWriter<'w>>,
         root_was_there: bool,
+        plan: Option<Plan<'w>>,
     ) -> Self {
         let mut folders = Folders::default();
         // Without a rule the root was found empty: nothing in it has to be looked at.
@@ -121,6 +122,7 @@ impl<'w, 'a> Walker<'w, 'a> {
             lost: None,
             position: 0,
             walked: Walked::default(),
+            plan,
         }
     }
 
@@ -156,7 +158,8 @@ impl<'w, 'a> Walker<'w, 'a> {
                     break;
                 }
             }
-            if self.window.is_full(&self.work.bounds) {
+            let waiting = self.plan.as_ref().map_or(0, Plan::waiting);
+            if self.window.is_full(&self.work.bounds) || waiting >= self.work.bounds.window_rows {
                 self.flush(false)?;
             }
         }
@@ -177,16 +180,12 @@ impl<'w, 'a> Walker<'w, 'a> {
     }
 
     pub(super) fn is_dry(&self) -> bool {
-        self.work.options.dry_run
+        self.work.is_dry
     }
 
     /// Adds a row to the plan of a dry run and returns its number.
     pub(super) fn planned(&mut self, path: &EntryPath, action: &'static str) -> usize {
-        let plan = &mut self.walked.plan;
-        if self.work.options.dry_run {
-            plan.push(PlannedAction { path: path.clone(), action });
-        }
-        plan.len().saturating_sub(1)
+        self.plan.as_mut().map_or(0, |plan| plan.add(path, action))
     }
 
     fn step(&mut self, picked: Picked) -> Result<()> {

@@ -12,7 +12,6 @@ use crate::base::threads::at_once;
 use crate::engine::Context;
 use crate::engine::Failures;
 use crate::engine::restore::Bounds;
-use crate::engine::restore::PlannedAction;
 use crate::engine::restore::RestoreOptions;
 use crate::engine::restore::RestoreReport;
 use crate::repository::Repository;
@@ -32,6 +31,8 @@ pub(super) struct Work<'a> {
     pub(super) options: &'a RestoreOptions,
     pub(super) context: Context<'a>,
     pub(super) bounds: Bounds,
+    /// Whether everything is decided and nothing written.
+    pub(super) is_dry: bool,
     /// Whether each read from a pack costs a round trip, so that few large ones are better.
     pub(super) is_far: bool,
     failures: Failures<'a>,
@@ -50,6 +51,7 @@ impl<'a> Work<'a> {
         options: &'a RestoreOptions,
         context: Context<'a>,
         bounds: Bounds,
+        is_dry: bool,
     ) -> Self {
         let is_far = repository.store().backend().capabilities().ahead() > 1;
         let least = if is_far { FAR_READ_BYTES } else { 0 };
@@ -61,6 +63,7 @@ impl<'a> Work<'a> {
             options,
             context,
             bounds,
+            is_dry,
             is_far,
             failures: Failures::new(context.progress),
             files: AtomicU64::new(0),
@@ -198,7 +201,7 @@ impl<'a> Work<'a> {
     }
 
     /// Ends the restore.
-    pub(super) fn into_report(self, plan: Vec<PlannedAction>, seconds: f64) -> RestoreReport {
+    pub(super) fn into_report(self, seconds: f64) -> RestoreReport {
         RestoreReport {
             files: self.files.into_inner(),
             bytes: self.bytes.into_inner(),
@@ -206,7 +209,6 @@ impl<'a> Work<'a> {
             deleted: self.deleted.into_inner(),
             errors: self.failures.into_list(),
             seconds,
-            plan,
         }
     }
 }

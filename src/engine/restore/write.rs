@@ -12,7 +12,7 @@ use crate::engine::restore::compare::may_open;
 use crate::engine::restore::fetch;
 use crate::engine::restore::fetch::Member;
 use crate::engine::restore::fetch::Stretch;
-use crate::engine::restore::plan;
+use crate::engine::restore::reads;
 use crate::engine::restore::window::FileJob;
 use crate::engine::restore::window::How;
 use crate::engine::restore::window::Use;
@@ -32,7 +32,7 @@ const BARE_FILES: usize = 64;
 /// # Errors
 /// What concerns more than one entry.
 pub(super) fn run(work: &Work<'_>, window: &mut Window) -> Result<()> {
-    let blocks = plan::by_block(&mut window.uses);
+    let blocks = reads::by_block(&mut window.uses);
     let (members, reads) = plan_reads(work, window, blocks)?;
     let is_bare = |number: &usize| {
         let file = &window.files[*number];
@@ -62,9 +62,9 @@ fn plan_reads(
     let spots: Vec<_> = members.iter().filter_map(Member::spot).collect();
     let bytes = match work.is_far {
         true => work.bounds.read_bytes,
-        false => plan::read_bytes(&spots, work.threads(), work.bounds.read_bytes),
+        false => reads::read_bytes(&spots, work.threads(), work.bounds.read_bytes),
     };
-    let mut reads = plan::joined(&spots, bytes);
+    let mut reads = reads::joined(&spots, bytes);
     reads.extend((spots.len()..members.len()).map(|number| number..number + 1));
     Ok((members, reads))
 }
@@ -146,7 +146,7 @@ impl<'w, 'a> Worker<'w, 'a> {
         let tables = fetch::tables(repository, &window.uses, members, both.as_mut());
         let mut wanted: Vec<(usize, Range<usize>)> = Vec::new();
         for (number, member) in members.iter().enumerate() {
-            for uses in plan::by_file(&window.uses, member.uses.clone()) {
+            for uses in reads::by_file(&window.uses, member.uses.clone()) {
                 let own = &window.uses[uses.clone()];
                 if !self.needs_nothing(own, &tables[number])? {
                     wanted.push((number, uses));
@@ -219,7 +219,7 @@ impl<'w, 'a> Worker<'w, 'a> {
 
     fn fill(&mut self, file: &FileJob, uses: &[Use], block: Option<&Block>) -> Result<()> {
         if let How::Compare(before) = &file.how
-            && !may_open(before, self.work.options.dry_run)
+            && !may_open(before, self.work.is_dry)
         {
             return Ok(());
         }
@@ -331,7 +331,7 @@ impl<'w, 'a> Worker<'w, 'a> {
             return Err(error);
         }
         let is_at_once = self.work.target.writes_in_place();
-        let was_changed = progress.changed && is_at_once && !self.work.options.dry_run;
+        let was_changed = progress.changed && is_at_once && !self.work.is_dry;
         if std::mem::replace(&mut progress.lost, true) {
             return Ok(());
         }

@@ -10,6 +10,7 @@ use icecore::base::time::Timestamp;
 use icecore::engine::restore;
 use icecore::engine::restore::Bounds;
 use icecore::engine::restore::Overwrite;
+use icecore::engine::restore::PlannedAction;
 use icecore::engine::restore::RestoreOptions;
 use icecore::engine::restore::RestoreReport;
 use icecore::format::entry::EntryNode;
@@ -47,6 +48,48 @@ pub(crate) fn try_restore(
     options: &RestoreOptions,
 ) -> Result<RestoreReport, Error> {
     restore::run(&world.snapshot(number), target, options, &world.context())
+}
+
+/// Plans a restore; returns what it would report, and its rows: `create a`.
+pub(crate) fn try_plan(
+    world: &World,
+    number: u64,
+    target: &dyn Target,
+    options: &RestoreOptions,
+) -> Result<(RestoreReport, Vec<String>), Error> {
+    let mut rows = Vec::new();
+    let mut visit = |row: &PlannedAction| {
+        rows.push(format!("{} {}", row.action, row.path));
+        Ok(())
+    };
+    let snapshot = world.snapshot(number);
+    let report = restore::plan(&snapshot, target, options, &world.context(), &mut visit)?;
+    Ok((report, rows))
+}
+
+/// Plans a restore that nothing stands in the way of.
+pub(crate) fn plan(
+    world: &World,
+    number: u64,
+    target: &dyn Target,
+    options: &RestoreOptions,
+) -> (RestoreReport, Vec<String>) {
+    let (report, rows) = try_plan(world, number, target, options).unwrap();
+    assert_eq!(report.errors, [], "everything would be restored");
+    (report, rows)
+}
+
+/// Restores, or plans to.
+pub(crate) fn restore_or_plan(
+    is_dry: bool,
+    world: &World,
+    target: &dyn Target,
+    options: &RestoreOptions,
+) -> Result<RestoreReport, Error> {
+    match is_dry {
+        true => try_plan(world, 0, target, options).map(|(report, _)| report),
+        false => try_restore(world, 0, target, options),
+    }
 }
 
 pub(crate) fn restore(
