@@ -2,6 +2,8 @@
 
 use crate::cli::Home;
 use crate::cli::column;
+use crate::support::folder::files_below;
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -178,4 +180,30 @@ fn what_a_lost_pack_held_is_told_with_what_to_do() {
     home.run(&["cat", "in:b"]).says(1, "hint: `icecore check --read-data` tells");
     before.iter().for_each(|pack| fs::remove_file(pack).unwrap());
     home.run(&["restore", "in@0", "it0"]).says(1, "hint: `icecore check --read-data` tells");
+}
+
+#[test]
+fn a_plan_that_breaks_off_is_one_document_with_its_error() {
+    let home = Home::new();
+    (0..6000).for_each(|n| home.write(&format!("in/{n:04}"), n.to_string().as_bytes()));
+    home.done(&["backup", "in"]);
+    let packs = files_below(&home.path(".local/share/icecore/packs"));
+    let pack = packs.iter().max_by_key(|pack| fs::metadata(pack).unwrap().len()).unwrap();
+    let sound = fs::read(pack).unwrap();
+    let plan = ["restore", "in", "out", "--dry-run"];
+    assert_eq!(home.json(0, &plan)["plan"].as_array().unwrap().len(), 6001);
+    // Metadata lies somewhere in the first fifth, in several blocks.
+    let broken_off = (1..20).any(|percent| {
+        let at = sound.len() * percent / 100;
+        let mut bytes = sound.clone();
+        bytes[at..at + 200].fill(0);
+        fs::write(pack, bytes).unwrap();
+        let ran = home.run(&[&["--json"], &plan[..]].concat());
+        let document: Value = serde_json::from_str(&ran.stdout).expect("one document");
+        let rows = document["plan"].as_array().map_or(0, Vec::len);
+        assert_eq!(ran.code == 0, rows == 6001, "{document}");
+        assert_eq!(ran.code == 0, document["error"].is_null(), "{document}");
+        ran.code == 1 && rows > 0
+    });
+    assert!(broken_off, "no damage broke a plan off between two rows");
 }
