@@ -32,7 +32,8 @@ impl Dataset {
         }
     }
 
-    /// Puts a revision of a backup's tags; returns false when somebody else was quicker.
+    /// Puts a revision of a backup's tags; returns false when somebody else was quicker, with tags
+    /// of his own or by taking the backup away.
     ///
     /// Without an atomic create one of two changes made at the very same moment may be lost.
     ///
@@ -40,7 +41,10 @@ impl Dataset {
     /// Those of the backend.
     pub fn put_tags(&self, revision: u64, record: &TagsRecord) -> Result<bool> {
         let key = layout::tags(&self.id(), BackupId(record.number), revision)?;
-        self.repository().store().put_first(ObjectKind::Tags, &key, record)
+        match self.repository().store().put_first(ObjectKind::Tags, &key, record) {
+            Err(e) if is_gone(&e) && self.is_retired(BackupId(record.number))? => Ok(false),
+            put => put,
+        }
     }
 }
 

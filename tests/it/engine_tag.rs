@@ -3,6 +3,7 @@
 use crate::engine_backup_trouble::wrap_faulty;
 use crate::engine_forget::is_sound;
 use crate::support::world::World;
+use icecore::backend::wrap::Operation;
 use icecore::backend::wrap::fault::Fault;
 use icecore::base::error::ErrorKind;
 use icecore::base::error::Result;
@@ -163,6 +164,29 @@ fn limits_are_the_same_for_backup_and_tag() {
     assert_eq!(change(&world, &all).expect_err("101").kind(), ErrorKind::InvalidInput);
     assert_eq!(tags(&world), ["first"]);
     assert_eq!(world.sound_backups(), 1);
+}
+
+#[test]
+fn what_is_retired_while_it_is_tagged_is_not_there() {
+    let mut world = one(World::class_b);
+    let (other, name) = (world.elsewhere(), world.name());
+    let odd = world.make_odd();
+    let mut looks = 0;
+    odd.between(move |operation, key| {
+        looks += usize::from(operation == Operation::Get && key.contains(".tags-"));
+        if looks == 2 {
+            // Behind the put, before the look whose tags stand there.
+            let dataset = other.repository.dataset(&name).unwrap();
+            dataset.hide(BackupId(0), Timestamp::new(1, 0)).unwrap();
+            dataset.retire(&[BackupId(0)], Timestamp::new(1, 0)).unwrap();
+        }
+        looks < 2
+    });
+
+    let error = change(&world, &add("late")).expect_err("it is gone");
+
+    assert_eq!(error.kind(), ErrorKind::NotFound, "{error}");
+    assert!(error.to_string().contains("has no backup_0, or it was forgotten"), "{error}");
 }
 
 /// Names are not sealed: whoever can write to the storage can put any.
