@@ -226,20 +226,30 @@ impl Work<'_> {
             marked = mark::mark(self.repository, &self.observer(None), self.context)?;
             self.guard_datasets(&marked)?;
         }
-        let stock = self.stock(&marked, before)?;
-        let uses = plan::weigh(&marked.marks, &stock);
-        let pack_bytes = u64::from(self.repository.config().pack_bytes);
-        self.report.plan = plan::choose(&uses, self.options.max_unused, pack_bytes);
-        self.guard_share(&marked, &stock)?;
+        let (packs, indexes) = self.choose(&marked, before)?;
         if self.options.dry_run {
             self.say_who_is_at_work(&marked);
             return Ok(());
         }
-        let (packs, indexes) = self.going(&marked, &stock);
         self.forgotten = forgotten(&marked.roots);
         drop(marked);
         self.doom_and_settle(&packs, &indexes)?;
         self.clean()
+    }
+
+    /// Plans, and returns the packs and index objects that go. `before` is what was in store when
+    /// the mark began.
+    fn choose(
+        &mut self,
+        marked: &Marked,
+        before: HashMap<PackId, u64>,
+    ) -> Result<(Vec<PackId>, Vec<IndexId>)> {
+        let stock = self.stock(marked, before)?;
+        let uses = plan::weigh(&marked.marks, &stock);
+        let pack_bytes = u64::from(self.repository.config().pack_bytes);
+        self.report.plan = plan::choose(&uses, self.options.max_unused, pack_bytes);
+        self.guard_share(marked, &stock)?;
+        Ok(self.going(marked, &stock))
     }
 
     fn observer(&self, store_now: Option<Timestamp>) -> Observer<'_> {
