@@ -58,9 +58,10 @@ pub struct ChunkParameters {
 impl Default for ChunkParameters {
     /// Fine: half of it would save little more but for versions of one package, and make every
     /// first backup larger and slower; the table is in `src/docs/decisions.md`.
-    /// Coarse: media and archives change as a whole, so cuts only serve moved and grown files.
+    /// Coarse: what does not compress mostly changes as a whole, so its names are kept few; but
+    /// where a file is cut, grown or edited, some ten chunks are stored until cuts are in step.
     fn default() -> Self {
-        ChunkParameters { average_fine: 4 << 10, average_coarse: 512 << 10, whole_max: 32 << 10 }
+        ChunkParameters { average_fine: 4 << 10, average_coarse: 128 << 10, whole_max: 32 << 10 }
     }
 }
 
