@@ -258,7 +258,8 @@ mod tests {
         assert_eq!(log2((32 << 10) + 1, true), 12);
         assert_eq!(log2(4 * GIB, true), 12);
         assert_eq!(log2(4 * GIB + 1, true), 13);
-        assert_eq!(log2(1 << 20, false), 19);
+        assert_eq!(log2(1 << 20, false), 17);
+        assert_eq!(log2(128 * GIB, false), 17);
         assert_eq!(log2(512 * GIB, false), 19);
         assert_eq!(log2(u64::MAX, true), 20);
     }
