@@ -37,14 +37,10 @@ pub(in crate::repository) fn cannot_write(what: &str, cause: std::io::Error) -> 
 
 /// Folders in the cache of one repository.
 const FOLDERS: [&str; 6] = ["index", "snapshots", "names", "seen", "looks", "tables"];
-/// Files beside them.
-const FILES: [&str; 1] = [CHECK_FILE];
 /// Folder beside the caches: what was learned of servers.
 pub const SERVERS_FOLDER: &str = "servers";
 /// Folder beside the caches: which places held an encrypted repository.
 pub const SEALED_FOLDER: &str = "sealed";
-/// The file in which a check keeps which packs it has read.
-pub const CHECK_FILE: &str = "check-covered";
 /// The file that says who adds to the index of names. It is empty, and removing it would make
 /// two believe that they do.
 const LOCK_FILE: &str = "lock";
@@ -165,9 +161,6 @@ pub fn clear(base: &Path, only: Option<&RepositoryId>) -> Result<Cleared> {
         }
         let before = cleared.files;
         let cache = base.join(&name);
-        for file in FILES {
-            remove_file(&cache.join(file), &mut cleared)?;
-        }
         for (folder, is_folder) in look_into(&cache)? {
             if is_folder && FOLDERS.iter().any(|known| folder == *known) {
                 clear_folder(&cache.join(&folder), &mut cleared)?;
@@ -276,7 +269,7 @@ mod tests {
         for id in [&one, &two] {
             let cache = Cache::open(&kept, id).expect("opens");
             cache.write("seen/x", b"12345");
-            cache.write(CHECK_FILE, b"12345");
+            cache.write("seen/packs", b"12345");
             fs::write(cache.path("names/lock"), b"").expect("write");
         }
         let outside = place.path().join("outside");

@@ -31,6 +31,10 @@ use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 
+/// The most numbers that are taken by voids because what stood there is lost; what tells of more
+/// is not honest.
+pub(crate) const VOIDS_MAX: u64 = 10_000;
+
 /// Who looks at leases, and what is known beside them.
 #[derive(Clone, Copy, Debug)]
 pub struct Observer<'a> {
@@ -160,7 +164,8 @@ impl Repository {
             // A floor may have taken the highest away between two listings.
             next.0 = next.0.max(dataset.floors()?.into_iter().max().unwrap_or(0));
         }
-        if number > next {
+        // Headers that are lost may have stood between; then the void shows that they are missing.
+        if number.0 > next.0.saturating_add(VOIDS_MAX) {
             let message = format!(
                 "lease {} names {number}, and the next number of its dataset is {next}",
                 seen.record.lease

@@ -31,7 +31,7 @@ pub mod ranges;
 pub mod reader;
 pub mod reindex;
 pub mod remarks;
-mod remembered;
+pub(crate) mod remembered;
 pub mod rename;
 pub mod rescue;
 pub mod roots;

@@ -1,5 +1,6 @@
-//! What this machine remembers of datasets, in the cache: how far it has seen each, as a store
-//! that shows less hides something, and which forgotten backups were accounted for.
+//! What this machine remembers of a repository, in the cache: how far it has seen each dataset, as
+//! a store that shows less hides something, which forgotten backups were accounted for, and which
+//! packs were read.
 //!
 //! The highest number is only raised. A copy of a repository may lag behind, so all of it goes by
 //! where the repository is, as what is kept of its objects does; for one that was put back to an
@@ -8,14 +9,20 @@
 use crate::base::hash;
 use crate::base::id::BackupId;
 use crate::base::id::DatasetId;
+use crate::base::id::PackId;
 use crate::base::id::to_hex;
 use crate::repository::Repository;
 use crate::repository::datasets::Dataset;
 use std::collections::BTreeSet;
+use std::collections::HashMap;
 
 const FOLDER: &str = "seen";
 const PREFIX: &str = "highest-";
 const ACCOUNTED: &str = "accounted-";
+const PACKS_READ: &str = "packs-read";
+
+/// Packs whose data was read, and whether they were sound then.
+pub(crate) type PacksRead = HashMap<PackId, bool>;
 
 impl Dataset {
     /// Returns below which number this machine has seen backups.
@@ -81,6 +88,27 @@ impl Repository {
             let bytes: Vec<u8> = numbers.iter().flat_map(|n| n.to_le_bytes()).collect();
             self.cache().write(&name, &bytes);
         }
+    }
+
+    /// Returns the packs that checks of a part of the data have read in this turn.
+    pub(crate) fn packs_read(&self) -> PacksRead {
+        let name = format!("{FOLDER}/{PACKS_READ}{}", self.suffix());
+        let bytes = self.cache().read(&name).unwrap_or_default();
+        let row = |row: &[u8]| {
+            let (is_sound, pack) = row.split_last()?;
+            Some((PackId::from_slice(pack).ok()?, *is_sound == 1))
+        };
+        bytes.chunks_exact(PackId::LENGTH + 1).filter_map(row).collect()
+    }
+
+    /// Remembers which packs checks of a part of the data have read in this turn.
+    pub(crate) fn remember_packs_read(&self, packs: &PacksRead) {
+        let mut bytes = Vec::with_capacity(packs.len() * (PackId::LENGTH + 1));
+        for (pack, is_sound) in packs {
+            bytes.extend_from_slice(pack.as_bytes());
+            bytes.push(u8::from(*is_sound));
+        }
+        self.cache().write(&format!("{FOLDER}/{PACKS_READ}{}", self.suffix()), &bytes);
     }
 
     fn suffix(&self) -> String {

@@ -1,12 +1,16 @@
 //! Prune beside sleepers and the dead, on a full disk, and interrupted: nothing that is needed
 //! goes, nothing void comes back.
 
+use crate::engine_repair::DATA;
+use crate::engine_repair::run as repair;
 use crate::support::pruning::assert_sound;
+use crate::support::pruning::assert_undamaged;
 use crate::support::pruning::full_backup;
 use crate::support::pruning::keys;
 use crate::support::pruning::try_prune;
 use crate::support::tree::noise;
 use crate::support::world::World;
+use icecore::backend::key::ObjectKey;
 use icecore::backend::wrap::Operation;
 use icecore::base::error::ErrorKind;
 use icecore::base::id::BackupId;
@@ -224,6 +228,38 @@ fn who_does_not_see_its_own_lease_listed_stops() {
     assert_eq!(error.kind(), ErrorKind::Corrupt, "{error:?}");
     odd.behave();
     world.backup(&source).unwrap();
+}
+
+/// The newest header is lost, and a writer that died had taken the number behind it.
+#[test]
+fn a_dead_writer_beyond_what_is_lost_stops_prunes_only_until_a_repair() {
+    for make in [World::memory, World::encrypted, World::class_b] {
+        let mut world = make();
+        let source = MemorySource::new("s");
+        for n in 0..3 {
+            source.put_file("a", noise(30_000, 1 + n));
+            full_backup(&world, &source);
+        }
+        put_lease(&world, dead_process(), 3);
+        let header = keys(&world, "datasets/").into_iter().find(|key| key.contains("/0/2"));
+        assert!(world.backend.remove_raw(&ObjectKey::new(header.unwrap()).unwrap()));
+        world.forget_caches();
+
+        let first = try_prune(&world, true);
+        if let Err(error) = &first {
+            assert!(error.full_message().contains("backup_2"), "{}", error.full_message());
+        }
+        let repaired = repair(&world.repository, &DATA);
+
+        assert!(repaired.unrepaired.is_empty(), "{repaired:?}");
+        world.hide(1);
+        let report = try_prune(&world, true).unwrap();
+        assert!(report.packs_deleted > 0 && report.waits_for.is_empty(), "{report:?}");
+        assert_eq!(world.sound_backups(), 1);
+        source.put_file("b", noise(5_000, 9));
+        full_backup(&world, &source);
+        assert_undamaged(&world);
+    }
 }
 
 #[test]

@@ -26,6 +26,7 @@ mod engine_prune_guards;
 mod engine_prune_lost;
 mod engine_prune_trouble;
 mod engine_prune_unseen;
+mod engine_prune_vanished;
 mod engine_rename;
 mod engine_repair;
 mod engine_restore;

@@ -198,11 +198,14 @@ fn all(run: &Run<'_>, leases: &mut Vec<Lease>) -> Result<CheckReport> {
         jobs = packs::needed(run, &stock, jobs);
         stock.forget_touched();
     }
-    sample::choose(run, &stock, &mut jobs, &mut ledger);
+    let sample = sample::choose(run, &stock, &mut jobs);
     let files = views.iter().map(View::files).fold(0, u64::saturating_add);
     let bytes = jobs.iter().map(|job| job.size).fold(0, u64::saturating_add);
     run.context.progress.start(Phase::Check, Totals { files: Some(files), bytes: Some(bytes) });
     let read = packs::read_all(run, &mut stock, &jobs, &mut ledger);
+    if let (Ok(()), Some(sample)) = (&read, sample) {
+        sample.was_read(run, &stock, &mut ledger);
+    }
     let replayed = read.and_then(|()| replay::all(run, &views, &mut stock, true));
     run.context.progress.finish();
     ledger.merge(replayed?);

@@ -170,6 +170,13 @@ impl Stock {
         if self.doomed.contains(pack) { Severity::Garbage } else { Severity::Damage }
     }
 
+    /// Says whether something of a pack that was read is damaged or cannot be judged.
+    pub(crate) fn is_hurt(&self, pack: &PackId) -> bool {
+        let is_parity_bad =
+            || self.parity.of(pack).iter().any(|parity| self.bad_parity.contains(&parity.key));
+        self.bad.contains_key(pack) || self.unjudged.contains_key(pack) || is_parity_bad()
+    }
+
     /// Says whether a place can be had from one copy, as far as is known.
     pub(crate) fn can_give(&self, location: &Location, place: u32) -> bool {
         let pack = &location.pack;

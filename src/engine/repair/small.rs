@@ -34,14 +34,12 @@ use crate::format::dataset::VoidRecord;
 use crate::format::lease::MarkRecord;
 use crate::repository::Repository;
 use crate::repository::fence::Observer;
+use crate::repository::fence::VOIDS_MAX;
 use crate::repository::layout;
 use crate::repository::layout::NumberObject;
 use crate::repository::lease;
 use crate::repository::lease::Standing;
 use std::collections::HashSet;
-
-/// Numbers that one repair fills with voids; a cache that tells of more was not honest.
-const VOIDS_MAX: u64 = 10_000;
 
 /// What is done about small objects.
 #[derive(Debug, Default)]

@@ -31,6 +31,13 @@ pub(crate) fn assert_sound(world: &World) {
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
 }
 
+/// Nothing is damaged; what nobody needs may lie about.
+pub(crate) fn assert_undamaged(world: &World) {
+    let options = CheckOptions { read_data: Some(100.0), ..CheckOptions::default() };
+    let report = check::run(&world.repository, &options, &world.context()).unwrap();
+    assert!(report.is_ok(), "{:#?}", report.findings);
+}
+
 pub(crate) fn keys(world: &World, folder: &str) -> Vec<String> {
     let objects = world.backend.objects().into_keys();
     objects.map(|key| key.to_string()).filter(|key| key.starts_with(folder)).collect()

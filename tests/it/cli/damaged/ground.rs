@@ -97,6 +97,11 @@ fn slot_in_use(state: &State, is_encrypted: bool) -> String {
     is_encrypted.then_some(()).map(slot).unwrap_or_default()
 }
 
+/// An older revision lies in the place of a newer one, and nothing seals it for its own.
+pub(super) const OLDER: &str = "older";
+/// What lies in the place of another is of its size.
+pub(super) const SAME_SIZE: &str = "same size";
+
 impl Ground {
     pub(super) fn new(is_encrypted: bool) -> Self {
         let state = damage::state::build(true, is_encrypted, true);
@@ -147,9 +152,29 @@ impl Ground {
                 Some(self.sound[other].clone())
             }
         };
-        let changes = vec![(key.clone(), damaged)];
-        let way = if damage == Damage::Lost { "delete" } else { "damage" };
-        Case { kind, way, changes }
+        let way = match damage {
+            Damage::Lost => "delete",
+            Damage::Anothers => self.way_of_exchange(key, damaged.as_deref().unwrap_or_default()),
+            Damage::Empty | Damage::Cut | Damage::Flipped | Damage::Garbage => "damage",
+        };
+        Case { kind, way, changes: vec![(key.clone(), damaged)] }
+    }
+
+    /// Says what an object passes for that lies in the place of another.
+    fn way_of_exchange(&self, key: &ObjectKey, bytes: &[u8]) -> &'static str {
+        let revised =
+            key.as_str().split_once(".tags-").map(|(backup, _)| format!("{backup}.tags-"));
+        let is_revision = |other: &ObjectKey| {
+            revised.as_ref().is_some_and(|revised| other.as_str().starts_with(revised.as_str()))
+        };
+        let is_older = || self.sound.iter().any(|(it, has)| has == bytes && is_revision(it));
+        if !self.is_encrypted && is_older() {
+            OLDER
+        } else if self.sound[key].len() == bytes.len() {
+            SAME_SIZE
+        } else {
+            "damage"
+        }
     }
 
     /// Puts the home back to what it was, with a repository in which something is damaged.

@@ -7,7 +7,9 @@ use crate::cli::damaged::ground::ARCHIVE;
 use crate::cli::damaged::ground::Damage;
 use crate::cli::damaged::ground::Ground;
 use crate::cli::damaged::ground::NEWER;
+use crate::cli::damaged::ground::OLDER;
 use crate::cli::damaged::ground::OUT;
+use crate::cli::damaged::ground::SAME_SIZE;
 use crate::damage::further::untar;
 use crate::damage::state;
 use crate::damage::state::Label;
@@ -53,11 +55,12 @@ pub(super) fn asks_before(rule: Rule) -> bool {
 
 /// Objects whose loss leaves what was there some time ago, or what nobody misses: a store that
 /// takes one away is not seen by a machine that has not seen it ("Who can do what" of
-/// guarantees.md). Beside this loss a look may tell of what was then; all else is held to what is.
-fn leaves_the_past(kind: &str, damage: Damage) -> bool {
+/// guarantees.md), and without encryption nor is an older revision of tags in the place of a newer
+/// one. Beside this a look may tell of what was then; all else is held to what is.
+fn leaves_the_past(case: &Case, damage: Damage) -> bool {
     let past =
         [NEWEST, "hidden", "tags", "name", "lease", "beat", "tombstone", "lost", "parity", "key"];
-    damage == Damage::Lost && past.contains(&kind)
+    (damage == Damage::Lost && past.contains(&case.kind)) || case.way == OLDER
 }
 
 /// The fields of a document that are not the same twice.
@@ -147,7 +150,7 @@ pub(super) fn judge(trial: &Trial<'_>) -> Vec<String> {
 
 fn judge_same(trial: &Trial<'_>, wrong: &mut Vec<String>) {
     let is_same = without_times(&trial.ran.stdout) == without_times(&trial.sound.stdout);
-    if !is_same && !leaves_the_past(trial.case.kind, trial.damage) {
+    if !is_same && !leaves_the_past(trial.case, trial.damage) {
         wrong.push("ends with 0 and tells something else".to_owned());
     }
 }
@@ -156,7 +159,7 @@ fn judge_fields(trial: &Trial<'_>, names: &[&str], wrong: &mut Vec<String>) {
     let parse = |ran: &Ran| serde_json::from_str::<Value>(&ran.stdout).unwrap_or_default();
     let (told, wanted) = (parse(trial.ran), parse(trial.sound));
     let is_same = told.is_object() && names.iter().all(|name| told[name] == wanted[name]);
-    if !is_same && !leaves_the_past(trial.case.kind, trial.damage) {
+    if !is_same && !leaves_the_past(trial.case, trial.damage) {
         wrong.push("ends with 0 and counts something else".to_owned());
     }
 }
@@ -233,7 +236,7 @@ fn judge_newest(trial: &Trial<'_>, wrong: &mut Vec<String>) {
         return;
     };
     let newest = newest(trial.ground);
-    if number != newest.1 && !leaves_the_past(trial.case.kind, trial.damage) {
+    if number != newest.1 && !leaves_the_past(trial.case, trial.damage) {
         wrong.push("restores another backup".to_owned());
     }
     judge_restored(trial, ("photos", number), wrong);
@@ -285,10 +288,11 @@ fn judge_archive(trial: &Trial<'_>, is_file: bool, wrong: &mut Vec<String>) {
 }
 
 fn judge_sound(trial: &Trial<'_>, reads: bool, wrong: &mut Vec<String>) {
-    let is_past = leaves_the_past(trial.case.kind, trial.damage);
+    let is_past = leaves_the_past(trial.case, trial.damage);
     // What is within packs nobody has looked at.
     let is_of_pack = ["pack", "doomed pack"].contains(&trial.case.kind);
-    let is_inside = is_of_pack && trial.damage == Damage::Flipped;
+    let is_inside = trial.damage == Damage::Flipped || trial.case.way == SAME_SIZE;
+    let is_inside = is_of_pack && is_inside;
     if is_past || (is_inside && !reads) {
         return;
     }
@@ -297,7 +301,7 @@ fn judge_sound(trial: &Trial<'_>, reads: bool, wrong: &mut Vec<String>) {
 
 /// Each backup that should be there restores.
 fn judge_whole(trial: &Trial<'_>, there: &BTreeSet<Label>, what: &str, wrong: &mut Vec<String>) {
-    let is_past = leaves_the_past(trial.case.kind, trial.damage);
+    let is_past = leaves_the_past(trial.case, trial.damage);
     let missing: Vec<_> =
         trial.ground.state.visible.iter().filter(|label| !there.contains(label)).collect();
     if !missing.is_empty() && !is_past {
@@ -344,7 +348,7 @@ fn judge_store(
 ) -> BTreeSet<Label> {
     let (after, complaints) = trial.ground.restored(trial.case);
     // Where the newest is gone, the next backup gets its number.
-    if !leaves_the_past(trial.case.kind, trial.damage) {
+    if !leaves_the_past(trial.case, trial.damage) {
         wrong.extend(complaints);
     }
     let visible = &trial.ground.state.visible;
@@ -376,7 +380,7 @@ fn judge_copied(trial: &Trial<'_>, wrong: &mut Vec<String>) {
             }
         }
     }
-    let is_past = leaves_the_past(trial.case.kind, trial.damage);
+    let is_past = leaves_the_past(trial.case, trial.damage);
     if trial.ran.code == 0 && count != state.visible.len() && !is_past {
         wrong.push(format!("ends with 0 and {count} backups"));
     }
