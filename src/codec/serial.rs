@@ -22,7 +22,10 @@ pub fn encode<T: Serialize>(record: &T) -> Result<Vec<u8>> {
     let bytes = bincode::serde::encode_to_vec(record, bincode::config::standard())
         .map_err(|e| Error::bug("cannot encode a record").caused_by(e))?;
     if bytes.len() > RECORD_BYTES_MAX {
-        return Err(Error::bug("a record is larger than any that could be read again"));
+        let (what, length) = (std::any::type_name::<T>(), bytes.len());
+        return Err(Error::bug(format!(
+            "a record ({what}) of {length} bytes is larger than any that could be read again"
+        )));
     }
     Ok(bytes)
 }

@@ -318,6 +318,10 @@ fn small_records(
             _ => {
                 ledger.damage(key.as_str(), why);
                 ledger.suffer(key.as_str(), [(Arc::clone(&named.label), n)], None);
+                // A repair lets the backup show again, so what it needs is needed.
+                if let Some(slot) = listing.slots.get_mut(&n) {
+                    slot.is_hidden = false;
+                }
             }
         }
     }

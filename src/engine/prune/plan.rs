@@ -38,6 +38,8 @@ pub(super) struct PackUse {
     pub(super) used: u64,
     /// Stored bytes of those that are not.
     pub(super) unused: u64,
+    /// Whether some place of it is not live here.
+    has_dead: bool,
     /// Whether a writer at work put it, or it may be needed though no index names it.
     pub(super) is_busy: bool,
 }
@@ -94,7 +96,10 @@ pub(super) fn weigh(marks: &Marks, stock: &Stock) -> BTreeMap<PackId, PackUse> {
         };
         let is_busy = is_busy || !stock.before.contains(pack);
         // Until its blocks are counted, all of it counts as unused.
-        uses.insert(*pack, PackUse { size: *size, used: 0, unused: *size, is_busy });
+        uses.insert(
+            *pack,
+            PackUse { size: *size, used: 0, unused: *size, has_dead: false, is_busy },
+        );
     }
     for (index, _, _) in view.objects() {
         for location in view.rows_of(&index) {
@@ -103,7 +108,7 @@ pub(super) fn weigh(marks: &Marks, stock: &Stock) -> BTreeMap<PackId, PackUse> {
                 continue;
             }
             let Some(one) = uses.get_mut(&pack) else { continue };
-            one.take(live_bytes(marks, stock, &location));
+            one.take(live_bytes(marks, stock, &location), stored_bytes(&location));
         }
     }
     uses.values_mut().for_each(|one| one.unused = one.freed());
@@ -133,7 +138,7 @@ pub(super) fn dead_bytes(
     let view = marks.view();
     let sizes = packs.iter().filter_map(|pack| Some((*pack, *there.get(pack)?)));
     // Until its blocks are counted, all of it counts as unused.
-    let whole = |size| PackUse { size, used: 0, unused: size, is_busy: false };
+    let whole = |size| PackUse { size, used: 0, unused: size, has_dead: false, is_busy: false };
     let mut dead: HashMap<PackId, PackUse> =
         sizes.map(|(pack, size)| (pack, whole(size))).collect();
     let is_asked = |pack: &IndexedPack| dead.get(&pack.pack).is_some_and(|it| it.size == pack.size);
@@ -144,7 +149,7 @@ pub(super) fn dead_bytes(
             let pack = location.pack.pack;
             let is_told = told_by.get(&pack) == Some(&index);
             if let Some(one) = dead.get_mut(&pack).filter(|_| is_told) {
-                one.take(live_in(marks, &location));
+                one.take(live_in(marks, &location), stored_bytes(&location));
             }
         }
     }
@@ -167,19 +172,21 @@ pub(super) fn gone_bytes(
 }
 
 impl PackUse {
-    /// Counts bytes of it as used.
-    fn take(&mut self, live: u64) {
+    /// Counts bytes of one of its blocks as used.
+    fn take(&mut self, live: u64, stored: u64) {
+        self.has_dead |= live < stored;
         let live = live.min(self.unused);
         self.used += live;
         self.unused -= live;
     }
 
     /// Returns the bytes that are freed when it goes: head and footer are part of a pack that is
-    /// used.
+    /// used. Where something in it is dead that is one at least, so that a prune that is to leave
+    /// nothing leaves nothing.
     fn freed(&self) -> u64 {
         match self.used {
             0 => self.unused,
-            _ => self.unused.saturating_sub(overhead(self)),
+            _ => self.unused.saturating_sub(overhead(self)).max(self.has_dead.into()),
         }
     }
 }
@@ -211,14 +218,14 @@ fn live_bytes(marks: &Marks, stock: &Stock, location: &Location) -> u64 {
 }
 
 /// Returns the stored bytes of the places that are live in one copy of a block, whatever other
-/// copies there are.
+/// copies there are: less than all when one is dead.
 fn live_in(marks: &Marks, location: &Location) -> u64 {
     let row = &location.row;
     let here = u64::from(marks.live(&row.block, row.places).count_in(row));
     if here == 0 {
         return 0;
     }
-    let stored = u64::from(row.length) + u64::from(row.table_length);
+    let stored = stored_bytes(location);
     if here == u64::from(row.places_present()) {
         return stored;
     }
@@ -226,7 +233,11 @@ fn live_in(marks: &Marks, location: &Location) -> u64 {
     let live = marks.live_bytes(&row.block).clamp(1, u64::from(row.plain_length.max(1)));
     let content = (u64::from(row.length) * live).div_ceil(u64::from(row.plain_length.max(1)));
     let table = (u64::from(row.table_length) * here).div_ceil(u64::from(row.places.max(1)));
-    (content + table).min(stored)
+    (content + table).min(stored.saturating_sub(1))
+}
+
+fn stored_bytes(location: &Location) -> u64 {
+    u64::from(location.row.length) + u64::from(location.row.table_length)
 }
 
 /// Chooses. `unused_max` is the share of the used bytes that may stay unused; packs are filled
@@ -288,7 +299,10 @@ mod tests {
     fn uses(packs: &[(u64, u64)]) -> BTreeMap<PackId, PackUse> {
         let one = |(n, &(used, unused)): (usize, &(u64, u64))| {
             let size = used + unused;
-            (PackId::new([n as u8; 32]), PackUse { size, used, unused, is_busy: false })
+            (
+                PackId::new([n as u8; 32]),
+                PackUse { size, used, unused, has_dead: false, is_busy: false },
+            )
         };
         packs.iter().enumerate().map(one).collect()
     }
