@@ -58,6 +58,9 @@ pub const TABLE_GROUP_ROWS: usize = 16;
 /// A pack is closed once it holds this much: one fsync serves it, over a network one round
 /// trip. Two are under way at a time.
 pub const PACK_BYTES_TARGET: usize = 8 * MIB;
+/// A pack is closed once its footer has about this much: a footer is a record, and with it is read
+/// whole. Only blocks of a few hundred bytes come to that.
+pub const FOOTER_BYTES_TARGET: usize = 2 * MIB;
 /// Largest pack a reader accepts: the target, one block and its tables, with room to grow.
 pub const PACK_BYTES_MAX: usize = 512 * MIB;
 

@@ -21,6 +21,7 @@ use crate::base::id::PackId;
 use crate::base::id::RepositoryId;
 use crate::base::limits::BLOCK_BYTES_MAX;
 use crate::base::limits::BLOCK_PLACES_MAX;
+use crate::base::limits::FOOTER_BYTES_TARGET;
 use crate::base::planted;
 use crate::base::planted::Rule;
 use crate::base::sys;
@@ -72,7 +73,16 @@ pub struct BlockRow {
     pub hooks: Vec<u64>,
 }
 
+/// Bytes of a row in a footer, but for what it has of places and hooks: a name, numbers of five
+/// bytes, and what says how many there are.
+const ROW_BYTES_MAX: usize = BlockId::LENGTH + 7 * 5 + 1 + 2 * 5;
+
 impl BlockRow {
+    /// Returns how many bytes it takes in a footer at most.
+    pub fn footer_bytes_max(&self) -> usize {
+        ROW_BYTES_MAX + self.present.len() + 9 * self.hooks.len()
+    }
+
     /// Says whether `place` is in this copy of the block.
     pub fn has_place(&self, place: u32) -> bool {
         let byte = self.present.get(place as usize / 8);
@@ -168,6 +178,8 @@ pub struct PackBuilder {
     rows: Vec<BlockRow>,
     tables: Vec<Vec<u8>>,
     tables_bytes: usize,
+    /// At most so many bytes of footer.
+    footer_bytes: usize,
 }
 
 /// A finished pack.
@@ -215,6 +227,7 @@ impl PackBuilder {
             rows: Vec::new(),
             tables: Vec::new(),
             tables_bytes: 0,
+            footer_bytes: 0,
         })
     }
 
@@ -229,7 +242,7 @@ impl PackBuilder {
         self.cipher.seal(Part::Block, number, &mut self.bytes, offset)?;
         let mut table = block.table.encode()?;
         self.cipher.seal(Part::Table, number, &mut table, 0)?;
-        self.rows.push(BlockRow {
+        let row = BlockRow {
             block: block.id,
             offset: offset as u32,
             length: (self.bytes.len() - offset) as u32,
@@ -241,7 +254,9 @@ impl PackBuilder {
             class: block.class,
             present: block.table.presence_bits(),
             hooks: hooks(&block.table),
-        });
+        };
+        self.footer_bytes += row.footer_bytes_max();
+        self.rows.push(row);
         self.tables_bytes += table.len();
         self.tables.push(table);
         Ok(())
@@ -250,6 +265,12 @@ impl PackBuilder {
     /// Returns how many bytes the pack has so far, tables included.
     pub fn size(&self) -> usize {
         self.bytes.len() + self.tables_bytes
+    }
+
+    /// Says whether the pack is to be ended: it has so many bytes, or its footer tells of so many
+    /// blocks that it becomes large.
+    pub fn is_full(&self, pack_bytes: usize) -> bool {
+        self.size() >= pack_bytes || self.footer_bytes >= FOOTER_BYTES_TARGET
     }
 
     /// Says whether no block was added yet.
@@ -363,6 +384,7 @@ pub fn decode_footer(
 mod tests {
     use super::*;
     use crate::base::id::BlobId;
+    use crate::base::limits::RECORD_BYTES_MAX;
     use crate::format::block::Row;
 
     fn encoded(n: u8) -> EncodedBlock {
@@ -500,6 +522,32 @@ mod tests {
         let end = pack.bytes.len();
         let tail = &pack.bytes[end - PACK_TAIL_BYTES..];
         assert_eq!(footer_range(&pack.id, end as u64, tail).expect("a footer").start, size);
+    }
+
+    #[test]
+    fn a_pack_of_very_many_blocks_is_full_before_its_footer_is_too_large() {
+        let repository = RepositoryId::new([1; 16]);
+        for bytes in [0, BLOCK_PLACES_MAX / 8] {
+            let mut builder = PackBuilder::new(&repository, None, Vec::new()).expect("starts");
+            let mut block = encoded(1);
+            if bytes > 0 {
+                let row = |n: u32| {
+                    let blob = BlobId::new(crate::base::hash::hash(&n.to_le_bytes()));
+                    Row { blob, length: 1 }
+                };
+                let rows: Vec<Row> = (0..BLOCK_PLACES_MAX as u32).map(row).collect();
+                block.table = Table::new(&rows).retain(|place| place % 16 == 0);
+            }
+            while !builder.is_full(usize::MAX) {
+                builder.add(&block).expect("adds");
+            }
+            let pack = builder.finish().expect("a footer that can be read");
+            let end = pack.bytes.len();
+            let tail = &pack.bytes[end - PACK_TAIL_BYTES..];
+            let footer = footer_range(&pack.id, end as u64, tail).expect("a footer");
+            let length = (footer.end - footer.start) as usize;
+            assert!((FOOTER_BYTES_TARGET / 3..RECORD_BYTES_MAX).contains(&length), "{length}");
+        }
     }
 
     #[test]

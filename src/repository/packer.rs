@@ -90,7 +90,7 @@ impl Packer {
         let builder = self.builder.insert(builder);
         builder.add(&block)?;
         self.repository.spare().give(block.stored);
-        if builder.size() >= self.repository.config().pack_bytes as usize {
+        if builder.is_full(self.repository.config().pack_bytes as usize) {
             self.flush()?;
         }
         Ok(())

@@ -6,6 +6,7 @@
 
 use crate::base::id::IndexId;
 use crate::base::id::PackId;
+use crate::base::limits::FOOTER_BYTES_TARGET;
 use crate::base::limits::SMALL_PACKS_MERGED;
 use crate::engine::prune::marks::Marks;
 use crate::format::pack_index::IndexedPack;
@@ -40,6 +41,8 @@ pub(super) struct PackUse {
     pub(super) unused: u64,
     /// Whether some place of it is not live here.
     has_dead: bool,
+    /// At most so many bytes of footer.
+    footer_bytes: usize,
     /// Whether a writer at work put it, or it may be needed though no index names it.
     pub(super) is_busy: bool,
 }
@@ -96,10 +99,8 @@ pub(super) fn weigh(marks: &Marks, stock: &Stock) -> BTreeMap<PackId, PackUse> {
         };
         let is_busy = is_busy || !stock.before.contains(pack);
         // Until its blocks are counted, all of it counts as unused.
-        uses.insert(
-            *pack,
-            PackUse { size: *size, used: 0, unused: *size, has_dead: false, is_busy },
-        );
+        let whole = PackUse { size: *size, unused: *size, is_busy, ..PackUse::default() };
+        uses.insert(*pack, whole);
     }
     for (index, _, _) in view.objects() {
         for location in view.rows_of(&index) {
@@ -108,7 +109,7 @@ pub(super) fn weigh(marks: &Marks, stock: &Stock) -> BTreeMap<PackId, PackUse> {
                 continue;
             }
             let Some(one) = uses.get_mut(&pack) else { continue };
-            one.take(live_bytes(marks, stock, &location), stored_bytes(&location));
+            one.take(&location, live_bytes(marks, stock, &location));
         }
     }
     uses.values_mut().for_each(|one| one.unused = one.freed());
@@ -138,7 +139,7 @@ pub(super) fn dead_bytes(
     let view = marks.view();
     let sizes = packs.iter().filter_map(|pack| Some((*pack, *there.get(pack)?)));
     // Until its blocks are counted, all of it counts as unused.
-    let whole = |size| PackUse { size, used: 0, unused: size, has_dead: false, is_busy: false };
+    let whole = |size| PackUse { size, unused: size, ..PackUse::default() };
     let mut dead: HashMap<PackId, PackUse> =
         sizes.map(|(pack, size)| (pack, whole(size))).collect();
     let is_asked = |pack: &IndexedPack| dead.get(&pack.pack).is_some_and(|it| it.size == pack.size);
@@ -149,7 +150,7 @@ pub(super) fn dead_bytes(
             let pack = location.pack.pack;
             let is_told = told_by.get(&pack) == Some(&index);
             if let Some(one) = dead.get_mut(&pack).filter(|_| is_told) {
-                one.take(live_in(marks, &location), stored_bytes(&location));
+                one.take(&location, live_in(marks, &location));
             }
         }
     }
@@ -173,11 +174,17 @@ pub(super) fn gone_bytes(
 
 impl PackUse {
     /// Counts bytes of one of its blocks as used.
-    fn take(&mut self, live: u64, stored: u64) {
-        self.has_dead |= live < stored;
+    fn take(&mut self, location: &Location, live: u64) {
+        self.has_dead |= live < stored_bytes(location);
+        self.footer_bytes += location.row.footer_bytes_max();
         let live = live.min(self.unused);
         self.used += live;
         self.unused -= live;
+    }
+
+    /// Says whether packs like this one make fewer when they are merged.
+    fn is_small(&self, pack_bytes: u64) -> bool {
+        self.size < pack_bytes / 2 && self.footer_bytes < FOOTER_BYTES_TARGET / 2
     }
 
     /// Returns the bytes that are freed when it goes: head and footer are part of a pack that is
@@ -273,7 +280,7 @@ pub(super) fn choose(uses: &BTreeMap<PackId, PackUse>, unused_max: f64, pack_byt
             plan.wasteful.push(*pack);
             plan.copied_bytes += one.used;
             plan.freed_bytes += one.unused;
-        } else if one.size < pack_bytes / 2 {
+        } else if one.is_small(pack_bytes) {
             tiers.entry(tier(one.size)).or_default().push((pack, one));
         }
     }
@@ -299,10 +306,7 @@ mod tests {
     fn uses(packs: &[(u64, u64)]) -> BTreeMap<PackId, PackUse> {
         let one = |(n, &(used, unused)): (usize, &(u64, u64))| {
             let size = used + unused;
-            (
-                PackId::new([n as u8; 32]),
-                PackUse { size, used, unused, has_dead: false, is_busy: false },
-            )
+            (PackId::new([n as u8; 32]), PackUse { size, used, unused, ..PackUse::default() })
         };
         packs.iter().enumerate().map(one).collect()
     }
@@ -333,6 +337,10 @@ mod tests {
         packs.push((1010, 0));
         let plan = choose(&uses(&packs), 0.05, 1 << 20);
         assert_eq!(plan.small.len(), 8);
+        let mut of_tiny_blocks = uses(&packs);
+        of_tiny_blocks.values_mut().for_each(|one| one.footer_bytes = FOOTER_BYTES_TARGET);
+        let plan = choose(&of_tiny_blocks, 0.05, 1 << 20);
+        assert!(plan.small.is_empty(), "they are as full as a pack can be");
         assert!(!plan.small.contains(&id(7)), "a much larger one is left alone");
         assert!(choose(&uses(&packs), 0.05, 1000).small.is_empty(), "they are large enough");
     }
