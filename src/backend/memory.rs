@@ -6,6 +6,7 @@
 
 use crate::backend::Backend;
 use crate::backend::Capabilities;
+use crate::backend::Durability;
 use crate::backend::Listed;
 use crate::backend::ObjectInfo;
 use crate::backend::key::FolderKey;
@@ -150,7 +151,12 @@ impl Backend for MemoryBackend {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { atomic_create: self.atomic_create, parallel: PARALLEL, uploads: 1 }
+        Capabilities {
+            atomic_create: self.atomic_create,
+            parallel: PARALLEL,
+            uploads: 1,
+            durability: Durability::Whole,
+        }
     }
 
     fn put(&self, key: &ObjectKey, bytes: &[u8]) -> Result<()> {

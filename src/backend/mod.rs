@@ -34,6 +34,19 @@ pub struct Capabilities {
     /// How many packs it is worth to have on their way at a time: one where a put is as quick as
     /// the machine, more where each waits for a round trip. Each holds its pack in memory.
     pub uploads: usize,
+    /// What a power cut of the store may take back of what was put.
+    pub durability: Durability,
+}
+
+/// What a power cut of a store may take back of what was put there, whatever the contract asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durability {
+    /// Nothing.
+    Whole,
+    /// Names of the last seconds: what is in an object was made durable.
+    Content,
+    /// Objects of the last half minute or so, until the machine there has written them to its disk.
+    Nothing,
 }
 
 impl Capabilities {
@@ -69,7 +82,8 @@ pub struct ObjectInfo {
 ///
 /// Contract:
 /// - `put` is atomic and durable when it returns: a later `get`, `stat` and `list`, from any
-///   machine and after a power cut, shows the whole object. A reader never sees a part of it.
+///   machine and after a power cut, shows the whole object. A reader never sees a part of it. How
+///   far a store falls short of the power cut says [`Capabilities::durability`].
 ///   Putting the same key again with the same bytes is success.
 /// - `put_new` does the same, but fails with `AlreadyExists` when the key is taken; of many
 ///   that race, exactly one wins. Only with [`Capabilities::atomic_create`].

@@ -228,6 +228,12 @@ pub const SMALL_INDEXES_MAX: usize = 16;
 /// Packs of about one size that a prune merges once there are so many; a pack is merged again
 /// only when it has grown so many times.
 pub const SMALL_PACKS_MERGED: usize = 8;
+/// Where a power cut may take back what was put, a prune waits so many seconds between what it
+/// copies and what it deletes: Linux writes what is dirty to its disk after 30, looking each five.
+pub const DISK_WAIT_SECONDS: u64 = 40;
+/// Where a power cut may take back what was put, packs put so many seconds ago are looked for
+/// before anything names them for good: no machine is cut and up again sooner.
+pub const CUT_SECONDS_MIN: u64 = 10;
 /// How often a prune looks again for copies that another prune took away, or marks again when
 /// index objects moved under its hands, before it leaves the rest to the next.
 pub const PRUNE_ROUNDS_MAX: usize = 8;

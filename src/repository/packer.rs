@@ -4,12 +4,15 @@
 //! channel between has no room, so one pack more than that is in memory at most. After every few
 //! packs an interim index names them, so that a backup that dies can be gone on with.
 
+use crate::backend::Durability;
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
 use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::id::IndexId;
 use crate::base::id::LeaseId;
+use crate::base::id::PackId;
+use crate::base::limits::CUT_SECONDS_MIN;
 use crate::base::limits::INTERIM_INDEX_PACKS;
 use crate::base::panic::caught;
 use crate::format::pack::BlockRow;
@@ -19,12 +22,22 @@ use crate::format::pack::PackBuilder;
 use crate::format::pack_index::IndexedPack;
 use crate::repository::Repository;
 use crate::repository::layout;
+use crate::repository::stock;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// Of more packs a listing is asked for than each is looked for: it takes one request for each of
+/// their 256 folders.
+const LOOKED_FOR_MAX: usize = 256;
+
+fn at_repository(error: Error) -> Error {
+    error.at(Origin::Repository)
+}
 
 /// What was put.
 #[derive(Debug, Default)]
@@ -51,13 +64,21 @@ impl Packer {
     /// # Errors
     /// `Io` when no thread can be started.
     pub fn start(repository: &Repository, lease: LeaseId) -> Result<Self> {
+        Packer::start_with(repository, lease, CUT_SECONDS_MIN)
+    }
+
+    fn start_with(repository: &Repository, lease: LeaseId, cut_seconds: u64) -> Result<Self> {
         let (to_uploaders, packs) = mpsc::sync_channel(0);
         let (to_packer, buffers) = mpsc::channel();
-        let threads = repository.store().backend().capabilities().uploads.max(1);
+        let capabilities = repository.store().backend().capabilities();
+        let threads = capabilities.uploads.max(1);
         let uploads = Arc::new(Uploads {
             repository: repository.clone(),
             lease,
             threads,
+            is_at_risk: capabilities.durability != Durability::Whole,
+            started: Instant::now(),
+            cut_seconds,
             packs: Mutex::new(Some(packs)),
             put: Mutex::default(),
         });
@@ -133,6 +154,9 @@ impl Packer {
         self.flush()?;
         self.repository.spare().clear();
         self.join()?;
+        if self.uploads.is_at_risk {
+            self.uploads.look_again()?;
+        }
         Ok(self.put_so_far())
     }
 
@@ -148,6 +172,11 @@ struct Uploads {
     lease: LeaseId,
     /// How many there are.
     threads: usize,
+    /// Whether a power cut of the store may take back what was put.
+    is_at_risk: bool,
+    started: Instant,
+    /// How old what was put has to be to be looked for again.
+    cut_seconds: u64,
     /// None once one of them has failed: then all stop, and the packer with them.
     packs: Mutex<Option<mpsc::Receiver<FinishedPack>>>,
     put: Mutex<Put>,
@@ -162,6 +191,15 @@ struct Put {
     /// Whether one of them found no room.
     is_full: bool,
     report: PackedReport,
+    /// Where a power cut of the store may take it back: what was put, with its size, and when.
+    at_risk: Vec<AtRisk>,
+}
+
+struct AtRisk {
+    pack: PackId,
+    size: u64,
+    /// When it was put, in seconds since the packer started.
+    seconds: u64,
 }
 
 /// Packs that no index names yet.
@@ -247,6 +285,10 @@ impl Uploads {
         self.repository.keep_tables(&pack.id, &pack.rows, &pack.bytes);
         let mut put = self.put();
         put.report.stored_bytes += size;
+        if self.is_at_risk {
+            let seconds = self.started.elapsed().as_secs();
+            put.at_risk.push(AtRisk { pack: pack.id, size, seconds });
+        }
         let unnamed = &mut put.unnamed;
         let number = unnamed.packs.len() as u32;
         unnamed.packs.push(indexed);
@@ -272,5 +314,116 @@ impl Uploads {
         put.report.stored_bytes += bytes;
         put.report.indexes.push(id);
         Ok(())
+    }
+
+    /// Looks whether what was put a while ago is still there, where the store's machine may have
+    /// lost power since, and its clients just connected anew.
+    fn look_again(&self) -> Result<()> {
+        let mut at_risk = std::mem::take(&mut self.put().at_risk);
+        let now = self.started.elapsed().as_secs();
+        at_risk.retain(|it| it.seconds.saturating_add(self.cut_seconds) <= now);
+        let store = self.repository.store();
+        let listed = match at_risk.len() > LOOKED_FOR_MAX {
+            true => Some(stock::packs(store)?),
+            false => None,
+        };
+        for AtRisk { pack, size, .. } in at_risk {
+            let there = match &listed {
+                Some(listed) => listed.get(&pack).copied(),
+                None => store.backend().stat(&layout::pack(&pack)?).map_err(at_repository)?,
+            };
+            if there != Some(size) {
+                let message = format!("pack {} was written and is gone", pack.short());
+                let hint = "its server may have lost power; run this again";
+                return Err(Error::new(ErrorKind::Io, message).hint(hint).at(Origin::Repository));
+            }
+        }
+        for id in &self.put().report.indexes {
+            let there = store.backend().stat(&layout::index(id)?).map_err(at_repository)?;
+            if there.is_none() {
+                let message = format!("pack index {id} was written and is gone");
+                let hint = "its server may have lost power; run this again";
+                return Err(Error::new(ErrorKind::Io, message).hint(hint).at(Origin::Repository));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Backend;
+    use crate::backend::Capabilities;
+    use crate::backend::memory::MemoryBackend;
+    use crate::backend::wrap::Around;
+    use crate::backend::wrap::Call;
+    use crate::backend::wrap::Outcome;
+    use crate::backend::wrap::Wrapper;
+    use crate::base::id::BlobId;
+    use crate::base::id::BlockId;
+    use crate::base::time::Timestamp;
+    use crate::format::block::Row;
+    use crate::format::block::Table;
+    use crate::repository::cache::CachePlace;
+    use crate::repository::open;
+    use crate::repository::open::CreateOptions;
+
+    /// A store on a machine that may lose power.
+    struct AtRiskOf(Durability);
+
+    impl Around for AtRiskOf {
+        fn run<T: Outcome>(&self, _: Call<'_>, work: &dyn Fn() -> Result<T>) -> Result<T> {
+            work()
+        }
+
+        fn capabilities(&self, inner: Capabilities) -> Capabilities {
+            Capabilities { durability: self.0, ..inner }
+        }
+    }
+
+    fn block(n: u32) -> EncodedBlock {
+        let blob = BlobId::new(crate::base::hash::hash(&n.to_le_bytes()));
+        let table = Table::new(&[Row { blob, length: 4 }]);
+        EncodedBlock {
+            id: BlockId::new(crate::base::hash::hash(blob.as_bytes())),
+            table,
+            stored: vec![0, 1, 2, 3, 4],
+            class: 0,
+        }
+    }
+
+    /// Puts packs, takes some away, and says how it ends.
+    fn cut(durability: Durability, packs: u32, takes: &str, cut_seconds: u64) -> Result<()> {
+        let memory = Arc::new(MemoryBackend::new());
+        let inner = Arc::clone(&memory) as Arc<dyn Backend>;
+        let backend = Arc::new(Wrapper::around(inner, AtRiskOf(durability)));
+        let place = tempfile::tempdir().expect("a folder");
+        let options = CreateOptions::default();
+        let cache = CachePlace::Kept(place.path().to_owned());
+        let repository = open::create(backend, &options, &cache, Timestamp::new(1, 0))?;
+        let lease = LeaseId::new([1; 16]);
+        let mut packer = Packer::start_with(&repository, lease, cut_seconds)?;
+        (0..packs).try_for_each(|n| packer.add(block(n)).and_then(|()| packer.flush()))?;
+        packer.join()?;
+        let keys = memory.objects().into_keys();
+        let taken = keys.filter(|key| key.as_str().starts_with(takes)).take(1);
+        taken.for_each(|key| assert!(memory.remove_raw(&key)));
+        packer.uploads.look_again()
+    }
+
+    #[test]
+    fn what_a_power_cut_took_back_meanwhile_is_noticed() {
+        for durability in [Durability::Nothing, Durability::Content] {
+            for packs in [3, LOOKED_FOR_MAX as u32 + 1] {
+                for takes in ["packs/", "index/"] {
+                    let error = cut(durability, packs, takes, 0).expect_err("something is gone");
+                    assert!(error.full_message().contains("is gone"), "{error:?}");
+                }
+                cut(durability, packs, "nothing", 0).expect("all is there");
+                cut(durability, packs, "packs/", 3_600).expect("it was put just now");
+            }
+        }
+        cut(Durability::Whole, 3, "packs/", 0).expect("nobody looks");
     }
 }

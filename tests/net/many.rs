@@ -344,7 +344,7 @@ impl<'a> Play<'a> {
             let is_killed = random.below(100) < self.plan.kills;
             let moment = usual.mul_f64(random.below(130) as f64 / 100.0);
             let began = Instant::now();
-            let words = ["prune", "--max-unused", "0%"];
+            let words = ["prune", "--max-unused", "0%", "--disk-wait", "0"];
             let ran = self.run("keeper", &words, is_killed.then_some(moment));
             match ran.code {
                 None => {}

@@ -22,6 +22,7 @@
 
 use crate::backend::Backend;
 use crate::backend::Capabilities;
+use crate::backend::Durability;
 use crate::backend::Listed;
 use crate::backend::ObjectInfo;
 use crate::backend::files::way::Way;
@@ -77,6 +78,7 @@ pub struct FilesBackend {
     root: Vec<u8>,
     location: String,
     way: Way,
+    durability: Durability,
     /// Whether this server was seen to refuse what the way wants refused.
     is_proven: AtomicBool,
     /// Folders that were made or found.
@@ -118,6 +120,11 @@ fn exact(look: &Look) -> Option<Timestamp> {
     look.modified.filter(|it| it.precision == Precision::Second).map(|it| it.time)
 }
 
+/// No protocol has a word for the names in a folder; journals keep them in order, and late.
+fn durability(files: &dyn Files) -> Durability {
+    if files.abilities().sync { Durability::Content } else { Durability::Nothing }
+}
+
 impl FilesBackend {
     /// Opens a folder that is there. `proven` is a way that this very server was seen to go before:
     /// it is not tried again.
@@ -130,8 +137,10 @@ impl FilesBackend {
         location: String,
         proven: Option<Way>,
     ) -> Result<Self> {
-        let way = pool.meet(|files| way::find(files, root, &location)).map_err(ours)?;
-        Ok(FilesBackend::assemble(pool, root, location, way, proven == Some(way)))
+        let found = pool.meet(|files| Ok((way::find(files, root, &location)?, durability(files))));
+        let (way, durability) = found.map_err(ours)?;
+        let is_proven = proven == Some(way);
+        Ok(FilesBackend::assemble(pool, root, location, (way, is_proven), durability))
     }
 
     /// Makes the folder, and those above it, where they are missing, decides how objects are
@@ -140,17 +149,25 @@ impl FilesBackend {
     /// # Errors
     /// `Denied`, `Full`, ...; those of the server.
     pub fn create(pool: Arc<Pool>, root: &[u8], location: String) -> Result<Self> {
-        let (way, is_proven) =
-            pool.meet(|files| way::prepare(files, root, &location)).map_err(ours)?;
-        Ok(FilesBackend::assemble(pool, root, location, way, is_proven))
+        let made =
+            pool.meet(|files| Ok((way::prepare(files, root, &location)?, durability(files))));
+        let (way, durability) = made.map_err(ours)?;
+        Ok(FilesBackend::assemble(pool, root, location, way, durability))
     }
 
-    fn assemble(pool: Arc<Pool>, root: &[u8], location: String, way: Way, is_proven: bool) -> Self {
+    fn assemble(
+        pool: Arc<Pool>,
+        root: &[u8],
+        location: String,
+        (way, is_proven): (Way, bool),
+        durability: Durability,
+    ) -> Self {
         FilesBackend {
             pool,
             root: root.to_vec(),
             location,
             way,
+            durability,
             is_proven: AtomicBool::new(is_proven),
             made: Mutex::default(),
             known_folders: Mutex::default(),
@@ -355,7 +372,8 @@ impl Backend for FilesBackend {
     fn capabilities(&self) -> Capabilities {
         let atomic_create = self.way != Way::Nothing;
         let parallel = self.pool.sessions_max();
-        Capabilities { atomic_create, parallel, uploads: UPLOADS.min(parallel) }
+        let (uploads, durability) = (UPLOADS.min(parallel), self.durability);
+        Capabilities { atomic_create, parallel, uploads, durability }
     }
 
     fn put(&self, key: &ObjectKey, bytes: &[u8]) -> Result<()> {

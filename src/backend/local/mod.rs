@@ -13,6 +13,7 @@
 
 use crate::backend::Backend;
 use crate::backend::Capabilities;
+use crate::backend::Durability;
 use crate::backend::Listed;
 use crate::backend::ObjectInfo;
 use crate::backend::key::FolderKey;
@@ -283,7 +284,12 @@ impl Backend for LocalBackend {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities { atomic_create: true, parallel: PARALLEL, uploads: 1 }
+        Capabilities {
+            atomic_create: true,
+            parallel: PARALLEL,
+            uploads: 1,
+            durability: Durability::Whole,
+        }
     }
 
     fn put(&self, key: &ObjectKey, bytes: &[u8]) -> Result<()> {

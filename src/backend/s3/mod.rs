@@ -14,6 +14,7 @@
 
 use crate::backend::Backend;
 use crate::backend::Capabilities;
+use crate::backend::Durability;
 use crate::backend::KEYS;
 use crate::backend::Listed;
 use crate::backend::ObjectInfo;
@@ -365,6 +366,7 @@ impl Backend for S3Backend {
             atomic_create: self.class == Class::Atomic,
             parallel: PARALLEL,
             uploads: UPLOADS,
+            durability: Durability::Whole,
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::base::error::Error;
 use crate::base::error::Result;
 use crate::base::id::LeaseId;
+use crate::base::limits::DISK_WAIT_SECONDS;
 use crate::cli::exit::Exit;
 use crate::cli::session::Session;
 use crate::cli::text;
@@ -13,6 +14,7 @@ use crate::engine::prune::WaitsFor;
 use crate::repository::Repository;
 use clap::Args;
 use serde::Serialize;
+use std::time::Duration;
 
 /// Free the space of what no backup needs any more
 ///
@@ -37,6 +39,13 @@ pub(crate) struct PruneArgs {
     /// Take the writer with this lease for dead; one that lives starts its backup again
     #[arg(long = "end-lease", value_name = "ID")]
     end_leases: Vec<LeaseId>,
+
+    /// How long a server that cannot be told to may take to write copies to its disk
+    ///
+    /// Over FTP, and SFTP without `fsync`, nothing else keeps a power cut of the server from taking
+    /// the copies when what they are copies of is deleted already. 0 where it cannot lose power.
+    #[arg(long, value_name = "SECONDS", default_value_t = DISK_WAIT_SECONDS)]
+    disk_wait: u64,
 
     /// Go on although a dataset is missing from the listing, or most of the repository would go
     ///
@@ -100,6 +109,7 @@ pub(crate) fn run(args: &PruneArgs, session: &mut Session) -> Result<Exit> {
         max_unused: args.max_unused,
         end_leases: args.end_leases.clone(),
         force: args.force,
+        disk_wait: Duration::from_secs(args.disk_wait),
         dry_run: args.dry_run,
     };
     let report = session.work(|context| prune::run(&repository, &options, context))?;

@@ -30,6 +30,7 @@ use crate::base::id::DatasetId;
 use crate::base::id::IndexId;
 use crate::base::id::LeaseId;
 use crate::base::id::PackId;
+use crate::base::limits::DISK_WAIT_SECONDS;
 use crate::base::limits::INDEX_ROWS_TARGET;
 use crate::base::limits::SMALL_INDEXES_MAX;
 use crate::base::planted;
@@ -55,6 +56,7 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::time::Duration;
 
 pub use crate::engine::prune::plan::Plan;
 
@@ -70,6 +72,9 @@ pub struct PruneOptions {
     pub end_leases: Vec<LeaseId>,
     /// Go on although a dataset is missing, or most of the repository would go.
     pub force: bool,
+    /// How long the store's machine may take to write to its disk what was copied, before what it
+    /// is a copy of is deleted: for stores that a power cut takes objects from.
+    pub disk_wait: Duration,
     /// Only say what would be done.
     pub dry_run: bool,
 }
@@ -77,7 +82,8 @@ pub struct PruneOptions {
 impl Default for PruneOptions {
     fn default() -> Self {
         let end_leases = Vec::new();
-        PruneOptions { max_unused: UNUSED_MAX, end_leases, force: false, dry_run: false }
+        let disk_wait = Duration::from_secs(DISK_WAIT_SECONDS);
+        PruneOptions { max_unused: UNUSED_MAX, end_leases, force: false, disk_wait, dry_run: false }
     }
 }
 
@@ -216,8 +222,7 @@ impl Work<'_> {
         self.guard_datasets(&marked)?;
         if !self.options.dry_run && !olds.records.is_empty() && self.report.waits_for.is_empty() {
             self.guard_doomed(&olds, &marked, &before)?;
-            let settled =
-                settle::settle(self.repository, &olds, &marked, &self.seen, self.context)?;
+            let settled = self.settle(&olds, &marked)?;
             self.count(settled);
             self.report.carried_on += olds.records.len() as u64;
             // That mark knows nothing of the copies that were just made.
@@ -398,10 +403,14 @@ impl Work<'_> {
         }
         let marked = mark::mark(self.repository, &self.observer(None), self.context)?;
         self.guard_datasets(&marked)?;
-        let settled =
-            settle::settle(self.repository, &tombstones, &marked, &self.seen, self.context)?;
+        let settled = self.settle(&tombstones, &marked)?;
         self.count(settled);
         self.retire(&marked.roots)
+    }
+
+    fn settle(&self, tombstones: &Tombstones, marked: &Marked) -> Result<Settled> {
+        let wait = self.options.disk_wait;
+        settle::settle(self.repository, tombstones, marked, &self.seen, wait, self.context)
     }
 
     fn retire(&mut self, roots: &Roots) -> Result<()> {

@@ -6,6 +6,7 @@
 //! is deleted before anything is copied, which makes room on a full disk; where there is not room
 //! for all copies, it goes on pack by pack, and each makes room for the next.
 
+use crate::backend::Durability;
 use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::id::BlockId;
@@ -18,6 +19,7 @@ use crate::base::planted::Rule;
 use crate::base::progress::Counter;
 use crate::base::progress::Phase;
 use crate::base::progress::Totals;
+use crate::base::progress::Warning;
 use crate::engine::Context;
 use crate::engine::pool::Pool;
 use crate::engine::prune::mark::Marked;
@@ -36,6 +38,8 @@ use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
+use std::time::Duration;
+use std::time::Instant;
 
 /// Doomed packs whose rows are held at a time: some MB.
 const PACKS_LOOKED_AT: usize = 4096;
@@ -57,6 +61,9 @@ struct Job {
 }
 
 /// What one look at the doomed packs has left.
+/// How often a wait looks whether it was cancelled.
+const LOOK_EACH: Duration = Duration::from_millis(100);
+
 struct Look {
     view: IndexView,
     /// What must be copied, of each pack that is there.
@@ -72,11 +79,14 @@ struct Settle<'a> {
     marked: &'a Marked,
     /// Packs that were there when this prune began.
     seen: &'a HashSet<PackId>,
+    disk_wait: Duration,
     context: &'a Context<'a>,
     settled: Settled,
     stuck: BTreeMap<PackId, String>,
     /// Index objects of the copies that this run has made.
     own: Vec<IndexId>,
+    /// When the last of them was put.
+    copied: Option<Instant>,
     /// Copies, by pack and offset, of which this run has read all that is live.
     good: HashSet<(PackId, u32)>,
 }
@@ -90,11 +100,21 @@ pub(super) fn settle(
     tombstones: &Tombstones,
     marked: &Marked,
     seen: &HashSet<PackId>,
+    disk_wait: Duration,
     context: &Context<'_>,
 ) -> Result<Settled> {
-    let settled = Settled::default();
-    let (stuck, own, good) = (BTreeMap::new(), Vec::new(), HashSet::new());
-    let mut work = Settle { repository, marked, seen, context, settled, stuck, own, good };
+    let mut work = Settle {
+        repository,
+        marked,
+        seen,
+        disk_wait,
+        context,
+        settled: Settled::default(),
+        stuck: BTreeMap::new(),
+        own: Vec::new(),
+        copied: None,
+        good: HashSet::new(),
+    };
     let doomed: BTreeSet<PackId> = tombstones.packs().into_iter().collect();
     let left = work.delete_packs(&doomed)?;
     work.replace_indexes(tombstones, &doomed, &left)?;
@@ -149,6 +169,7 @@ impl Settle<'_> {
         // have died before syncing must not be taken back by a power cut once something was
         // deleted for it.
         store.settle()?;
+        self.wait_for_the_disk()?;
         let view = self.repository.index().view();
         let packs = self.own.iter().flat_map(|index| view.packs_of(index));
         let own: HashSet<PackId> = packs.map(|pack| pack.pack).collect();
@@ -353,7 +374,32 @@ impl Settle<'_> {
         };
         self.settled.bytes_written += report.stored_bytes;
         self.own.extend(report.indexes);
+        self.copied = Some(Instant::now());
         Ok(is_whole)
+    }
+
+    /// Waits until what was copied is on the disk of the store's machine, where nothing else can
+    /// make it durable: a power cut would take the copies, and the deletion of what they are of
+    /// may stand.
+    fn wait_for_the_disk(&self) -> Result<()> {
+        let durability = self.repository.store().backend().capabilities().durability;
+        let Some(copied) = self.copied.filter(|_| durability == Durability::Nothing) else {
+            return Ok(());
+        };
+        let left = || self.disk_wait.saturating_sub(copied.elapsed());
+        if !left().is_zero() {
+            let seconds = self.disk_wait.as_secs();
+            let message = format!(
+                "the server has {seconds} s to write what was copied to its disk, before what it \
+                 is a copy of is deleted"
+            );
+            self.context.progress.warn(&Warning::general(message));
+        }
+        while !left().is_zero() {
+            self.context.cancel.check()?;
+            std::thread::sleep(left().min(LOOK_EACH));
+        }
+        Ok(())
     }
 
     fn fill(&mut self, copier: &mut Copier, jobs: &[Job], view: &IndexView) -> Result<()> {

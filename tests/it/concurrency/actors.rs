@@ -27,6 +27,7 @@ use icecore::engine::restore::RestoreOptions;
 use icecore::repository::Repository;
 use icecore::target::memory::MemoryTarget;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What an actor does.
 #[derive(Clone, Debug)]
@@ -240,7 +241,12 @@ pub(super) fn free(
     max_unused: f64,
     context: &Context<'_>,
 ) -> Result<Ended> {
-    let options = PruneOptions { max_unused, force: true, ..PruneOptions::default() };
+    let options = PruneOptions {
+        max_unused,
+        force: true,
+        disk_wait: Duration::ZERO,
+        ..PruneOptions::default()
+    };
     let report = prune::run(repository, &options, context)?;
     if !report.stuck.is_empty() {
         return Err(Error::bug(format!("cannot be copied: {:?}", report.stuck)));

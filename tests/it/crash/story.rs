@@ -52,6 +52,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Something that holds a repository and may be cut off.
 pub(super) trait Medium: Send + Sync {
@@ -469,7 +470,12 @@ fn forget(story: &mut Story, number: u64) -> Result<()> {
 /// Prunes all that can be freed, whatever explains it.
 pub(super) fn prune(story: &mut Story) -> Result<()> {
     let repository = story.open()?;
-    let options = PruneOptions { max_unused: 0.0, force: true, ..PruneOptions::default() };
+    let options = PruneOptions {
+        max_unused: 0.0,
+        force: true,
+        disk_wait: Duration::ZERO,
+        ..PruneOptions::default()
+    };
     let cancel = Cancel::new();
     let context = context(&story.clock, &cancel, story.threads);
     let report = prune::run(&repository, &options, &context)?;

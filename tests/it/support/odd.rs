@@ -3,6 +3,7 @@
 
 use icecore::backend::Backend;
 use icecore::backend::Capabilities;
+use icecore::backend::Durability;
 use icecore::backend::Listed;
 use icecore::backend::key::FolderKey;
 use icecore::backend::key::ObjectKey;
@@ -29,6 +30,7 @@ pub(crate) struct Odd {
     between: Mutex<Option<Between>>,
     /// Puts of keys that begin so fail as `Full` while the reserve is there.
     full_for: Mutex<Option<String>>,
+    durability: Mutex<Durability>,
     settled: AtomicUsize,
 }
 
@@ -36,7 +38,8 @@ impl Odd {
     pub(crate) fn new(inner: Arc<dyn Backend>) -> Self {
         let (hides, loses) = (Mutex::new(None), Mutex::new(None));
         let (between, full_for) = (Mutex::new(None), Mutex::new(None));
-        Odd { inner, hides, loses, between, full_for, settled: AtomicUsize::new(0) }
+        let (durability, settled) = (Mutex::new(Durability::Whole), AtomicUsize::new(0));
+        Odd { inner, hides, loses, between, full_for, durability, settled }
     }
 
     /// From now on listings lack what `hides` says.
@@ -51,6 +54,11 @@ impl Odd {
 
     pub(crate) fn between(&self, between: impl FnMut(Operation, &str) -> bool + Send + 'static) {
         *self.between.lock().unwrap() = Some(Box::new(between));
+    }
+
+    /// From now on it says that a power cut takes so much back.
+    pub(crate) fn lose_power(&self, durability: Durability) {
+        *self.durability.lock().unwrap() = durability;
     }
 
     pub(crate) fn fill_up(&self, prefix: &str) {
@@ -94,7 +102,8 @@ impl Backend for Odd {
     }
 
     fn capabilities(&self) -> Capabilities {
-        self.inner.capabilities()
+        let durability = *self.durability.lock().unwrap();
+        Capabilities { durability, ..self.inner.capabilities() }
     }
 
     fn put(&self, key: &ObjectKey, bytes: &[u8]) -> Result<()> {

@@ -38,12 +38,12 @@ impl Play<'_> {
         let who = |number| format!("writer-{number}");
         let machines = (0..self.plan.writers.len()).map(who).filter(|_| self.plan.has_hosts);
         for who in machines.chain(["keeper".to_owned()]) {
-            let ran = self.run(&who, &["prune", "--max-unused", "0%"], None);
+            let ran = self.run(&who, &["prune", "--max-unused", "0%", "--disk-wait", "0"], None);
             if ran.code != Some(0) {
                 self.wrong(format!("the last prune of {who}: {ran:?}"));
             }
         }
-        let ran = self.run("keeper", &["prune", "--max-unused", "0%"], None);
+        let ran = self.run("keeper", &["prune", "--max-unused", "0%", "--disk-wait", "0"], None);
         let document = if ran.code == Some(0) { ran.document() } else { Value::Null };
         if document["waits_for"].as_array().is_none_or(|waits| !waits.is_empty()) {
             self.wrong(format!("somebody is waited for, and all are gone: {ran:?}"));
