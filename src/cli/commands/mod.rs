@@ -76,7 +76,6 @@ impl Command {
         match self {
             Command::Init(_)
             | Command::Backup(_)
-            | Command::Restore(_)
             | Command::Tag(_)
             | Command::Rename(_)
             | Command::Forget(_)
@@ -87,6 +86,7 @@ impl Command {
             | Command::Copy(_)
             | Command::Key(_)
             | Command::Cache(_) => true,
+            Command::Restore(args) => args.writes(),
             Command::List(_)
             | Command::Show(_)
             | Command::Ls(_)

@@ -155,6 +155,11 @@ pub(crate) fn run(args: &RestoreArgs, session: &mut Session) -> Result<Exit> {
 }
 
 impl RestoreArgs {
+    /// Says whether it does more than tell what it would do.
+    pub(super) fn writes(&self) -> bool {
+        !self.dry_run
+    }
+
     fn options(&self, strip: EntryPath) -> Result<RestoreOptions> {
         let paths = self.paths.iter().map(|path| address::parse_path(path.as_bytes()));
         let include = self.include.iter().map(|glob| Pattern::new(glob));

@@ -1,8 +1,9 @@
-//! The plan of a dry run. A row waits until the files of its window were compared, so that no more
-//! are held than belong to one window, and is then told.
+//! The plan of a dry run. A row waits until the files of its window were compared, and is then
+//! told; so many rows and bytes of paths wait as a window may have.
 
 use crate::base::error::Result;
 use crate::base::path::EntryPath;
+use crate::engine::restore::Bounds;
 use crate::engine::restore::PlannedAction;
 use std::collections::VecDeque;
 
@@ -13,16 +14,19 @@ pub type Visit<'v> = dyn FnMut(&PlannedAction) -> Result<()> + 'v;
 pub(super) struct Plan<'v> {
     visit: &'v mut Visit<'v>,
     rows: VecDeque<PlannedAction>,
+    /// Bytes of their paths.
+    bytes: usize,
     told: usize,
 }
 
 impl<'v> Plan<'v> {
     pub(super) fn new(visit: &'v mut Visit<'v>) -> Self {
-        Plan { visit, rows: VecDeque::new(), told: 0 }
+        Plan { visit, rows: VecDeque::new(), bytes: 0, told: 0 }
     }
 
     /// Adds a row and returns its number.
     pub(super) fn add(&mut self, path: &EntryPath, action: &'static str) -> usize {
+        self.bytes += path.as_bytes().len();
         self.rows.push_back(PlannedAction { path: path.clone(), action });
         self.told + self.rows.len() - 1
     }
@@ -33,9 +37,9 @@ impl<'v> Plan<'v> {
         row.into_iter().for_each(|row| row.action = action);
     }
 
-    /// Returns how many rows wait.
-    pub(super) fn waiting(&self) -> usize {
-        self.rows.len()
+    /// Says whether as much waits as may.
+    pub(super) fn is_full(&self, bounds: &Bounds) -> bool {
+        self.rows.len() >= bounds.window_rows || self.bytes >= bounds.window_bytes
     }
 
     /// Tells all rows; with a number, those before it.
@@ -47,6 +51,7 @@ impl<'v> Plan<'v> {
             && let Some(row) = self.rows.pop_front()
         {
             self.told += 1;
+            self.bytes -= row.path.as_bytes().len();
             (self.visit)(&row)?;
         }
         Ok(())
@@ -71,7 +76,9 @@ mod tests {
 
         plan.change(1, "update");
         plan.tell(Some(2)).expect("told");
-        assert_eq!(plan.waiting(), 1);
+        let waits = |rows, bytes| Bounds { window_rows: rows, window_bytes: bytes, read_bytes: 1 };
+        let is_full = [waits(1, 9), waits(9, 1), waits(2, 2)].map(|bounds| plan.is_full(&bounds));
+        assert_eq!(is_full, [true, true, false], "one row of one byte");
         plan.change(0, "skip");
         plan.change(2, "skip");
         assert_eq!(plan.add(&path("d"), "create"), 3);

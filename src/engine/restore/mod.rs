@@ -1,7 +1,7 @@
 //! Brings a backup back into a folder.
 //!
 //! ```text
-//! snapshot --> select --> walk --------------------> window --> plan --> write (all threads)
+//! snapshot --> select --> walk --------------------> window --> reads -> write (all threads)
 //!              which      folders, links, devices,   files and  by pack,  read a stretch of a
 //!              entries,   what to do with what       where      in offset pack, decode, verify,
 //!              renamed    stands in the target       their      order     create, write, set
@@ -243,7 +243,22 @@ pub fn plan(
     context: &Context<'_>,
     visit: &mut Visit<'_>,
 ) -> Result<RestoreReport> {
-    run_or_plan(snapshot, target, options, context, Bounds::default(), Some(visit))
+    plan_bounded(snapshot, target, options, context, Bounds::default(), visit)
+}
+
+/// Plans like [`plan`], with other bounds on memory.
+///
+/// # Errors
+/// Those of [`plan`].
+pub fn plan_bounded(
+    snapshot: &Snapshot,
+    target: &dyn Target,
+    options: &RestoreOptions,
+    context: &Context<'_>,
+    bounds: Bounds,
+    visit: &mut Visit<'_>,
+) -> Result<RestoreReport> {
+    run_or_plan(snapshot, target, options, context, bounds, Some(visit))
 }
 
 /// Restores; with somebody to be told of the plan, only plans.

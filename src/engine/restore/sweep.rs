@@ -171,6 +171,10 @@ impl Walker<'_, '_> {
                 Ok(below) => paths.extend(below),
                 Err(e) => self.work.fail(&path, e)?,
             }
+            // All of a tree may go here, one by one.
+            if self.is_plan_full() {
+                self.flush(false)?;
+            }
         }
         Ok(())
     }

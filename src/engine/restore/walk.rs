@@ -158,8 +158,7 @@ impl<'w, 'a> Walker<'w, 'a> {
                     break;
                 }
             }
-            let waiting = self.plan.as_ref().map_or(0, Plan::waiting);
-            if self.window.is_full(&self.work.bounds) || waiting >= self.work.bounds.window_rows {
+            if self.window.is_full(&self.work.bounds) || self.is_plan_full() {
                 self.flush(false)?;
             }
         }
@@ -181,6 +180,11 @@ impl<'w, 'a> Walker<'w, 'a> {
 
     pub(super) fn is_dry(&self) -> bool {
         self.work.is_dry
+    }
+
+    /// Says whether as many rows of a plan wait as may.
+    pub(super) fn is_plan_full(&self) -> bool {
+        self.plan.as_ref().is_some_and(|plan| plan.is_full(&self.work.bounds))
     }
 
     /// Adds a row to the plan of a dry run and returns its number.

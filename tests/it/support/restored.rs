@@ -6,7 +6,9 @@ use icecore::base::error::Error;
 use icecore::base::metadata::Kind;
 use icecore::base::metadata::Metadata;
 use icecore::base::path::EntryPath;
+use icecore::base::progress::Silent;
 use icecore::base::time::Timestamp;
+use icecore::engine::Context;
 use icecore::engine::restore;
 use icecore::engine::restore::Bounds;
 use icecore::engine::restore::Overwrite;
@@ -57,13 +59,22 @@ pub(crate) fn try_plan(
     target: &dyn Target,
     options: &RestoreOptions,
 ) -> Result<(RestoreReport, Vec<String>), Error> {
-    let mut rows = Vec::new();
-    let mut visit = |row: &PlannedAction| {
-        rows.push(format!("{} {}", row.action, row.path));
-        Ok(())
-    };
     let snapshot = world.snapshot(number);
-    let report = restore::plan(&snapshot, target, options, &world.context(), &mut visit)?;
+    let planned = |context: &Context<'_>, bounds: Bounds| {
+        let mut rows = Vec::new();
+        let mut visit = |row: &PlannedAction| {
+            rows.push(format!("{} {}", row.action, row.path));
+            Ok(())
+        };
+        restore::plan_bounded(&snapshot, target, options, context, bounds, &mut visit)
+            .map(|report| (report, rows))
+    };
+    let (report, rows) = planned(&world.context(), Bounds::default())?;
+    // However little is held, the rows are the same.
+    let quiet = Context { progress: &Silent, ..world.context() };
+    for bounds in [TINY, Bounds { window_rows: 1, ..TINY }, Bounds { window_bytes: 1, ..TINY }] {
+        assert_eq!(planned(&quiet, bounds)?.1, rows, "{bounds:?}");
+    }
     Ok((report, rows))
 }
 
