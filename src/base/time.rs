@@ -19,6 +19,7 @@ use serde::Serialize;
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Mutex;
+use std::time::Instant;
 
 const NANOS_PER_SECOND: u32 = 1_000_000_000;
 
@@ -374,6 +375,22 @@ impl FixedClock {
 impl Clock for FixedClock {
     fn now(&self) -> Timestamp {
         *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// Tells how long ago it was started, whatever becomes of the clock of the machine.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
+
+impl Stopwatch {
+    /// Starts one.
+    pub fn start() -> Self {
+        Stopwatch(Instant::now())
+    }
+
+    /// Returns the time since.
+    pub fn elapsed(&self) -> std::time::Duration {
+        self.0.elapsed()
     }
 }
 

@@ -102,6 +102,16 @@ impl Lease {
         self.beating.take().and_then(|thread| thread.join().ok()).unwrap_or(0)
     }
 
+    /// Says whether it is still in store. Where it is not, as after a power cut of a server that
+    /// had not written it, prunes take away what its holder leans on.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn is_there(&self) -> Result<bool> {
+        let there = self.store.backend().stat(&layout::lease(&self.record.lease)?);
+        Ok(there.map_err(|e| e.at(Origin::Repository))?.is_some())
+    }
+
     /// Gives the lease back: it and its last beat are deleted. One that cannot be deleted is
     /// over all the same, and goes with the next prune.
     pub fn give_back(mut self) {

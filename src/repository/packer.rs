@@ -15,6 +15,7 @@ use crate::base::id::PackId;
 use crate::base::limits::CUT_SECONDS_MIN;
 use crate::base::limits::INTERIM_INDEX_PACKS;
 use crate::base::panic::caught;
+use crate::base::time::Stopwatch;
 use crate::format::pack::BlockRow;
 use crate::format::pack::EncodedBlock;
 use crate::format::pack::FinishedPack;
@@ -29,7 +30,6 @@ use std::sync::MutexGuard;
 use std::sync::PoisonError;
 use std::sync::mpsc;
 use std::thread::JoinHandle;
-use std::time::Instant;
 
 /// Of more packs a listing is asked for than each is looked for: it takes one request for each of
 /// their 256 folders.
@@ -77,7 +77,7 @@ impl Packer {
             lease,
             threads,
             is_at_risk: capabilities.durability != Durability::Whole,
-            started: Instant::now(),
+            started: Stopwatch::start(),
             cut_seconds,
             packs: Mutex::new(Some(packs)),
             put: Mutex::default(),
@@ -174,7 +174,7 @@ struct Uploads {
     threads: usize,
     /// Whether a power cut of the store may take back what was put.
     is_at_risk: bool,
-    started: Instant,
+    started: Stopwatch,
     /// How old what was put has to be to be looked for again.
     cut_seconds: u64,
     /// None once one of them has failed: then all stop, and the packer with them.

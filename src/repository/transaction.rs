@@ -353,7 +353,7 @@ impl Transaction {
                 return Err(e);
             }
         };
-        if !self.lease_is_there()? {
+        if !self.lease.is_there()? {
             return Ok(Committed::Lost);
         }
         let is_first = match self.put_header(&sealed) {
@@ -377,13 +377,6 @@ impl Transaction {
         let _ = names.save(repository.cache());
         repository.sweep_tables(KEPT_TABLES_BYTES_MAX);
         Ok(if committed { Committed::Yes(hash::hash(&sealed)) } else { Committed::Lost })
-    }
-
-    /// Says whether the lease is still in store. Where it is not, as after a power cut of a server
-    /// that had not written it, prunes take away what this backup leans on.
-    fn lease_is_there(&self) -> Result<bool> {
-        let there = self.repository().store().backend().stat(&layout::lease(&self.lease.id())?);
-        Ok(there.map_err(|e| e.at(Origin::Repository))?.is_some())
     }
 
     fn seal(&self, header: &Header) -> Result<Vec<u8>> {

@@ -66,7 +66,8 @@ impl Sample {
             let (chosen, covered) = (self.chosen, self.covered.len());
             let all = counted(self.all, "pack", "packs");
             let message = format!(
-                "the data of {chosen} of {all} is read; this run and those before it cover {covered}"
+                "the data of {chosen} of {all} is read; this run and those before it cover \
+                 {covered}"
             );
             ledger.add(Severity::Note, "packs", message);
         }

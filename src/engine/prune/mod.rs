@@ -364,7 +364,7 @@ impl Work<'_> {
     fn going(&self, marked: &Marked, stock: &Stock) -> (Vec<PackId>, Vec<IndexId>) {
         let view = marked.marks.view();
         let mut packs = self.report.plan.going();
-        packs.extend(settle::stale_packs(marked, stock));
+        packs.extend(plan::stale_packs(marked, stock));
         let chosen: HashSet<PackId> = packs.iter().copied().collect();
         let mut indexes: BTreeMap<IndexId, bool> = BTreeMap::new();
         let mut small = Vec::new();

@@ -8,10 +8,12 @@ use crate::base::id::IndexId;
 use crate::base::id::PackId;
 use crate::base::limits::FOOTER_BYTES_TARGET;
 use crate::base::limits::SMALL_PACKS_MERGED;
+use crate::engine::prune::mark::Marked;
 use crate::engine::prune::marks::Marks;
 use crate::format::pack_index::IndexedPack;
 use crate::repository::index::Location;
 use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 
@@ -297,6 +299,32 @@ pub(super) fn choose(uses: &BTreeMap<PackId, PackUse>, unused_max: f64, pack_byt
 /// Packs of one tier differ in size by less than eight times.
 fn tier(size: u64) -> u32 {
     size.max(1).ilog2() / 3
+}
+
+/// Returns packs that indexes name, that are not there, and that nothing needs: each live place
+/// of their blocks can be had elsewhere. Others are damage, which is not for a prune to hide.
+pub(super) fn stale_packs(marked: &Marked, stock: &Stock) -> Vec<PackId> {
+    let view = marked.marks.view();
+    let is_there = |copy: &Location| {
+        stock.there.get(&copy.pack.pack) == Some(&copy.pack.size)
+            && !stock.doomed.contains(&copy.pack.pack)
+    };
+    let mut needed: HashSet<PackId> = HashSet::new();
+    let mut missing: BTreeSet<PackId> = BTreeSet::new();
+    for (_, location) in view.all_rows() {
+        let (pack, row) = (&location.pack, &location.row);
+        if stock.there.contains_key(&pack.pack) || needed.contains(&pack.pack) {
+            continue;
+        }
+        missing.insert(pack.pack);
+        let live = marked.marks.live(&row.block, row.places).within(row);
+        let live = live.without(|place| marked.lost.contains(&row.block, place));
+        let mut copies = view.copies(&row.block).into_iter().filter(is_there);
+        if !live.is_empty() && !copies.any(|copy| live.is_covered_by(&copy.row)) {
+            needed.insert(pack.pack);
+        }
+    }
+    missing.into_iter().filter(|pack| !needed.contains(pack)).collect()
 }
 
 #[cfg(test)]

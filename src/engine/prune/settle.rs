@@ -20,11 +20,11 @@ use crate::base::progress::Counter;
 use crate::base::progress::Phase;
 use crate::base::progress::Totals;
 use crate::base::progress::Warning;
+use crate::base::time::Stopwatch;
 use crate::engine::Context;
 use crate::engine::pool::Pool;
 use crate::engine::prune::mark::Marked;
 use crate::engine::prune::marks::Live;
-use crate::engine::prune::plan::Stock;
 use crate::format::pack::EncodedBlock;
 use crate::repository::Repository;
 use crate::repository::doom;
@@ -39,7 +39,6 @@ use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
 use std::time::Duration;
-use std::time::Instant;
 
 /// Doomed packs whose rows are held at a time: some MB.
 const PACKS_LOOKED_AT: usize = 4096;
@@ -86,7 +85,7 @@ struct Settle<'a> {
     /// Index objects of the copies that this run has made.
     own: Vec<IndexId>,
     /// When the last of them was put.
-    copied: Option<Instant>,
+    copied: Option<Stopwatch>,
     /// Copies, by pack and offset, of which this run has read all that is live.
     good: HashSet<(PackId, u32)>,
 }
@@ -374,7 +373,7 @@ impl Settle<'_> {
         };
         self.settled.bytes_written += report.stored_bytes;
         self.own.extend(report.indexes);
-        self.copied = Some(Instant::now());
+        self.copied = Some(Stopwatch::start());
         Ok(is_whole)
     }
 
@@ -383,7 +382,8 @@ impl Settle<'_> {
     /// may stand.
     fn wait_for_the_disk(&self) -> Result<()> {
         let durability = self.repository.store().backend().capabilities().durability;
-        let Some(copied) = self.copied.filter(|_| durability == Durability::Nothing) else {
+        let Some(copied) = self.copied.as_ref().filter(|_| durability == Durability::Nothing)
+        else {
             return Ok(());
         };
         let left = || self.disk_wait.saturating_sub(copied.elapsed());
@@ -494,30 +494,4 @@ fn window_of(jobs: &[Job]) -> usize {
         bytes <= COPY_WINDOW_BYTES
     });
     fits.count().max(1)
-}
-
-/// Returns packs that indexes name, that are not there, and that nothing needs: each live place
-/// of their blocks can be had elsewhere. Others are damage, which is not for a prune to hide.
-pub(super) fn stale_packs(marked: &Marked, stock: &Stock) -> Vec<PackId> {
-    let view = marked.marks.view();
-    let is_there = |copy: &Location| {
-        stock.there.get(&copy.pack.pack) == Some(&copy.pack.size)
-            && !stock.doomed.contains(&copy.pack.pack)
-    };
-    let mut needed: HashSet<PackId> = HashSet::new();
-    let mut missing: BTreeSet<PackId> = BTreeSet::new();
-    for (_, location) in view.all_rows() {
-        let (pack, row) = (&location.pack, &location.row);
-        if stock.there.contains_key(&pack.pack) || needed.contains(&pack.pack) {
-            continue;
-        }
-        missing.insert(pack.pack);
-        let live = marked.marks.live(&row.block, row.places).within(row);
-        let live = live.without(|place| marked.lost.contains(&row.block, place));
-        let mut copies = view.copies(&row.block).into_iter().filter(is_there);
-        if !live.is_empty() && !copies.any(|copy| live.is_covered_by(&copy.row)) {
-            needed.insert(pack.pack);
-        }
-    }
-    missing.into_iter().filter(|pack| !needed.contains(pack)).collect()
 }
