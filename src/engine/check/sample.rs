@@ -3,6 +3,7 @@
 //! Which packs were read, and whether they were sound, is kept in the cache. It is only a hint:
 //! without it the turn begins anew.
 
+use crate::base::id::PackId;
 use crate::base::words::counted;
 use crate::engine::check::Run;
 use crate::engine::check::Severity;
@@ -15,7 +16,7 @@ use crate::repository::remembered::PacksRead;
 pub(crate) struct Sample {
     /// The packs of this turn, those of this run among them.
     covered: PacksRead,
-    chosen: u64,
+    chosen: Vec<PackId>,
     all: u64,
 }
 
@@ -39,7 +40,7 @@ pub(crate) fn choose(run: &Run<'_>, stock: &Stock, jobs: &mut Vec<Job>) -> Optio
         None => 1,
         Some(true) => 2,
     });
-    let mut chosen = 0;
+    let mut chosen = Vec::new();
     let mut bytes = 0;
     for n in order {
         if bytes >= wanted {
@@ -52,7 +53,7 @@ pub(crate) fn choose(run: &Run<'_>, stock: &Stock, jobs: &mut Vec<Job>) -> Optio
         job.data = true;
         covered.insert(job.pack, true);
         bytes += job.size;
-        chosen += 1;
+        chosen.push(job.pack);
     }
     let all = jobs.len() as u64;
     jobs.retain(|job| job.data || run.options.read_packs);
@@ -62,8 +63,8 @@ pub(crate) fn choose(run: &Run<'_>, stock: &Stock, jobs: &mut Vec<Job>) -> Optio
 impl Sample {
     /// Takes notice that all of it was read.
     pub(crate) fn was_read(mut self, run: &Run<'_>, stock: &Stock, ledger: &mut Ledger) {
-        if self.chosen > 0 {
-            let (chosen, covered) = (self.chosen, self.covered.len());
+        if !self.chosen.is_empty() {
+            let (chosen, covered) = (self.chosen.len(), self.covered.len());
             let all = counted(self.all, "pack", "packs");
             let message = format!(
                 "the data of {chosen} of {all} is read; this run and those before it cover \
@@ -71,7 +72,9 @@ impl Sample {
             );
             ledger.add(Severity::Note, "packs", message);
         }
-        self.covered.iter_mut().for_each(|(pack, is_sound)| *is_sound &= !stock.is_hurt(pack));
+        // A new turn may have begun behind it.
+        let hurt = self.chosen.into_iter().filter(|pack| stock.is_hurt(pack));
+        self.covered.extend(hurt.map(|pack| (pack, false)));
         run.repository.remember_packs_read(&self.covered);
     }
 }
