@@ -37,7 +37,7 @@ const LOOK: Duration = Duration::from_micros(300);
 /// One of so many that run at once is left alone.
 const SPARED_OF: u64 = 4;
 /// So often at most a victim is run, on the average, for each kill that is wanted.
-const ROUNDS_MAX: usize = 4;
+const ROUNDS_MAX: usize = 16;
 
 fn number(variable: &str) -> Option<u64> {
     std::env::var(variable).ok().and_then(|text| text.parse().ok())
