@@ -20,6 +20,7 @@ use crate::repository::layout;
 use crate::repository::lease;
 use crate::repository::lease::SeenLease;
 use crate::repository::numbers::Slot;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::collections::HashMap;
 use std::collections::HashSet;
@@ -63,6 +64,8 @@ pub struct Roots {
     pub at_work: BTreeSet<LeaseId>,
     /// Datasets that this machine has seen with backups and that are not listed any more.
     pub missing: Vec<DatasetId>,
+    /// Forgotten backups that stay as leases name them, by number, each with one of those.
+    pub held: HashMap<DatasetId, BTreeMap<u64, LeaseId>>,
 }
 
 impl Repository {
@@ -116,7 +119,7 @@ impl Repository {
             }
         }
         let leases = lease::list(self.store())?;
-        let mut pins: HashMap<DatasetId, BTreeSet<u64>> = HashMap::new();
+        let mut pins: HashMap<DatasetId, BTreeMap<u64, LeaseId>> = HashMap::new();
         let mut at_work = BTreeSet::new();
         for (id, seen) in &leases {
             let is_dead = self.is_dead(seen, observer);
@@ -128,23 +131,27 @@ impl Repository {
                 at_work.insert(*id);
             }
             if let Some(parent) = seen.record.parent.filter(|_| !is_over) {
-                pins.entry(seen.record.dataset).or_default().insert(parent.0);
+                pins.entry(seen.record.dataset).or_default().insert(parent.0, *id);
             }
         }
         // Before the listings, which need not show what others put and remember while they run.
         let seen = self.highest_seen();
         let mut datasets: Vec<DatasetRoots> = Vec::new();
-        let (mut known, empty) = (HashSet::new(), BTreeSet::new());
+        let (mut known, empty, nobody) = (HashSet::new(), BTreeSet::new(), BTreeMap::new());
         for dataset in self.all_datasets()? {
             let id = dataset.id();
             if !known.insert(id) {
                 continue;
             }
             let forgotten = forgotten.get(&id).unwrap_or(&empty);
-            datasets.push(dataset.roots(forgotten, pins.get(&id).unwrap_or(&empty))?);
+            datasets.push(dataset.roots(forgotten, pins.get(&id).unwrap_or(&nobody))?);
         }
         let missing = missing_datasets(&seen, &datasets);
-        Ok(Roots { datasets, leases, at_work, missing })
+        for (id, pins) in &mut pins {
+            pins.retain(|n, _| forgotten.get(id).is_some_and(|forgotten| forgotten.contains(n)));
+        }
+        pins.retain(|_, held| !held.is_empty());
+        Ok(Roots { datasets, leases, at_work, missing, held: pins })
     }
 }
 
@@ -159,7 +166,11 @@ fn missing_datasets(seen: &[(DatasetId, u64)], datasets: &[DatasetRoots]) -> Vec
 }
 
 impl Dataset {
-    fn roots(&self, forgotten: &BTreeSet<u64>, pins: &BTreeSet<u64>) -> Result<DatasetRoots> {
+    fn roots(
+        &self,
+        forgotten: &BTreeSet<u64>,
+        pins: &BTreeMap<u64, LeaseId>,
+    ) -> Result<DatasetRoots> {
         let numbers = self.all_numbers()?;
         let mut roots = Vec::new();
         let mut ancestors: BTreeSet<u64> = BTreeSet::new();
@@ -167,7 +178,7 @@ impl Dataset {
         let mut forgotten_bytes = 0_u64;
         let accounted = self.repository().accounted(&self.id());
         for n in numbers.iter() {
-            let is_root = !forgotten.contains(&n.0) || pins.contains(&n.0);
+            let is_root = !forgotten.contains(&n.0) || pins.contains_key(&n.0);
             if !is_root {
                 hidden.push(n);
                 if accounted.contains(&n.0) {
@@ -213,6 +224,15 @@ impl Dataset {
 }
 
 impl Roots {
+    /// Leaves out what stays only as leases name it.
+    pub fn leave_out_held(&mut self) {
+        for dataset in &mut self.datasets {
+            if let Some(held) = self.held.get(&dataset.dataset.id()) {
+                dataset.roots.retain(|((n, _), _)| !held.contains_key(n));
+            }
+        }
+    }
+
     /// Returns the bytes that forgotten backups explain when they go.
     pub fn forgotten_bytes(&self) -> u64 {
         let bytes = self.datasets.iter().map(|dataset| dataset.forgotten_bytes);

@@ -1,8 +1,10 @@
-//! A lease that somebody works under vanishes, or copies that were just put, as a power cut of a
-//! server takes what it had not written yet, and a person who tidies up.
+//! A lease or a tombstone that somebody works under vanishes, as a power cut of a server does to
+//! what it had not written yet, and a person who tidies up.
 
+use crate::support::pruning::assert_sound;
 use crate::support::pruning::assert_undamaged;
 use crate::support::pruning::full_backup;
+use crate::support::pruning::keys;
 use crate::support::pruning::try_prune;
 use crate::support::tree::noise;
 use crate::support::world::World;
@@ -63,6 +65,38 @@ fn a_backup_whose_lease_is_gone_begins_again() {
         assert_eq!(world.content(report.backup.0, "c"), noise(30_000, 3));
         assert_eq!(world.sound_backups(), 2);
         assert_undamaged(&world);
+    }
+}
+
+#[test]
+fn a_prune_whose_tombstone_is_gone_deletes_nothing_that_it_named() {
+    for make in [World::memory, World::encrypted, World::class_b] {
+        let (mut world, source) = with_forgotten(make());
+        let (elsewhere, backend) = (world.elsewhere(), Arc::clone(&world.backend));
+        let odd = world.make_odd();
+        let again = MemorySource::new("s").file("a", noise(30_000, 1)).file("b", noise(30_000, 2));
+        odd.between(move |operation, key| {
+            // What stays of a pack is copied, so that it can be deleted.
+            let is_now = operation == Operation::Put && key.starts_with("packs/");
+            if is_now {
+                remove_all(&backend, "tombstones/");
+                elsewhere.backup("data", &again, false);
+            }
+            !is_now
+        });
+
+        let report = try_prune(&world, true).unwrap();
+
+        assert_eq!(keys(&world, "tombstones/"), [""; 0]);
+        assert!(report.packs_deleted == 0 && !report.stuck.is_empty(), "{report:?}");
+        world.forget_caches();
+        assert_eq!(world.content(2, "a"), noise(30_000, 1));
+        assert_eq!(world.sound_backups(), 2);
+        source.put_file("c", noise(30_000, 3));
+        world.backup(&source).unwrap();
+        let report = try_prune(&world, true).unwrap();
+        assert!(report.stuck.is_empty(), "{report:?}");
+        assert_sound(&world);
     }
 }
 

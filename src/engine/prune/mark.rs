@@ -20,6 +20,7 @@ use crate::format::range::RangeRow;
 use crate::repository::Repository;
 use crate::repository::fence::Observer;
 use crate::repository::history::RowStream;
+use crate::repository::lease::SeenLease;
 use crate::repository::lost::LostPlaces;
 use crate::repository::roots::DatasetRoots;
 use crate::repository::roots::HeaderAt;
@@ -57,30 +58,70 @@ impl From<Error> for Trouble {
 ///
 /// # Errors
 /// Those of the backend; `Corrupt` when something that must stay cannot be read, as what it
-/// needs is unknown then.
+/// needs is unknown then; `Busy` when that is so only of forgotten backups that leases name.
 pub(super) fn mark(
     repository: &Repository,
     observer: &Observer<'_>,
     context: &Context<'_>,
 ) -> Result<Marked> {
     let mut round = 0;
-    loop {
+    let error = loop {
         round += 1;
-        match try_to_mark(repository, observer, context) {
+        let roots = repository.roots(observer).map_err(cannot_tell)?;
+        match mark_from(repository, roots, context) {
             Ok(marked) => return Ok(marked),
             Err(Trouble::Unknown(_)) if round < PRUNE_ROUNDS_MAX => {}
+            // A backup that was forgotten and freed since the roots were listed is none any more.
+            Err(Trouble::Other(error)) if is_damage(&error) && round == 1 => {}
             Err(Trouble::Unknown(block)) => {
                 let message =
                     format!("no pack index names all places of block {block} that are needed");
-                return Err(cannot_tell(Error::corrupt(message)));
+                break cannot_tell(Error::corrupt(message));
             }
-            Err(Trouble::Other(error)) => return Err(error),
+            Err(Trouble::Other(error)) => break error,
         }
+    };
+    if !is_damage(&error) {
+        return Err(error);
+    }
+    // Whoever put a lease when its backup, or its parent, was forgotten and freed already sees
+    // that when it looks again, and lets go. Until then, or when it has died in between, that
+    // backup is not whole.
+    let mut roots = repository.roots(observer).map_err(cannot_tell)?;
+    let mut holders = roots.held.values().flat_map(|held| held.values());
+    let Some(holder) = holders.next().and_then(|id| roots.leases.get(id)) else {
+        return Err(error);
+    };
+    let busy = held_by(holder);
+    roots.leave_out_held();
+    match mark_from(repository, roots, context) {
+        Err(Trouble::Other(e)) if !is_damage(&e) => Err(e),
+        Err(_) => Err(error),
+        Ok(_) => Err(busy),
     }
 }
 
+fn is_damage(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
+}
+
+fn held_by(holder: &SeenLease) -> Error {
+    let record = &holder.record;
+    let (process, purpose) = (&record.process, &record.purpose);
+    let message = format!(
+        "process {} on {} ({purpose}) holds a backup that is forgotten, and not whole any more",
+        process.pid, process.host
+    );
+    let hint = format!(
+        "it lets go when it sees that, and then a prune goes on; if it has died, \
+         `icecore prune --end-lease {}` says so",
+        record.lease
+    );
+    Error::new(ErrorKind::Busy, message).hint(hint).at(Origin::Repository)
+}
+
 fn cannot_tell(error: Error) -> Error {
-    if error.kind() != ErrorKind::Corrupt && error.kind() != ErrorKind::NotFound {
+    if !is_damage(&error) {
         return error;
     }
     error
@@ -89,12 +130,11 @@ fn cannot_tell(error: Error) -> Error {
         .at(Origin::Repository)
 }
 
-fn try_to_mark(
+fn mark_from(
     repository: &Repository,
-    observer: &Observer<'_>,
+    roots: Roots,
     context: &Context<'_>,
 ) -> std::result::Result<Marked, Trouble> {
-    let roots = repository.roots(observer).map_err(cannot_tell)?;
     let lost = Arc::new(repository.lost_places()?);
     // After the headers: whatever a header needs was indexed before the header was put.
     repository.refresh_index()?;

@@ -41,6 +41,8 @@ pub(super) struct PackUse {
     pub(super) used: u64,
     /// Stored bytes of those that are not.
     pub(super) unused: u64,
+    /// Whether some place of it is not live here.
+    has_dead: bool,
     /// At most so many bytes of footer.
     footer_bytes: usize,
     /// Whether a writer at work put it, or it may be needed though no index names it.
@@ -175,6 +177,7 @@ pub(super) fn gone_bytes(
 impl PackUse {
     /// Counts bytes of one of its blocks as used.
     fn take(&mut self, location: &Location, live: u64) {
+        self.has_dead |= live < stored_bytes(location);
         self.footer_bytes += location.row.footer_bytes_max();
         let live = live.min(self.unused);
         self.used += live;
@@ -187,11 +190,12 @@ impl PackUse {
     }
 
     /// Returns the bytes that are freed when it goes: head and footer are part of a pack that is
-    /// used.
+    /// used. Where something in it is dead that is one at least, so that a prune that is to leave
+    /// nothing leaves nothing.
     fn freed(&self) -> u64 {
         match self.used {
             0 => self.unused,
-            _ => self.unused.saturating_sub(overhead(self)),
+            _ => self.unused.saturating_sub(overhead(self)).max(self.has_dead.into()),
         }
     }
 }
@@ -223,7 +227,7 @@ fn live_bytes(marks: &Marks, stock: &Stock, location: &Location) -> u64 {
 }
 
 /// Returns the stored bytes of the places that are live in one copy of a block, whatever other
-/// copies there are.
+/// copies there are: less than all when one is dead.
 fn live_in(marks: &Marks, location: &Location) -> u64 {
     let row = &location.row;
     let here = u64::from(marks.live(&row.block, row.places).count_in(row));
@@ -238,7 +242,7 @@ fn live_in(marks: &Marks, location: &Location) -> u64 {
     let live = marks.live_bytes(&row.block).clamp(1, u64::from(row.plain_length.max(1)));
     let content = (u64::from(row.length) * live).div_ceil(u64::from(row.plain_length.max(1)));
     let table = (u64::from(row.table_length) * here).div_ceil(u64::from(row.places.max(1)));
-    (content + table).min(stored)
+    (content + table).min(stored.saturating_sub(1))
 }
 
 fn stored_bytes(location: &Location) -> u64 {

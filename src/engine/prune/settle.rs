@@ -158,6 +158,7 @@ impl Settle<'_> {
         self.context.cancel.check()?;
         let store = self.repository.store();
         let mut all_doomed = Tombstones::list(store)?.packs();
+        let keeps_doom = planted::keeps(Rule::KeepsDoom);
         if !planted::keeps(Rule::CopiesToTheLiving) {
             all_doomed = doomed.iter().copied().collect();
         }
@@ -184,6 +185,12 @@ impl Settle<'_> {
                 let rows = rows.get(pack).map(Vec::as_slice).unwrap_or_default();
                 let missing = self.missing(rows, &view, &own, &counts)?;
                 match there.get(pack) {
+                    // Backups that began since may lean on it: nothing told them not to.
+                    Some(_) if !all_doomed.contains(pack) && keeps_doom => {
+                        let why = "its tombstone is gone; the next prune looks at it again";
+                        self.stuck.insert(*pack, why.to_owned());
+                        left.insert(*pack);
+                    }
                     Some(&size) if missing.is_empty() => self.delete_pack(pack, size)?,
                     None if missing.is_empty() => {}
                     // Another prune has settled it, and its tombstone with it.
