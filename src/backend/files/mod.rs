@@ -313,6 +313,17 @@ impl FilesBackend {
         linked
     }
 
+    /// Stages an object to be created; the first one also tries whether the server keeps to what
+    /// that takes.
+    fn stage(&self, files: &mut dyn Files, staged: &[u8], bytes: &[u8]) -> Result<()> {
+        way::stage(files, staged, bytes)?;
+        if !self.is_proven.load(Ordering::Relaxed) {
+            way::prove(files, &self.root, staged, &self.location)?;
+            self.is_proven.store(true, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
     /// Gives an object its key by renaming a folder, which fails where there is one that is not
     /// empty.
     fn create_by_folder(&self, files: &mut dyn Files, key: &ObjectKey, bytes: &[u8]) -> Result<()> {
@@ -327,10 +338,11 @@ impl FilesBackend {
         }
         let staged = self.path(&random_name(STAGED)?);
         let begun = self.pool.now();
-        way::stage(files, &staged, bytes)?;
-        if !self.is_proven.load(Ordering::Relaxed) {
-            way::prove(files, &self.root, &staged, &self.location)?;
-            self.is_proven.store(true, Ordering::Relaxed);
+        if let Err(e) = self.stage(files, &staged, bytes) {
+            if !is_lost(&e) {
+                let _ = way::discard(files, &staged);
+            }
+            return Err(e);
         }
         let mut moved = files.rename(&staged, &folder);
         if moved.as_ref().is_err_and(|e| !is_lost(e)) && files.look_at(&content)?.is_none() {

@@ -127,7 +127,7 @@ pub(super) fn stage(files: &mut dyn Files, folder: &[u8], bytes: &[u8]) -> Resul
     write(files, &content_of(folder), bytes)
 }
 
-/// Removes such a folder.
+/// Removes such a folder, or what there is of it.
 pub(super) fn discard(files: &mut dyn Files, folder: &[u8]) -> Result<()> {
     files.remove(&content_of(folder))?;
     files.remove_folder(folder)
@@ -235,14 +235,23 @@ fn choose(files: &mut dyn Files, root: &[u8]) -> Result<Way> {
         return Ok(Way::Link);
     }
     let staged = below(root, &random_name(STAGED)?);
-    stage(files, &staged, b"probe")?;
     let moved = below(root, &random_name(STAGED)?);
-    let is_refused = is_refused(files, root, &staged)?;
-    // What is refused must be so for being taken: elsewhere it works.
-    let works = is_refused && moves(files, &staged, &moved)?;
-    discard(files, &staged)?;
-    discard(files, &moved)?;
+    let works = works_by_folder(files, root, &staged, &moved);
+    let discarded = discard(files, &staged).and_then(|()| discard(files, &moved));
+    let works = works?;
+    discarded?;
     Ok(if works { Way::Folder } else { Way::Nothing })
+}
+
+fn works_by_folder(
+    files: &mut dyn Files,
+    root: &[u8],
+    staged: &[u8],
+    moved: &[u8],
+) -> Result<bool> {
+    stage(files, staged, b"probe")?;
+    // What is refused must be so for being taken: elsewhere it works.
+    Ok(is_refused(files, root, staged)? && moves(files, staged, moved)?)
 }
 
 fn links_refuse(files: &mut dyn Files, root: &[u8]) -> Result<bool> {
@@ -315,7 +324,6 @@ pub(super) fn prove(
     if stays_refused(files, root, staged)? || is_refused(files, root, staged)? {
         return Ok(());
     }
-    discard(files, staged)?;
     let message = format!("cannot write to {location}: the server replaces folders that are taken");
     Err(Error::new(ErrorKind::Unsupported, message)
         .hint("the repository was made on a server that does not; write to it through that one"))

@@ -2,11 +2,11 @@
 
 use crate::crash::story::Promise;
 use crate::crash::story::Story;
-use crate::crash::story::Workload;
 use crate::crash::tape::Tape;
 use crate::crash::tape::Write;
 use crate::crash::verdict::Wreck;
 use crate::crash::verdict::bury_the_dead;
+use crate::crash::workloads::Workload;
 use icecore::backend::Backend;
 use icecore::backend::memory::MemoryBackend;
 use std::collections::HashSet;

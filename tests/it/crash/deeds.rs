@@ -3,6 +3,7 @@
 
 use crate::crash::source;
 use crate::crash::story::FIRST_PASSWORD;
+use crate::crash::story::OTHER_NAMES;
 use crate::crash::story::Promise;
 use crate::crash::story::Story;
 use crate::crash::story::backup;
@@ -26,6 +27,7 @@ use icecore::base::error::Origin;
 use icecore::base::error::Result;
 use icecore::base::id::BackupId;
 use icecore::base::id::PackId;
+use icecore::base::time::Clock;
 use icecore::base::time::Timestamp;
 use icecore::engine::check;
 use icecore::engine::check::CheckOptions;
@@ -69,6 +71,35 @@ fn hurt(
     }
     story.promise(Promise::Damaged { derivable });
     work(&*backend, keys.values().next_back().unwrap())
+}
+
+pub(super) fn rename_the_other(story: &mut Story) -> Result<()> {
+    rename(story, OTHER_NAMES)
+}
+
+pub(super) fn rename_it_back(story: &mut Story) -> Result<()> {
+    rename(story, [OTHER_NAMES[1], OTHER_NAMES[0]])
+}
+
+fn rename(story: &mut Story, [old, name]: [&'static str; 2]) -> Result<()> {
+    let repository = story.open()?;
+    story.promise(Promise::Renaming);
+    repository.rename(&old.parse()?, &name.parse()?, story.clock.now())?;
+    story.promise(Promise::Named { name });
+    Ok(())
+}
+
+/// A rename that was cut off can be done again, whatever it came to.
+pub(super) fn finish_renaming(story: &mut Story) -> Result<()> {
+    let began = |(_, promise): &(usize, Promise)| matches!(promise, Promise::Renaming);
+    if !story.promises.iter().any(began) {
+        return Ok(());
+    }
+    rename_it_back(story).or_else(|e| match e.kind() {
+        ErrorKind::NotFound => Ok(()),
+        _ => Err(e),
+    })?;
+    rename_the_other(story)
 }
 
 pub(super) fn lose_an_index(story: &mut Story) -> Result<()> {

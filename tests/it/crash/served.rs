@@ -9,12 +9,12 @@ use crate::crash::depth::Depth;
 use crate::crash::story::Medium;
 use crate::crash::story::Promise;
 use crate::crash::story::Story;
-use crate::crash::story::Workload;
 use crate::crash::tape::Hasty;
 use crate::crash::tape::Tape;
 use crate::crash::tape::Write;
 use crate::crash::verdict::Wreck;
 use crate::crash::verdict::bury_the_dead;
+use crate::crash::workloads::Workload;
 use crate::files_backend::pool;
 use crate::s3;
 use crate::s3::fake::Asked;
@@ -37,9 +37,12 @@ use icecore::base::error::Result;
 use icecore::base::time::SystemClock;
 use icecore::config::remote::patient;
 use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// What goes wrong at one request, counted from 1.
@@ -55,6 +58,8 @@ pub(super) enum Fault {
     DeadAfter(usize),
     /// As a lost request, but it comes after all when everybody has gone on.
     Late(usize),
+    /// From here on there is no room for what is written.
+    Full(usize),
 }
 
 impl Fault {
@@ -64,7 +69,8 @@ impl Fault {
             | Fault::LostReply(at)
             | Fault::Dead(at)
             | Fault::DeadAfter(at)
-            | Fault::Late(at) => at,
+            | Fault::Late(at)
+            | Fault::Full(at) => at,
         }
     }
 
@@ -83,6 +89,11 @@ pub(super) trait Served: Medium {
 
     /// Returns how many requests there were since.
     fn requests(&self) -> usize;
+
+    /// Returns the paths of what was begun and not finished, which has bytes.
+    fn unfinished(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
 
     /// Says whether a request may come late: only one that is sent as a whole.
     fn has_late(&self) -> bool {
@@ -181,13 +192,31 @@ impl Served for Shelf {
         *self.server.lock().unwrap() = Arc::clone(&server);
         let Some(fault) = fault else { return };
         let at = fault.at() as u64;
-        server.cut(Some(match fault {
-            Fault::LostReply(_) | Fault::DeadAfter(_) => Cut::After(at),
-            Fault::LostRequest(_) | Fault::Dead(_) | Fault::Late(_) => Cut::Before(at),
-        }));
+        match fault {
+            Fault::LostReply(_) | Fault::DeadAfter(_) => server.cut(Some(Cut::After(at))),
+            Fault::LostRequest(_) | Fault::Dead(_) | Fault::Late(_) => {
+                server.cut(Some(Cut::Before(at)));
+            }
+            Fault::Full(_) => server.fill_from(at),
+        }
         if fault.is_death() {
             server.die_at(at + 1);
         }
+    }
+
+    fn unfinished(&self) -> Vec<PathBuf> {
+        let (mut found, mut open) = (Vec::new(), vec![self.folder.path().join(ROOT).join("tmp")]);
+        while let Some(folder) = open.pop() {
+            for entry in folder.read_dir().into_iter().flatten() {
+                let path = entry.unwrap().path();
+                match path.metadata().unwrap() {
+                    it if it.is_dir() => open.push(path),
+                    it if it.len() > 0 => found.push(path),
+                    _ => {}
+                }
+            }
+        }
+        found
     }
 
     fn requests(&self) -> usize {
@@ -242,6 +271,11 @@ impl Line {
         self.requests += 1;
         let fault = self.fault?;
         let (is_it, is_after) = (self.requests == fault.at(), self.requests > fault.at());
+        if matches!(fault, Fault::Full(_)) {
+            let is_write = matches!(&*asked.method, "PUT" | "POST");
+            let is_refused = (is_it || is_after) && is_write && !asked.target.contains("delete");
+            return is_refused.then(|| Reply::error(507, "InsufficientStorage"));
+        }
         if is_it && matches!(fault, Fault::LostReply(_) | Fault::DeadAfter(_)) {
             return Some(Reply::Raw(LOST.to_vec()));
         }
@@ -318,6 +352,8 @@ struct Scene {
     version: usize,
     promises: Vec<(usize, Promise)>,
     wrap: fn(Arc<dyn Backend>) -> Arc<dyn Backend>,
+    /// How often it failed as there was no room.
+    refused: AtomicUsize,
 }
 
 impl Scene {
@@ -348,7 +384,8 @@ impl Scene {
             }
         }
         let promises = story.promises.iter().map(|(_, promise)| (0, promise.clone())).collect();
-        Scene { workload, place, version: story.version, promises, wrap: |backend| backend }
+        let (version, refused) = (story.version, AtomicUsize::new(0));
+        Scene { workload, place, version, promises, wrap: |backend| backend, refused }
     }
 
     fn story_at(&self, place: &Arc<dyn Served>) -> Story {
@@ -381,6 +418,13 @@ impl Scene {
         let (story, done) = self.play(&place);
         place.let_go_wrong(None);
         match done {
+            Err(e) if matches!(fault, Fault::Full(_)) && e.kind() == ErrorKind::Full => {
+                let left = place.unfinished();
+                if !left.is_empty() {
+                    return Err(format!("half of it takes room: {left:?}"));
+                }
+                self.refused.fetch_add(1, Ordering::Relaxed);
+            }
             Err(e) if !fault.is_death() => return Err(format!("it fails: {}", e.full_message())),
             Err(e) if e.kind() != ErrorKind::Unreachable => {
                 return Err(format!("{:?}: {}", e.kind(), e.full_message()));
@@ -409,22 +453,30 @@ pub(super) fn go_wrong(
     workloads: &'static [Workload],
     depth: &Depth,
 ) -> usize {
-    let mut count = 0;
+    let (mut count, mut refused) = (0, 0);
     for (nth, workload) in workloads.iter().enumerate() {
         let scene = Scene::of(workload, make(), is_atomic);
         let late = if scene.place.has_late() { Fault::Late } else { Fault::LostRequest };
-        let faults: [fn(usize) -> Fault; 5] =
-            [Fault::Dead, Fault::LostReply, late, Fault::DeadAfter, Fault::LostRequest];
-        for (which, at) in depth.spread(scene.requests(), 3, nth).into_iter().enumerate() {
-            let fault = faults[(nth + which) % faults.len()](at + 1);
+        let faults: [fn(usize) -> Fault; 6] = [
+            Fault::Dead,
+            Fault::LostReply,
+            late,
+            Fault::DeadAfter,
+            Fault::LostRequest,
+            Fault::Full,
+        ];
+        for case in depth.spread(scene.requests() * faults.len(), 4, nth) {
+            let fault = faults[case % faults.len()](case / faults.len() + 1);
             let judged = scene.judge(fault);
             judged.unwrap_or_else(|what| {
                 panic!("{what}, with {fault:?}, {}, {title}", workload.name)
             });
             count += 1;
         }
+        refused += scene.refused.into_inner();
     }
-    eprintln!("{title}: {count} cases");
+    assert!(refused > 0, "there was room for all");
+    eprintln!("{title}: {count} cases, {refused} times no room");
     count
 }
 

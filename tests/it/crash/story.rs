@@ -1,23 +1,8 @@
 //! What a person does with a repository before the cut, and what was promised to them by then.
 //!
-//! A new deed is a function here or in `deeds`, and a row in [`WORKLOADS`]; a new promise is a
+//! A new deed is a function here or in `deeds`, and a row in `workloads`; a new promise is a
 //! variant of [`Promise`] and a line in `verdict`.
 
-use crate::crash::deeds::add_key;
-use crate::crash::deeds::add_parity;
-use crate::crash::deeds::change_password;
-use crate::crash::deeds::check_all;
-use crate::crash::deeds::copy_from_another;
-use crate::crash::deeds::doom_what_is_needed;
-use crate::crash::deeds::lose_a_pack;
-use crate::crash::deeds::lose_an_index;
-use crate::crash::deeds::prune_that_rescues;
-use crate::crash::deeds::remove_parity;
-use crate::crash::deeds::repair;
-use crate::crash::deeds::restore_newest;
-use crate::crash::deeds::spoil_a_pack;
-use crate::crash::deeds::tag_it_again;
-use crate::crash::deeds::tag_the_first;
 use crate::crash::source;
 use crate::support::folder::Folder;
 use crate::support::world::CHEAP;
@@ -80,7 +65,11 @@ pub(super) enum Promise {
     /// This backup is there, and holds this version of the source.
     Backup { number: u64, version: usize },
     /// A backup of another dataset is there, and holds this version of the source.
-    Elsewhere { version: usize },
+    Elsewhere { number: u64, version: usize },
+    /// The other dataset is being renamed: it has a name, or both.
+    Renaming,
+    /// The other dataset has this name alone.
+    Named { name: &'static str },
     /// This backup has a tag.
     Tagged { number: u64, tag: &'static str },
     /// This backup is being forgotten: it may be there or not.
@@ -224,9 +213,11 @@ pub(super) fn name() -> DatasetName {
     "data".parse().unwrap()
 }
 
-/// The name of a dataset of which nothing is ever forgotten.
+/// The names of a dataset of which nothing is ever forgotten: the first until it is renamed.
+pub(super) const OTHER_NAMES: [&str; 2] = ["other", "moved"];
+
 pub(super) fn other_name() -> DatasetName {
-    "other".parse().unwrap()
+    OTHER_NAMES[0].parse().unwrap()
 }
 
 /// The tag that a backup of this version of the source gets.
@@ -236,139 +227,6 @@ pub(super) fn tag_of(version: usize) -> String {
 
 /// One thing that is done.
 pub(super) type Deed = fn(&mut Story) -> Result<()>;
-
-/// Deeds, of which the last ones may be cut off at any write.
-#[derive(Clone, Copy)]
-pub(super) struct Workload {
-    pub(super) name: &'static str,
-    pub(super) is_encrypted: bool,
-    pub(super) before: &'static [Deed],
-    pub(super) deeds: &'static [Deed],
-}
-
-pub(super) const WORKLOADS: &[Workload] = &[
-    Workload { name: "init", is_encrypted: false, before: &[], deeds: &[init] },
-    Workload { name: "init encrypted", is_encrypted: true, before: &[], deeds: &[init] },
-    Workload { name: "first backup", is_encrypted: false, before: &[init], deeds: &[backup] },
-    Workload {
-        name: "partial backup",
-        is_encrypted: true,
-        before: &[init, backup, change],
-        deeds: &[backup, change, backup],
-    },
-    Workload {
-        name: "full backup",
-        is_encrypted: false,
-        before: &[init, backup, change, backup, change],
-        deeds: &[full_backup],
-    },
-    Workload {
-        name: "backup of several indexes",
-        is_encrypted: false,
-        before: &[init, backup, grow],
-        deeds: &[backup],
-    },
-    Workload {
-        name: "resumed backup",
-        is_encrypted: false,
-        before: &[init, backup_killed_before_its_header],
-        deeds: &[backup],
-    },
-    Workload {
-        name: "resumed partial backup",
-        is_encrypted: false,
-        before: &[init, backup, change, backup_killed_before_its_index, change],
-        deeds: &[backup],
-    },
-    Workload {
-        name: "unchanged run",
-        is_encrypted: false,
-        before: &[init, backup],
-        deeds: &[backup],
-    },
-    Workload {
-        name: "forget",
-        is_encrypted: false,
-        before: &[init, backup, change, backup],
-        deeds: &[forget_first],
-    },
-    Workload {
-        name: "tag",
-        is_encrypted: true,
-        before: &[init, backup, change, backup],
-        deeds: &[tag_the_first, tag_it_again],
-    },
-    Workload {
-        name: "repair of a lost index",
-        is_encrypted: false,
-        before: &[init, backup, change, backup, lose_an_index],
-        deeds: &[repair],
-    },
-    Workload {
-        name: "repair of a bad pack",
-        is_encrypted: true,
-        before: &[init, backup, change, backup, spoil_a_pack],
-        deeds: &[repair, prune],
-    },
-    Workload {
-        name: "repair of a lost pack",
-        is_encrypted: false,
-        before: &[init, backup, change, backup, lose_a_pack],
-        deeds: &[repair, backup],
-    },
-    Workload {
-        name: "prune",
-        is_encrypted: false,
-        before: &[
-            init,
-            backup,
-            backup_elsewhere,
-            change,
-            backup,
-            change,
-            full_backup,
-            forget_first,
-            forget_second,
-        ],
-        deeds: &[prune],
-    },
-    Workload {
-        name: "prune after a death",
-        is_encrypted: true,
-        before: &[init, backup, change, full_backup, forget_first, backup_killed, prune_killed],
-        deeds: &[prune, change, backup],
-    },
-    Workload {
-        name: "prune that rescues",
-        is_encrypted: false,
-        before: &[init, backup, change, backup, doom_what_is_needed],
-        deeds: &[prune_that_rescues],
-    },
-    Workload {
-        name: "passwords",
-        is_encrypted: true,
-        before: &[init, backup],
-        deeds: &[add_key, change_password],
-    },
-    Workload {
-        name: "restore and check",
-        is_encrypted: false,
-        before: &[init, backup, change, backup],
-        deeds: &[restore_newest, check_all],
-    },
-    Workload {
-        name: "copy from another repository",
-        is_encrypted: true,
-        before: &[init, change],
-        deeds: &[copy_from_another],
-    },
-    Workload {
-        name: "parity",
-        is_encrypted: false,
-        before: &[init, backup, change, backup],
-        deeds: &[add_parity, remove_parity],
-    },
-];
 
 /// Makes the repository, or goes on with the one that is there.
 pub(super) fn init(story: &mut Story) -> Result<()> {
@@ -396,7 +254,7 @@ pub(super) fn change(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-fn grow(story: &mut Story) -> Result<()> {
+pub(super) fn grow(story: &mut Story) -> Result<()> {
     story.version = source::GROWN;
     Ok(())
 }
@@ -406,22 +264,22 @@ pub(super) fn backup(story: &mut Story) -> Result<()> {
 }
 
 /// Backs up the same source as another dataset, which so needs what the first one may forget.
-fn backup_elsewhere(story: &mut Story) -> Result<()> {
+pub(super) fn backup_elsewhere(story: &mut Story) -> Result<()> {
     let version = story.version;
-    story.back_up_as(&other_name(), false)?;
-    story.promise(Promise::Elsewhere { version });
+    let number = story.back_up_as(&other_name(), false)?.backup.0;
+    story.promise(Promise::Elsewhere { number, version });
     Ok(())
 }
 
-fn full_backup(story: &mut Story) -> Result<()> {
+pub(super) fn full_backup(story: &mut Story) -> Result<()> {
     story.back_up(true).map(|_| ())
 }
 
-fn backup_killed_before_its_header(story: &mut Story) -> Result<()> {
+pub(super) fn backup_killed_before_its_header(story: &mut Story) -> Result<()> {
     killed_backup(story, "datasets")
 }
 
-fn backup_killed_before_its_index(story: &mut Story) -> Result<()> {
+pub(super) fn backup_killed_before_its_index(story: &mut Story) -> Result<()> {
     killed_backup(story, "index")
 }
 
@@ -434,18 +292,18 @@ fn killed_backup(story: &mut Story, folder: &'static str) -> Result<()> {
 }
 
 /// A backup of another version that dies before its header, whose lease is that of a dead machine.
-fn backup_killed(story: &mut Story) -> Result<()> {
+pub(super) fn backup_killed(story: &mut Story) -> Result<()> {
     story.version += 1;
     let killed = killed_backup(story, "datasets");
     crate::crash::verdict::bury_the_dead(story);
     killed
 }
 
-fn forget_first(story: &mut Story) -> Result<()> {
+pub(super) fn forget_first(story: &mut Story) -> Result<()> {
     forget(story, 0)
 }
 
-fn forget_second(story: &mut Story) -> Result<()> {
+pub(super) fn forget_second(story: &mut Story) -> Result<()> {
     forget(story, 1)
 }
 
@@ -483,7 +341,7 @@ pub(super) fn prune(story: &mut Story) -> Result<()> {
     Ok(())
 }
 
-fn prune_killed(story: &mut Story) -> Result<()> {
+pub(super) fn prune_killed(story: &mut Story) -> Result<()> {
     story.medium.kill_before(Some("index"));
     // It may have had nothing to copy, and so have died nowhere.
     let _ = prune(story);

@@ -6,12 +6,12 @@ use crate::crash::source;
 use crate::crash::story;
 use crate::crash::story::CacheImage;
 use crate::crash::story::Medium;
+use crate::crash::story::OTHER_NAMES;
 use crate::crash::story::Promise;
 use crate::crash::story::Story;
 use crate::crash::story::context;
 use crate::crash::story::init;
 use crate::crash::story::name;
-use crate::crash::story::other_name;
 use crate::crash::story::write_cache;
 use icecore::backend::key::ObjectKey;
 use icecore::base::cancel::Cancel;
@@ -27,6 +27,7 @@ use icecore::engine::restore::RestoreOptions;
 use icecore::format::dataset::DatasetName;
 use icecore::format::lease::LeaseRecord;
 use icecore::repository::Repository;
+use icecore::repository::datasets::Dataset;
 use icecore::repository::layout;
 use icecore::target::memory::MemoryTarget;
 use std::collections::BTreeMap;
@@ -37,7 +38,7 @@ use std::sync::Arc;
 type Aftermath = fn(&mut Story) -> icecore::base::error::Result<()>;
 
 /// Whatever else a person may do next is added here.
-const AFTERMATHS: &[Aftermath] = &[story::prune];
+const AFTERMATHS: &[Aftermath] = &[deeds::finish_renaming, story::prune];
 
 /// A machine as it is found after the cut.
 pub(super) struct Wreck {
@@ -167,6 +168,8 @@ impl Wreck {
                 | Promise::Damaged { .. }
                 | Promise::Repaired
                 | Promise::Elsewhere { .. }
+                | Promise::Renaming
+                | Promise::Named { .. }
                 | Promise::Tagged { .. }
                 | Promise::Password { .. } => {}
             }
@@ -183,11 +186,7 @@ impl Wreck {
         lost: &BTreeSet<u64>,
     ) -> Result<(), String> {
         judge_backups(story, repository, &name(), backups, lost)?;
-        let elsewhere = self.promises.iter().filter_map(|promise| match promise {
-            Promise::Elsewhere { version } => Some((0, *version)),
-            _ => None,
-        });
-        judge_backups(story, repository, &other_name(), &elsewhere.collect(), &BTreeSet::new())?;
+        judge_the_other(story, repository)?;
         for promise in &self.promises {
             let Promise::Tagged { number, tag } = promise else { continue };
             let dataset = repository.dataset(&name()).map_err(|e| refused("no dataset", &e))?;
@@ -269,6 +268,32 @@ fn judge_backups(
         }
     }
     Ok(())
+}
+
+/// Judges the dataset that is renamed: under all names it has, and it has those it was given.
+fn judge_the_other(story: &Story, repository: &Repository) -> Result<(), String> {
+    let (mut backups, mut names) = (BTreeMap::new(), vec![OTHER_NAMES[0]]);
+    for (_, promise) in &story.promises {
+        match promise {
+            Promise::Elsewhere { number, version } => _ = backups.insert(*number, *version),
+            Promise::Renaming => names = OTHER_NAMES.to_vec(),
+            Promise::Named { name } => names = vec![name],
+            _ => {}
+        }
+    }
+    let shown = repository.datasets().map_err(|e| refused("datasets cannot be listed", &e))?;
+    let shown: Vec<&DatasetName> = shown.iter().map(Dataset::name).collect();
+    let has = |name: &str| shown.iter().any(|shown| shown.to_string() == name);
+    let found: Vec<&str> = OTHER_NAMES.into_iter().filter(|name| has(name)).collect();
+    if let Some(name) = found.iter().find(|name| !names.contains(name)) {
+        return Err(format!("the other dataset is named {name}, and was to be one of {names:?}"));
+    }
+    if found.is_empty() && !backups.is_empty() {
+        return Err(format!("the other dataset has no name of {names:?}"));
+    }
+    found.into_iter().try_for_each(|name| {
+        judge_backups(story, repository, &name.parse().unwrap(), &backups, &BTreeSet::new())
+    })
 }
 
 fn judge_forgotten(repository: &Repository, forgotten: &[u64]) -> Result<(), String> {

@@ -2,6 +2,7 @@
 //! connections that can be cut at any call.
 
 use crate::support::ways::Ways;
+use crate::support::ways::failed;
 use crate::support::ways::in_a_line;
 use crate::support::ways::kind_of;
 use crate::support::ways::refused;
@@ -55,6 +56,8 @@ struct State {
     halved: Option<(Vec<u8>, usize)>,
     /// From this call on nothing is answered any more.
     dies_at: Option<u64>,
+    /// From this call on there is no room for what is written.
+    full_from: Option<u64>,
     /// Sessions that were opened before the last hang-up are dead.
     era: u64,
     open: usize,
@@ -100,6 +103,11 @@ impl Server {
     /// Answers nothing from this call on, though it lets sessions in.
     pub(crate) fn die_at(&self, call: u64) {
         self.lock().dies_at = Some(call);
+    }
+
+    /// Has no room for what is written from this call on.
+    pub(crate) fn fill_from(&self, call: u64) {
+        self.lock().full_from = Some(call);
     }
 
     /// Refuses a call, written as in [`Server::calls`].
@@ -162,15 +170,6 @@ fn lost() -> Error {
     Error::new(ErrorKind::Unreachable, "the connection was cut")
 }
 
-fn failed(path: &[u8], e: std::io::Error) -> Error {
-    let message = format!("fake://server: {}", String::from_utf8_lossy(path));
-    match e.kind() {
-        Io::NotFound | Io::NotADirectory => Error::new(ErrorKind::NotFound, message),
-        Io::AlreadyExists => Error::new(ErrorKind::AlreadyExists, message),
-        _ => Error::new(ErrorKind::Io, message).caused_by(e),
-    }
-}
-
 impl Session {
     /// Does a call, unless the connection is cut before it; the reply may be lost.
     fn call<T>(
@@ -186,6 +185,10 @@ impl Session {
                 return Err(Error::new(ErrorKind::Denied, "550 no"));
             }
             let number = state.calls.len() as u64;
+            let is_full = state.full_from.is_some_and(|from| from <= number);
+            if is_full && matches!(what, "create" | "write" | "make_folder") {
+                return Err(Error::new(ErrorKind::Full, "452 no space left"));
+            }
             let (before, after) = (Some(Cut::Before(number)), Some(Cut::After(number)));
             let is_over = self.is_dead
                 || state.dies_at.is_some_and(|at| at <= number)

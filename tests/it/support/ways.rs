@@ -132,3 +132,14 @@ pub(crate) fn in_a_line(name: &OsStr) -> Vec<u8> {
     let shown = |byte: &u8| if *byte == b'\n' { b'?' } else { *byte };
     name.as_bytes().iter().map(shown).collect()
 }
+
+pub(crate) fn failed(path: &[u8], e: std::io::Error) -> Error {
+    let message = format!("fake://server: {}", String::from_utf8_lossy(path));
+    match e.kind() {
+        std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
+            Error::new(ErrorKind::NotFound, message)
+        }
+        std::io::ErrorKind::AlreadyExists => Error::new(ErrorKind::AlreadyExists, message),
+        _ => Error::new(ErrorKind::Io, message).caused_by(e),
+    }
+}
