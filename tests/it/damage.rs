@@ -28,6 +28,7 @@ use std::sync::Arc;
 
 pub(crate) mod further;
 pub(crate) mod operations;
+mod pairs;
 pub(crate) mod state;
 pub(crate) mod ways;
 

@@ -412,10 +412,14 @@ fn judge_losses(scene: &Scene<'_>, report: &RepairReport) -> Result<()> {
             let (target, errors) = restore_backup(set, label.1);
             errors.is_ok_and(|errors| scene.compare(&target, &scene.state.trees[label], &errors))
         });
+        // One whose name cannot be read is called by its id.
+        let names = [label.0.to_owned(), id.to_string()];
+        let is_named = names.iter().any(|name| named.contains(&format!("{name}@{}", label.1)));
         if !is_whole && report.is_whole() {
             scene.complain("a repair says that all is whole, and a backup does not restore");
-        } else if !is_whole && !named.contains(&format!("{}@{}", label.0, label.1)) {
-            scene.complain("a repair does not name a backup that does not restore");
+        } else if !is_whole && !is_named {
+            let what = "a repair does not name a backup that does not restore";
+            scene.complain(format!("{what}: {names:?} {} is not of {named:?}", label.1));
         }
     }
     Ok(())
