@@ -25,10 +25,9 @@ impl Repository {
     ) -> Result<Option<Lease>> {
         let taken = Lease::take(self.store(), dataset.id(), None, Some(number), purpose, now);
         let Ok(lease) = taken else { return Ok(None) };
-        let looked = dataset.shown_numbers().and_then(|numbers| dataset.backup(&numbers, number));
-        let why = match looked {
-            Ok(Some(_)) => return Ok(Some(lease)),
-            Ok(None) => {
+        let why = match is_shown(dataset, number) {
+            Ok(true) => return Ok(Some(lease)),
+            Ok(false) => {
                 let message = format!("{number} of {} was forgotten just now", dataset.name());
                 Error::new(ErrorKind::NotFound, message)
             }
@@ -37,4 +36,13 @@ impl Repository {
         lease.give_back();
         Err(why)
     }
+
+    /// Says whether a backup that was read is known to be forgotten by now.
+    pub fn was_forgotten(&self, dataset: &Dataset, number: BackupId) -> bool {
+        is_shown(dataset, number).is_ok_and(|is_shown| !is_shown)
+    }
+}
+
+fn is_shown(dataset: &Dataset, number: BackupId) -> Result<bool> {
+    Ok(dataset.backup(&dataset.shown_numbers()?, number)?.is_some())
 }

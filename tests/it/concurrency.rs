@@ -232,6 +232,13 @@ fn a_reader_two_prunes_and_a_forgetter() {
 
 /// The prune may take a marker away before whoever put it has looked at it.
 #[test]
+fn a_reader_that_is_taken_for_dead_fails_and_reads_nothing_wrong() {
+    let reader = || reader().looking_dead();
+    hold(Class::A, "R(dead)+Q+F", 150, vec![reader(), repacker(), forgetter()]);
+    hold(Class::B, "R(dead)+Q+F", 60, vec![reader(), repacker(), forgetter()]);
+}
+
+#[test]
 fn class_b_a_prune_and_a_forgetter() {
     hold(Class::B, "P+F", 60, vec![pruner(), forgetter()]);
 }

@@ -135,6 +135,7 @@ fn kill_all(what: &str, seed: u64, is_encrypted: bool, victims: &[Victim]) {
         if is_first {
             victim.prepare(&mut play);
             kill(&mut play, victim, &mut windows, true);
+            victim.name_again(&mut play);
             play.compare_list(victim.is_forgetting());
         }
         victim.prepare(&mut play);

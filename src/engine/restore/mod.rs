@@ -281,7 +281,21 @@ fn run_or_plan(
         lease.give_back();
     }
     let seconds = context.clock.now().seconds_since(started);
-    restored.map(|()| work.into_report(seconds))
+    let report = restored.map(|()| work.into_report(seconds));
+    let lacks_some = match &report {
+        Ok(report) => !report.errors.is_empty(),
+        Err(e) => matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound),
+    };
+    if lacks_some && repository.was_forgotten(dataset, snapshot.number()) {
+        // It went on in spite of the lease: this process slept for long, or could put none.
+        let (number, name) = (snapshot.number(), dataset.name());
+        let message = format!(
+            "{number} of {name} was forgotten while it was read, and a prune may have taken what \
+             is missing"
+        );
+        context.progress.warn(&Warning::general(message));
+    }
+    report
 }
 
 fn restore(snapshot: &Snapshot, work: &Work<'_>, visit: Option<&mut Visit<'_>>) -> Result<()> {

@@ -150,7 +150,7 @@ impl Actor {
             Deed::Forget(number) => forget(repository, world, *number, &context),
             Deed::Prune(max_unused) => free(repository, *max_unused, &context),
             Deed::PruneTwice => deeds::prune_twice(repository, &context),
-            Deed::Restore => restore_newest(repository, world, &context),
+            Deed::Restore => restore_newest(repository, world, self.looks_dead, &context),
             Deed::Check => deeds::check_all(repository, &context),
             Deed::Repair => deeds::repair_all(repository, &context),
             Deed::AddParity => deeds::add_parity(repository, &context),
@@ -255,7 +255,13 @@ pub(super) fn free(
     Ok(if is_done { Ended::Pruned(report.bytes_deleted) } else { Ended::MadeWay })
 }
 
-fn restore_newest(repository: &Repository, world: &World, context: &Context<'_>) -> Result<Ended> {
+/// Restores. Whose lease counts for nothing may find that what it reads goes, and is told so.
+fn restore_newest(
+    repository: &Repository,
+    world: &World,
+    looks_dead: bool,
+    context: &Context<'_>,
+) -> Result<Ended> {
     let dataset = repository.dataset(&dataset(""))?;
     let numbers = dataset.all_numbers()?;
     let Some(newest) = dataset.newest(&numbers)? else { return Ok(Ended::Gone) };
@@ -264,14 +270,19 @@ fn restore_newest(repository: &Repository, world: &World, context: &Context<'_>)
     let restored = dataset
         .snapshot(&numbers, Arc::new(newest))
         .and_then(|snapshot| restore::run(&snapshot, &target, &RestoreOptions::default(), context));
+    let may_lack = || looks_dead && repository.was_forgotten(&dataset, number);
     let report = match restored {
         Ok(report) => report,
         Err(e) if e.kind() == ErrorKind::NotFound => {
             let is_there = dataset.backup(&dataset.all_numbers()?, number)?.is_some();
             return if is_there { Err(e) } else { Ok(Ended::Gone) };
         }
+        Err(e) if e.kind() == ErrorKind::Corrupt && may_lack() => return Ok(Ended::Gone),
         Err(e) => return Err(e),
     };
+    if !report.errors.is_empty() && may_lack() {
+        return Ok(Ended::Gone);
+    }
     if !report.errors.is_empty() {
         return Err(Error::corrupt(format!("could not restore {label}: {:?}", report.errors)));
     }

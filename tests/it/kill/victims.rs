@@ -42,6 +42,7 @@ const BACKUP: &[&str] = &["backup", "data"];
 const REPAIR: &[&str] = &["repair", "--read-data"];
 const CHECK: &[&str] = &["check", "--read-data"];
 const COPY: &[&str] = &["copy", "--to", MIRROR];
+const RENAME: &[&str] = &["rename", "data", "moved"];
 const RESTORE: &[&str] = &["restore", "data", "half"];
 const OVER: &[&str] = &["restore", "data", "place", "--overwrite", "if-changed", "--delete"];
 const OVER_ALL: &[&str] = &["restore", "data", "place", "--overwrite", "always", "--delete"];
@@ -68,6 +69,7 @@ pub(super) const WRITERS: &[Victim] = &[
     victim("two prunes", Play::forget, &[PRUNE, PRUNE], pruned_again),
     victim("forget beside a backup", grown, &[FORGET, BACKUP], Play::forget_again),
     repair_victim("repair beside a prune", Play::forget, &[REPAIR, PRUNE]),
+    victim("rename beside a prune", Play::forget, &[RENAME, PRUNE], pruned_again),
     victim("init", |play| play.clear("nest"), &[&["-r", "nest", "init"]], Play::made_again),
 ];
 
@@ -112,8 +114,18 @@ impl Victim {
         self.commands.iter().any(|command| command[0] == "forget")
     }
 
+    /// Whoever was renamed has its first name again: what was cut off is finished, and done the
+    /// other way.
+    pub(super) fn name_again(&self, play: &mut Play) {
+        if self.commands.contains(&RENAME) {
+            play.home.done(RENAME);
+            play.home.done(&["rename", "moved", "data"]);
+        }
+    }
+
     /// Asks all that must hold now.
     pub(super) fn judge(&self, play: &mut Play) {
+        self.name_again(play);
         play.compare_list(self.is_forgetting());
         (self.cure)(play);
         play.home.done(CHECK);
