@@ -67,6 +67,7 @@ use crate::crash::explore::Violation;
 use crate::crash::full::open_with_reads_refused;
 use crate::crash::full::refuse_one_by_one;
 use crate::crash::reading::refuse_each_read;
+use crate::crash::restore::blind_each_look;
 use crate::crash::restore::die_at_each_step;
 use crate::crash::restore::refuse_each_step;
 use crate::crash::served::Bucket;
@@ -234,6 +235,13 @@ fn a_restore_that_was_killed_and_is_done_again_ends_equal() {
 fn a_restore_whose_disk_refuses_a_step_says_so_and_ends_equal_when_done_again() {
     let count = refuse_each_step(&Depth::asked());
     eprintln!("{count} restores were refused a step");
+    assert!(count >= 100, "only {count}");
+}
+
+#[test]
+fn a_restore_that_cannot_look_at_its_target_says_so_and_ends_equal_when_done_again() {
+    let count = blind_each_look(&Depth::asked());
+    eprintln!("{count} looks at a target failed");
     assert!(count >= 100, "only {count}");
 }
 

@@ -26,6 +26,8 @@ pub(super) enum Fate {
     Dies,
     /// The disk refuses it; and, if that lasts, all later steps that need room.
     Refused { errno: Errno, lasts: bool },
+    /// A look at what is there fails once, or a sync: these alone are its steps.
+    Blind,
 }
 
 /// A folder to which a restore writes that goes wrong at one of its steps.
@@ -72,12 +74,14 @@ impl Mortal {
     }
 
     fn step(&self, needs: Needs) -> Left {
-        let step = self.steps.fetch_add(1, Ordering::Relaxed);
+        let is_counted = self.fate != Fate::Blind;
+        let step = self.steps.fetch_add(is_counted.into(), Ordering::Relaxed);
         let is_later = step > self.at;
         if is_later && needs == Needs::Room {
             self.later.fetch_add(1, Ordering::Relaxed);
         }
         match self.fate {
+            Fate::Blind => Left::All,
             _ if step < self.at => Left::All,
             Fate::Dies if is_later => Left::Nothing,
             Fate::Dies => Left::Half,
@@ -89,8 +93,13 @@ impl Mortal {
     }
 
     fn look(&self) -> Result<()> {
-        let is_dead = self.fate == Fate::Dies && self.steps() > self.at;
-        if is_dead { Err(dead()) } else { Ok(()) }
+        match self.fate {
+            Fate::Dies if self.steps() > self.at => Err(dead()),
+            Fate::Blind if self.steps.fetch_add(1, Ordering::Relaxed) == self.at => {
+                Err(Error::io("cannot read", Errno::IO.into()).at(Origin::Target))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

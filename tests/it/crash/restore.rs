@@ -198,7 +198,11 @@ fn refuse_at(trial: &Trial<'_>, case: &Case, at: usize, fate: Fate) {
     let done = try_restore(trial.world, 1, &mortal, &case.first);
     let what = format!("{}, step {at} {fate:?}", case.title);
     assert!(mortal.steps() > at, "{what}: it came to that step");
-    let Fate::Refused { errno, .. } = fate else { panic!("{fate:?}") };
+    let errno = match fate {
+        Fate::Refused { errno, .. } => errno,
+        Fate::Blind => Errno::IO,
+        Fate::Dies => panic!("it is not to die"),
+    };
     let named: BTreeSet<Vec<u8>> = match done {
         Err(error) => {
             let kind = if errno == Errno::IO { ErrorKind::Io } else { ErrorKind::Full };
@@ -296,6 +300,29 @@ pub(super) fn die_at_each_step() -> usize {
             die_at(&world, case, at, &wanted);
         }
         count += steps;
+    }
+    count
+}
+
+/// Lets looks of restores at what is there fail, and syncs, one of five or each; returns how often.
+pub(super) fn blind_each_look(depth: &Depth) -> usize {
+    let (world, wanted) = two_versions();
+    let trial = Trial { world: &world, wanted: &wanted };
+    let mut count = 0;
+    for case in cases() {
+        for verify in [false, true] {
+            let first = RestoreOptions { verify, ..case.first.clone() };
+            let case = Case { first, ..case };
+            let folder = Folder::in_memory();
+            let mortal = Mortal::new(&case.prepare(&world, &folder), usize::MAX, Fate::Blind);
+            try_restore(&world, 1, &mortal, &case.first).unwrap();
+            let looks = mortal.steps();
+            eprintln!("{}, verify {verify}: {looks} looks", case.title);
+            for at in (0..looks).step_by(if depth.is_deep() { 1 } else { 5 }) {
+                refuse_at(&trial, &case, at, Fate::Blind);
+                count += 1;
+            }
+        }
     }
     count
 }
