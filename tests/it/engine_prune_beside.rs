@@ -3,17 +3,13 @@
 use crate::support::tree::noise;
 use crate::support::world::World;
 use icecore::backend::wrap::Operation;
-use icecore::base::cancel::Cancel;
 use icecore::base::error::ErrorKind;
 use icecore::base::id::BackupId;
 use icecore::base::id::LeaseId;
 use icecore::base::id::PackId;
-use icecore::base::progress::Silent;
 use icecore::base::sys::ProcessIdentity;
-use icecore::base::time::FixedClock;
 use icecore::base::time::Timestamp;
 use icecore::codec::frame::ObjectKind;
-use icecore::engine::Context;
 use icecore::engine::backup::BackupOptions;
 use icecore::engine::check;
 use icecore::engine::check::CheckOptions;
@@ -23,7 +19,6 @@ use icecore::engine::prune::PruneReport;
 use icecore::format::lease::LeaseRecord;
 use icecore::repository::Repository;
 use icecore::repository::layout;
-use icecore::repository::lease::Lease;
 use icecore::repository::stock;
 use icecore::repository::transaction::Transaction;
 use icecore::source::memory::MemorySource;
@@ -35,16 +30,6 @@ use std::sync::Mutex;
 
 fn prune_with(world: &World, options: PruneOptions) -> icecore::base::error::Result<PruneReport> {
     prune::run(&world.repository, &options, &world.context())
-}
-
-fn prune_on(
-    repository: &Repository,
-    options: PruneOptions,
-) -> icecore::base::error::Result<PruneReport> {
-    let clock = FixedClock::new(Timestamp::new(1_800_000_000, 0));
-    let cancel = Cancel::new();
-    let context = Context { progress: &Silent, cancel: &cancel, clock: &clock, threads: 2 };
-    prune::run(repository, &options, &context)
 }
 
 fn prune_all(world: &World) -> PruneReport {
@@ -215,49 +200,6 @@ fn a_readers_lease_keeps_what_is_forgotten_until_it_ends() {
         lease.unwrap().give_back();
         let report = prune_all(&world);
         assert!(report.packs_deleted > 0 && report.headers_retired == 1, "{report:?}");
-        assert_sound(&world);
-    }
-}
-
-/// Who has put a lease and not looked again may name a backup that goes just then.
-#[test]
-fn a_lease_that_comes_too_late_for_its_backup_is_named_and_no_damage_is_told() {
-    for (class_b, number) in [(false, None), (true, None), (false, Some(BackupId(2)))] {
-        let mut world = if class_b { World::class_b() } else { World::memory() };
-        full_backup(&world, &files(0..20));
-        full_backup(&world, &files(10..20));
-        world.hide(0);
-        let elsewhere = world.elsewhere().repository;
-        let dataset = world.repository.dataset(&world.name()).unwrap().id();
-        let now = world.context().clock.now();
-        let told = Arc::new(Mutex::new(None));
-        let told_now = Arc::clone(&told);
-        let odd = world.make_odd();
-        let objects = Arc::clone(&world.backend);
-        odd.between(move |operation, key| {
-            // Its packs are gone, and its header is there.
-            if operation != Operation::Delete || !key.starts_with("tombstones/") {
-                return true;
-            }
-            let parent = Some(BackupId(0));
-            let store = elsewhere.store();
-            let late = Lease::take(store, dataset, number, parent, "restore", now).unwrap();
-            let before = objects.objects();
-            let pruned = prune_on(&elsewhere, PruneOptions::default()).unwrap_err();
-            assert_eq!(objects.objects(), before);
-            let id = late.id();
-            late.give_back();
-            *told_now.lock().unwrap() = Some((id, pruned));
-            false
-        });
-
-        assert!(prune_all(&world).packs_deleted > 0);
-
-        let (lease, error) = told.lock().unwrap().take().expect("the packs were gone");
-        assert_eq!(error.kind(), ErrorKind::Busy, "{}", error.full_message());
-        assert!(error.full_message().contains("(restore) holds a backup that is forgotten"));
-        assert!(error.hint_text().unwrap().contains(&format!("--end-lease {lease}")));
-        prune_all(&world);
         assert_sound(&world);
     }
 }

@@ -23,6 +23,7 @@ mod engine_parity;
 mod engine_prune;
 mod engine_prune_beside;
 mod engine_prune_guards;
+mod engine_prune_late;
 mod engine_prune_lost;
 mod engine_prune_trouble;
 mod engine_prune_unseen;

@@ -10,6 +10,7 @@ use crate::cli::text;
 use crate::engine::prune;
 use crate::engine::prune::PruneOptions;
 use crate::engine::prune::PruneReport;
+use crate::engine::prune::TOMBSTONE_GONE;
 use crate::engine::prune::WaitsFor;
 use crate::repository::Repository;
 use clap::Args;
@@ -218,7 +219,8 @@ pub(crate) fn say(report: &PruneReport, dry_run: bool, session: &mut Session) ->
     }
     for (pack, why) in &report.stuck {
         let short = pack.short();
-        session.output.note(&format!("pack {short} stays: {why}; run `icecore repair`"));
+        let advice = if why == TOMBSTONE_GONE { "" } else { "; run `icecore repair`" };
+        session.output.note(&format!("pack {short} stays: {why}{advice}"));
     }
     if plan.busy_bytes > 0 {
         let busy = text::bytes(plan.busy_bytes);

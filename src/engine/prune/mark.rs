@@ -20,7 +20,6 @@ use crate::format::range::RangeRow;
 use crate::repository::Repository;
 use crate::repository::fence::Observer;
 use crate::repository::history::RowStream;
-use crate::repository::lease::SeenLease;
 use crate::repository::lost::LostPlaces;
 use crate::repository::roots::DatasetRoots;
 use crate::repository::roots::HeaderAt;
@@ -64,7 +63,7 @@ pub(super) fn mark(
     observer: &Observer<'_>,
     context: &Context<'_>,
 ) -> Result<Marked> {
-    let mut round = 0;
+    let (mut round, mut has_failed) = (0, false);
     let error = loop {
         round += 1;
         let roots = repository.roots(observer).map_err(cannot_tell)?;
@@ -72,7 +71,7 @@ pub(super) fn mark(
             Ok(marked) => return Ok(marked),
             Err(Trouble::Unknown(_)) if round < PRUNE_ROUNDS_MAX => {}
             // A backup that was forgotten and freed since the roots were listed is none any more.
-            Err(Trouble::Other(error)) if is_damage(&error) && round == 1 => {}
+            Err(Trouble::Other(error)) if is_damage(&error) && !has_failed => has_failed = true,
             Err(Trouble::Unknown(block)) => {
                 let message =
                     format!("no pack index names all places of block {block} that are needed");
@@ -88,16 +87,15 @@ pub(super) fn mark(
     // that when it looks again, and lets go. Until then, or when it has died in between, that
     // backup is not whole.
     let mut roots = repository.roots(observer).map_err(cannot_tell)?;
-    let mut holders = roots.held.values().flat_map(|held| held.values());
-    let Some(holder) = holders.next().and_then(|id| roots.leases.get(id)) else {
+    let held = held_by(&roots);
+    if held.is_empty() {
         return Err(error);
-    };
-    let busy = held_by(holder);
+    }
     roots.leave_out_held();
     match mark_from(repository, roots, context) {
         Err(Trouble::Other(e)) if !is_damage(&e) => Err(e),
         Err(_) => Err(error),
-        Ok(_) => Err(busy),
+        Ok(_) => Err(busy(&held, error)),
     }
 }
 
@@ -105,19 +103,33 @@ fn is_damage(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
 }
 
-fn held_by(holder: &SeenLease) -> Error {
-    let record = &holder.record;
-    let (process, purpose) = (&record.process, &record.purpose);
-    let message = format!(
-        "process {} on {} ({purpose}) holds a backup that is forgotten, and not whole any more",
-        process.pid, process.host
-    );
-    let hint = format!(
-        "it lets go when it sees that, and then a prune goes on; if it has died, \
-         `icecore prune --end-lease {}` says so",
-        record.lease
-    );
-    Error::new(ErrorKind::Busy, message).hint(hint).at(Origin::Repository)
+/// Says which forgotten backups leases hold, and whose they are.
+fn held_by(roots: &Roots) -> Vec<String> {
+    let mut held = Vec::new();
+    for dataset in &roots.datasets {
+        for (n, lease) in roots.held.get(&dataset.dataset.id()).into_iter().flatten() {
+            let Some(record) = roots.leases.get(lease).map(|seen| &seen.record) else { continue };
+            let (name, process) = (dataset.dataset.name(), &record.process);
+            held.push(format!(
+                "{name}@{n} by process {} on {} ({}; lease {lease})",
+                process.pid, process.host, record.purpose
+            ));
+        }
+    }
+    held
+}
+
+fn busy(held: &[String], why: Error) -> Error {
+    let which =
+        if held.len() == 1 { "a forgotten backup" } else { "one of these forgotten backups" };
+    let message = format!("{which} is not whole any more, and still held: {}", held.join("; "));
+    Error::new(ErrorKind::Busy, message)
+        .hint(
+            "whoever has just begun lets go in a moment, others when they end; where one has \
+             died, `icecore prune --end-lease LEASE` says so",
+        )
+        .at(Origin::Repository)
+        .caused_by(why)
 }
 
 fn cannot_tell(error: Error) -> Error {

@@ -153,6 +153,11 @@ impl Live {
         self.0.is_empty()
     }
 
+    /// Returns how many places are live.
+    pub(super) fn count(&self) -> usize {
+        self.0.len()
+    }
+
     /// Says whether a place is live.
     pub(super) fn has(&self, place: u32) -> bool {
         self.0.binary_search(&place).is_ok()
@@ -171,6 +176,11 @@ impl Live {
     /// Says whether a copy has all of them.
     pub(super) fn is_covered_by(&self, row: &BlockRow) -> bool {
         self.0.iter().all(|place| row.has_place(*place))
+    }
+
+    /// Says whether all of them are live in another as well.
+    pub(super) fn is_part_of(&self, other: &Live) -> bool {
+        self.0.iter().all(|place| other.has(*place))
     }
 
     /// Returns those that are not lost.

@@ -17,6 +17,7 @@
 //! places, one window of blocks being copied.
 
 mod guard;
+mod jobs;
 mod mark;
 mod marks;
 mod plan;
@@ -59,6 +60,7 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 pub use crate::engine::prune::plan::Plan;
+pub use crate::engine::prune::settle::TOMBSTONE_GONE;
 
 /// The share of the used bytes that may stay unused, unless said otherwise: 5 %.
 const UNUSED_MAX: f64 = 0.05;
@@ -139,8 +141,9 @@ pub struct PruneReport {
 ///
 /// # Errors
 /// `InvalidInput` for a share that is none, or a lease that is none; `Denied` where the guard
-/// stops it; `Corrupt` when what must stay cannot be told; those of the backend. Whatever the
-/// error, nothing that is needed was deleted, and the next prune goes on.
+/// stops it; `Corrupt` when what must stay cannot be told, `Busy` when that is so only of forgotten
+/// backups that leases hold; those of the backend. Whatever the error, nothing that is needed was
+/// deleted, and the next prune goes on.
 pub fn run(
     repository: &Repository,
     options: &PruneOptions,

@@ -12,7 +12,6 @@ use crate::base::error::Result;
 use crate::base::id::BlockId;
 use crate::base::id::IndexId;
 use crate::base::id::PackId;
-use crate::base::limits::COPY_WINDOW_BYTES;
 use crate::base::limits::PRUNE_ROUNDS_MAX;
 use crate::base::planted;
 use crate::base::planted::Rule;
@@ -23,6 +22,11 @@ use crate::base::progress::Warning;
 use crate::base::time::Stopwatch;
 use crate::engine::Context;
 use crate::engine::pool::Pool;
+use crate::engine::prune::jobs::Job;
+use crate::engine::prune::jobs::bytes_of;
+use crate::engine::prune::jobs::largest_first;
+use crate::engine::prune::jobs::of_one_pack;
+use crate::engine::prune::jobs::window_of;
 use crate::engine::prune::mark::Marked;
 use crate::engine::prune::marks::Live;
 use crate::format::pack::EncodedBlock;
@@ -40,6 +44,9 @@ use std::collections::HashMap;
 use std::collections::HashSet;
 use std::time::Duration;
 
+/// Why a pack stays whose tombstone vanished while a prune worked under it.
+pub const TOMBSTONE_GONE: &str = "its tombstone is gone; the next prune looks at it again";
+
 /// Doomed packs whose rows are held at a time: some MB.
 const PACKS_LOOKED_AT: usize = 4096;
 
@@ -53,16 +60,10 @@ pub(super) struct Settled {
     pub(super) stuck: Vec<(PackId, String)>,
 }
 
-/// A copy that is to be made: from where, and which places.
-struct Job {
-    location: Location,
-    live: Live,
-}
-
-/// What one look at the doomed packs has left.
 /// How often a wait looks whether it was cancelled.
 const LOOK_EACH: Duration = Duration::from_millis(100);
 
+/// What one look at the doomed packs has left.
 struct Look {
     view: IndexView,
     /// What must be copied, of each pack that is there.
@@ -187,8 +188,7 @@ impl Settle<'_> {
                 match there.get(pack) {
                     // Backups that began since may lean on it: nothing told them not to.
                     Some(_) if !all_doomed.contains(pack) && keeps_doom => {
-                        let why = "its tombstone is gone; the next prune looks at it again";
-                        self.stuck.insert(*pack, why.to_owned());
+                        self.stuck.insert(*pack, TOMBSTONE_GONE.to_owned());
                         left.insert(*pack);
                     }
                     Some(&size) if missing.is_empty() => self.delete_pack(pack, size)?,
@@ -402,31 +402,43 @@ impl Settle<'_> {
         Ok(())
     }
 
+    /// Copies the largest of several copies of one block first, and then only what it lacks: two
+    /// doomed packs may hold the same block, and a copy within another would be chosen, and made
+    /// again, by each later prune.
     fn fill(&mut self, copier: &mut Copier, jobs: &[Job], view: &IndexView) -> Result<()> {
         let pool = Pool::new(self.context.threads)?;
-        let mut copied: HashSet<(BlockId, Vec<u8>)> = HashSet::new();
-        let mut rest = jobs;
-        while !rest.is_empty() {
-            self.context.cancel.check()?;
-            let (window, after) = rest.split_at(window_of(rest));
-            rest = after;
-            let encoded = pool.map(window, |job| self.encode(job, view));
-            for (job, encoded) in window.iter().zip(encoded) {
-                let bytes = u64::from(job.location.row.length);
-                self.context.progress.count(Counter::Bytes, bytes);
-                match encoded {
-                    // Two doomed packs may hold the same block.
-                    Ok(block) => {
-                        if copied.insert((block.id, block.table.presence_bits())) {
-                            copier.add(block)?;
+        let mut copied: HashMap<BlockId, Vec<&Live>> = HashMap::new();
+        let (first, others) = largest_first(jobs);
+        for jobs in [first, others] {
+            let is_copied = |job: &&Job| {
+                let lives = copied.get(&job.location.row.block).into_iter().flatten();
+                lives.into_iter().any(|live| job.live.is_part_of(live))
+            };
+            let jobs: Vec<&Job> = jobs.into_iter().filter(|job| !is_copied(job)).collect();
+            let mut rest = jobs.as_slice();
+            while !rest.is_empty() {
+                self.context.cancel.check()?;
+                let (window, after) = rest.split_at(window_of(rest));
+                rest = after;
+                let encoded = pool.map(window, |job| self.encode(job, view));
+                for (job, encoded) in window.iter().zip(encoded) {
+                    let bytes = u64::from(job.location.row.length);
+                    self.context.progress.count(Counter::Bytes, bytes);
+                    match encoded {
+                        Ok(block) => {
+                            let lives = copied.entry(job.location.row.block).or_default();
+                            if !lives.iter().any(|live| job.live.is_part_of(live)) {
+                                lives.push(&job.live);
+                                copier.add(block)?;
+                            }
                         }
+                        // Another prune was quicker with it; the next round sees that it is gone.
+                        Err(e) if e.kind() == ErrorKind::NotFound => {}
+                        Err(e) if e.kind() == ErrorKind::Corrupt => {
+                            self.stuck.insert(job.location.pack.pack, e.full_message());
+                        }
+                        Err(e) => return Err(e),
                     }
-                    // Another prune was quicker with it; the next round sees that it is gone.
-                    Err(e) if e.kind() == ErrorKind::NotFound => {}
-                    Err(e) if e.kind() == ErrorKind::Corrupt => {
-                        self.stuck.insert(job.location.pack.pack, e.full_message());
-                    }
-                    Err(e) => return Err(e),
                 }
             }
         }
@@ -457,12 +469,16 @@ impl Settle<'_> {
         doomed: &BTreeSet<PackId>,
         left: &HashSet<PackId>,
     ) -> Result<()> {
-        let going: BTreeSet<IndexId> = tombstones.indexes();
+        let mut going: BTreeSet<IndexId> = tombstones.indexes();
         if going.is_empty() {
             return Ok(());
         }
         let store = self.repository.store();
         let all_doomed = Tombstones::list(store)?.indexes();
+        if planted::keeps(Rule::KeepsDoom) {
+            // What no tombstone names any more, another prune may take to hold the rows of others.
+            going.retain(|index| all_doomed.contains(index));
+        }
         let gone = doomed.iter().filter(|pack| !left.contains(pack)).copied().collect();
         self.repository.hold_rows_elsewhere(&going, &all_doomed, &gone)?;
         // Objects of others hold some of the rows.
@@ -473,25 +489,4 @@ impl Settle<'_> {
         }
         self.repository.refresh_index()
     }
-}
-
-/// Returns the jobs of the first pack, for which the least has to be copied.
-fn of_one_pack(jobs: &[Job]) -> &[Job] {
-    let mut packs = jobs.chunk_by(|one, next| one.location.pack.pack == next.location.pack.pack);
-    packs.next().unwrap_or(jobs)
-}
-
-/// Returns how many bytes the blocks of jobs have where they are.
-fn bytes_of(jobs: &[Job]) -> u64 {
-    jobs.iter().map(|job| u64::from(job.location.row.length)).sum()
-}
-
-/// Returns how many of the jobs fit into one window; at least one.
-fn window_of(jobs: &[Job]) -> usize {
-    let mut bytes = 0;
-    let fits = jobs.iter().take_while(|job| {
-        bytes += u64::from(job.location.row.length) + u64::from(job.location.row.plain_length);
-        bytes <= COPY_WINDOW_BYTES
-    });
-    fits.count().max(1)
 }

@@ -281,11 +281,7 @@ fn run_or_plan(
         lease.give_back();
     }
     let seconds = context.clock.now().seconds_since(started);
-    let report = restored.map(|()| work.into_report(seconds));
-    let lacks_some = match &report {
-        Ok(report) => !report.errors.is_empty(),
-        Err(e) => matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound),
-    };
+    let lacks_some = work.lacks_some() || restored.as_ref().is_err_and(work::is_missing);
     if lacks_some && repository.was_forgotten(dataset, snapshot.number()) {
         // It went on in spite of the lease: this process slept for long, or could put none.
         let (number, name) = (snapshot.number(), dataset.name());
@@ -295,7 +291,7 @@ fn run_or_plan(
         );
         context.progress.warn(&Warning::general(message));
     }
-    report
+    restored.map(|()| work.into_report(seconds))
 }
 
 fn restore(snapshot: &Snapshot, work: &Work<'_>, visit: Option<&mut Visit<'_>>) -> Result<()> {

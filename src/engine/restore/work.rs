@@ -2,6 +2,7 @@
 
 use crate::base::error::Error;
 use crate::base::error::ErrorKind;
+use crate::base::error::Origin;
 use crate::base::error::Result;
 use crate::base::limits::FAR_READ_BYTES;
 use crate::base::limits::REMOTE_READERS_MAX;
@@ -42,6 +43,8 @@ pub(super) struct Work<'a> {
     deleted: AtomicU64,
     owner_hint_given: AtomicBool,
     hint_given: AtomicBool,
+    /// Whether something of the repository was gone or damaged.
+    lacks_some: AtomicBool,
 }
 
 impl<'a> Work<'a> {
@@ -72,6 +75,7 @@ impl<'a> Work<'a> {
             deleted: AtomicU64::new(0),
             owner_hint_given: AtomicBool::new(false),
             hint_given: AtomicBool::new(false),
+            lacks_some: AtomicBool::new(false),
         }
     }
 
@@ -81,6 +85,11 @@ impl<'a> Work<'a> {
         let ahead = self.repository.store().backend().capabilities().ahead();
         let waiting = self.target.parallel().max(ahead.min(REMOTE_READERS_MAX));
         self.context.threads.max(waiting)
+    }
+
+    /// Says whether something of the repository was gone or damaged.
+    pub(super) fn lacks_some(&self) -> bool {
+        self.lacks_some.load(Ordering::Relaxed)
     }
 
     /// Returns what of the metadata is set.
@@ -95,6 +104,9 @@ impl<'a> Work<'a> {
     pub(super) fn fail(&self, path: &EntryPath, error: Error) -> Result<()> {
         if stops(&error) {
             return Err(error);
+        }
+        if is_missing(&error) {
+            self.lacks_some.store(true, Ordering::Relaxed);
         }
         self.failures.warn(&Warning::failed(path, &error));
         if let Some(hint) = error.hint_text()
@@ -232,4 +244,10 @@ pub(crate) fn stops(error: &Error) -> bool {
         | ErrorKind::InvalidInput
         | ErrorKind::Io => false,
     }
+}
+
+/// Says whether something that should be in the repository is not there, or damaged.
+pub(super) fn is_missing(error: &Error) -> bool {
+    let is_gone = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound);
+    is_gone && error.origin() == Origin::Repository
 }
