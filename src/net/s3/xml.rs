@@ -152,6 +152,8 @@ pub(crate) fn confirmed(bytes: &[u8], name: &str) -> Result<()> {
 /// which are shown short, and never as what a terminal obeys.
 pub(crate) fn garbled(why: &str) -> Error {
     let why = display(&why.as_bytes()[..why.len().min(WHY_BYTES_MAX)]);
+    // A byte that cannot be shown takes some characters.
+    let why: String = why.chars().take(WHY_BYTES_MAX).collect();
     Error::corrupt(format!("the answer of the store cannot be read: {why}"))
 }
 
@@ -493,7 +495,7 @@ mod tests {
 
     #[test]
     fn what_a_garbled_answer_says_is_shown_short_and_plain() {
-        for name in ["a\u{1b}[2J", &"long".repeat(1000), "a\u{202e}"] {
+        for name in ["a\u{1b}[2J", &"long".repeat(1000), "a\u{202e}", &"\u{17}".repeat(300)] {
             for text in [format!("<{name}></b>"), format!("<{name}>&{name};</{name}>")] {
                 let message = page(text.as_bytes()).expect_err("no page").full_message();
                 assert!(!message.contains(['\u{1b}', '\u{202e}']), "{message:?}");
