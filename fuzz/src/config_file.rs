@@ -14,9 +14,10 @@ fn shows_no_secret(tables: &Tables) {
         let hidden = [&table.password, &table.secret_access_key, &table.session_token];
         for secret in hidden.into_iter().flatten() {
             reach("secret");
+            // Not that it does not hold the secret, which may be part of these very words.
             let shown = format!("{secret:?}");
-            let text = String::from_utf8_lossy(secret.value.0.expose()).into_owned();
-            assert!(text.len() < 8 || !shown.contains(&text), "{shown}");
+            let at = shown.strip_prefix("Setting { at: ").and_then(|it| it.strip_suffix(", .. }"));
+            assert!(at.is_some_and(|at| at.parse::<usize>().is_ok()), "{shown}");
         }
     }
 }
