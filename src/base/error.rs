@@ -45,6 +45,11 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
+    /// Says whether what was to be read is not there, or not what it should be.
+    pub(crate) const fn is_unreadable(self) -> bool {
+        matches!(self, ErrorKind::Corrupt | ErrorKind::NotFound)
+    }
+
     /// Says whether it means that bytes are bad or gone, and not that they cannot be judged.
     pub(crate) const fn is_damage(self) -> bool {
         matches!(self, ErrorKind::Corrupt | ErrorKind::NotFound | ErrorKind::Io)

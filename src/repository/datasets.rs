@@ -136,7 +136,7 @@ impl Dataset {
                 Ok(numbers) => {
                     !numbers.missing.is_empty() || numbers.next().0 < self.highest_seen()
                 }
-                Err(e) => matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound),
+                Err(e) => e.kind().is_unreadable(),
             };
             // A backup may come and be forgotten while it is listed.
             let may_be_late = looked.as_ref().is_ok_and(Numbers::shows_remarks_alone);

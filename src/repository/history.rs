@@ -145,7 +145,7 @@ impl Snapshot {
     /// read just now: then it cannot be gone out from, not even where a cache has its entries.
     pub fn is_touched_by(&self, lost: &LostPlaces) -> bool {
         let is_lost = |at: &BlobPlace| lost.contains(&at.block, at.place);
-        let is_gone = |e: &Error| matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound);
+        let is_gone = |e: &Error| e.kind().is_unreadable();
         let hits = |ranges: &[RangeRef]| {
             ranges.iter().any(|range| is_lost(&range.range) || is_lost(&range.companion))
         };

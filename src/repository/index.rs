@@ -437,7 +437,7 @@ fn load_early(
     let ids: Vec<IndexId> =
         ids.filter(|id| !loaded.contains_key(id) && !early.contains_key(id)).collect();
     let load = |id: &IndexId| match load(id, store, cache) {
-        Err(e) if !matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => Err(e),
+        Err(e) if !e.kind().is_unreadable() => Err(e),
         outcome => Ok((*id, outcome)),
     };
     early.extend(ahead::map(store, &ids, &load)?);

@@ -2,7 +2,6 @@
 //! the next backup heals them from the source.
 
 use crate::base::error::Error;
-use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::id::BlockId;
 use crate::base::id::PackId;
@@ -157,7 +156,7 @@ impl Repository {
                 if doomed.contains(&copy.pack.pack) {
                     match rescue::verify_copy(self, &copy, &|place| places.contains(&place)) {
                         Ok(()) => {}
-                        Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+                        Err(e) if e.kind().is_unreadable() => {
                             continue;
                         }
                         Err(e) => return Err(e),

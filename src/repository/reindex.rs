@@ -142,7 +142,7 @@ impl Repository {
         let seen: BTreeSet<IndexId> = view.objects().map(|(id, _, _)| id).collect();
         for id in going.difference(&seen) {
             match self.index().read_again(self.store(), id) {
-                Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::Corrupt) => {}
+                Err(e) if e.kind().is_unreadable() => {}
                 Err(e) => return Err(e),
                 Ok(_) => {
                     let key = layout::index(id)?;

@@ -4,7 +4,6 @@
 //! tags the highest revision counts, of a marker that it is there.
 
 use crate::base::error::Error;
-use crate::base::error::ErrorKind;
 use crate::base::error::Result;
 use crate::base::id::BackupId;
 use crate::base::time::Timestamp;
@@ -50,5 +49,5 @@ impl Dataset {
 
 /// Says whether an error may tell no more than that an object was taken away.
 fn is_gone(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
+    error.kind().is_unreadable()
 }

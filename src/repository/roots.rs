@@ -43,6 +43,8 @@ pub struct DatasetRoots {
     /// Each root with the numbers of the chain that is replayed before it, in order. Lists and no
     /// maps, as there may be a hundred thousand datasets of one backup each.
     pub roots: Vec<(HeaderAt, Vec<u64>)>,
+    /// Those of them that are forgotten and stay as leases name them, each with one of these.
+    pub held: BTreeMap<u64, LeaseId>,
     /// What was listed of the roots and of their chains, in order.
     headers: Vec<(u64, Slot)>,
     /// Numbers that are forgotten and that no root has as ancestor.
@@ -64,8 +66,6 @@ pub struct Roots {
     pub at_work: BTreeSet<LeaseId>,
     /// Datasets that this machine has seen with backups and that are not listed any more.
     pub missing: Vec<DatasetId>,
-    /// Forgotten backups that stay as leases name them, by number, each with one of those.
-    pub held: HashMap<DatasetId, BTreeMap<u64, LeaseId>>,
 }
 
 impl Repository {
@@ -147,11 +147,7 @@ impl Repository {
             datasets.push(dataset.roots(forgotten, pins.get(&id).unwrap_or(&nobody))?);
         }
         let missing = missing_datasets(&seen, &datasets);
-        for (id, pins) in &mut pins {
-            pins.retain(|n, _| forgotten.get(id).is_some_and(|forgotten| forgotten.contains(n)));
-        }
-        pins.retain(|_, held| !held.is_empty());
-        Ok(Roots { datasets, leases, at_work, missing, held: pins })
+        Ok(Roots { datasets, leases, at_work, missing })
     }
 }
 
@@ -172,14 +168,16 @@ impl Dataset {
         pins: &BTreeMap<u64, LeaseId>,
     ) -> Result<DatasetRoots> {
         let numbers = self.all_numbers()?;
-        let mut roots = Vec::new();
+        let (mut roots, mut held) = (Vec::new(), BTreeMap::new());
         let mut ancestors: BTreeSet<u64> = BTreeSet::new();
         let mut hidden = Vec::new();
         let mut forgotten_bytes = 0_u64;
         let accounted = self.repository().accounted(&self.id());
         for n in numbers.iter() {
-            let is_root = !forgotten.contains(&n.0) || pins.contains_key(&n.0);
-            if !is_root {
+            let is_forgotten = forgotten.contains(&n.0);
+            let holder = pins.get(&n.0).filter(|_| is_forgotten);
+            held.extend(holder.map(|lease| (n.0, *lease)));
+            if is_forgotten && holder.is_none() {
                 hidden.push(n);
                 if accounted.contains(&n.0) {
                     continue;
@@ -215,6 +213,7 @@ impl Dataset {
             next: numbers.next(),
             floor: numbers.floor(),
             roots,
+            held,
             headers,
             unneeded,
             replayed,
@@ -227,9 +226,7 @@ impl Roots {
     /// Leaves out what stays only as leases name it.
     pub fn leave_out_held(&mut self) {
         for dataset in &mut self.datasets {
-            if let Some(held) = self.held.get(&dataset.dataset.id()) {
-                dataset.roots.retain(|((n, _), _)| !held.contains_key(n));
-            }
+            dataset.roots.retain(|((n, _), _)| !dataset.held.contains_key(n));
         }
     }
 

@@ -77,7 +77,7 @@ pub(super) fn unlock(
         match unlocked {
             Ok(keys) => return Ok((id, keys)),
             Err(e) if e.kind() == ErrorKind::Password => {}
-            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+            Err(e) if e.kind().is_unreadable() => {
                 damaged = Some(e);
             }
             Err(e) => unread = Some(e),

@@ -230,7 +230,6 @@ fn a_reader_two_prunes_and_a_forgetter() {
     hold(Class::A, "R+P+Q+F", 700, vec![reader(), pruner(), repacker(), forgetter()]);
 }
 
-/// The prune may take a marker away before whoever put it has looked at it.
 #[test]
 fn a_reader_that_is_taken_for_dead_fails_and_reads_nothing_wrong() {
     let reader = || reader().looking_dead();
@@ -238,6 +237,7 @@ fn a_reader_that_is_taken_for_dead_fails_and_reads_nothing_wrong() {
     hold(Class::B, "R(dead)+Q+F", 60, vec![reader(), repacker(), forgetter()]);
 }
 
+/// The prune may take a marker away before whoever put it has looked at it.
 #[test]
 fn class_b_a_prune_and_a_forgetter() {
     hold(Class::B, "P+F", 60, vec![pruner(), forgetter()]);

@@ -1,5 +1,7 @@
 //! Prune beside other datasets, writers, readers and other prunes.
 
+use crate::support::pruning::files;
+use crate::support::pruning::full_backup;
 use crate::support::tree::noise;
 use crate::support::world::World;
 use icecore::backend::wrap::Operation;
@@ -10,7 +12,6 @@ use icecore::base::id::PackId;
 use icecore::base::sys::ProcessIdentity;
 use icecore::base::time::Timestamp;
 use icecore::codec::frame::ObjectKind;
-use icecore::engine::backup::BackupOptions;
 use icecore::engine::check;
 use icecore::engine::check::CheckOptions;
 use icecore::engine::prune;
@@ -36,11 +37,6 @@ fn prune_all(world: &World) -> PruneReport {
     prune_with(world, PruneOptions { max_unused: 0.0, ..PruneOptions::default() }).unwrap()
 }
 
-fn full_backup(world: &World, source: &MemorySource) {
-    let options = BackupOptions { full: true, ..BackupOptions::default() };
-    world.backup_with(source, &options).unwrap();
-}
-
 fn stored(world: &World, folder: &str) -> usize {
     let objects = world.backend.objects();
     objects.iter().filter(|(key, _)| key.as_str().starts_with(folder)).map(|(_, b)| b.len()).sum()
@@ -55,14 +51,6 @@ fn assert_sound(world: &World) {
     let report = check::run(&world.repository, &options, &world.context()).unwrap();
     assert!(report.findings.is_empty(), "{:#?}", report.findings);
     world.sound_backups();
-}
-
-fn files(numbers: std::ops::Range<u64>) -> MemorySource {
-    let source = MemorySource::new("s");
-    for n in numbers {
-        source.put_file(format!("f{n}"), noise(20_000, n + 1));
-    }
-    source
 }
 
 /// What the index objects say of the packs that are there: pack and offset to block and places.

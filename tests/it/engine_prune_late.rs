@@ -2,45 +2,22 @@
 //! a backup that it has freed.
 
 use crate::support::pruning::assert_sound;
+use crate::support::pruning::files;
 use crate::support::pruning::full_backup;
+use crate::support::pruning::try_prune;
 use crate::support::tree::noise;
 use crate::support::world::World;
 use icecore::backend::wrap::Operation;
-use icecore::base::cancel::Cancel;
 use icecore::base::error::ErrorKind;
 use icecore::base::id::BackupId;
-use icecore::base::progress::Silent;
-use icecore::base::time::FixedClock;
-use icecore::base::time::Timestamp;
-use icecore::engine::Context;
-use icecore::engine::prune;
-use icecore::engine::prune::PruneOptions;
 use icecore::engine::prune::PruneReport;
-use icecore::repository::Repository;
 use icecore::repository::lease::Lease;
 use icecore::source::memory::MemorySource;
 use std::sync::Arc;
 use std::sync::Mutex;
 
-fn prune_on(
-    repository: &Repository,
-    options: PruneOptions,
-) -> icecore::base::error::Result<PruneReport> {
-    let clock = FixedClock::new(Timestamp::new(1_800_000_000, 0));
-    let cancel = Cancel::new();
-    let context = Context { progress: &Silent, cancel: &cancel, clock: &clock, threads: 2 };
-    prune::run(repository, &options, &context)
-}
-
 fn prune_all(world: &World) -> PruneReport {
-    let options = PruneOptions { max_unused: 0.0, ..PruneOptions::default() };
-    prune::run(&world.repository, &options, &world.context()).unwrap()
-}
-
-fn files(numbers: std::ops::Range<u64>) -> MemorySource {
-    numbers.fold(MemorySource::new("s"), |source, n| {
-        source.file(format!("f{n}"), noise(20_000, n + 1))
-    })
+    try_prune(world, false).unwrap()
 }
 
 /// A block is stored again while a prune copies what is live of it: when both packs go, there is
@@ -93,7 +70,7 @@ fn a_lease_that_comes_too_late_for_its_backup_is_named_and_no_damage_is_told() {
         full_backup(&world, &files(0..20));
         full_backup(&world, &files(10..20));
         world.hide(0);
-        let elsewhere = world.elsewhere().repository;
+        let elsewhere = world.elsewhere();
         let dataset = world.repository.dataset(&world.name()).unwrap().id();
         let now = world.context().clock.now();
         let told = Arc::new(Mutex::new(None));
@@ -106,10 +83,10 @@ fn a_lease_that_comes_too_late_for_its_backup_is_named_and_no_damage_is_told() {
                 return true;
             }
             let parent = Some(BackupId(0));
-            let store = elsewhere.store();
+            let store = elsewhere.repository.store();
             let late = Lease::take(store, dataset, number, parent, "restore", now).unwrap();
             let before = objects.objects();
-            let pruned = prune_on(&elsewhere, PruneOptions::default()).unwrap_err();
+            let pruned = elsewhere.try_prune().unwrap_err();
             assert_eq!(objects.objects(), before);
             let id = late.id();
             late.give_back();

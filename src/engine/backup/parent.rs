@@ -74,5 +74,5 @@ fn warn_passed_by(dataset: &Dataset, number: BackupId, e: &Error, context: &Cont
 
 /// Says whether an error of the repository means that something is damaged or gone.
 pub(super) fn is_unreadable(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
+    error.kind().is_unreadable()
 }

@@ -322,5 +322,5 @@ fn go_through(
 /// Says whether a backup is left out for good by what is wrong with it: with a later one on top of
 /// it there is no place for it any more, so what may be read another time ends the copy instead.
 fn is_lost(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
+    error.kind().is_unreadable()
 }

@@ -13,9 +13,9 @@ pub(super) struct Job {
     pub(super) live: Live,
 }
 
-/// Returns the jobs of which none is of more of its block, and those of blocks that they have, the
-/// largest first.
-pub(super) fn largest_first(jobs: &[Job]) -> (Vec<&Job>, Vec<&Job>) {
+/// Returns jobs in their order, but behind all others those of blocks of which another one has
+/// more, the largest first.
+pub(super) fn largest_first(jobs: &[Job]) -> Vec<&Job> {
     let mut largest: HashMap<BlockId, usize> = HashMap::new();
     for (nth, job) in jobs.iter().enumerate() {
         let most = largest.entry(job.location.row.block).or_insert(nth);
@@ -23,12 +23,12 @@ pub(super) fn largest_first(jobs: &[Job]) -> (Vec<&Job>, Vec<&Job>) {
             *most = nth;
         }
     }
-    let is_largest = |nth: usize| largest.get(&jobs[nth].location.row.block) == Some(&nth);
-    let (first, mut others): (Vec<usize>, Vec<usize>) =
-        (0..jobs.len()).partition(|nth| is_largest(*nth));
-    others.sort_by_key(|nth| Reverse(jobs[*nth].live.count()));
-    let [first, others] = [first, others].map(|nths| nths.into_iter().map(|nth| &jobs[nth]));
-    (first.collect(), others.collect())
+    let mut ordered: Vec<(usize, &Job)> = jobs.iter().enumerate().collect();
+    ordered.sort_by_key(|(nth, job)| {
+        let is_largest = largest.get(&job.location.row.block) == Some(nth);
+        (!is_largest).then_some(Reverse(job.live.count()))
+    });
+    ordered.into_iter().map(|(_, job)| job).collect()
 }
 
 /// Returns the jobs of the first pack, for which the least has to be copied.

@@ -71,7 +71,9 @@ pub(super) fn mark(
             Ok(marked) => return Ok(marked),
             Err(Trouble::Unknown(_)) if round < PRUNE_ROUNDS_MAX => {}
             // A backup that was forgotten and freed since the roots were listed is none any more.
-            Err(Trouble::Other(error)) if is_damage(&error) && !has_failed => has_failed = true,
+            Err(Trouble::Other(error)) if error.kind().is_unreadable() && !has_failed => {
+                has_failed = true
+            }
             Err(Trouble::Unknown(block)) => {
                 let message =
                     format!("no pack index names all places of block {block} that are needed");
@@ -80,34 +82,39 @@ pub(super) fn mark(
             Err(Trouble::Other(error)) => break error,
         }
     };
-    if !is_damage(&error) {
-        return Err(error);
-    }
-    // Whoever put a lease when its backup, or its parent, was forgotten and freed already sees
-    // that when it looks again, and lets go. Until then, or when it has died in between, that
-    // backup is not whole.
-    let mut roots = repository.roots(observer).map_err(cannot_tell)?;
-    let held = held_by(&roots);
-    if held.is_empty() {
-        return Err(error);
-    }
-    roots.leave_out_held();
-    match mark_from(repository, roots, context) {
-        Err(Trouble::Other(e)) if !is_damage(&e) => Err(e),
-        Err(_) => Err(error),
-        Ok(_) => Err(busy(&held, error)),
+    match error.kind().is_unreadable() {
+        true => Err(blamed(repository, observer, context, error)?),
+        false => Err(error),
     }
 }
 
-fn is_damage(error: &Error) -> bool {
-    matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound)
+/// Tells damage from what only forgotten backups lack that leases hold. Whoever put a lease when
+/// its backup, or its parent, was forgotten and freed already sees that when it looks again, and
+/// lets go: until then, or when it has died in between, that backup is not whole.
+fn blamed(
+    repository: &Repository,
+    observer: &Observer<'_>,
+    context: &Context<'_>,
+    error: Error,
+) -> Result<Error> {
+    let mut roots = repository.roots(observer).map_err(cannot_tell)?;
+    let held = held_by(&roots);
+    if held.is_empty() {
+        return Ok(error);
+    }
+    roots.leave_out_held();
+    match mark_from(repository, roots, context) {
+        Err(Trouble::Other(e)) if !e.kind().is_unreadable() => Err(e),
+        Err(_) => Ok(error),
+        Ok(_) => Ok(busy(&held, error)),
+    }
 }
 
 /// Says which forgotten backups leases hold, and whose they are.
 fn held_by(roots: &Roots) -> Vec<String> {
     let mut held = Vec::new();
     for dataset in &roots.datasets {
-        for (n, lease) in roots.held.get(&dataset.dataset.id()).into_iter().flatten() {
+        for (n, lease) in &dataset.held {
             let Some(record) = roots.leases.get(lease).map(|seen| &seen.record) else { continue };
             let (name, process) = (dataset.dataset.name(), &record.process);
             held.push(format!(
@@ -133,7 +140,7 @@ fn busy(held: &[String], why: Error) -> Error {
 }
 
 fn cannot_tell(error: Error) -> Error {
-    if !is_damage(&error) {
+    if !error.kind().is_unreadable() {
         return error;
     }
     error

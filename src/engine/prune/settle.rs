@@ -279,7 +279,7 @@ impl Settle<'_> {
     fn rows_by_footer(&self, pack: &PackId, size: u64) -> Result<Vec<Location>> {
         self.context.cancel.check()?;
         let ((pack, rows), _) = match stock::read_footer(self.repository, pack, size) {
-            Err(e) if matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound) => {
+            Err(e) if e.kind().is_unreadable() => {
                 return Ok(Vec::new());
             }
             footer => footer?,
@@ -408,37 +408,30 @@ impl Settle<'_> {
     fn fill(&mut self, copier: &mut Copier, jobs: &[Job], view: &IndexView) -> Result<()> {
         let pool = Pool::new(self.context.threads)?;
         let mut copied: HashMap<BlockId, Vec<&Live>> = HashMap::new();
-        let (first, others) = largest_first(jobs);
-        for jobs in [first, others] {
-            let is_copied = |job: &&Job| {
-                let lives = copied.get(&job.location.row.block).into_iter().flatten();
-                lives.into_iter().any(|live| job.live.is_part_of(live))
-            };
-            let jobs: Vec<&Job> = jobs.into_iter().filter(|job| !is_copied(job)).collect();
-            let mut rest = jobs.as_slice();
-            while !rest.is_empty() {
-                self.context.cancel.check()?;
-                let (window, after) = rest.split_at(window_of(rest));
-                rest = after;
-                let encoded = pool.map(window, |job| self.encode(job, view));
-                for (job, encoded) in window.iter().zip(encoded) {
-                    let bytes = u64::from(job.location.row.length);
-                    self.context.progress.count(Counter::Bytes, bytes);
-                    match encoded {
-                        Ok(block) => {
-                            let lives = copied.entry(job.location.row.block).or_default();
-                            if !lives.iter().any(|live| job.live.is_part_of(live)) {
-                                lives.push(&job.live);
-                                copier.add(block)?;
-                            }
+        let jobs = largest_first(jobs);
+        let mut rest = jobs.as_slice();
+        while !rest.is_empty() {
+            self.context.cancel.check()?;
+            let (window, after) = rest.split_at(window_of(rest));
+            rest = after;
+            let encoded = pool.map(window, |job| self.encode(job, view));
+            for (job, encoded) in window.iter().zip(encoded) {
+                let bytes = u64::from(job.location.row.length);
+                self.context.progress.count(Counter::Bytes, bytes);
+                match encoded {
+                    Ok(block) => {
+                        let lives = copied.entry(job.location.row.block).or_default();
+                        if !lives.iter().any(|live| job.live.is_part_of(live)) {
+                            lives.push(&job.live);
+                            copier.add(block)?;
                         }
-                        // Another prune was quicker with it; the next round sees that it is gone.
-                        Err(e) if e.kind() == ErrorKind::NotFound => {}
-                        Err(e) if e.kind() == ErrorKind::Corrupt => {
-                            self.stuck.insert(job.location.pack.pack, e.full_message());
-                        }
-                        Err(e) => return Err(e),
                     }
+                    // Another prune was quicker with it; the next round sees that it is gone.
+                    Err(e) if e.kind() == ErrorKind::NotFound => {}
+                    Err(e) if e.kind() == ErrorKind::Corrupt => {
+                        self.stuck.insert(job.location.pack.pack, e.full_message());
+                    }
+                    Err(e) => return Err(e),
                 }
             }
         }

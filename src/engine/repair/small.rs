@@ -164,7 +164,7 @@ fn plan_tags(
                 }
                 Ok(_) => {}
                 Err(e) => {
-                    may_replace &= matches!(e.kind(), ErrorKind::Corrupt | ErrorKind::NotFound);
+                    may_replace &= e.kind().is_unreadable();
                 }
             }
         }

@@ -248,6 +248,5 @@ pub(crate) fn stops(error: &Error) -> bool {
 
 /// Says whether something that should be in the repository is not there, or damaged.
 pub(super) fn is_missing(error: &Error) -> bool {
-    let is_gone = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::NotFound);
-    is_gone && error.origin() == Origin::Repository
+    error.kind().is_unreadable() && error.origin() == Origin::Repository
 }

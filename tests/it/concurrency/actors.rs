@@ -280,11 +280,9 @@ fn restore_newest(
         Err(e) if e.kind() == ErrorKind::Corrupt && may_lack() => return Ok(Ended::Gone),
         Err(e) => return Err(e),
     };
-    if !report.errors.is_empty() && may_lack() {
-        return Ok(Ended::Gone);
-    }
     if !report.errors.is_empty() {
-        return Err(Error::corrupt(format!("could not restore {label}: {:?}", report.errors)));
+        let what = format!("could not restore {label}: {:?}", report.errors);
+        return if may_lack() { Ok(Ended::Gone) } else { Err(Error::corrupt(what)) };
     }
     let is_right = content_of(&target) == world.content(&label);
     if is_right { Ok(Ended::Done) } else { Err(Error::bug(format!("{label} came back wrong"))) }

@@ -1,5 +1,6 @@
 //! What tests of prune share: prunes that may fail, and copies of blocks as a prune makes them.
 
+use crate::support::tree::noise;
 use crate::support::world::World;
 use icecore::engine::backup::BackupOptions;
 use icecore::engine::check;
@@ -18,6 +19,15 @@ use std::collections::HashSet;
 pub(crate) fn try_prune(world: &World, force: bool) -> icecore::base::error::Result<PruneReport> {
     let options = PruneOptions { max_unused: 0.0, force, ..PruneOptions::default() };
     prune::run(&world.repository, &options, &world.context())
+}
+
+/// Files `f<n>` of 20 000 bytes, each its own.
+pub(crate) fn files(numbers: std::ops::Range<u64>) -> MemorySource {
+    let source = MemorySource::new("s");
+    for n in numbers {
+        source.put_file(format!("f{n}"), noise(20_000, n + 1));
+    }
+    source
 }
 
 pub(crate) fn full_backup(world: &World, source: &MemorySource) {

@@ -77,6 +77,10 @@ impl Elsewhere {
     }
 
     pub(crate) fn prune(&self) -> PruneReport {
+        self.try_prune().unwrap()
+    }
+
+    pub(crate) fn try_prune(&self) -> Result<PruneReport> {
         let context = Context {
             progress: &Silent,
             cancel: &Cancel::new(),
@@ -84,7 +88,7 @@ impl Elsewhere {
             threads: 2,
         };
         let options = PruneOptions { max_unused: 0.0, ..PruneOptions::default() };
-        prune::run(&self.repository, &options, &context).unwrap()
+        prune::run(&self.repository, &options, &context)
     }
 }
 
